@@ -1,0 +1,134 @@
+"""fusionzoo: any fusion, in any emotion-recognition-in-conversation model, in one line, and proven.
+
+>>> import fusionzoo
+>>> fusion = fusionzoo.get("lmam")({"text": 1024, "audio": 1582, "visual": 342}, out_dim=512)
+
+Importing this package imports neither torch nor any plugin: the registry reads installed entry points, and everything
+that needs torch is loaded at first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from fusionzoo.data import Batch as Batch
+    from fusionzoo.data import Corpus as Corpus
+    from fusionzoo.evaluation.compare import compare as compare
+    from fusionzoo.evaluation.evaluate import evaluate as evaluate
+    from fusionzoo.evaluation.evaluate import predict as predict
+    from fusionzoo.fusion import Fused as Fused
+    from fusionzoo.fusion import Fusion as Fusion
+    from fusionzoo.hookspecs import hookimpl as hookimpl
+    from fusionzoo.host import Host as Host
+    from fusionzoo.host import HostOutput as HostOutput
+    from fusionzoo.objective import Objective as Objective
+    from fusionzoo.specs import Card as Card
+    from fusionzoo.specs import Spec as Spec
+    from fusionzoo.training.trainer import train as train
+
+# Public name -> module that defines it (PEP 562: resolved at first use).
+_LAZY = {
+    "Batch": "fusionzoo.data.batch",
+    "Card": "fusionzoo.specs",
+    "Corpus": "fusionzoo.data.corpus",
+    "Fused": "fusionzoo.fusion",
+    "Fusion": "fusionzoo.fusion",
+    "Host": "fusionzoo.host",
+    "HostOutput": "fusionzoo.host",
+    "Objective": "fusionzoo.objective",
+    "Spec": "fusionzoo.specs",
+    "compare": "fusionzoo.evaluation.compare",
+    "evaluate": "fusionzoo.evaluation.evaluate",
+    "hookimpl": "fusionzoo.hookspecs",
+    "predict": "fusionzoo.evaluation.evaluate",
+    "train": "fusionzoo.training.trainer",
+}
+_MODULES = {"data", "errors", "evaluation", "fusion", "host", "layers", "numerics", "objective", "specs", "training"}
+
+__all__ = [
+    "Batch",
+    "Card",
+    "Corpus",
+    "Fused",
+    "Fusion",
+    "FusionZooError",
+    "Host",
+    "HostOutput",
+    "MissingDependency",
+    "Objective",
+    "Spec",
+    "card",
+    "compare",
+    "evaluate",
+    "get",
+    "hookimpl",
+    "names",
+    "predict",
+    "register",
+    "train",
+]
+
+from fusionzoo.errors import FusionZooError, MissingDependency  # noqa: E402
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        value = getattr(importlib.import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        return importlib.import_module(f"fusionzoo.{name}")
+    raise AttributeError(f"module 'fusionzoo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})
+
+
+def get(name: str, kind: str = "fusion") -> Any:
+    """The class registered under a name; loads its plugin on first use.
+
+    Parameters
+    ----------
+    name : kebab-case, case ignored, `_` taken for `-`; `"distribution:name"` says which of several providers.
+    kind : "fusion", "objective", "host", "dataset", "adapter" or "recipe".
+
+    Raises
+    ------
+    UnknownNameError : with the closest matches and the list of what is installed.
+    PluginLoadError, MissingDependency, PluginDisabledError, AmbiguousNameError : as their names say.
+
+    >>> fusionzoo.get("concat")({"text": 8, "audio": 4}).out_dim
+    8
+    """
+    from fusionzoo._registry import registry
+
+    return registry.get(name, kind)
+
+
+def names(kind: str = "fusion", pattern: str | None = None) -> list[str]:
+    """Sorted names of what is installed, optionally those that match a wildcard (`"*attention*"`); imports no plugin."""
+    from fusionzoo._registry import registry
+
+    return registry.names(kind, pattern)
+
+
+def card(name: str, kind: str = "fusion") -> Card:
+    """What a plugin is, what it takes and where it comes from; `print` it, or `.to_dict()`."""
+    from fusionzoo._registry import registry
+
+    return registry.card(name, kind)
+
+
+def register(plugin: object) -> list[str]:
+    """Register a module or object with a `fusionzoo_register` hook that is not installed (a notebook, a work in progress).
+
+    Returns the names that it registered.
+    """
+    from fusionzoo._registry import registry
+
+    return registry.register(plugin)

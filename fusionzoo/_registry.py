@@ -1,0 +1,405 @@
+"""The registry: what is installed, loaded lazily by name, isolated and loud.
+
+Looking is free: the index is read from the installed distributions' entry points, and neither torch nor a plugin is
+imported until a name is asked for. Built-in plugins come in through the same entry points as anybody else's.
+
+Environment
+-----------
+FUSIONZOO_DISABLE_PLUGINS   `lmam,fz-foo:*`: names, or `distribution:name`, or whole distributions, switched off.
+FUSIONZOO_LOAD_PLUGINS      `fz-foo,fz-bar`: only these distributions besides fusionzoo's own; empty: built-ins only.
+FUSIONZOO_STRICT_PLUGINS    `1`: a plugin that fails to load raises where it would otherwise be reported.
+FUSIONZOO_PLUGINS           `my_module,other`: importable modules with a hook that are not installed as entry points.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+import inspect
+import os
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from fusionzoo import hookspecs
+from fusionzoo.errors import (
+    AmbiguousNameError,
+    FusionZooError,
+    MissingDependency,
+    PluginDisabledError,
+    PluginError,
+    PluginLoadError,
+    UnknownNameError,
+    close_matches_hint,
+)
+from fusionzoo.specs import API_CURRENT, API_MIN, GROUPS, Card, Spec, check_kind, normalise_name
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+OWN = "fusionzoo"
+_LOCAL = "(local)"
+
+
+@dataclass
+class Provider:
+    """One distribution's offer of one name."""
+
+    kind: str
+    name: str
+    distribution: str
+    version: str
+    value: str
+    load: Callable[[], ModuleType] = field(repr=False)
+    disabled: str = ""
+
+    @property
+    def qualified(self) -> str:
+        return f"{self.distribution}:{self.name}"
+
+
+@dataclass
+class Failure:
+    """Why a plugin could not be loaded."""
+
+    provider: Provider
+    error: Exception
+    traceback: str
+
+    @property
+    def status(self) -> str:
+        return "unavailable" if isinstance(self.error, MissingDependency) else "broken"
+
+
+class Registry:
+    """Index of entry points and the plugins loaded so far. One instance a process, `registry` below."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._index: dict[str, dict[str, list[Provider]]] | None = None
+        self._local: list[Provider] = []
+        self._specs: dict[tuple[str, str], Spec] = {}
+        self.failures: dict[tuple[str, str], Failure] = {}
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        self._collected: list[Spec] = []
+        self._manager.hook.fusionzoo_register.call_historic(kwargs={"register": self._collect})
+        self._module_specs: dict[str, list[Spec]] = {}
+        self._warned: set[str] = set()
+
+    # -- the index ------------------------------------------------------------------------------------------------
+
+    def index(self) -> dict[str, dict[str, list[Provider]]]:
+        """kind -> name -> providers, built once; nothing is imported."""
+        with self._lock:
+            if self._index is None:
+                self._index = self._build_index()
+            return self._index
+
+    def refresh(self) -> None:
+        """Forget the index, so that distributions installed meanwhile, or changed switches, are seen."""
+        with self._lock:
+            self._index = None
+
+    def _build_index(self) -> dict[str, dict[str, list[Provider]]]:
+        index: dict[str, dict[str, list[Provider]]] = {kind: {} for kind in GROUPS}
+        for provider in (*self._entry_points(), *self._local, *self._environment_modules()):
+            provider.disabled = _disabled_by(provider)
+            known = index[provider.kind].setdefault(provider.name, [])
+            if all(p.qualified != provider.qualified for p in known):
+                known.append(provider)
+        return index
+
+    def _entry_points(self) -> Iterator[Provider]:
+        from importlib.metadata import entry_points
+
+        for kind, group in GROUPS.items():
+            for entry in entry_points(group=group):
+                dist = entry.dist
+                yield Provider(
+                    kind=kind,
+                    name=normalise_name(entry.name),
+                    distribution=dist.name if dist else "(unknown)",
+                    version=dist.version if dist else "",
+                    value=entry.value,
+                    load=entry.load,
+                )
+
+    def _environment_modules(self) -> Iterator[Provider]:
+        for name in _env_list("FUSIONZOO_PLUGINS"):
+            try:
+                yield from self._providers_of(importlib.import_module(name))
+            except Exception as error:  # an import may raise anything; the others must still be seen
+                if _strict():
+                    raise
+                self._warn(f"FUSIONZOO_PLUGINS names {name!r}, which failed to load: {_describe(error)}")
+
+    def _providers_of(self, plugin: object) -> list[Provider]:
+        return [
+            Provider(s.kind, s.name, _LOCAL, "", s.target, load=lambda: plugin)  # type: ignore[arg-type, return-value]
+            for s in self._specs_of(plugin, _plugin_name(plugin))
+        ]
+
+    # -- loading --------------------------------------------------------------------------------------------------
+
+    def _collect(self, spec: Spec) -> None:
+        if not isinstance(spec, Spec):
+            raise PluginError(f"register() takes a fusionzoo.Spec, not {type(spec).__name__}")
+        self._collected.append(spec)
+
+    def _specs_of(self, plugin: object, name: str) -> list[Spec]:
+        """Register a module or object with pluggy and return what its hook declares; all or nothing."""
+        if name in self._module_specs:
+            return self._module_specs[name]
+        self._collected.clear()
+        try:
+            # Registering calls the historic hook at once, so that _collected fills here.
+            self._manager.register(plugin, name=name)
+            self._manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            self._manager.unregister(plugin)
+            raise PluginError(f"the hook of {name} does not fit this fusionzoo (is the plugin newer?): {error}") from error
+        except Exception:
+            if self._manager.is_registered(plugin):
+                self._manager.unregister(plugin)
+            raise
+        specs = list(self._collected)
+        self._collected.clear()
+        if not specs:
+            self._manager.unregister(plugin)
+            raise PluginError(
+                f"{name} has no fusionzoo_register hook that registers anything; "
+                "decorate a function fusionzoo_register(register) with @fusionzoo.hookimpl"
+            )
+        self._module_specs[name] = specs
+        return specs
+
+    def spec(self, name: str, kind: str = "fusion") -> tuple[Spec, Provider]:
+        """Load the plugin behind a name, if need be, and return its spec and provider."""
+        with self._lock:
+            provider = self.provider(name, kind)
+            key = (kind, provider.qualified)
+            if key not in self._specs:
+                try:
+                    self._specs[key] = self._load(provider)
+                    self.failures.pop(key, None)
+                except Exception as error:
+                    self._fail(provider, error)
+            return self._specs[key], provider
+
+    def _load(self, provider: Provider) -> Spec:
+        module = provider.load()
+        specs = self._specs_of(module, _plugin_name(module))
+        found = [s for s in specs if s.kind == provider.kind and s.name == provider.name]
+        if not found:
+            listed = ", ".join(f"{s.kind} {s.name!r}" for s in specs)
+            raise PluginError(
+                f"the entry point promises the {provider.kind} {provider.name!r}, but its module registers {listed}"
+            )
+        spec = found[0]
+        if not isinstance(spec.api, int) or not API_MIN <= spec.api <= API_CURRENT:
+            newer = isinstance(spec.api, int) and spec.api > API_CURRENT
+            raise PluginError(
+                f"it is written for plugin API {spec.api}, this fusionzoo speaks {API_MIN} to {API_CURRENT}; "
+                + ("update fusionzoo" if newer else f"update {provider.distribution}")
+            )
+        return spec
+
+    def _fail(self, provider: Provider, error: Exception) -> None:
+        failure = Failure(provider, error, traceback.format_exc())
+        self.failures[provider.kind, provider.qualified] = failure
+        if isinstance(error, MissingDependency):
+            raise error
+        raise PluginLoadError(
+            f"{provider.kind} {provider.name!r} from {provider.distribution} {provider.version} ({provider.value}) failed "
+            f"to load: {_describe(error)}; other plugins are unaffected; "
+            f"see it whole with: fusionzoo plugins --long --debug"
+        ) from error
+
+    def provider(self, name: str, kind: str = "fusion") -> Provider:
+        """Which distribution answers to a name; nothing is imported."""
+        kind = check_kind(kind)
+        if not isinstance(name, str):
+            raise UnknownNameError(f"a plugin's name is a string such as 'lmam', not {type(name).__name__}")
+        wanted, _, plain = name.rpartition(":")
+        plain = normalise_name(plain)
+        entries = self.index()[kind]
+        offers = entries.get(plain, [])
+        if wanted:
+            offers = [p for p in offers if normalise_name(p.distribution) == normalise_name(wanted)]
+        enabled = [p for p in offers if not p.disabled]
+        if offers and not enabled:
+            raise PluginDisabledError(
+                f"{kind} {name!r} is installed ({offers[0].distribution}) but {offers[0].disabled}; unset it to use it"
+            )
+        if not enabled:
+            raise self._unknown(name, plain, kind)
+        if len(enabled) == 1:
+            return enabled[0]
+        own = [p for p in enabled if p.distribution == OWN]
+        choices = " or ".join(f"get({p.qualified!r})" for p in enabled)
+        if not own:
+            raise AmbiguousNameError(
+                f"{kind} {plain!r} is provided by {len(enabled)} distributions; say which one: {choices}"
+            )
+        others = ", ".join(p.qualified for p in enabled if p is not own[0])
+        self._warn(f"{kind} {plain!r} is fusionzoo's own; also installed and shadowed by it: {others}")
+        return own[0]
+
+    def _unknown(self, name: str, plain: str, kind: str) -> UnknownNameError:
+        entries = self.names(kind)
+        if not any(self.index().values()):
+            return UnknownNameError(
+                f"there is no {kind} {name!r}: no plugin at all is installed. fusionzoo itself is not installed as a "
+                "distribution; from its folder run: pip install -e ."
+            )
+        if not entries:
+            return UnknownNameError(f"there is no {kind} {name!r}: nothing of that kind is installed")
+        elsewhere = [k for k in GROUPS if plain in self.index()[k]]
+        also = f" (there is a {elsewhere[0]} of that name: use kind={elsewhere[0]!r})" if elsewhere else ""
+        return UnknownNameError(
+            f"there is no {kind} {name!r}{close_matches_hint(plain, entries)}{also} Installed: {', '.join(entries)}"
+        )
+
+    # -- what the public functions do ------------------------------------------------------------------------------
+
+    def names(self, kind: str = "fusion", pattern: str | None = None) -> list[str]:
+        """Sorted names that are not disabled, optionally those matching a wildcard such as `*attention*`."""
+        entries = self.index()[check_kind(kind)]
+        found = sorted(n for n, providers in entries.items() if any(not p.disabled for p in providers))
+        return found if pattern is None else fnmatch.filter(found, normalise_name(pattern))
+
+    def get(self, name: str, kind: str = "fusion") -> Any:
+        """The class (or callable) behind a name."""
+        spec, provider = self.spec(name, kind)
+        module_name, _, attribute = spec.target.partition(":")
+        try:
+            target: Any = importlib.import_module(module_name)
+            for part in attribute.split("."):
+                target = getattr(target, part)
+        except Exception as error:
+            self._fail(provider, error)
+        return target
+
+    def card(self, name: str, kind: str = "fusion") -> Card:
+        """Everything that is known about a plugin; imports it."""
+        spec, provider = self.spec(name, kind)
+        target = self.get(name, kind)
+        try:
+            signature = str(inspect.signature(target))
+        except (TypeError, ValueError):
+            signature = ""
+        return Card(
+            spec, provider.distribution, provider.version, provider.value, inspect.getdoc(target) or "", signature
+        )
+
+    def register(self, plugin: object) -> list[str]:
+        """Add a plugin that is not installed (a module, class or object with a `fusionzoo_register` hook).
+
+        For notebooks and work in progress. Returns the names that it registered.
+        """
+        with self._lock:
+            providers = self._providers_of(plugin)
+            index = self.index()
+            for p in providers:
+                taken = index[p.kind].get(p.name, [])
+                if taken and all(q.distribution != _LOCAL for q in taken):
+                    self._manager.unregister(plugin)
+                    self._module_specs.pop(_plugin_name(plugin), None)
+                    raise PluginError(
+                        f"{p.kind} {p.name!r} is already provided by {taken[0].distribution}; register yours under another name"
+                    )
+            replaced = {(p.kind, p.name) for p in providers}
+            self._local = [p for p in self._local if (p.kind, p.name) not in replaced] + providers
+            for p in providers:
+                self._specs.pop((p.kind, p.qualified), None)
+            self.refresh()
+            return [p.name for p in providers]
+
+    def rows(self, kinds: tuple[str, ...] = tuple(GROUPS), long: bool = False) -> list[dict[str, Any]]:
+        """One row a provider for `fusionzoo plugins`. `long` imports each plugin; failures are warned of, not raised."""
+        rows: list[dict[str, Any]] = []
+        for kind in kinds:
+            for name, providers in sorted(self.index()[check_kind(kind)].items()):
+                enabled = [p for p in providers if not p.disabled]
+                own = [p for p in enabled if p.distribution == OWN]
+                for p in providers:
+                    rows.append(self._row(p, shadowed=bool(own) and p not in own, ambiguous=len(enabled) > 1 and not own))
+                    if long and not p.disabled:
+                        self._describe_row(rows[-1], p)
+        return rows
+
+    def _row(self, p: Provider, shadowed: bool, ambiguous: bool) -> dict[str, Any]:
+        key = (p.kind, p.qualified)
+        if p.disabled:
+            status = "disabled"
+        elif key in self.failures:
+            status = self.failures[key].status
+        elif shadowed or ambiguous:
+            status = "shadowed" if shadowed else "ambiguous"
+        else:
+            status = "loaded" if key in self._specs else "available"
+        row = {"kind": p.kind, "name": p.name, "distribution": p.distribution, "version": p.version}
+        return row | {"module": p.value, "status": status, "reason": p.disabled}
+
+    def _describe_row(self, row: dict[str, Any], p: Provider) -> None:
+        try:
+            spec, _ = self.spec(p.qualified, p.kind)
+            self.get(p.qualified, p.kind)
+        except FusionZooError as error:
+            if _strict():
+                raise
+            failure = self.failures.get((p.kind, p.qualified))
+            row["status"] = failure.status if failure else "broken"
+            row["reason"] = str(error)
+            row["traceback"] = failure.traceback if failure else ""
+            self._warn(str(error))
+        else:
+            if row["status"] == "available":
+                row["status"] = "loaded"
+            row |= {"summary": spec.summary, "paper": spec.paper, "handles": sorted(spec.handles)}
+
+    def _warn(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            warnings.warn(message, stacklevel=4)
+
+
+def _plugin_name(plugin: object) -> str:
+    name = getattr(plugin, "__name__", None) or f"{type(plugin).__qualname__}@{id(plugin):x}"
+    return f"{getattr(plugin, '__module__', '')}.{name}" if inspect.isclass(plugin) else str(name)
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _env_list(variable: str) -> list[str]:
+    return [part.strip() for part in os.environ.get(variable, "").split(",") if part.strip()]
+
+
+def _strict() -> bool:
+    return os.environ.get("FUSIONZOO_STRICT_PLUGINS", "") not in ("", "0")
+
+
+def _disabled_by(p: Provider) -> str:
+    distribution = normalise_name(p.distribution)
+    for entry in _env_list("FUSIONZOO_DISABLE_PLUGINS"):
+        where, _, name = entry.rpartition(":")
+        if where and normalise_name(where) != distribution:
+            continue
+        if name == "*" or normalise_name(name) == p.name or (not where and normalise_name(name) == distribution):
+            return f"disabled by FUSIONZOO_DISABLE_PLUGINS={entry}"
+    if "FUSIONZOO_LOAD_PLUGINS" in os.environ and p.distribution not in (OWN, _LOCAL):
+        if distribution not in map(normalise_name, _env_list("FUSIONZOO_LOAD_PLUGINS")):
+            return "disabled because FUSIONZOO_LOAD_PLUGINS does not list its distribution"
+    return ""
+
+
+registry = Registry()

@@ -1,0 +1,88 @@
+"""Every error that a user of fusionzoo can cause.
+
+Each message says what was wrong, what was expected and what to do next. The command line prints the message alone and
+exits with status 2; `--debug` shows the traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FusionZooError(Exception):
+    """Base class of all errors that fusionzoo raises on purpose."""
+
+
+class UnknownNameError(FusionZooError, LookupError):
+    """A plugin name (or `distribution:name`) that nothing installed answers to."""
+
+
+class AmbiguousNameError(FusionZooError, LookupError):
+    """Several distributions offer the same name and none of them is fusionzoo itself."""
+
+
+class PluginError(FusionZooError):
+    """A plugin broke a rule of the registry: a malformed spec, a name registered twice, a wrong API version."""
+
+
+class PluginLoadError(PluginError):
+    """A plugin's module or target could not be imported; the other plugins are unaffected."""
+
+
+class PluginDisabledError(PluginError):
+    """The plugin is installed but switched off by an environment variable."""
+
+
+class MissingDependency(PluginError, ImportError):
+    """A plugin or a command needs a package that is not installed.
+
+    Parameters
+    ----------
+    package : the distribution that is missing, as pip spells it.
+    extra : the extra of fusionzoo that brings it, if there is one.
+    """
+
+    def __init__(self, package: str, extra: str | None = None, purpose: str | None = None):
+        self.package, self.extra = package, extra
+        install = f'pip install "fusionzoo[{extra}]"' if extra else f"pip install {package}"
+        what = f"{purpose} needs the package {package!r}" if purpose else f"the package {package!r} is needed"
+        super().__init__(f"{what}, which is not installed; run: {install}")
+
+
+class OptionError(FusionZooError, ValueError):
+    """An option of a fusion, host or objective that does not exist or has an impossible value."""
+
+
+class ShapeError(FusionZooError, ValueError):
+    """Tensors whose shapes, widths, names, dtypes or devices do not fit together."""
+
+
+class ReferenceWeightsError(FusionZooError, ValueError):
+    """A state dict that is not the official implementation's, or a layer that has no official implementation."""
+
+
+class DataError(FusionZooError, ValueError):
+    """A data file that is broken, incomplete or contradicts itself."""
+
+
+class UnsafePickleError(DataError):
+    """A pickle that names something other than arrays and plain containers; nothing of it was executed."""
+
+
+class ConfigError(FusionZooError, ValueError):
+    """An unknown or ill-typed key of a configuration."""
+
+
+class CheckpointError(FusionZooError):
+    """A checkpoint that is damaged, incomplete, or belongs to another model."""
+
+
+class TrainingError(FusionZooError):
+    """Training cannot go on: the loss is not finite, a split is empty, the device is not there."""
+
+
+def close_matches_hint(name: str, options: Iterable[str]) -> str:
+    """`"; did you mean 'lmam'?"` when something similar exists, else an empty string."""
+    matches = difflib.get_close_matches(name, list(options), n=3, cutoff=0.5)
+    return "; did you mean " + " or ".join(repr(m) for m in matches) + "?" if matches else ""

@@ -1,0 +1,196 @@
+"""The host contract: an emotion-recognition-in-conversation model with a fusion inside.
+
+A host is written by subclassing `Host` and implementing `encode`. The base class resolves the fusion, standardises the
+features with training statistics that travel with the weights, and checks the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from fusionzoo._options import CheckedOptions, accepted_options, check_choice, check_positive
+from fusionzoo._registry import registry
+from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
+from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike, read_dims
+from fusionzoo.numerics import zero_padded
+
+if TYPE_CHECKING:
+    from fusionzoo.data.batch import Batch
+
+FusionLike = str | tuple[str, Mapping[str, Any]] | Fusion
+
+
+@dataclass
+class HostOutput:
+    """What a host returns.
+
+    logits : `(B, T, C)`, zero at padded steps.
+    streams : named intermediate streams `(B, T, d)`; `"fused"` is what the fusion returned.
+    losses : auxiliary losses by name, scalars, those of the fusion included.
+    attention : attention maps by name.
+    """
+
+    logits: Tensor
+    streams: dict[str, Tensor] = field(default_factory=dict)
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    attention: dict[str, Tensor] = field(default_factory=dict)
+
+
+def build_fusion(fusion: FusionLike, dims: Dims, out_dim: int | None = None) -> Fusion:
+    """A fusion from a name, a `(name, options)` pair, or an instance whose dims and out_dim fit.
+
+    Raises `OptionError` when an instance was built for other widths.
+    """
+    dims = read_dims(dims)
+    if isinstance(fusion, str):
+        return registry.get(fusion)(dims, out_dim)
+    if isinstance(fusion, tuple) and len(fusion) == 2:
+        name, options = fusion
+        return registry.get(name)(dims, **{"out_dim": out_dim, **options})
+    if isinstance(fusion, Fusion):
+        if list(fusion.dims.values()) != list(dims.values()):
+            raise OptionError(
+                f"the fusion instance was built for {fusion.dims}, but it will receive {dims} here; "
+                "build it with those widths or give its name and let the host build it"
+            )
+        if out_dim is not None and fusion.out_dim != out_dim:
+            raise OptionError(
+                f"the fusion instance returns width {fusion.out_dim}, the host needs {out_dim}; build it with out_dim={out_dim}"
+            )
+        return fusion
+    raise OptionError(f"fusion must be a name, a (name, options) pair or a Fusion, not {type(fusion).__name__}")
+
+
+class Standardize(nn.Module):
+    """`(x - mean) / std` per modality with buffers, so that a checkpoint carries the training statistics.
+
+    The identity until `fit` is called.
+    """
+
+    def __init__(self, dims: Mapping[str, int]):
+        super().__init__()
+        self.names = tuple(dims)
+        for i, width in enumerate(dims.values()):
+            self.register_buffer(f"mean{i}", torch.zeros(width))
+            self.register_buffer(f"std{i}", torch.ones(width))
+
+    @torch.no_grad()
+    def fit(self, statistics: Mapping[str, tuple[Any, Any]]) -> None:
+        """Set means and deviations; a feature that never varies keeps a deviation of one."""
+        for i, name in enumerate(self.names):
+            mean, std = (torch.as_tensor(s, dtype=torch.float32) for s in statistics[name])
+            own_mean, own_std = self.get_buffer(f"mean{i}"), self.get_buffer(f"std{i}")
+            if mean.shape != own_mean.shape or std.shape != own_std.shape:
+                raise ShapeError(f"statistics of {name!r} have shape {tuple(mean.shape)}, expected {tuple(own_mean.shape)}")
+            own_mean.copy_(mean)
+            own_std.copy_(torch.where(std > 1e-6, std, 1.0))
+
+    def forward(self, features: Mapping[str, Tensor | None]) -> dict[str, Tensor | None]:
+        out: dict[str, Tensor | None] = {}
+        for i, name in enumerate(self.names):
+            x = features.get(name)
+            out[name] = None if x is None else (x - self.get_buffer(f"mean{i}")) / self.get_buffer(f"std{i}")
+        return out
+
+
+class Host(nn.Module, metaclass=CheckedOptions):
+    """Base class of every host.
+
+    Parameters
+    ----------
+    dims : mapping of modality name to feature width.
+    num_classes, num_speakers : C, and the largest number of speakers in one dialogue.
+    fusion : a name, a `(name, options)` pair or a `Fusion` instance.
+    placement : where the fusion sits, one of `placements`; None for the first.
+
+    Shapes
+    ------
+    batch : `Batch`.
+    returns : `HostOutput` with logits `(B, T, C)`.
+
+    Subclasses set `placements`, build themselves in `__init__` (with `self.make_fusion`) and implement `encode`.
+    """
+
+    placements: ClassVar[tuple[str, ...]] = ("late",)
+
+    def __init__(
+        self,
+        dims: Dims,
+        num_classes: int,
+        num_speakers: int,
+        fusion: FusionLike = "concat",
+        placement: str | None = None,
+    ):
+        super().__init__()
+        self.dims = read_dims(dims, self)
+        self.names = tuple(self.dims)
+        self.num_classes = check_positive(num_classes, "num_classes", self)
+        self.num_speakers = check_positive(num_speakers, "num_speakers", self)
+        self.placement = check_choice(placement or self.placements[0], self.placements, "placement", self)
+        self.fusion_like = fusion
+        self.standardize = Standardize(self.dims)
+
+    def make_fusion(self, dims: Dims, out_dim: int | None = None) -> Fusion:
+        """Build the fusion that this host was asked for, for the given widths."""
+        fusion = build_fusion(self.fusion_like, dims, out_dim)
+        del self.fusion_like
+        return fusion
+
+    def fit_features(self, statistics: Mapping[str, tuple[Any, Any]]) -> None:
+        """Standardise features with these `{modality: (mean (d,), std (d,))}` of the training split from now on."""
+        self.standardize.fit(statistics)
+
+    def encode(self, features: dict[str, Tensor | None], mask: MaskLike, batch: Batch) -> HostOutput:
+        """The host itself.
+
+        features : standardised, `(B, T, d_m)`, zero at padded steps; None where a modality is missing for the batch.
+        mask : what to hand to a fusion: bool `(B, T)`, or a mapping when modalities are missing at some utterances.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement encode(features, mask, batch)")
+
+    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Load the weights of the authors' official implementation (see the host's `variant`)."""
+        raise ReferenceWeightsError(f"{type(self).__name__} has no official implementation whose weights could be loaded")
+
+    def forward(self, batch: Batch) -> HostOutput:
+        """Logits for every utterance of a batch."""
+        self._check(batch)
+        mask = batch.modality_masks()
+        features = self.standardize(batch.features)
+        for name, x in features.items():
+            if x is not None:
+                features[name] = zero_padded(x, mask[name] if isinstance(mask, Mapping) and name in mask else batch.mask)
+        out = self.encode(features, mask, batch)
+        out.logits = zero_padded(out.logits, batch.mask)
+        return out
+
+    def fused_output(self, fused: Fused, logits: Tensor) -> HostOutput:
+        """A `HostOutput` that carries what the fusion reported."""
+        return HostOutput(logits, {"fused": fused.fused, **fused.streams}, dict(fused.losses), dict(fused.attention))
+
+    def _check(self, batch: Batch) -> None:
+        unknown = [m for m in batch.features if m not in self.dims]
+        if unknown:
+            raise ShapeError(
+                f"the batch has the modality {unknown[0]!r}, but {type(self).__name__} was built for {', '.join(self.names)}; "
+                "select modalities when loading the data"
+            )
+        if not any(x is not None for x in batch.features.values()):
+            raise ShapeError(f"the batch has no features; {type(self).__name__} needs one of {', '.join(self.names)}")
+        for name, x in batch.features.items():
+            expected = (*batch.mask.shape, self.dims[name])
+            if x is not None and tuple(x.shape) != expected:
+                raise ShapeError(
+                    f"the features of {name!r} have shape {tuple(x.shape)}, but {type(self).__name__} expects {expected}: "
+                    f"(B, T) as in the mask and the width it was built with (dims={self.dims})"
+                )
+
+
+def host_options(cls: type[Host]) -> list[str]:
+    """The options of a host besides those that the data decide."""
+    return [o for o in accepted_options(cls) if o not in ("dims", "num_classes", "num_speakers", "fusion")]

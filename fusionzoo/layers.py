@@ -1,0 +1,222 @@
+"""Layers shared by fusions and hosts: attention of queries over a memory, as this field writes it.
+
+Everything is batch-first and vectorised over the queries; masks are bool and True where a step is real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError, close_matches_hint
+from fusionzoo.numerics import masked_softmax, zero_padded
+
+#: Score functions of `MatchingAttention`.
+FORMS = ("general2", "general", "dot", "concat")
+
+
+def check_reference(module: nn.Module, state: Mapping[str, Tensor], prefix: str = "") -> None:
+    """Raise `ReferenceWeightsError` when `state` does not have exactly the names and shapes of `module`'s own state.
+
+    `prefix` is what the official names have in front; it appears in the message only.
+    """
+    own = module.state_dict()
+    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    problems = [f"missing {', '.join(prefix + k for k in missing)}"] if missing else []
+    if unknown:
+        hint = close_matches_hint(unknown[0], own)
+        problems.append(f"unknown {', '.join(prefix + k for k in unknown)}{hint}")
+    problems += [
+        f"{prefix}{k} has shape {tuple(state[k].shape)}, expected {tuple(own[k].shape)}"
+        for k in own
+        if k in state and tuple(state[k].shape) != tuple(own[k].shape)
+    ]
+    if problems:
+        raise ReferenceWeightsError(
+            f"these are not the official weights of this {type(module).__name__}: {'; '.join(problems)}. "
+            "Build the layer with the options that the weights were trained with."
+        )
+
+
+def copy_reference(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Copy an official state dict into `module`, whose entries carry the official names.
+
+    Raises `ReferenceWeightsError`, before anything is copied, when an entry is missing, unknown or of another shape.
+    """
+    check_reference(module, state)
+    with torch.no_grad():
+        for name, tensor in module.state_dict().items():
+            tensor.copy_(state[name])
+
+
+def copy_reference_parts(
+    parts: Mapping[str, nn.Module], state: Mapping[str, Tensor], ignored: Sequence[str] = ()
+) -> None:
+    """Copy an official state dict into several modules, `{official prefix: module}`.
+
+    Parameters
+    ----------
+    parts : prefixes with their trailing dot, each the name of a module upstream.
+    ignored : prefixes of entries that exist upstream and take no part in the result.
+
+    Raises `ReferenceWeightsError`, before anything is copied, when an entry is missing, unknown or of another shape.
+    """
+    known = (*parts, *ignored)
+    unknown = [k for k in state if not k.startswith(known)]
+    if unknown:
+        raise ReferenceWeightsError(
+            f"the state dict has {len(unknown)} entries that the official model does not have, the first is "
+            f"{unknown[0]!r}; expected names that begin with {', '.join(known)}"
+        )
+    for prefix, module in parts.items():
+        check_reference(module, prefixed(state, prefix), prefix)
+    for prefix, module in parts.items():
+        copy_reference(module, prefixed(state, prefix))
+
+
+def prefixed(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries of `state` below `prefix` (given with its trailing dot), without it."""
+    return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+
+
+class MatchingAttention(nn.Module):
+    """Attention of queries over a memory that serves as key and value.
+
+    With memory `M_j` and query `x_i` the scores are, by `form`:
+
+    - `general2`: `<W x_i + b, M_j>`
+    - `general`: `<W x_i, M_j>`
+    - `dot`: `<x_i, M_j>`, equal widths only
+    - `concat`: `v . tanh(W [M_j ; x_i])`
+
+    and with `tanh=True` the tanh of that, before the softmax over the real memory steps.
+
+    Sources: the `MatchingAttention` classes of declare-lab/conv-emotion and the low-rank matching attention of
+    yuntaoshou/LMAM. LMAM, DialogueGCN and bc-LSTM there mean `general2` with tanh; DialogueRNN means all four forms
+    without. `SimpleAttention` is the form that has no query.
+
+    Parameters
+    ----------
+    memory_width, query_width : `d_m` and `d_q`.
+    form : score function, one of `FORMS`.
+    alpha_width : width of the hidden layer of `concat`.
+    tanh : squash the scores to (-1, 1) before the softmax.
+
+    Learnt parameters: `general2` `d_q d_m + d_m`, `general` `d_q d_m`, `dot` none, `concat`
+    `(d_m + d_q + 1) alpha_width`.
+
+    Raises `OptionError` for an unknown form, `dot` with unequal widths, or `concat` without `alpha_width`.
+    """
+
+    def __init__(
+        self,
+        memory_width: int,
+        query_width: int,
+        form: str = "general2",
+        alpha_width: int | None = None,
+        tanh: bool = False,
+    ):
+        super().__init__()
+        if form not in FORMS:
+            hint = close_matches_hint(str(form), FORMS)
+            raise OptionError(f"unknown form {form!r} of matching attention{hint}; one of {', '.join(FORMS)}")
+        if form == "dot" and memory_width != query_width:
+            raise OptionError(
+                f"form 'dot' needs equal widths, not memory {memory_width} and query {query_width}; use 'general'"
+            )
+        self.memory_width, self.query_width, self.form, self.tanh = memory_width, query_width, form, tanh
+        if form in ("general2", "general"):
+            self.transform = nn.Linear(query_width, memory_width, bias=form == "general2")
+        elif form == "concat":
+            if not alpha_width:
+                raise OptionError("form 'concat' needs alpha_width, the width of its hidden layer, for example 100")
+            self.transform = nn.Linear(memory_width + query_width, alpha_width, bias=False)
+            self.vector_prod = nn.Linear(alpha_width, 1, bias=False)
+
+    def project(self, query: Tensor) -> Tensor:
+        """The part of the score that depends on the query alone; recurrent callers compute it once for all steps.
+
+        `(..., d_q)` to `(..., d_m)`, for `concat` to `(..., alpha_width)`.
+        """
+        if self.form == "dot":
+            return query
+        if self.form == "concat":
+            return F.linear(query, self.transform.weight[:, self.memory_width :])
+        return self.transform(query)
+
+    def key(self, memory: Tensor) -> Tensor:
+        """The part of the score that depends on the memory alone: the memory, for `concat` `(..., alpha_width)`."""
+        if self.form == "concat":
+            return F.linear(memory, self.transform.weight[:, : self.memory_width])
+        return memory
+
+    def score(self, key: Tensor, projected: Tensor) -> Tensor:
+        """Scores `(B, Q, S)` from `key(memory) (B, S, .)` and `project(query) (B, Q, .)`, before the softmax."""
+        if self.form == "concat":
+            scores = self.vector_prod(torch.tanh(key.unsqueeze(1) + projected.unsqueeze(2))).squeeze(-1)
+        else:
+            scores = projected @ key.transpose(-1, -2)
+        return scores.tanh() if self.tanh else scores
+
+    def forward(self, memory: Tensor, query: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Pooled memory `(B, Q, d_m)` and weights `(B, Q, S)`.
+
+        Parameters
+        ----------
+        memory : `(B, S, d_m)`. query : `(B, Q, d_q)`.
+        mask : bool `(B, S)`, True where a memory step is real. Other steps get weight zero and are never read; a row
+            without any real step gives zeros.
+        """
+        if memory.dim() != 3 or query.dim() != 3 or memory.shape[-1] != self.memory_width:
+            raise ShapeError(
+                f"matching attention takes memory (B, S, {self.memory_width}) and query (B, Q, {self.query_width}), "
+                f"not {tuple(memory.shape)} and {tuple(query.shape)}"
+            )
+        # Zeroed rather than only given weight zero: 0 * NaN would bring padding back, in the value or in a gradient.
+        memory = zero_padded(memory, mask)
+        scores = self.score(self.key(memory), self.project(query))
+        weights = masked_softmax(scores, None if mask is None else mask.unsqueeze(1))
+        return weights @ memory, weights
+
+    def load_reference(self, state: Mapping[str, Tensor]) -> None:
+        """Load the official weights: `transform.weight`, `transform.bias`, `vector_prod.weight`, where used."""
+        copy_reference(self, state)
+
+    def extra_repr(self) -> str:
+        return f"{self.memory_width}, {self.query_width}, form={self.form!r}, tanh={self.tanh}"
+
+
+class SimpleAttention(nn.Module):
+    """Attention without a query: weights `softmax_j(w . M_j)`, pooled `sum_j a_j M_j`.
+
+    Source: `SimpleAttention` of declare-lab/conv-emotion. Learnt parameters: `d_m`.
+    """
+
+    def __init__(self, memory_width: int):
+        super().__init__()
+        self.scalar = nn.Linear(memory_width, 1, bias=False)
+
+    def forward(self, memory: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Pooled memory `(B, d_m)` and weights `(B, S)` from memory `(B, S, d_m)` and mask `(B, S)`."""
+        memory = zero_padded(memory, mask)
+        weights = masked_softmax(self.scalar(memory).squeeze(-1), mask)
+        return (weights.unsqueeze(1) @ memory).squeeze(1), weights
+
+    def project(self, query: Tensor) -> Tensor:
+        """The query as it is; nothing depends on it. Present so that recurrent callers treat all forms alike."""
+        return query
+
+    def key(self, memory: Tensor) -> Tensor:
+        """The scores themselves, `(B, S, 1)`."""
+        return self.scalar(memory)
+
+    def score(self, key: Tensor, projected: Tensor) -> Tensor:
+        """Scores `(B, Q, S)`, the same for every query."""
+        return key.transpose(-1, -2).expand(-1, projected.shape[1], -1)
+
+    def load_reference(self, state: Mapping[str, Tensor]) -> None:
+        """Load the official weights: `scalar.weight`."""
+        copy_reference(self, state)

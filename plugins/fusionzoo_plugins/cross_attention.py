@@ -1,0 +1,164 @@
+"""Each modality attends to the others across the dialogue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from fusionzoo._options import check_choice, check_positive, check_probability
+from fusionzoo.errors import OptionError, ShapeError
+from fusionzoo.fusion import (
+    Dims,
+    Fused,
+    Fusion,
+    Streams,
+    linear_parameters,
+    projection,
+    projection_parameters,
+    read_dims,
+)
+from fusionzoo.hookspecs import hookimpl
+from fusionzoo.numerics import attend, zero_padded
+from fusionzoo.specs import Spec
+
+QUERIES = ("all", "anchor")
+
+
+class CrossAttentionBlock(nn.Module):
+    """Pre-projected multi-head attention of one stream over a memory, with residual and layer norm."""
+
+    def __init__(self, width: int, heads: int, dropout: float):
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.mix = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x, memory, key_mask, need_weights: bool):
+        key, value = self.key_value(memory).chunk(2, -1)
+        rate = self.dropout if self.training else 0.0
+        out, weights = attend(self.query(x), key, value, self.heads, key_mask, rate, need_weights)
+        return self.norm(x + nn.functional.dropout(self.mix(out), self.dropout, self.training)), weights
+
+
+class CrossAttention(Fusion):
+    r"""Scaled-dot-product multi-head attention of every modality over all the others.
+
+    .. math::
+        z_m = \operatorname{LN}\big(x_m + W_m^o\,\operatorname{MHA}_m(x_m, x_{\ne m}, x_{\ne m})\big), \qquad
+        y = W\,[z_1; \dots; z_M] + b
+
+    The memory of a modality is every real utterance of all other modalities, so that one softmax weighs modalities and
+    utterances against each other. Modalities of another width are projected first. A row whose memory is empty (the only
+    modality present) keeps its residual.
+
+    Options
+    -------
+    width : common width w; default the anchor's. heads : attention heads, must divide w; default the largest of 8, 4, 2,
+        1 that does. dropout : on the attention weights and the mixed output.
+    queries : `"all"`, or `"anchor"`: only the anchor queries, y = W z_1 + b; then the other modalities may have other
+        lengths (unaligned sequences, one mask a modality).
+
+    Parameters: projections, then :math:`4 w^2 + 6 w` per querying modality, then the output map.
+    Source: Tsai et al., "Multimodal Transformer for Unaligned Multimodal Language Sequences", ACL 2019, section 3.1,
+    reduced to one layer and one softmax over all source modalities; Vaswani et al. 2017, section 3.2.
+
+    Shapes: streams `(B, T, d_m)` -> `(B, T, out_dim)`; `Fused.attention["text"]` is `(B, heads, T, S)` with S the
+    utterances of the other modalities one after another.
+
+    >>> CrossAttention({"text": 8, "audio": 4})([torch.rand(2, 5, 8), torch.rand(2, 5, 4)]).shape
+    torch.Size([2, 5, 8])
+    """
+
+    unaligned = True
+
+    def __init__(
+        self,
+        dims: Dims,
+        out_dim: int | None = None,
+        *,
+        width: int | None = None,
+        heads: int | None = None,
+        dropout: float = 0.1,
+        queries: str = "all",
+        missing: str = "zero",
+    ):
+        super().__init__(dims, out_dim, missing=missing)
+        self.width = self.dims[self.anchor] if width is None else check_positive(width, "width", self)
+        self.heads = pick_heads(self.width, heads, self)
+        self.queries = check_choice(queries, QUERIES, "queries", self)
+        dropout = check_probability(dropout, "dropout", self)
+        self.project = nn.ModuleList(projection(d, self.width) for d in self.dims.values())
+        querying = len(self.dims) if queries == "all" else 1
+        self.blocks = nn.ModuleList(CrossAttentionBlock(self.width, self.heads, dropout) for _ in range(querying))
+        self.set_width(querying * self.width)
+
+    def combine(self, streams: Streams) -> Fused:
+        lengths = [x.shape[1] for x in streams.x]
+        if self.queries == "all" and len(set(lengths)) > 1:
+            raise ShapeError(
+                f"CrossAttention(queries='all') fuses aligned streams, got lengths "
+                f"{dict(zip(self.names, lengths, strict=True))}; build it with queries='anchor' for unaligned sequences"
+            )
+        xs = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, streams.present, strict=True)]
+        ones = [
+            x.new_ones(x.shape[:2], dtype=torch.bool) if m is None else m
+            for x, m in zip(xs, streams.present, strict=True)
+        ]
+        masked = any(m is not None for m in streams.present)
+        outputs, maps = [], {}
+        for i, block in enumerate(self.blocks):
+            memory = torch.cat(xs[:i] + xs[i + 1 :], 1)
+            key_mask = torch.cat(ones[:i] + ones[i + 1 :], 1) if masked else None
+            z, weights = block(xs[i], memory, key_mask, streams.attention)
+            outputs.append(z)
+            if weights is not None:
+                maps[self.names[i]] = weights
+        return Fused(torch.cat(outputs, -1), dict(zip(self.names, outputs, strict=False)), maps)
+
+    @classmethod
+    def parameter_count(
+        cls,
+        dims: Dims,
+        out_dim: int | None = None,
+        *,
+        width: int | None = None,
+        queries: str = "all",
+        missing: str = "zero",
+        **_: Any,
+    ) -> int:
+        widths = list(read_dims(dims).values())
+        w = width or widths[0]
+        querying = len(widths) if queries == "all" else 1
+        block = linear_parameters(w, w) * 2 + linear_parameters(w, 2 * w) + 2 * w
+        projections = sum(projection_parameters(d, w) for d in widths)
+        stand_ins = sum(widths) if missing == "learned" else 0
+        return projections + querying * block + projection_parameters(querying * w, out_dim or widths[0]) + stand_ins
+
+
+def pick_heads(width: int, heads: int | None, owner: object) -> int:
+    """The number of heads asked for, or the largest of 8, 4, 2, 1 that divides the width."""
+    if heads is None:
+        return next(h for h in (8, 4, 2, 1) if width % h == 0)
+    if check_positive(heads, "heads", owner) and width % heads:
+        raise OptionError(f"{type(owner).__name__}: heads={heads} does not divide the width {width}")
+    return heads
+
+
+@hookimpl
+def fusionzoo_register(register):
+    register(
+        Spec(
+            name="cross-attention",
+            kind="fusion",
+            target=f"{__name__}:CrossAttention",
+            summary="every modality attends to all the others across the dialogue",
+            paper="Tsai et al., Multimodal Transformer for Unaligned Multimodal Language Sequences, ACL 2019",
+            level="dialogue",
+            handles=frozenset({"masks", "missing", "attention", "unaligned"}),
+            defaults={"heads": None, "dropout": 0.1, "queries": "all"},
+        )
+    )

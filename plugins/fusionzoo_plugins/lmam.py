@@ -1,0 +1,203 @@
+"""Low-rank matching attention: one small matching map, shared by all modalities, reads the whole dialogue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fusionzoo._options import check_choice, check_positive
+from fusionzoo.errors import OptionError
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection, projection_parameters, read_dims
+from fusionzoo.hookspecs import hookimpl
+from fusionzoo.layers import MatchingAttention, copy_reference
+from fusionzoo.numerics import masked_softmax, zero_padded
+from fusionzoo.specs import Spec
+
+VARIANTS = ("default", "official")
+
+
+class LMAM(Fusion):
+    r"""Low-rank matching attention (LMAM).
+
+    Default, what the paper claims. All modalities, projected to width d where they differ, are both query and memory; one
+    matching map of rank r is shared by all of them:
+
+    .. math::
+        s^{mn}_{ij} &= \tanh\big(\langle P Q^\top x^m_i + b,\; x^n_j\rangle / \sqrt d\,\big) \\
+        a^{mn}_{ij} &= \operatorname{softmax}_{(n,j)} s^{mn}_{ij} \qquad
+        c^m_i = \sum_{n,j} a^{mn}_{ij}\, x^n_j \\
+        z^m_i &= x^m_i + \operatorname{GELU}(c^m_i) \qquad
+        y_i = \tfrac{1}{|\mathcal M_i|} \sum_{m \in \mathcal M_i} z^m_i
+
+    The softmax runs over the utterances of every modality at once, so that intra- and inter-modal similarities are
+    weighed against each other, and audio and video reach the output through values and residual, not only through
+    weights. :math:`\mathcal M_i` are the modalities present at utterance i. Scores need r + 1 products instead of d.
+
+    `variant="official"`, what the published code computes: a full d x d map W (`rank` is ignored there), text alone is
+    memory and residual, scores are not scaled, and the contexts of the first three modalities are added,
+
+    .. math:: y_i = \operatorname{GELU}\big(\textstyle\sum_{m \le 3} \sum_j a^m_{ij} x^t_j\big) + x^t_i, \qquad
+              a^m_{ij} = \operatorname{softmax}_j \tanh\langle W x^m_i + b, x^t_j\rangle
+
+    Departures of the default from the paper, of which only the abstract could be consulted: the rank (an eighth of the
+    width), which map is factorised, :math:`1/\sqrt d` (keeps tanh out of saturation) and the mean over modalities.
+
+    Options
+    -------
+    rank : r; default `max(1, width // 8)`. width : d; default the anchor's. residual : add :math:`x^m_i`; `False` is the
+    plain matching of the paper's early-fusion panel. variant : `"default"` or `"official"`.
+
+    Parameters: :math:`2 d r + d` for the matching map (official: :math:`d^2 + d`), plus projections. A Q/K/V set has
+    :math:`3(d^2 + d)`: at d = 512 the default is 66,048 of 787,968, 8.4 %.
+
+    Source: Shou et al., "A Low-rank Matching Attention based Cross-modal Feature Fusion Method for Conversational
+    Emotion Recognition", IEEE TAFFC 16(2), 2025, arXiv 2306.17799; official code yuntaoshou/LMAM@1ac9f43823,
+    `baseline/LMAM.py`.
+
+    Shapes: streams `(B, T, d_m)` -> `(B, T, out_dim)`; `Fused.attention["text->audio"]` is `(B, T, T)`: the weights of
+    text queries over audio memory. Over all memories they sum to one.
+
+    >>> LMAM({"text": 16, "audio": 8, "visual": 4})([torch.rand(2, 5, d) for d in (16, 8, 4)]).shape
+    torch.Size([2, 5, 16])
+    """
+
+    def __init__(
+        self,
+        dims: Dims,
+        out_dim: int | None = None,
+        *,
+        rank: int | None = None,
+        width: int | None = None,
+        residual: bool = True,
+        variant: str = "default",
+        missing: str = "zero",
+    ):
+        super().__init__(dims, out_dim, missing=missing)
+        self.variant = check_choice(variant, VARIANTS, "variant", self)
+        self.width = self.dims[self.anchor] if width is None else check_positive(width, "width", self)
+        self.residual = residual
+        self.project = nn.ModuleList(projection(d, self.width) for d in self.dims.values())
+        if variant == "official":
+            if len(self.dims) < 3:
+                raise OptionError(
+                    f"LMAM(variant='official') adds the contexts of three modalities, got {len(self.dims)} "
+                    f"({', '.join(self.names)}); the default variant takes two or more"
+                )
+            self.rank = self.width
+            self.matchatt = MatchingAttention(self.width, self.width, form="general2", tanh=True)
+            nn.init.normal_(self.matchatt.transform.weight, std=0.01)
+        else:
+            self.rank = max(1, self.width // 8) if rank is None else check_positive(rank, "rank", self)
+            if self.rank > self.width:
+                raise OptionError(f"LMAM: rank={rank} exceeds the width {self.width}; a low rank is at most the width")
+            # Entries of P Q^T have the deviation of a linear layer's default initialisation, 1 / sqrt(3 d).
+            std = (3 * self.width * self.rank) ** -0.25
+            self.query_factor = nn.Parameter(torch.randn(self.width, self.rank) * std)
+            self.memory_factor = nn.Parameter(torch.randn(self.width, self.rank) * std)
+            self.bias = nn.Parameter(torch.zeros(self.width))
+        self.set_width(self.width)
+
+    def combine(self, streams: Streams) -> Fused:
+        xs = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, streams.present, strict=True)]
+        return self._official(xs, streams) if self.variant == "official" else self._matching(xs, streams)
+
+    def _matching(self, xs: list[Tensor], streams: Streams) -> Fused:
+        batch, steps = streams.shape
+        presence = streams.presence()
+        memory = torch.cat(xs, 1)  # (B, M T, d), modality by modality
+        keys = None if presence is None else presence.transpose(1, 2).flatten(1)
+        # <Q P^T x, y> + <b, y>: queries and keys meet in r dimensions; the bias term depends on the key alone.
+        scores = (memory @ self.query_factor) @ (memory @ self.memory_factor).transpose(1, 2)
+        scores = torch.tanh((scores + (memory @ self.bias).unsqueeze(1)) * self.width**-0.5)
+        weights = masked_softmax(scores, None if keys is None else keys.unsqueeze(1))
+        context = F.gelu(weights @ memory)
+        z = (memory + context if self.residual else context).unflatten(1, (len(xs), steps))
+        if presence is None:
+            fused = z.mean(1)
+        else:
+            there = presence.transpose(1, 2).unsqueeze(-1)
+            fused = torch.where(there, z, 0.0).sum(1) / there.sum(1).clamp(min=1)
+        per_modality = dict(zip(self.names, z.unbind(1), strict=True))
+        maps: dict[str, Tensor] = {}
+        if streams.attention:
+            grid = weights.view(batch, len(xs), steps, len(xs), steps)
+            maps = {
+                f"{q}->{k}": grid[:, i, :, j] for i, q in enumerate(self.names) for j, k in enumerate(self.names)
+            }
+        return Fused(fused, per_modality, maps)
+
+    def _official(self, xs: list[Tensor], streams: Streams) -> Fused:
+        fused, contexts, weights = self.match(xs[0], xs, streams.present[0])
+        names = self.names[:3]
+        maps = {f"{m}->{self.anchor}": w for m, w in zip(names, weights, strict=True)}
+        return Fused(fused, dict(zip(names, contexts, strict=True)), maps if streams.attention else {})
+
+    def match(
+        self, memory: Tensor, queries: list[Tensor], mask: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The published matching itself (`variant="official"`), at padded positions too, over any memory.
+
+        Parameters
+        ----------
+        memory : `(B, T, d)`. queries : three or more `(B, T, d)`; those after the third are not used, as upstream.
+        mask : bool `(B, T)`, the memory's real steps.
+
+        Returns the fused `(B, T, d)`, and per query the context `(B, T, d)` and the weights `(B, T, T)`.
+        """
+        steps = memory.shape[1]
+        contexts, weights = self.matchatt(memory, torch.cat(queries[:3], 1), mask)
+        parts = contexts.split(steps, 1)
+        fused = F.gelu(parts[0] + parts[1] + parts[2])
+        return (fused + memory if self.residual else fused), parts, weights.split(steps, 1)
+
+    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Load the official `MatchingAttention` (`transform.*`, or `matchatt.transform.*` as the hosts name it).
+
+        Only for `variant="official"`, and for modalities of one width: the official module has no projections.
+        """
+        if self.variant != "official":
+            raise OptionError("the official weights are those of LMAM(variant='official'); build it that way to load them")
+        state = {k.removeprefix("matchatt."): v for k, v in state_dict.items()}
+        copy_reference(self.matchatt, state)
+
+    @classmethod
+    def parameter_count(
+        cls,
+        dims: Dims,
+        out_dim: int | None = None,
+        *,
+        rank: int | None = None,
+        width: int | None = None,
+        variant: str = "default",
+        missing: str = "zero",
+        **_: Any,
+    ) -> int:
+        widths = list(read_dims(dims).values())
+        w = width or widths[0]
+        matching = w * w + w if variant == "official" else 2 * w * (rank or max(1, w // 8)) + w
+        projections = sum(projection_parameters(d, w) for d in widths)
+        stand_ins = sum(widths) if missing == "learned" else 0
+        return projections + matching + projection_parameters(w, out_dim or widths[0]) + stand_ins
+
+
+@hookimpl
+def fusionzoo_register(register):
+    register(
+        Spec(
+            name="lmam",
+            kind="fusion",
+            target=f"{__name__}:LMAM",
+            summary="low-rank matching attention over all utterances of all modalities",
+            paper="Shou et al., A Low-rank Matching Attention based Cross-modal Feature Fusion Method for Conversational "
+            "Emotion Recognition, IEEE TAFFC 16(2) 2025, arXiv 2306.17799",
+            code="yuntaoshou/LMAM@1ac9f43823",
+            level="dialogue",
+            handles=frozenset({"masks", "missing", "attention"}),
+            variants=VARIANTS,
+            defaults={"rank": "width // 8", "residual": True},
+        )
+    )

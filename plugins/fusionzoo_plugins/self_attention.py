@@ -1,0 +1,231 @@
+"""All modalities of a dialogue as tokens of one self-attention."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fusionzoo._options import check_choice, check_positive, check_probability
+from fusionzoo.errors import OptionError
+from fusionzoo.fusion import (
+    Dims,
+    Fused,
+    Fusion,
+    Streams,
+    linear_parameters,
+    projection,
+    projection_parameters,
+    read_dims,
+)
+from fusionzoo.hookspecs import hookimpl
+from fusionzoo.layers import copy_reference
+from fusionzoo.numerics import attend, masked_softmax, zero_padded
+from fusionzoo.specs import Spec
+
+SCORES = ("scaled-dot", "dot", "additive", "bilinear")
+SCOPES = ("dialogue", "utterance")
+VARIANTS = ("default", "official")
+
+
+class TokenAttention(nn.Module):
+    r"""Multi-head attention with the four score functions of LMAM's comparison.
+
+    With head width h: `scaled-dot` :math:`q^\top k / \sqrt h`, `dot` :math:`q^\top k`, `additive`
+    :math:`\tanh(w_k^\top k + w_q^\top q)`, `bilinear` :math:`q^\top W k`; w and W are shared by the heads.
+
+    `official=True` is `baseline/LMAM.py:Attention` of yuntaoshou/LMAM: keys serve as values, and the softmax runs over
+    the axis that holds heads and samples, not over the keys, so that samples of a batch depend on each other.
+    """
+
+    def __init__(self, width: int, heads: int, hidden: int, score: str, dropout: float = 0.0, official: bool = False):
+        super().__init__()
+        self.heads, self.hidden, self.score, self.dropout, self.official = heads, hidden, score, dropout, official
+        inner = heads * hidden
+        self.w_k = nn.Linear(width, inner)
+        self.w_q = nn.Linear(width, inner)
+        self.w_v = None if official else nn.Linear(width, inner)
+        self.proj = nn.Linear(inner, width)
+        shape = {"additive": (2 * hidden,), "bilinear": (hidden, hidden)}.get(score)
+        bound = 1 / math.sqrt(hidden)
+        self.weight = None if shape is None else nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
+
+    def forward(
+        self, memory: Tensor, query: Tensor, key_mask: Tensor | None = None, need_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """`(B, Q, d)` and the weights: `(B, heads, Q, S)`, official `(heads * B, Q, S)` as upstream returns them."""
+        rate = self.dropout if self.training else 0.0
+        q, k = self.w_q(query), self.w_k(memory)
+        if self.w_v is not None and self.score == "scaled-dot":
+            out, weights = attend(q, k, self.w_v(memory), self.heads, key_mask, rate, need_weights)
+            return self.proj(out), weights
+        v = k if self.w_v is None else self.w_v(memory)
+        q, k, v = (x.unflatten(-1, (self.heads, self.hidden)).transpose(1, 2) for x in (q, k, v))
+        scores = self._scores(q, k)
+        if self.official:
+            weights = scores.transpose(0, 1).flatten(0, 1).softmax(0)
+            applied = weights.unflatten(0, (self.heads, -1)).transpose(0, 1)
+        else:
+            weights = masked_softmax(scores, None if key_mask is None else key_mask[:, None, None, :])
+            applied = F.dropout(weights, rate) if rate else weights
+        return self.proj((applied @ v).transpose(1, 2).flatten(2)), weights
+
+    def _scores(self, q: Tensor, k: Tensor) -> Tensor:
+        if self.score == "additive":
+            assert self.weight is not None
+            of_key, of_query = self.weight.split(self.hidden)
+            return torch.tanh((q @ of_query).unsqueeze(-1) + (k @ of_key).unsqueeze(-2))
+        if self.score == "bilinear":
+            q = q @ self.weight
+        scores = q @ k.transpose(-1, -2)
+        return scores * self.hidden**-0.5 if self.score == "scaled-dot" else scores
+
+
+class SelfAttention(Fusion):
+    r"""Multi-head self-attention over the utterances of all modalities, averaged over modalities.
+
+    .. math::
+        u = [x_1 + e_1; \dots; x_M + e_M] \in \mathbb R^{MT \times w}, \qquad
+        z = \operatorname{LN}\big(u + W^o \operatorname{MHA}(u, u, u)\big), \qquad
+        y_i = \tfrac{1}{|\mathcal M_i|} \sum_{m \in \mathcal M_i} z^m_i
+
+    with a learned modality embedding :math:`e_m`; modalities of another width are projected to w first.
+
+    `variant="official"` is the attention of LMAM's comparison: keys serve as values, no residual, norm or embedding, and
+    the softmax runs over heads and samples instead of keys, so that samples of a batch depend on each other and masks
+    cannot be honoured. For parity only.
+
+    Options
+    -------
+    width : w; default the anchor's. heads : default the largest of 8, 4, 2, 1 that divides w. hidden : width of a head;
+    default `w // heads`. score : `"scaled-dot"` (torch's fused kernels), `"dot"`, `"additive"`, `"bilinear"`.
+    scope : `"dialogue"` (every utterance of every modality) or `"utterance"` (the modalities of one utterance).
+    dropout : on the weights and the mixed output.
+
+    Parameters, with n = heads * hidden: projections, :math:`3(wn + n) + nw + w`, score parameters
+    (additive 2 hidden, bilinear hidden^2), norm 2w, embeddings Mw. Source: Vaswani et al., "Attention Is All You Need",
+    2017, section 3.2; score functions and the official form: yuntaoshou/LMAM@1ac9f43823, `baseline/LMAM.py:Attention`.
+
+    Shapes: streams `(B, T, d_m)` -> `(B, T, out_dim)`; `Fused.attention["self"]` is `(B, heads, M T, M T)`, with
+    `scope="utterance"` `(B T, heads, M, M)`.
+
+    >>> SelfAttention({"text": 8, "audio": 4})([torch.rand(2, 5, 8), torch.rand(2, 5, 4)]).shape
+    torch.Size([2, 5, 8])
+    """
+
+    def __init__(
+        self,
+        dims: Dims,
+        out_dim: int | None = None,
+        *,
+        width: int | None = None,
+        heads: int | None = None,
+        hidden: int | None = None,
+        score: str = "scaled-dot",
+        scope: str = "dialogue",
+        dropout: float = 0.1,
+        variant: str = "default",
+        missing: str = "zero",
+    ):
+        super().__init__(dims, out_dim, missing=missing)
+        self.variant = check_choice(variant, VARIANTS, "variant", self)
+        self.scope = check_choice(scope, SCOPES, "scope", self)
+        self.width = self.dims[self.anchor] if width is None else check_positive(width, "width", self)
+        heads, hidden = head_sizes(self.width, heads, hidden, self)
+        check_choice(score, SCORES, "score", self)
+        self.dropout = check_probability(dropout, "dropout", self)
+        self.project = nn.ModuleList(projection(d, self.width) for d in self.dims.values())
+        self.attention = TokenAttention(self.width, heads, hidden, score, self.dropout, variant == "official")
+        if variant == "default":
+            self.embedding = nn.Parameter(torch.randn(len(self.dims), self.width) * 0.02)
+            self.norm = nn.LayerNorm(self.width)
+        self.set_width(self.width)
+
+    def combine(self, streams: Streams) -> Fused:
+        xs = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, streams.present, strict=True)]
+        x = torch.stack(xs, 2)  # (B, T, M, w)
+        presence = streams.presence()
+        if self.variant == "default":
+            x = x + self.embedding
+        if self.scope == "utterance":
+            tokens, keys = x.flatten(0, 1), None if presence is None else presence.flatten(0, 1)
+        else:
+            tokens = x.transpose(1, 2).flatten(1, 2)
+            keys = None if presence is None else presence.transpose(1, 2).flatten(1)
+        out, weights = self.attention(tokens, tokens, keys, streams.attention)
+        if self.variant == "default":
+            out = self.norm(tokens + F.dropout(out, self.dropout, self.training))
+        out = (
+            out.unflatten(0, x.shape[:2])
+            if self.scope == "utterance"
+            else out.unflatten(1, (x.shape[2], x.shape[1])).transpose(1, 2)
+        )
+        if presence is None:
+            fused = out.mean(2)
+        else:
+            there = presence.unsqueeze(-1)
+            fused = torch.where(there, out, 0.0).sum(2) / there.sum(2).clamp(min=1)
+        maps = {"self": weights} if weights is not None and streams.attention else {}
+        return Fused(fused, dict(zip(self.names, out.unbind(2), strict=True)), maps)
+
+    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Load the official `Attention` (`w_k`, `w_q`, `proj`, `weight`); only for `variant="official"`."""
+        if self.variant != "official":
+            raise OptionError("the official weights are those of SelfAttention(variant='official'); build it that way")
+        copy_reference(self.attention, state_dict)
+
+    @classmethod
+    def parameter_count(
+        cls,
+        dims: Dims,
+        out_dim: int | None = None,
+        *,
+        width: int | None = None,
+        heads: int | None = None,
+        hidden: int | None = None,
+        score: str = "scaled-dot",
+        variant: str = "default",
+        missing: str = "zero",
+        **_: Any,
+    ) -> int:
+        widths = list(read_dims(dims).values())
+        w = width or widths[0]
+        heads, hidden = head_sizes(w, heads, hidden, cls)
+        inner = heads * hidden
+        total = sum(projection_parameters(d, w) for d in widths) + projection_parameters(w, out_dim or widths[0])
+        total += linear_parameters(w, inner) * (3 if variant == "default" else 2) + linear_parameters(inner, w)
+        total += {"additive": 2 * hidden, "bilinear": hidden * hidden}.get(score, 0)
+        total += 2 * w + len(widths) * w if variant == "default" else 0
+        return total + (sum(widths) if missing == "learned" else 0)
+
+
+def head_sizes(width: int, heads: int | None, hidden: int | None, owner: object) -> tuple[int, int]:
+    """Number of heads and width of a head, with the defaults of `SelfAttention`."""
+    if heads is None:
+        heads = next(h for h in (8, 4, 2, 1) if width % h == 0)
+    check_positive(heads, "heads", owner)
+    if hidden is None and width < heads:
+        raise OptionError(f"SelfAttention: heads={heads} exceeds the width {width}; give hidden, the width of a head")
+    return heads, width // heads if hidden is None else check_positive(hidden, "hidden", owner)
+
+
+@hookimpl
+def fusionzoo_register(register):
+    register(
+        Spec(
+            name="self-attention",
+            kind="fusion",
+            target=f"{__name__}:SelfAttention",
+            summary="self-attention over the utterances of all modalities",
+            paper="Vaswani et al., Attention Is All You Need, NeurIPS 2017",
+            code="yuntaoshou/LMAM@1ac9f43823 (variant='official')",
+            level="dialogue",
+            handles=frozenset({"masks", "missing", "attention"}),
+            variants=VARIANTS,
+            defaults={"score": "scaled-dot", "scope": "dialogue", "dropout": 0.1},
+        )
+    )

@@ -1,0 +1,59 @@
+"""Sum of projected modalities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection, projection_parameters, read_dims
+from fusionzoo.hookspecs import hookimpl
+from fusionzoo.numerics import zero_padded
+from fusionzoo.specs import Spec
+
+
+class Sum(Fusion):
+    r"""Project every modality to `out_dim` and add.
+
+    .. math:: y = \sum_m W_m x_m + b_m
+
+    A missing modality contributes nothing, not even its bias. No projection is built for a modality that has the output
+    width already. Acts within a time step.
+
+    Parameters: :math:`\sum_{m:\,d_m \ne d_{out}} d_m d_{out} + d_{out}`. Source: additive fusion, e.g. the sum over
+    modality contexts in Shou et al., "LMAM", arXiv 2306.17799.
+
+    Shapes: streams `(B, T, d_m)` -> `(B, T, out_dim)`.
+
+    >>> Sum({"text": 8, "audio": 4})([torch.rand(2, 5, 8), torch.rand(2, 5, 4)]).shape
+    torch.Size([2, 5, 8])
+    """
+
+    def __init__(self, dims: Dims, out_dim: int | None = None, *, missing: str = "zero"):
+        super().__init__(dims, out_dim, missing=missing)
+        self.project = nn.ModuleList(projection(d, self.out_dim) for d in self.dims.values())
+
+    def combine(self, streams: Streams) -> Fused:
+        parts = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, streams.present, strict=True)]
+        return Fused(torch.stack(parts).sum(0), dict(zip(self.names, parts, strict=True)))
+
+    @classmethod
+    def parameter_count(cls, dims: Dims, out_dim: int | None = None, *, missing: str = "zero", **_: Any) -> int:
+        widths = list(read_dims(dims).values())
+        stand_ins = sum(widths) if missing == "learned" else 0
+        return sum(projection_parameters(d, out_dim or widths[0]) for d in widths) + stand_ins
+
+
+@hookimpl
+def fusionzoo_register(register):
+    register(
+        Spec(
+            name="sum",
+            kind="fusion",
+            target=f"{__name__}:Sum",
+            summary="sum of projected modalities",
+            paper="additive fusion; Shou et al., arXiv 2306.17799",
+            handles=frozenset({"masks", "missing"}),
+        )
+    )
