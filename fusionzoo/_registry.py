@@ -162,12 +162,13 @@ class Registry:
             # Registering calls the historic hook at once, so that _collected fills here.
             self._manager.register(plugin, name=name)
             self._manager.check_pending()
-        except pluggy.PluginValidationError as error:
-            self._manager.unregister(plugin)
-            raise PluginError(f"the hook of {name} does not fit this fusionzoo (is the plugin newer?): {error}") from error
-        except Exception:
+        except Exception as error:
             if self._manager.is_registered(plugin):
                 self._manager.unregister(plugin)
+            if isinstance(error, pluggy.PluginValidationError):
+                raise PluginError(
+                    f"the hook of {name} does not fit this fusionzoo (is the plugin newer?): {error}"
+                ) from error
             raise
         specs = list(self._collected)
         self._collected.clear()

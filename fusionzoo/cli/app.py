@@ -1,0 +1,264 @@
+"""The commands. Nothing heavy is imported before a command that needs it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fusionzoo.errors import OptionError
+
+app = typer.Typer(
+    name="fusionzoo",
+    help="Drop-in multimodal fusion layers for emotion recognition in conversation: train, compare, look around.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+data_app = typer.Typer(help="Look at data files and turn them into the safe columnar layout.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Data = Annotated[str | None, typer.Option("--data", help="A data file (.npz, .pkl) or a data set's name, such as demo.")]
+Split = Annotated[str | None, typer.Option(help="File that assigns dialogues to train, dev and test (.npz or .json).")]
+Modalities = Annotated[str | None, typer.Option(help="Modalities to use, comma-separated, the anchor first.")]
+Host = Annotated[str | None, typer.Option(help="Host model; see: fusionzoo plugins --kind host.")]
+FusionName = Annotated[str | None, typer.Option("--fusion", help="Fusion layer; see: fusionzoo plugins --kind fusion.")]
+Placement = Annotated[str | None, typer.Option(help="Where the fusion sits in the host.")]
+ObjectiveName = Annotated[str | None, typer.Option("--objective", help="What is minimised.")]
+Config = Annotated[Path | None, typer.Option(help="YAML file with sections data, host, fusion, objective, training.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="section.key=value, for example training.epochs=2.")]
+Out = Annotated[Path | None, typer.Option(help="Folder to write to.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: what is there.")]
+Selection = Annotated[
+    str | None, typer.Option(help="Split on which the epoch is chosen: dev, or test to reproduce numbers so published.")
+]
+Seeds = Annotated[int | None, typer.Option(help="Number of seeds; they are 0, 1, ...", min=1)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        import fusionzoo
+
+        typer.echo(f"fusionzoo {fusionzoo.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere on the line.")] = False,
+) -> None:
+    """Drop-in multimodal fusion layers for emotion recognition in conversation."""
+
+
+def _comma(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _recipe(name: str | None) -> Any:
+    """A recipe is a YAML file, or the name of an installed recipe, whose plugin gives a path or a mapping."""
+    if name is None:
+        return None
+    if Path(name).suffix in (".yaml", ".yml") or Path(name).is_file():
+        return name
+    import fusionzoo
+
+    recipe = fusionzoo.get(name, kind="recipe")
+    return recipe() if callable(recipe) else recipe
+
+
+@app.command()
+def train(
+    recipe: Annotated[str | None, typer.Argument(help="A recipe's name or YAML file.")] = None,
+    data: Data = None,
+    host: Host = None,
+    fusion: FusionName = None,
+    placement: Placement = None,
+    objective: ObjectiveName = None,
+    modalities: Modalities = None,
+    split: Split = None,
+    config: Config = None,
+    set_: Sets = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, batches and dropout.", min=0)] = None,
+    seeds: Seeds = None,
+    selection: Selection = None,
+    out: Out = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest good checkpoint in --out.")] = False,
+    device: Device = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the result.")] = False,
+) -> None:
+    """Train one model (or the same with several seeds) and report on its dev and test splits."""
+    from fusionzoo.training.config import RunConfig
+
+    run = RunConfig.from_sources(
+        file=config,
+        sets=set_ or [],
+        recipe=_recipe(recipe),
+        data=data,
+        host=host,
+        fusion=fusion,
+        placement=placement,
+        objective=objective,
+        modalities=_comma(modalities),
+        split=split,
+        seed=seed,
+        selection=selection,
+        device=device,
+    )
+    if seeds is not None and seeds > 1:
+        if seed is not None:
+            raise OptionError("--seed and --seeds exclude each other: --seed 3 is one run, --seeds 3 are three")
+        _compare(run, [run.host.name], [run.fusion.name], seeds, out, jobs=1, quiet=quiet)
+        return
+    from fusionzoo.training.trainer import train as run_training
+
+    folder = out or Path("fusionzoo-runs") / f"{run.host.name}__{run.fusion.name}__seed{run.training.seed}"
+    result = run_training(run, folder, resume=resume, quiet=quiet)
+    if result.is_main:
+        typer.echo(str(result))
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run folder made by train.")],
+    data: Data = None,
+    split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
+    device: Device = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the metrics to this JSON file.")] = None,
+    json: Json = False,
+) -> None:
+    """Score a trained model on a split of its own data or of other data."""
+    from fusionzoo.cli import show
+    from fusionzoo.evaluation.evaluate import evaluate as score
+
+    metrics = score(run, data, split=split, device=device)
+    show.metrics(metrics, title=f"{run} on {data or 'its data'}, {split}", as_json=json, out=out)
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder made by train.")],
+    data: Data = None,
+    out: Annotated[Path, typer.Option(help="CSV file to write.")] = Path("predictions.csv"),
+    split: Annotated[str | None, typer.Option(help="Only this split; default: every utterance.")] = None,
+    device: Device = None,
+) -> None:
+    """Write a trained model's class and probabilities for every utterance to a CSV file."""
+    from fusionzoo.evaluation.evaluate import predict as write_predictions
+
+    path = write_predictions(run, data, out, split=split, device=device)
+    typer.echo(f"wrote {path}")
+
+
+@app.command()
+def compare(
+    recipe: Annotated[str | None, typer.Argument(help="A recipe's name or YAML file.")] = None,
+    data: Data = None,
+    hosts: Annotated[str | None, typer.Option(help="Hosts, comma-separated.")] = None,
+    fusions: Annotated[str | None, typer.Option(help="Fusions, comma-separated; the first is the baseline.")] = None,
+    seeds: Seeds = None,
+    placement: Placement = None,
+    objective: ObjectiveName = None,
+    modalities: Modalities = None,
+    split: Split = None,
+    config: Config = None,
+    set_: Sets = None,
+    selection: Selection = None,
+    out: Out = None,
+    jobs: Annotated[int, typer.Option(help="Runs side by side, each in a process of its own.", min=1)] = 1,
+    device: Device = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Finished runs are always kept; given for symmetry with train.")
+    ] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the table.")] = False,
+) -> None:
+    """Compare fusions: hosts x fusions x seeds, resumable, with deviations and paired tests."""
+    from fusionzoo.training.config import RunConfig
+
+    run = RunConfig.from_sources(
+        file=config,
+        sets=set_ or [],
+        recipe=_recipe(recipe),
+        data=data,
+        placement=placement,
+        objective=objective,
+        modalities=_comma(modalities),
+        split=split,
+        selection=selection,
+        device=device,
+    )
+    hosts_, fusions_ = _comma(hosts) or [run.host.name], _comma(fusions) or [run.fusion.name]
+    _compare(run, hosts_, fusions_, seeds or 5, out, jobs, quiet)
+
+
+def _compare(
+    run: Any, hosts: list[str], fusions: list[str], seeds: int, out: Path | None, jobs: int, quiet: bool
+) -> None:
+    from fusionzoo.evaluation.compare import compare as run_comparison
+
+    folder = out or Path("fusionzoo-runs") / "compare"
+    comparison = run_comparison(run, folder, hosts=hosts, fusions=fusions, seeds=seeds, jobs=jobs, quiet=quiet)
+    typer.echo(str(comparison))
+    if comparison.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def plugins(
+    kind: Annotated[str | None, typer.Option(help="fusion, objective, host, dataset, adapter or recipe.")] = None,
+    long: Annotated[bool, typer.Option("--long", help="Load each plugin: summary, paper, and why one is broken.")] = False,
+    json: Json = False,
+) -> None:
+    """List what is installed. Without --long nothing is imported."""
+    from fusionzoo._registry import registry
+    from fusionzoo.cli import show
+    from fusionzoo.specs import KINDS, check_kind
+
+    kinds = KINDS if kind is None else (check_kind(kind),)
+    show.plugins(registry.rows(kinds, long=long), long=long, as_json=json)
+
+
+@app.command()
+def info(
+    name: Annotated[str, typer.Argument(help="A plugin's name; 'distribution:name' where several provide it.")],
+    kind: Annotated[str | None, typer.Option(help="Its kind; default: whichever has the name.")] = None,
+    json: Json = False,
+) -> None:
+    """Show a plugin's card: what it is, what it takes, where it comes from."""
+    from fusionzoo._registry import registry
+    from fusionzoo.cli import show
+    from fusionzoo.specs import KINDS, normalise_name
+
+    if kind is None:
+        plain = normalise_name(name.rpartition(":")[2])
+        kind = next((k for k in KINDS if plain in registry.index()[k]), "fusion")
+    show.card(registry.card(name, kind), as_json=json)
+
+
+@data_app.command("inspect")
+def data_inspect(
+    path: Annotated[Path, typer.Argument(help="A data file.")],
+    split: Split = None,
+    json: Json = False,
+) -> None:
+    """Say what a data file holds and what is wrong with it; executes nothing of it."""
+    from fusionzoo.data.inspection import inspect
+
+    inspection = inspect(path)
+    typer.echo(inspection.to_json() if json else str(inspection))
+    if inspection.problems:
+        raise typer.Exit(1)
+
+
+@data_app.command("convert")
+def data_convert(
+    source: Annotated[Path, typer.Argument(help="A .pkl or .npz data file.")],
+    target: Annotated[Path, typer.Argument(help="The .npz file to write.")],
+    split: Split = None,
+) -> None:
+    """Turn a data file into the safe columnar .npz layout."""
+    from fusionzoo.data.convert import convert
+
+    typer.echo(str(convert(source, target, split=split)))

@@ -1,0 +1,70 @@
+"""Tables for the terminal, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from fusionzoo.specs import Card
+
+_STYLE = {"available": "", "loaded": "green", "disabled": "dim", "shadowed": "yellow", "ambiguous": "yellow"}
+
+
+def console() -> Console:
+    """A console that wraps at the terminal, and hardly at all where the output is not one."""
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(highlight=False, width=160)
+
+
+def plugins(rows: list[dict[str, Any]], long: bool, as_json: bool) -> None:
+    """The table of `fusionzoo plugins`."""
+    if as_json:
+        print(json.dumps([{k: v for k, v in r.items() if v != "" or k == "reason"} for r in rows], indent=2))
+        return
+    if not rows:
+        print("nothing is installed; from fusionzoo's folder run: pip install -e .")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    columns = ["kind", "name", "distribution", "version", "status", *(["summary"] if long else ["module"])]
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(row.get(c, "")) for c in columns), style=_STYLE.get(row["status"], "red"))
+    console().print(table)
+    troubled = [r for r in rows if r["reason"]]
+    for row in troubled:
+        print(f"\n{row['kind']} {row['name']} ({row['distribution']}): {row['status']}: {row['reason']}")
+    count = sum(r["status"] in ("broken", "unavailable") for r in rows)
+    if count:
+        print(f"\n{count} of {len(rows)} plugins cannot be used; the others are unaffected")
+
+
+def card(card: Card, as_json: bool) -> None:
+    """A plugin's card."""
+    print(json.dumps(card.to_dict(), indent=2, default=str) if as_json else card)
+
+
+def metrics(metrics: Mapping[str, Any], title: str, as_json: bool, out: Path | None) -> None:
+    """Metrics of one split: the four averages and the per-class table."""
+    text = json.dumps(metrics, indent=2, default=str)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n", encoding="utf-8")
+    if as_json:
+        print(text)
+        return
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in ("class", "precision", "recall", "F1", "utterances"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for name, row in metrics["per_class"].items():
+        scores = (f"{row[k]:.4f}" for k in ("precision", "recall", "f1"))
+        table.add_row(name, *scores, str(row["support"]))
+    console().print(table)
+    averages = {"weighted F1": "weighted_f1", "macro F1": "macro_f1", "UA": "ua", "WA": "wa"}
+    print("   ".join(f"{label} {metrics[key]:.4f}" for label, key in averages.items()))

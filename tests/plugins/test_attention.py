@@ -1,0 +1,94 @@
+"""Self-attention, cross-attention and the gate, against explicit formulas."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import fusionzoo
+from fusionzoo.errors import OptionError
+
+DIMS = {"text": 8, "audio": 8, "visual": 8}
+
+
+def inputs(batch=2, steps=5):
+    return [torch.randn(batch, steps, 8, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+
+
+def test_cross_attention_equals_torchs_multi_head_attention():
+    fusion = fusionzoo.get("cross-attention")(DIMS, 24, heads=2).eval()
+    xs = inputs()
+    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    result = fusion.fuse(xs, mask)
+    block = fusion.blocks[1]
+    reference = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+    with torch.no_grad():
+        reference.in_proj_weight.copy_(torch.cat([block.query.weight, block.key_value.weight]))
+        reference.in_proj_bias.copy_(torch.cat([block.query.bias, block.key_value.bias]))
+        reference.out_proj.weight.copy_(block.mix.weight)
+        reference.out_proj.bias.copy_(block.mix.bias)
+    memory = torch.cat([xs[0], xs[2]], 1)
+    out, weights = reference(xs[1], memory, memory, key_padding_mask=~torch.cat([mask, mask], 1), average_attn_weights=False)
+    torch.testing.assert_close(result.streams["audio"][mask], block.norm(xs[1] + out)[mask], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        result.attention["audio"].transpose(1, 2)[mask], weights.transpose(1, 2)[mask], rtol=1e-5, atol=1e-6
+    )
+    torch.testing.assert_close(result.fused[..., 8:16], result.streams["audio"])
+
+
+@pytest.mark.parametrize("name", ["cross-attention", "self-attention"])
+def test_with_and_without_maps_agree(name):
+    fusion = fusionzoo.get(name)(DIMS, 5).eval()
+    xs = inputs()
+    mask = torch.tensor([[True] * 5, [False] * 5])
+    torch.testing.assert_close(fusion(xs, mask), fusion.fuse(xs, mask).fused, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("score", ["scaled-dot", "dot", "additive", "bilinear"])
+def test_self_attention_scores(score):
+    torch.manual_seed(0)
+    fusion = fusionzoo.get("self-attention")(DIMS, heads=2, score=score).eval()
+    weights = fusion.fuse(inputs()).attention["self"]
+    assert weights.shape == (2, 2, 15, 15)
+    attention = fusion.attention
+    tokens = torch.cat([x + e for x, e in zip(inputs(), fusion.embedding, strict=True)], 1)
+    q = attention.w_q(tokens).unflatten(-1, (2, 4))[0, :, 1]
+    k = attention.w_k(tokens).unflatten(-1, (2, 4))[0, :, 1]
+    if score == "additive":
+        pairs = torch.cat([k.unsqueeze(0).expand(15, -1, -1), q.unsqueeze(1).expand(-1, 15, -1)], -1)
+        expected = torch.tanh(pairs @ attention.weight)
+    else:
+        expected = (q @ attention.weight if score == "bilinear" else q) @ k.T / (2 if score == "scaled-dot" else 1)
+    torch.testing.assert_close(weights[0, 1], expected.softmax(-1), rtol=1e-4, atol=1e-6)
+
+
+def test_utterance_scope_never_looks_across_time():
+    fusion = fusionzoo.get("self-attention")(DIMS, scope="utterance").eval()
+    xs = inputs()
+    y = fusion(xs)
+    changed = [x.clone() for x in xs]
+    changed[1][:, 0] += 1
+    z = fusion(changed)
+    torch.testing.assert_close(z[:, 1:], y[:, 1:])
+    assert (z[:, 0] - y[:, 0]).abs().max() > 1e-3
+
+
+def test_gates_of_present_modalities_sum_to_one():
+    fusion = fusionzoo.get("gated")(DIMS, 6).eval()
+    result = fusion.fuse({"text": inputs()[0], "visual": inputs()[2]})
+    gate = result.attention["gate"]
+    torch.testing.assert_close(gate.sum(-1), torch.ones(2, 5, 6))
+    assert gate[..., 1].eq(0).all()
+
+
+@pytest.mark.parametrize("name", ["cross-attention", "self-attention"])
+def test_heads_must_divide(name):
+    options = {"heads": 3} if name == "cross-attention" else {"heads": 9}
+    with pytest.raises(OptionError, match="heads="):
+        fusionzoo.get(name)(DIMS, **options)
+
+
+def test_sum_leaves_a_missing_modality_out_bias_included():
+    fusion = fusionzoo.get("sum")({"text": 8, "audio": 4}, 8)
+    text = inputs()[0]
+    torch.testing.assert_close(fusion({"text": text}), text)
