@@ -1,0 +1,81 @@
+"""One batch of dialogues: what a host's `forward` takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Batch:
+    """B dialogues of up to T utterances, batch first, padded at the end.
+
+    Parameters
+    ----------
+    features : modality -> `(B, T, d_m)` float; a modality that the whole batch lacks is absent.
+    mask : `(B, T)` bool, True where an utterance is real.
+    speakers : `(B, T)` long, 0-based within the dialogue in order of first appearance; 0 where padded.
+    labels : `(B, T)` long; -100 where padded or unlabelled.
+    ids : B dialogue ids.
+    present : modality -> `(B, T)` bool, True where that modality was recorded; None means everywhere.
+    lengths : utterances per dialogue as Python ints, so that packing a sequence needs no wait for the device; None
+        means that they are computed from `mask` when asked for (which waits for the device).
+    """
+
+    features: dict[str, Tensor]
+    mask: Tensor
+    speakers: Tensor
+    labels: Tensor
+    ids: list[str]
+    present: dict[str, Tensor] | None = None
+    lengths: list[int] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """`(B, T)`."""
+        return int(self.mask.shape[0]), int(self.mask.shape[1])
+
+    @property
+    def device(self) -> torch.device:
+        return self.mask.device
+
+    @property
+    def num_utterances(self) -> int:
+        """Number of real utterances, padding not counted."""
+        return sum(self.lengths_list())
+
+    def lengths_list(self) -> list[int]:
+        """Utterances per dialogue, B Python ints."""
+        if self.lengths is None:
+            self.lengths = [int(n) for n in self.mask.sum(1).tolist()]
+        return self.lengths
+
+    def modality_masks(self) -> Tensor | dict[str, Tensor]:
+        """What to hand to a fusion as `mask`: `(B, T)`, or one `(B, T)` per modality when some were not recorded."""
+        if not self.present:
+            return self.mask
+        return {m: self.mask & self.present[m] if m in self.present else self.mask for m in self.features}
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch on `device`; tensors already there are shared, not copied."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=non_blocking)
+
+        return self._map(move)
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory, from where a non-blocking copy runs beside the computation."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, fn) -> Batch:
+        return replace(
+            self,
+            features={m: fn(x) for m, x in self.features.items()},
+            mask=fn(self.mask),
+            speakers=fn(self.speakers),
+            labels=fn(self.labels),
+            present=None if self.present is None else {m: fn(x) for m, x in self.present.items()},
+        )

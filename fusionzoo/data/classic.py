@@ -1,0 +1,320 @@
+"""The pickles of IEMOCAP and MELD features that this field's repositories share: tuples of dicts, one entry a dialogue.
+
+======  ============================  ============================  =============================
+entry   classic, 9 (IEMOCAP)          MELD, 9 (no visual)           MELD with visual, 10
+======  ============================  ============================  =============================
+0       utterance ids                 utterance ids                 utterance ids
+1       speakers ('M', 'F')           speakers (one-hot rows)       speakers (one-hot rows)
+2       labels                        emotion labels                emotion labels
+3       text                          text                          text
+4       audio                         audio                         audio
+5       visual                        sentences                     visual
+6       sentences                     train dialogue ids            sentences
+7       train dialogue ids            test dialogue ids             train dialogue ids
+8       test dialogue ids             sentiment labels              test dialogue ids
+9                                                                   sentiment labels
+======  ============================  ============================  =============================
+
+Which one a file is shows in which entries are dicts and which are collections of ids. None has a dev split: `load`
+draws one from the train dialogues, or takes all splits from another file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from fusionzoo.data.corpus import Corpus, some
+from fusionzoo.data.npz import sha256
+from fusionzoo.data.pickles import load_pickle
+from fusionzoo.errors import DataError
+
+LAYOUTS: dict[str, tuple[str, ...]] = {
+    "classic-pickle": ("ids", "speakers", "labels", "text", "audio", "visual", "sentences", "train", "test"),
+    "meld-pickle": ("ids", "speakers", "labels", "text", "audio", "sentences", "train", "test", "sentiment"),
+    "meld-visual-pickle": (
+        *("ids", "speakers", "labels", "text", "audio", "visual", "sentences", "train", "test", "sentiment"),
+    ),
+}
+MODALITIES = ("text", "audio", "visual")
+IEMOCAP_CLASSES = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
+MELD_CLASSES = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
+
+
+def layout_of(content: Any) -> str | None:
+    """The name of the layout in `LAYOUTS` that the plain content of a pickle has, or None."""
+    if not isinstance(content, tuple | list):
+        return None
+    found = tuple(isinstance(entry, dict) for entry in content)
+    for name, fields in LAYOUTS.items():
+        if found == tuple(f not in ("train", "test") for f in fields):
+            return name
+    return None
+
+
+def describe(content: Any) -> str:
+    """One line about what a pickle holds, for the message that no layout fits."""
+    if isinstance(content, tuple | list):
+        kinds = ", ".join(
+            f"{type(e).__name__}" + (f" of {len(e)}" if hasattr(e, "__len__") else "") for e in content[:14]
+        )
+        return f"a {type(content).__name__} of {len(content)} ({kinds})"
+    if isinstance(content, dict):
+        return f"a dict of {len(content)} with keys like {', '.join(map(repr, list(content)[:4]))}"
+    return f"a {type(content).__name__}"
+
+
+def read_classic(
+    path: str | os.PathLike[str],
+    *,
+    label_names: Sequence[str] | None = None,
+    name: str | None = None,
+    keep_all: bool = False,
+) -> Corpus:
+    """Read one of the layouts above through the allow-listing unpickler, dialogues sorted by id.
+
+    label_names : the classes; without it, IEMOCAP's six or MELD's seven where there are that many, else class0, ...
+    keep_all : keep dialogues that the pickle puts in neither train nor test (as train), for a split from elsewhere;
+        otherwise they are left out and listed in `info["skipped"]`.
+    """
+    path = Path(path)
+    content = load_pickle(path)
+    layout = layout_of(content)
+    if layout is None:
+        raise DataError(
+            f"{path}: holds {describe(content)}, expected one of the tuples {', '.join(LAYOUTS)}: "
+            f"({', '.join(LAYOUTS['classic-pickle'])}). Bring it into one of these, or write an .npz with "
+            f"fusionzoo.data.save_npz."
+        )
+    fields = dict(zip(LAYOUTS[layout], content, strict=True))
+    return _Reader(path, layout, fields).corpus(label_names, name or path.stem, keep_all)
+
+
+class _Reader:
+    """The entries of one file, with errors that name the file, the entry and the dialogue."""
+
+    def __init__(self, path: Path, layout: str, fields: dict[str, Any]):
+        self.path, self.layout = path, layout
+        self.position = {f: i for i, f in enumerate(LAYOUTS[layout])}
+        self.fields = {f: self._by_text_id(f, v) if isinstance(v, dict) else v for f, v in fields.items()}
+        self.keys: list[str] = sorted(self.fields["ids"])
+        self.skipped: list[str] = []
+
+    def _where(self, field: str, dialogue: str | None = None, row: int | None = None) -> str:
+        place = [f"{self.path}: entry {self.position[field]} ({field})"]
+        place += [f"dialogue {dialogue!r}"] if dialogue is not None else []
+        place += [f"utterance {row}"] if row is not None else []
+        return ", ".join(place)
+
+    def _by_text_id(self, field: str, values: dict[Any, Any]) -> dict[str, Any]:
+        named = {_id(key): value for key, value in values.items()}
+        if len(named) != len(values):
+            raise DataError(
+                f"{self._where(field)} has dialogue ids that differ only in type, like 1 and '1'. Rename them."
+            )
+        return named
+
+    def corpus(self, label_names: Sequence[str] | None, name: str, keep_all: bool) -> Corpus:
+        split = self._splits()
+        if not keep_all and (left := [d for d in self.keys if d not in split]):
+            self.skipped.append(f"{some(left)}: in neither train nor test")
+            self.keys = [d for d in self.keys if d in split]
+        if not self.keys:
+            raise DataError(
+                f"{self._where('ids')} has no dialogue of the train or test ids. Check that the file is whole."
+            )
+        lengths = {d: self._length(d) for d in self.keys}
+        labels = np.concatenate([self._labels("labels", d, lengths[d]) for d in self.keys])
+        features: dict[str, np.ndarray] = {}
+        dtypes: dict[str, str] = {}
+        for m in MODALITIES:
+            if m in self.fields:
+                features[m], dtypes[m] = self._features(m, lengths)
+        counts = [lengths[d] for d in self.keys]
+        info: dict[str, Any] = {"source": str(self.path), "sha256": sha256(self.path), "layout": self.layout}
+        extras = self._extras(lengths)
+        return Corpus(
+            name=name,
+            features=features,
+            dialogue_id=np.repeat(np.array(self.keys, dtype=str), counts),
+            utterance_index=np.concatenate([np.arange(n) for n in counts]),
+            speaker=np.array([s for d in self.keys for s in self._speakers(d, lengths[d])], dtype=str),
+            label=labels,
+            label_names=self._names(labels, label_names),
+            split=np.repeat(np.array([split.get(d, "train") for d in self.keys], dtype=str), counts),
+            utterance_id=np.array([u for d in self.keys for u in self._utterance_ids(d)], dtype=str),
+            info=info | {"stored_dtypes": dtypes, "skipped": self.skipped},
+            extras=extras,
+        )
+
+    def _splits(self) -> dict[str, str]:
+        split: dict[str, str] = {}
+        for part in ("train", "test"):
+            ids = self.fields[part]
+            if not isinstance(ids, list | tuple | set | frozenset | np.ndarray):
+                raise DataError(
+                    f"{self._where(part)} is a {type(ids).__name__}, expected a list or set of dialogue ids."
+                )
+            ids = {_id(i) for i in (ids.ravel().tolist() if isinstance(ids, np.ndarray) else ids)}
+            if unknown := sorted(ids - set(self.keys)):
+                raise DataError(
+                    f"{self._where(part)} names {some(unknown)}, of which the file has no utterances. The file is "
+                    f"incomplete or its parts come from different sources: fetch it again."
+                )
+            if both := sorted(ids & set(split)):
+                raise DataError(
+                    f"{self._where(part)} names {some(both)} that are train too. Put each dialogue in one split "
+                    f"(split=... takes all splits from another file)."
+                )
+            split |= dict.fromkeys(ids, part)
+        return split
+
+    def _rows(self, field: str, dialogue: str) -> Any:
+        values = self.fields[field]
+        if dialogue not in values:
+            raise DataError(
+                f"{self._where(field)} lacks dialogue {dialogue!r}, which entry 0 has. Expected every dialogue in "
+                f"every entry: fetch the file again, or remove the dialogue everywhere."
+            )
+        rows = values[dialogue]
+        if not isinstance(rows, list | tuple | np.ndarray) or (isinstance(rows, np.ndarray) and rows.ndim == 0):
+            raise DataError(
+                f"{self._where(field, dialogue)} is a {type(rows).__name__}, expected one row an utterance."
+            )
+        return rows
+
+    def _length(self, dialogue: str) -> int:
+        length = len(self._rows("ids", dialogue))
+        if length == 0:
+            raise DataError(
+                f"{self._where('ids', dialogue)} has no utterance, expected one or more. Remove the dialogue from all "
+                f"entries and from the train and test ids."
+            )
+        for field in ("speakers", "labels", *MODALITIES):
+            if field in self.fields and len(self._rows(field, dialogue)) != length:
+                raise DataError(
+                    f"{self._where(field, dialogue)} has {len(self._rows(field, dialogue))} rows, expected {length}, "
+                    f"one for each utterance id. Align the entries or remove the dialogue."
+                )
+        return length
+
+    def _utterance_ids(self, dialogue: str) -> Iterator[str]:
+        ids = [_id(i) for i in self._rows("ids", dialogue)]
+        # MELD counts utterances from 0 in every dialogue; make the ids unique in the corpus.
+        return (f"{dialogue}_{i}" if i.isdigit() else i for i in ids)
+
+    def _labels(self, field: str, dialogue: str, length: int) -> np.ndarray:
+        """`(n,)` int64 of a list or array of class indices, or of one-hot rows."""
+        try:
+            values = np.asarray(self._rows(field, dialogue))
+        except ValueError:
+            values = np.empty(0, dtype=object)
+        if values.shape == (length, 1):
+            values = values[:, 0]
+        if values.ndim == 2 and len(values) == length and _is_one_hot(values):
+            values = values.argmax(axis=1)
+        if values.shape != (length,) or values.dtype.kind not in "iu":
+            shown = ", ".join(repr(v) for v in list(self._rows(field, dialogue))[:3])
+            raise DataError(
+                f"{self._where(field, dialogue)} holds {shown}, ..., expected {length} whole numbers (class indices). "
+                f"Store label indices as integers."
+            )
+        return values.astype(np.int64)
+
+    def _speakers(self, dialogue: str, length: int) -> list[str]:
+        """Names as they are; one-hot rows (MELD) become S0, S1, ... and an all-zero row 'unknown'."""
+        names = []
+        for row, speaker in enumerate(self._rows("speakers", dialogue)):
+            if isinstance(speaker, str | bytes | int | np.integer):
+                names.append(_id(speaker))
+                continue
+            hot = np.asarray(speaker)
+            if hot.ndim != 1 or hot.dtype.kind not in "iufb" or not np.isin(hot, (0, 1)).all() or hot.sum() > 1:
+                raise DataError(
+                    f"{self._where('speakers', dialogue, row)} is {speaker!r}, expected a name ('M', 'F', ...) or a "
+                    f"one-hot row. Correct the row."
+                )
+            names.append(f"S{int(hot.argmax())}" if hot.any() else "unknown")
+        return names
+
+    def _features(self, modality: str, lengths: dict[str, int]) -> tuple[np.ndarray, str]:
+        """`(N, d)` float32 of lists of vectors or of matrices, and the dtype they were stored in."""
+        blocks: list[np.ndarray] = []
+        width = None
+        for d in self.keys:
+            rows = self._rows(modality, d)
+            block: np.ndarray
+            try:
+                block = np.asarray(rows)
+            except ValueError:  # rows of different widths
+                block = np.empty(0, dtype=object)
+            if block.dtype.kind not in "fiu" or block.ndim != 2 or block.shape[1] != (width or block.shape[1]):
+                self._explain(modality, d, rows, width)
+            width = block.shape[1]
+            blocks.append(block)
+        with np.errstate(over="ignore"):  # what overflows is infinite, which `validate` reports
+            return np.concatenate(blocks).astype(np.float32), str(blocks[0].dtype)
+
+    def _explain(self, modality: str, dialogue: str, rows: Any, width: int | None) -> NoReturn:
+        """Raise the error of the first row that is not a vector of `width` numbers."""
+        for row, vector in enumerate(rows):
+            try:
+                vector = np.asarray(vector)
+            except ValueError:
+                vector = np.empty(0, dtype=object)
+            if vector.dtype.kind not in "fiu" or vector.ndim != 1 or (width is not None and len(vector) != width):
+                width_text = (
+                    "one vector of numbers" if width is None else f"a vector of {width} numbers, as in the rows before"
+                )
+                raise DataError(
+                    f"{self._where(modality, dialogue, row)} is a {vector.dtype} of shape {vector.shape}, expected "
+                    f"{width_text}. Extract this utterance again."
+                )
+            width = len(vector)
+        raise DataError(f"{self._where(modality, dialogue)} is no matrix of numbers, one row an utterance.")
+
+    def _names(self, labels: np.ndarray, given: Sequence[str] | None) -> tuple[str, ...]:
+        if given is not None:
+            return tuple(given)
+        count = int(labels.max()) + 1
+        known = {len(IEMOCAP_CLASSES): IEMOCAP_CLASSES, len(MELD_CLASSES): MELD_CLASSES}
+        if count in known:
+            return known[count]
+        if count > len(MELD_CLASSES) and (unseen := sorted(set(range(count)) - set(labels.tolist()))):
+            raise DataError(
+                f"{self._where('labels')} goes up to {count - 1}, but {unseen[:8]} never occur: a label outside the "
+                f"classes? Name the classes (label_names=[...]) so that it can be checked."
+            )
+        return tuple(f"class{i}" for i in range(max(count, 1)))
+
+    def _extras(self, lengths: dict[str, int]) -> dict[str, np.ndarray]:
+        """Sentences and sentiment, where they are complete; a broken one is left out and said so."""
+        extras: dict[str, np.ndarray] = {}
+        for field, column in (("sentences", "sentence"), ("sentiment", "sentiment")):
+            if field not in self.fields:
+                continue
+            try:
+                if field == "sentiment":
+                    extras[column] = np.concatenate([self._labels(field, d, lengths[d]) for d in self.keys])
+                    continue
+                rows = [_id(s) if isinstance(s, str | bytes) else "" for d in self.keys for s in self._rows(field, d)]
+            except DataError as error:
+                self.skipped.append(f"{field}: {error}")
+                continue
+            if len(rows) != sum(lengths[d] for d in self.keys):
+                self.skipped.append(f"{field}: {len(rows)} rows for {sum(lengths[d] for d in self.keys)} utterances")
+            elif any(rows):
+                extras[column] = np.array(rows, dtype=str)
+        return extras
+
+
+def _id(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _is_one_hot(values: np.ndarray) -> bool:
+    return values.dtype.kind in "iufb" and bool(np.isin(values, (0, 1)).all() and (values.sum(axis=1) == 1).all())

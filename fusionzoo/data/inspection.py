@@ -1,0 +1,180 @@
+"""What is in a data file, without running anything of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fusionzoo.data.classic import layout_of, read_classic
+from fusionzoo.data.corpus import Corpus
+from fusionzoo.data.npz import read_columns, read_npz, sha256
+from fusionzoo.data.pickles import load_pickle, names_in
+from fusionzoo.data.sources import file_kind
+from fusionzoo.errors import DataError, UnsafePickleError
+
+# Every source line of the report, so that text and table cannot differ.
+_Rows = list[tuple[str, str]]
+
+
+@dataclass
+class Inspection:
+    """A report on one file; a broken file has `problems` and whatever could still be found out.
+
+    kind : `"npz"`, `"classic-pickle"`, `"meld-pickle"`, `"meld-visual-pickle"`, `"pickle"` (readable, unknown layout),
+        `"unsafe-pickle"` (names something other than arrays and plain containers) or `"unknown"`.
+    modalities : modality -> `{"width", "dtype" (as stored), "present" (utterances that have it)}`.
+    labels : class -> utterances.
+    splits : split -> `{"dialogues", "utterances"}`, as the file says; drawn ones are not here.
+    speakers : `{"distinct", "largest_dialogue"}`.
+    columns : all arrays of an `.npz`: name -> shape and dtype.
+    names : everything that a pickle would import.
+    skipped : what reading the file leaves out, and why.
+    problems : why the file, or a part of it, cannot be used.
+    """
+
+    path: str
+    kind: str = "unknown"
+    size_bytes: int = 0
+    sha256: str = ""
+    rows: int = 0
+    dialogues: int = 0
+    modalities: dict[str, dict[str, Any]] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
+    unlabelled: int = 0
+    splits: dict[str, dict[str, int]] = field(default_factory=dict)
+    speakers: dict[str, int] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the file can be used as it is."""
+        return not self.problems
+
+    def to_json(self, indent: int | None = 2) -> str:
+        return json.dumps(asdict(self) | {"ok": self.ok}, indent=indent, ensure_ascii=False)
+
+    def _lines(self) -> _Rows:
+        lines: _Rows = [("file", self.path), ("kind", self.kind)]
+        if self.sha256:
+            lines += [("size", f"{self.size_bytes:,} bytes"), ("sha256", self.sha256)]
+        if self.rows:
+            lines += [("utterances", f"{self.rows:,}"), ("dialogues", f"{self.dialogues:,}")]
+        for m, facts in self.modalities.items():
+            missing = self.rows - facts["present"]
+            lines.append(
+                (
+                    f"modality {m}",
+                    f"width {facts['width']}, {facts['dtype']}" + (f", {missing} missing" * (missing > 0)),
+                )
+            )
+        if self.labels:
+            unlabelled = f", unlabelled {self.unlabelled}" * (self.unlabelled > 0)
+            lines.append(("labels", ", ".join(f"{c} {n}" for c, n in self.labels.items()) + unlabelled))
+        for split, n in self.splits.items():
+            lines.append((f"split {split}", f"{n['dialogues']} dialogues, {n['utterances']} utterances"))
+        if self.speakers:
+            lines.append(
+                (
+                    "speakers",
+                    f"{self.speakers['distinct']}, up to {self.speakers['largest_dialogue']} in a dialogue",
+                )
+            )
+        used = {*self.modalities}
+        if others := [f"{c} {what}" for c, what in self.columns.items() if c not in used]:
+            lines.append(("other columns", ", ".join(others)))
+        if self.names:
+            lines.append(("pickle names", ", ".join(self.names)))
+        lines += [("skipped", s) for s in self.skipped]
+        lines += [("PROBLEM", p) for p in self.problems]
+        lines.append(("verdict", "sound" if self.ok else f"not usable: {len(self.problems)} problem(s)"))
+        return lines
+
+    def __str__(self) -> str:
+        lines = self._lines()
+        width = max(len(key) for key, _ in lines)
+        return "\n".join(f"{key:<{width}}  {value}" for key, value in lines)
+
+    def __rich__(self) -> Any:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(show_header=False, box=None, pad_edge=False)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
+        for key, value in self._lines():
+            # Text, not markup: a file's own names may hold square brackets.
+            table.add_row(Text(key, style="bold red" if key == "PROBLEM" else ""), Text(value))
+        return table
+
+
+def inspect(path: str | os.PathLike[str]) -> Inspection:
+    """Report on a file of features. Never raises for what is wrong with the file, and runs nothing of a pickle."""
+    path = Path(path)
+    report = Inspection(path=str(path))
+    try:
+        kind = file_kind(path)
+        report.size_bytes, report.sha256 = path.stat().st_size, sha256(path)
+        if kind == "npz":
+            _inspect_npz(path, report)
+        else:
+            _inspect_pickle(path, report)
+    except UnsafePickleError as error:
+        report.kind = "unsafe-pickle"
+        report.problems.append(str(error))
+    except DataError as error:
+        report.problems.append(str(error))
+    except OSError as error:
+        report.problems.append(
+            f"{path}: cannot be read ({error.strerror or error}). Check the path and its permissions."
+        )
+    return report
+
+
+def _inspect_npz(path: Path, report: Inspection) -> None:
+    report.kind = "npz"
+    columns = read_columns(path)
+    report.columns = {c: f"{h.shape} {h.dtype}" for c, h in columns.items()}
+    _describe(read_npz(path), report)
+
+
+def _inspect_pickle(path: Path, report: Inspection) -> None:
+    report.kind = "pickle"
+    try:
+        report.names = names_in(path)
+    except DataError:
+        report.names = []  # the reader below says what is broken
+    layout = layout_of(load_pickle(path))
+    report.kind = layout or "pickle"
+    _describe(read_classic(path), report)
+    if "dev" not in report.splits and report.ok:
+        report.skipped.append("there is no dev split: one is drawn from the train dialogues, or give split=...")
+
+
+def _describe(corpus: Corpus, report: Inspection) -> None:
+    report.skipped += [str(s) for s in corpus.info.get("skipped", [])]
+    report.skipped += [f"column {c!r}: not a modality, kept out of the model" for c in corpus.extras]
+    report.problems += corpus.problems()
+    dtypes = corpus.info.get("stored_dtypes", {})
+    report.rows = len(corpus)
+    for m, width in corpus.dims.items():
+        present = int(np.count_nonzero(corpus.present[m])) if m in corpus.present else len(corpus)
+        report.modalities[m] = {
+            "width": width,
+            "dtype": dtypes.get(m, str(corpus.features[m].dtype)),
+            "present": present,
+        }
+    try:
+        summary = corpus.summary()
+    except (ValueError, IndexError, TypeError):
+        return  # columns that do not fit together: the problems above say so, and counts would mean nothing
+    report.dialogues = summary["dialogues"]
+    report.labels, report.unlabelled = summary["labels"], summary["unlabelled"]
+    report.splits, report.speakers = summary["splits"], summary["speakers"]

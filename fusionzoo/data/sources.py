@@ -1,0 +1,145 @@
+"""From a name or a path to a sound `Corpus`."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fusionzoo.data.classic import read_classic
+from fusionzoo.data.corpus import Corpus
+from fusionzoo.data.npz import read_npz
+from fusionzoo.data.splits import ensure_dev, read_split
+from fusionzoo.errors import DataError, OptionError, close_matches_hint
+
+_FILE_OPTIONS = ("label_names", "name")
+
+
+def load(
+    source: str | os.PathLike[str],
+    *,
+    split: str | os.PathLike[str] | None = None,
+    modalities: Sequence[str] | None = None,
+    dev_fraction: float = 0.1,
+    split_seed: int = 0,
+    **options: Any,
+) -> Corpus:
+    """Read conversations and check them.
+
+    Parameters
+    ----------
+    source : a file (`.npz`, or one of the pickles of `fusionzoo.data.classic`; told apart by content), or the name
+        of an installed dataset such as `demo`. A bare name that is a dataset's wins over a file; write `./demo` then.
+    split : a file that says which dialogue is train, dev or test: an `.npz` corpus with the same dialogue ids, or JSON
+        `{"train": [...], "dev": [...], "test": [...]}`. It must name exactly the corpus's dialogues.
+    modalities : keep only these, in this order; None keeps all.
+    dev_fraction, split_seed : where there is no dev split, this share of the train dialogues is drawn for it.
+    options : files: `label_names` (the classes, overriding the file's) and `name`; datasets: their own.
+
+    Raises
+    ------
+    DataError : the file is missing, broken or contradicts itself.
+    UnsafePickleError : a pickle names something other than arrays and plain containers; nothing is executed.
+    OptionError : an option that the source does not know.
+
+    Examples
+    --------
+    >>> corpus = load("demo")  # doctest: +SKIP
+    >>> corpus = load("features.pkl", split="official.json", modalities=["text", "audio"])  # doctest: +SKIP
+    """
+    dataset = _dataset_name(source)
+    if dataset is not None:
+        import fusionzoo
+
+        corpus: Corpus = fusionzoo.get(dataset, kind="dataset")(**options)
+    else:
+        corpus = read_file(source, keep_all=split is not None, **options)
+    if modalities is not None:  # first, so that a broken modality that nobody asked for is no obstacle
+        corpus = corpus.subset(modalities)
+    corpus.validate()
+    if split is not None:
+        corpus = corpus.with_split(read_split(split), origin=f"split={split}")
+        corpus.info = corpus.info | {"split": f"from {Path(split).name}"}
+    return ensure_dev(corpus, dev_fraction, split_seed)
+
+
+def read_file(source: str | os.PathLike[str], *, keep_all: bool = False, **options: Any) -> Corpus:
+    """Read a file of any known layout, its contents not yet validated and no dev split drawn.
+
+    keep_all : the split will come from elsewhere, so accept a file whose own is incomplete.
+    """
+    for option in options:
+        if option not in _FILE_OPTIONS:
+            raise OptionError(
+                f"{source}: a file of features has no option "
+                f"{option!r}{close_matches_hint(option, _FILE_OPTIONS) or '.'} Options: {', '.join(_FILE_OPTIONS)}."
+            )
+    path = Path(source)
+    if file_kind(path) == "pickle":
+        return read_classic(path, keep_all=keep_all, **options)
+    corpus = read_npz(path, needs_split=not keep_all, name=options.get("name"))
+    if options.get("label_names") is not None:
+        corpus.label_names = tuple(str(n) for n in options["label_names"])
+    return corpus
+
+
+def file_kind(path: Path) -> str:
+    """`"npz"` or `"pickle"`, by the file's first bytes; a `DataError` that says what it is where it is neither."""
+    what = _what_else(path)
+    if what is not None:
+        raise DataError(
+            f"{path}: {what}. Expected an .npz corpus or one of the feature pickles (`fusionzoo data inspect FILE` "
+            f"tells)."
+        )
+    with open(path, "rb") as stream:
+        return "npz" if stream.read(2) == b"PK" else "pickle"
+
+
+def _what_else(path: Path) -> str | None:
+    """What a file is that is no data file, in words; None where it may be one."""
+    if path.is_dir():
+        return "is a folder, not a file; name the file in it"
+    if not path.is_file():
+        return "there is no such file; check the path"
+    with open(path, "rb") as stream:
+        head = stream.read(512)
+    if not head:
+        return "is empty; fetch it again"
+    if head.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the data; run `git lfs pull` where it comes from"
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        return "is a web page, probably a download's error or consent page; fetch the file itself"
+    if head.startswith(b"\x93NUMPY"):
+        return "is a single .npy array; a corpus needs dialogue ids, labels and splits too: write an .npz"
+    if head.startswith(b"\x1f\x8b"):
+        return "is gzip-compressed; unpack it first"
+    if head.startswith(b"PK"):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                if any(n.endswith("/data.pkl") or n == "data.pkl" for n in archive.namelist()):
+                    return "is a torch checkpoint; take out the arrays and write an .npz with fusionzoo.data.save_npz"
+        except Exception:  # damaged in whatever way: the .npz reader says how
+            return None
+        return None
+    # A pickle of protocol 2 and later begins with 0x80; text protocols with an opcode and end with a stop.
+    if head[0] == 0x80 or path.suffix.lower() in (".pkl", ".pickle", ".p"):
+        return None
+    if path.suffix.lower() == ".npz":
+        return "is damaged: it has no zip signature; fetch it again"
+    if path.suffix.lower() in (".csv", ".tsv", ".json", ".txt"):
+        return f"is a {path.suffix} file, which holds no feature matrices"
+    return "is neither a zip archive nor a pickle"
+
+
+def _dataset_name(source: str | os.PathLike[str]) -> str | None:
+    """`source` if it is to be looked up as a dataset: an installed one's name, or a bare word that is no file."""
+    if not isinstance(source, str) or os.sep in source or "/" in source or Path(source).suffix:
+        return None
+    import fusionzoo
+    from fusionzoo.specs import normalise_name
+
+    if normalise_name(source) in fusionzoo.names("dataset") or not Path(source).exists():
+        return source  # an unknown name gets the registry's answer: the closest ones, and what is installed
+    return None
