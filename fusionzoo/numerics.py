@@ -1,4 +1,4 @@
-"""Shared numerics: masked softmax and pooling, packing of padded batches, attention.
+"""Shared numerics: masked softmax, masked mean, attention.
 
 One implementation each, used by every fusion and host. Masks are bool and True where a step is real; tensors are
 batch-first.
@@ -36,21 +36,14 @@ def zero_padded(x: Tensor, mask: Tensor | None) -> Tensor:
     return torch.where(mask.reshape(*mask.shape, *(1,) * (x.dim() - mask.dim())), x, 0.0)
 
 
-def masked_mean(x: Tensor, mask: Tensor | None, dim: int = 1) -> Tensor:
-    """Mean of `x (B, T, d)` over the real steps; zeros for a row without any.
+def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean over the last but one axis, of the entries that are real; zeros where there is none.
 
-    Shapes: x `(B, T, d)`, mask `(B, T)`, result `(B, d)`.
+    Shapes: x `(..., n, d)`, mask bool `(..., n)`, result `(..., d)`. Over time: `(B, T, d)` and `(B, T)`.
     """
     if mask is None:
-        return x.mean(dim)
-    total = zero_padded(x, mask).sum(dim)
-    return total / mask.sum(dim).clamp(min=1).unsqueeze(-1).to(total.dtype)
-
-
-def masked_softmax_pool(scores: Tensor, values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Weights `softmax(scores) (B, Q, S)` over the real keys `mask (B, S)` and the pooled values `(B, Q, d)`."""
-    weights = masked_softmax(scores, None if mask is None else mask.unsqueeze(1))
-    return weights @ values, weights
+        return x.mean(-2)
+    return zero_padded(x, mask).sum(-2) / mask.sum(-1, keepdim=True).clamp(min=1)
 
 
 def attend(
@@ -94,15 +87,3 @@ def attend(
     if any_key is not None:
         out = torch.where(any_key[:, None, None], out, 0.0)
     return out, weights
-
-
-def pack_indices(lengths: list[int], width: int, device: torch.device) -> Tensor:
-    """Flat positions `(N,)` of the real steps of a padded batch `(B, width)`, dialogue by dialogue.
-
-    Built on the CPU from Python integers, so that packing never waits for the device:
-    `x.flatten(0, 1)[pack_indices(lengths, x.shape[1], x.device)]` is the node list `(N, d)`.
-    """
-    steps = torch.tensor(lengths)
-    rows = torch.repeat_interleave(torch.arange(len(lengths)), steps)
-    first = torch.repeat_interleave(steps.cumsum(0) - steps, steps)
-    return (rows * width + torch.arange(int(steps.sum())) - first).to(device, non_blocking=True)

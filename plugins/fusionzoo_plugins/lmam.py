@@ -14,7 +14,7 @@ from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection, projection_parameters, read_dims
 from fusionzoo.hookspecs import hookimpl
 from fusionzoo.layers import MatchingAttention, copy_reference
-from fusionzoo.numerics import masked_softmax, zero_padded
+from fusionzoo.numerics import masked_mean, masked_softmax, zero_padded
 from fusionzoo.specs import Spec
 
 VARIANTS = ("default", "official")
@@ -116,18 +116,12 @@ class LMAM(Fusion):
         weights = masked_softmax(scores, None if keys is None else keys.unsqueeze(1))
         context = F.gelu(weights @ memory)
         z = (memory + context if self.residual else context).unflatten(1, (len(xs), steps))
-        if presence is None:
-            fused = z.mean(1)
-        else:
-            there = presence.transpose(1, 2).unsqueeze(-1)
-            fused = torch.where(there, z, 0.0).sum(1) / there.sum(1).clamp(min=1)
+        fused = masked_mean(z.transpose(1, 2), presence)
         per_modality = dict(zip(self.names, z.unbind(1), strict=True))
         maps: dict[str, Tensor] = {}
         if streams.attention:
             grid = weights.view(batch, len(xs), steps, len(xs), steps)
-            maps = {
-                f"{q}->{k}": grid[:, i, :, j] for i, q in enumerate(self.names) for j, k in enumerate(self.names)
-            }
+            maps = {f"{q}->{k}": grid[:, i, :, j] for i, q in enumerate(self.names) for j, k in enumerate(self.names)}
         return Fused(fused, per_modality, maps)
 
     def _official(self, xs: list[Tensor], streams: Streams) -> Fused:
@@ -160,7 +154,9 @@ class LMAM(Fusion):
         Only for `variant="official"`, and for modalities of one width: the official module has no projections.
         """
         if self.variant != "official":
-            raise OptionError("the official weights are those of LMAM(variant='official'); build it that way to load them")
+            raise OptionError(
+                "the official weights are those of LMAM(variant='official'); build it that way to load them"
+            )
         state = {k.removeprefix("matchatt."): v for k, v in state_dict.items()}
         copy_reference(self.matchatt, state)
 

@@ -24,7 +24,7 @@ from fusionzoo.fusion import (
 )
 from fusionzoo.hookspecs import hookimpl
 from fusionzoo.layers import copy_reference
-from fusionzoo.numerics import attend, masked_softmax, zero_padded
+from fusionzoo.numerics import attend, masked_mean, masked_softmax, zero_padded
 from fusionzoo.specs import Spec
 
 SCORES = ("scaled-dot", "dot", "additive", "bilinear")
@@ -42,14 +42,23 @@ class TokenAttention(nn.Module):
     the axis that holds heads and samples, not over the keys, so that samples of a batch depend on each other.
     """
 
-    def __init__(self, width: int, heads: int, hidden: int, score: str, dropout: float = 0.0, official: bool = False):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        score: str,
+        out: int,
+        dropout: float = 0.0,
+        official: bool = False,
+    ):
         super().__init__()
         self.heads, self.hidden, self.score, self.dropout, self.official = heads, hidden, score, dropout, official
         inner = heads * hidden
         self.w_k = nn.Linear(width, inner)
         self.w_q = nn.Linear(width, inner)
         self.w_v = None if official else nn.Linear(width, inner)
-        self.proj = nn.Linear(inner, width)
+        self.proj = nn.Linear(inner, out)
         shape = {"additive": (2 * hidden,), "bilinear": (hidden, hidden)}.get(score)
         bound = 1 / math.sqrt(hidden)
         self.weight = None if shape is None else nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
@@ -57,7 +66,7 @@ class TokenAttention(nn.Module):
     def forward(
         self, memory: Tensor, query: Tensor, key_mask: Tensor | None = None, need_weights: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """`(B, Q, d)` and the weights: `(B, heads, Q, S)`, official `(heads * B, Q, S)` as upstream returns them."""
+        """`(B, Q, out)` and the weights: `(B, heads, Q, S)`, official `(heads * B, Q, S)` as upstream returns them."""
         rate = self.dropout if self.training else 0.0
         q, k = self.w_q(query), self.w_k(memory)
         if self.w_v is not None and self.score == "scaled-dot":
@@ -75,11 +84,10 @@ class TokenAttention(nn.Module):
         return self.proj((applied @ v).transpose(1, 2).flatten(2)), weights
 
     def _scores(self, q: Tensor, k: Tensor) -> Tensor:
-        if self.score == "additive":
-            assert self.weight is not None
-            of_key, of_query = self.weight.split(self.hidden)
-            return torch.tanh((q @ of_query).unsqueeze(-1) + (k @ of_key).unsqueeze(-2))
-        if self.score == "bilinear":
+        if self.weight is not None:
+            if self.score == "additive":
+                of_key, of_query = self.weight.split(self.hidden)
+                return torch.tanh((q @ of_query).unsqueeze(-1) + (k @ of_key).unsqueeze(-2))
             q = q @ self.weight
         scores = q @ k.transpose(-1, -2)
         return scores * self.hidden**-0.5 if self.score == "scaled-dot" else scores
@@ -139,11 +147,13 @@ class SelfAttention(Fusion):
         check_choice(score, SCORES, "score", self)
         self.dropout = check_probability(dropout, "dropout", self)
         self.project = nn.ModuleList(projection(d, self.width) for d in self.dims.values())
-        self.attention = TokenAttention(self.width, heads, hidden, score, self.dropout, variant == "official")
+        # The official projection goes straight to the output width.
+        out = self.out_dim if variant == "official" else self.width
+        self.attention = TokenAttention(self.width, heads, hidden, score, out, self.dropout, variant == "official")
         if variant == "default":
             self.embedding = nn.Parameter(torch.randn(len(self.dims), self.width) * 0.02)
             self.norm = nn.LayerNorm(self.width)
-        self.set_width(self.width)
+        self.set_width(out)
 
     def combine(self, streams: Streams) -> Fused:
         xs = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, streams.present, strict=True)]
@@ -164,11 +174,7 @@ class SelfAttention(Fusion):
             if self.scope == "utterance"
             else out.unflatten(1, (x.shape[2], x.shape[1])).transpose(1, 2)
         )
-        if presence is None:
-            fused = out.mean(2)
-        else:
-            there = presence.unsqueeze(-1)
-            fused = torch.where(there, out, 0.0).sum(2) / there.sum(2).clamp(min=1)
+        fused = masked_mean(out, presence)
         maps = {"self": weights} if weights is not None and streams.attention else {}
         return Fused(fused, dict(zip(self.names, out.unbind(2), strict=True)), maps)
 
@@ -193,13 +199,16 @@ class SelfAttention(Fusion):
         **_: Any,
     ) -> int:
         widths = list(read_dims(dims).values())
-        w = width or widths[0]
+        w, out = width or widths[0], out_dim or widths[0]
         heads, hidden = head_sizes(w, heads, hidden, cls)
         inner = heads * hidden
-        total = sum(projection_parameters(d, w) for d in widths) + projection_parameters(w, out_dim or widths[0])
-        total += linear_parameters(w, inner) * (3 if variant == "default" else 2) + linear_parameters(inner, w)
+        total = sum(projection_parameters(d, w) for d in widths)
         total += {"additive": 2 * hidden, "bilinear": hidden * hidden}.get(score, 0)
-        total += 2 * w + len(widths) * w if variant == "default" else 0
+        if variant == "official":
+            total += 2 * linear_parameters(w, inner) + linear_parameters(inner, out)
+        else:
+            total += 3 * linear_parameters(w, inner) + linear_parameters(inner, w) + projection_parameters(w, out)
+            total += 2 * w + len(widths) * w
         return total + (sum(widths) if missing == "learned" else 0)
 
 

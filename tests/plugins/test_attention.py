@@ -28,7 +28,9 @@ def test_cross_attention_equals_torchs_multi_head_attention():
         reference.out_proj.weight.copy_(block.mix.weight)
         reference.out_proj.bias.copy_(block.mix.bias)
     memory = torch.cat([xs[0], xs[2]], 1)
-    out, weights = reference(xs[1], memory, memory, key_padding_mask=~torch.cat([mask, mask], 1), average_attn_weights=False)
+    out, weights = reference(
+        xs[1], memory, memory, key_padding_mask=~torch.cat([mask, mask], 1), average_attn_weights=False
+    )
     torch.testing.assert_close(result.streams["audio"][mask], block.norm(xs[1] + out)[mask], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(
         result.attention["audio"].transpose(1, 2)[mask], weights.transpose(1, 2)[mask], rtol=1e-5, atol=1e-6

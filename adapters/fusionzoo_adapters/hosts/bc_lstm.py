@@ -1,0 +1,131 @@
+"""bc-LSTM: bidirectional contextual LSTM over the utterances of a dialogue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor
+
+from fusionzoo._options import check_choice, check_positive, check_probability
+from fusionzoo.fusion import Dims, MaskLike
+from fusionzoo.hookspecs import hookimpl
+from fusionzoo.host import FusionLike, HostOutput
+from fusionzoo.layers import MatchingAttention, copy_reference_parts
+from fusionzoo.specs import Spec
+from fusionzoo_adapters.hosts._frontend import ContextHost
+from fusionzoo_adapters.hosts._head import Head
+from fusionzoo_adapters.hosts._reference import need_official
+
+if TYPE_CHECKING:
+    from fusionzoo.data.batch import Batch
+
+VARIANTS = ("default", "official")
+
+
+class BcLSTM(ContextHost):
+    r"""Bidirectional contextual LSTM, a fusion before or after it, and a two-layer classifier.
+
+    .. math::
+        h = \operatorname{BiLSTM}(u_1, \dots, u_T), \qquad
+        y_t = W_2 \operatorname{ReLU}(W_1 \tilde h_t + b_1) + b_2
+
+    with :math:`\tilde h = h`, or with `attention=True` the matching attention of every :math:`h_t` over the dialogue.
+
+    Source: Poria et al., "Context-Dependent Sentiment Analysis in User-Generated Videos", ACL 2017; official code
+    declare-lab/conv-emotion @6128ca2, `bc-LSTM-pytorch`.
+
+    Parameters
+    ----------
+    dims, num_classes, num_speakers, fusion : as for every host.
+    placement : `late` (an LSTM a modality, then the fusion), `early` (the fusion, then one LSTM), or `early-residual`
+        (as `early`, plus a linear map of the concatenated features).
+    hidden, layers : LSTM width a direction, and depth.
+    head_width : hidden width of the classifier.
+    dropout : between LSTM layers and in the classifier. input_dropout : on what the LSTM reads.
+    attention : matching self attention (`general2`) over the contexts.
+    speaker_embedding : width of a learnt vector per speaker that the LSTM reads too; True is 16, False none.
+    fusion_width : width of what the fusion returns; None is the anchor's if it comes early, `2 * hidden` if late.
+    variant : `default`, or `official`, which runs the LSTM over padding, so that the backward direction starts on it, squashes
+        the scores of its attention with tanh (no weight can then be 7.4 times another), and has no speaker embedding.
+
+    Shapes: features `(B, T, d_m)` to logits `(B, T, C)`. Padding is never read, except with `official`.
+    """
+
+    placements: ClassVar[tuple[str, ...]] = ("late", "early", "early-residual")
+
+    def __init__(
+        self,
+        dims: Dims,
+        num_classes: int,
+        num_speakers: int,
+        fusion: FusionLike = "concat",
+        placement: str | None = None,
+        *,
+        hidden: int = 100,
+        layers: int = 2,
+        head_width: int = 100,
+        dropout: float = 0.4,
+        input_dropout: float = 0.0,
+        attention: bool = False,
+        speaker_embedding: int | bool = True,
+        fusion_width: int | None = None,
+        variant: str = "default",
+    ):
+        official = check_choice(variant, VARIANTS, "variant", self) == "official"
+        check_probability(dropout, "dropout", self)
+        super().__init__(
+            dims,
+            num_classes,
+            num_speakers,
+            fusion,
+            placement,
+            encoder={"layers": check_positive(layers, "layers", self), "dropout": dropout, "bare": official},
+            hidden=hidden,
+            input_dropout=input_dropout,
+            speaker_embedding=False if official else speaker_embedding,
+            fusion_width=fusion_width,
+        )
+        self.variant = variant
+        width = self.context_width
+        self.attention = MatchingAttention(width, width, "general2", tanh=official) if attention else None
+        self.head = Head(width, check_positive(head_width, "head_width", self), self.num_classes, dropout)
+
+    def encode(self, features: dict[str, Tensor | None], mask: MaskLike, batch: Batch) -> HostOutput:
+        context = self.contextualize(features, mask, batch)
+        x, maps = context.x, {}
+        if self.attention is not None:
+            x, maps["matching"] = self.attention(x, x, batch.mask)
+        return self.output(context, self.head(x), maps)
+
+    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Load an official `LSTMModel`: the context LSTM, the matching attention and the classifier.
+
+        Needs `variant="official"` and one context encoder: a single modality or an early placement. The fusion, which
+        has no counterpart there, is left as it is.
+        """
+        encoder = need_official(self)
+        parts = {**encoder.reference_parts(), **self.head.reference_parts()}
+        if self.attention is not None:
+            parts["matchatt."] = self.attention
+        copy_reference_parts(parts, state_dict)
+
+
+@hookimpl
+def fusionzoo_register(register):
+    register(
+        Spec(
+            name="bc-lstm",
+            kind="host",
+            target=f"{__name__}:BcLSTM",
+            summary="bidirectional contextual LSTM over the dialogue, one a modality or one after the fusion",
+            paper="Context-Dependent Sentiment Analysis in User-Generated Videos, https://aclanthology.org/P17-1081",
+            code="https://github.com/declare-lab/conv-emotion/tree/6128ca20e9/bc-LSTM-pytorch",
+            modalities=(1, None),
+            level="dialogue",
+            handles=frozenset({"masks", "missing"}),
+            placements=BcLSTM.placements,
+            variants=VARIANTS,
+            api=1,
+        )
+    )

@@ -1,0 +1,113 @@
+"""Packing, reversing and the sequential encoders."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from fusionzoo_adapters.hosts._context import ContextEncoder
+from fusionzoo_adapters.hosts._dialogue_rnn import CONTEXT_ATTENTIONS, DialogueRNN, DialogueRNNCell
+from fusionzoo_adapters.hosts._layout import Layout
+
+LENGTHS = [2, 5, 1, 3]
+
+
+def layout(steps: int = 6) -> Layout:
+    return Layout(LENGTHS, steps, torch.device("cpu"))
+
+
+def padded_mask(steps: int = 6) -> torch.Tensor:
+    return torch.arange(steps) < torch.tensor(LENGTHS).unsqueeze(1)
+
+
+def test_packing_and_back():
+    x, mask = torch.randn(4, 6, 3), padded_mask()
+    nodes = layout().pack(x)
+    torch.testing.assert_close(nodes, x[mask])
+    torch.testing.assert_close(layout().unpack(nodes), x * mask.unsqueeze(-1))
+    packed = layout().pack_sequence(x)
+    expected = nn.utils.rnn.pack_padded_sequence(x, torch.tensor(LENGTHS), batch_first=True, enforce_sorted=False)
+    torch.testing.assert_close(packed.data, expected.data)
+    assert packed.batch_sizes.tolist() == expected.batch_sizes.tolist()
+    torch.testing.assert_close(layout().unpack_sequence(packed), x * mask.unsqueeze(-1))
+
+
+def test_reversing_is_per_dialogue_and_its_own_inverse():
+    x = torch.arange(24).view(4, 6)
+    flipped = layout().reverse(x)
+    assert flipped[1].tolist() == [10, 9, 8, 7, 6, 11]
+    assert torch.equal(layout().reverse(flipped), x)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_the_fast_lstm_on_the_cpu_equals_the_packed_one(layers):
+    torch.manual_seed(0)
+    encoder = ContextEncoder(3, 4, "lstm", layers=layers).double()
+    x = torch.randn(4, 6, 3, dtype=torch.float64, requires_grad=True)
+    fast = encoder(x, layout(), padded_mask(), torch.zeros(4, 6, dtype=torch.long))
+    packed = layout().unpack_sequence(encoder.rnn(layout().pack_sequence(x))[0])
+    torch.testing.assert_close(fast, packed)
+    cotangent = torch.randn_like(fast)
+    sources = [x, *encoder.parameters()]
+    for a, b in zip(
+        torch.autograd.grad((fast * cotangent).sum(), sources),
+        torch.autograd.grad((packed * cotangent).sum(), sources),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+
+
+def test_dropout_between_lstm_layers_acts_in_training_only():
+    encoder = ContextEncoder(3, 4, "lstm", layers=2, dropout=0.5)
+    x, mask, speakers = torch.randn(4, 6, 3), padded_mask(), torch.zeros(4, 6, dtype=torch.long)
+    assert not torch.allclose(encoder(x, layout(), mask, speakers), encoder(x, layout(), mask, speakers))
+    encoder.eval()
+    assert torch.equal(encoder(x, layout(), mask, speakers), encoder(x, layout(), mask, speakers))
+
+
+def written_out(cell: DialogueRNNCell, x, speakers, parties):
+    """One dialogue through torch's own GRU cells, every party computed, as the paper writes it."""
+    q = torch.zeros(parties, cell.party_width, dtype=x.dtype)
+    history, e, out = [], torch.zeros(cell.e_cell.hidden_size, dtype=x.dtype), []
+    for u, s in zip(x, speakers.tolist(), strict=True):
+        last = history[-1] if history else torch.zeros(cell.global_width, dtype=x.dtype)
+        context = torch.zeros(cell.global_width, dtype=x.dtype)
+        if history:
+            past = torch.stack(history).unsqueeze(0)
+            scores = cell.attention.score(cell.attention.key(past), cell.attention.project(u[None, None]))
+            context = (scores.softmax(-1) @ past)[0, 0]
+        history.append(cell.g_cell(torch.cat([u, q[s]])[None], last[None])[0])
+        joined = torch.cat([u, context]).expand(parties, -1)
+        spoken = cell.p_cell(joined, q)
+        heard = q if cell.l_cell is None else cell.l_cell(torch.cat([u, spoken[s]]).expand(parties, -1), q)
+        q = torch.stack([spoken[p] if p == s else heard[p] for p in range(parties)])
+        e = cell.e_cell(q[s][None], e[None])[0]
+        out.append(e)
+    return torch.stack(out)
+
+
+@pytest.mark.parametrize("listener", [False, True])
+@pytest.mark.parametrize("attention", CONTEXT_ATTENTIONS)
+def test_dialogue_rnn_by_definition(attention, listener):
+    torch.manual_seed(0)
+    rnn = DialogueRNN(
+        5, 5, 4, 3, listener_state=listener, context_attention=attention, attention_width=6, tanh=True
+    ).double()
+    x = torch.randn(4, 6, 5, dtype=torch.float64)
+    speakers = torch.randint(3, (4, 6))
+    out = rnn(x, layout(), padded_mask(), speakers, 3)
+    for b, n in enumerate(LENGTHS):
+        ahead = written_out(rnn.forward_cell, x[b, :n], speakers[b, :n], 3)
+        back = written_out(rnn.backward_cell, x[b, :n].flip(0), speakers[b, :n].flip(0), 3).flip(0)
+        torch.testing.assert_close(out[b, :n], torch.cat([ahead, back], -1))
+        assert (out[b, n:] == 0).all()
+
+
+def test_attention_weights_are_collected_and_sum_to_one():
+    cell = DialogueRNNCell(5, 5, 4, 3, context_attention="general")
+    weights: list[torch.Tensor] = []
+    cell(torch.randn(2, 4, 5), torch.zeros(2, 4, dtype=torch.long), torch.ones(2, 4, dtype=torch.bool), 1, weights)
+    assert [tuple(w.shape) for w in weights] == [(2, 1), (2, 2), (2, 3)]
+    for w in weights:
+        torch.testing.assert_close(w.sum(-1), torch.ones(2))
