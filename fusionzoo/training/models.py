@@ -1,0 +1,156 @@
+"""Building a host from a configuration, and the two files that carry a trained one.
+
+`model.safetensors` holds the weights, the feature standardisation included; `model.json` says what they belong to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+import fusionzoo
+from fusionzoo._weights import load_weights, pack_weights, read_weights
+from fusionzoo.errors import CheckpointError, FusionZooError
+from fusionzoo.training.config import RunConfig
+from fusionzoo.training.files import write_bytes, write_json
+
+if TYPE_CHECKING:
+    from fusionzoo.data.corpus import Corpus
+    from fusionzoo.host import Host, HostOutput
+
+WEIGHTS, CARD = "model.safetensors", "model.json"
+
+
+def corpus_sha256(corpus: Corpus) -> str:
+    """Hash of everything in a corpus that can change a run: features, labels, speakers, order and split."""
+    digest = hashlib.sha256()
+    for name in (*corpus.features,):
+        digest.update(name.encode())
+        digest.update(corpus.features[name].tobytes())
+        if name in corpus.present:
+            digest.update(corpus.present[name].tobytes())
+    digest.update(corpus.label.tobytes())
+    for column in (corpus.dialogue_id, corpus.speaker, corpus.split, corpus.label_names):
+        digest.update("\0".join(map(str, column)).encode())
+    return digest.hexdigest()
+
+
+def describe_model(config: RunConfig, corpus: Corpus, data_sha256: str) -> dict[str, Any]:
+    """The contents of `model.json`: what is needed to build the same model and to judge whether data fit it."""
+
+    def provider(name: str, kind: str) -> str:
+        card = fusionzoo.card(name, kind)
+        return f"{card.distribution} {card.version}".strip()
+
+    return {
+        "format": 1,
+        "host": config.host.name,
+        "host_options": config.host.options,
+        "placement": config.host.placement,
+        "fusion": config.fusion.name,
+        "fusion_options": config.fusion.options,
+        "dims": dict(corpus.dims),
+        "num_classes": corpus.num_classes,
+        "num_speakers": corpus.num_speakers,
+        "label_names": list(corpus.label_names),
+        "providers": {"host": provider(config.host.name, "host"), "fusion": provider(config.fusion.name, "fusion")},
+        "versions": {"fusionzoo": fusionzoo.__version__, "torch": torch.__version__},
+        "data": {"name": corpus.name, "sha256": data_sha256},
+        "selection": config.training.selection,
+    }
+
+
+def build_host(meta: Mapping[str, Any]) -> Host:
+    """A host with fresh weights from the contents of `model.json`."""
+    return fusionzoo.get(meta["host"], kind="host")(
+        dict(meta["dims"]),
+        num_classes=meta["num_classes"],
+        num_speakers=meta["num_speakers"],
+        fusion=(meta["fusion"], dict(meta["fusion_options"])),
+        placement=meta["placement"],
+        **meta["host_options"],
+    )
+
+
+class WeightedObjective(nn.Module):
+    """The weighted sum of a configuration's objectives and of the losses that the model brings along."""
+
+    def __init__(self, config: RunConfig, num_classes: int, class_counts: Tensor):
+        super().__init__()
+        terms = config.objective.terms()
+        self.weights = [weight for _, weight, _ in terms]
+        self.parts = nn.ModuleList(
+            fusionzoo.get(name, kind="objective")(num_classes, class_counts=class_counts.clone(), **options)
+            for name, _, options in terms
+        )
+        self.auxiliary = config.objective.auxiliary
+
+    def forward(self, out: HostOutput, batch: Any) -> Tensor:
+        total = torch.stack([w * part(out, batch) for w, part in zip(self.weights, self.parts, strict=True)]).sum()
+        if self.auxiliary and out.losses:
+            total = total + self.auxiliary * torch.stack([v.float() for v in out.losses.values()]).sum()
+        return total
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trainable parameters."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def save_model(folder: Path, state: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    """Write `model.safetensors` and `model.json`, each atomically."""
+    write_bytes(folder / WEIGHTS, pack_weights(state))
+    write_json(folder / CARD, meta)
+
+
+def read_model_card(run: str | Path) -> dict[str, Any]:
+    """The contents of a run folder's `model.json`."""
+    path = Path(run) / CARD
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{str(run)!r} is not the folder of a trained run: it has no {CARD}; give the --out folder of `fusionzoo train`"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{str(path)!r} cannot be read: {error}") from error
+    needed = {
+        "host",
+        "host_options",
+        "placement",
+        "fusion",
+        "fusion_options",
+        "dims",
+        "num_classes",
+        "num_speakers",
+        "label_names",
+    }
+    absent = sorted(needed - set(meta)) if isinstance(meta, dict) else ["everything"]
+    if absent:
+        raise CheckpointError(f"{str(path)!r} is not a fusionzoo model card: it lacks {', '.join(absent)}")
+    return meta
+
+
+def load_model(run: str | Path, device: str | torch.device = "cpu") -> tuple[Host, dict[str, Any]]:
+    """The trained host of a run folder, in eval mode, and its card.
+
+    Raises `CheckpointError` when the folder holds no model, or weights that belong to another host, other widths or
+    another number of classes; `UnknownNameError` when a plugin that it needs is not installed.
+    """
+    meta = read_model_card(run)
+    try:
+        host = build_host(meta)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, FusionZooError):
+            raise CheckpointError(
+                f"the model of {str(run)!r} cannot be built with what is installed: {error}"
+            ) from error
+        raise
+    load_weights(host, read_weights(Path(run) / WEIGHTS), f"{str(Path(run) / WEIGHTS)!r}")
+    return host.to(device).eval(), meta

@@ -1,0 +1,111 @@
+"""What a run needs from torch and Accelerate: device, precision, processes, seeds, threads, optimizer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fusionzoo.errors import MissingDependency, TrainingError
+from fusionzoo.training.config import RunConfig, flatten
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def seed_everything(seed: int, epoch: int, process: int) -> None:
+    """Seed every global generator from (seed, epoch, process)."""
+    from accelerate.utils import set_seed
+
+    set_seed(int(np.random.SeedSequence([seed, epoch, process]).generate_state(1)[0]))
+
+
+@contextmanager
+def torch_settings(config: RunConfig) -> Iterator[None]:
+    """The run's threads and determinism; the caller's settings come back afterwards."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    if config.training.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+
+
+def make_accelerator(config: RunConfig, folder: Path) -> Accelerator:
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
+    from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+
+    device, precision = config.training.device, config.training.precision
+    kind = device.partition(":")[0]
+    if kind not in ("auto", "cpu", "cuda", "mps"):
+        raise TrainingError(f"training.device={device!r} is not one of auto, cpu, cuda, cuda:N, mps")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("training.device=cuda, but torch sees no CUDA device; use training.device=auto or cpu")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise TrainingError("training.device=mps, but torch sees no such device; use training.device=auto or cpu")
+    if device.startswith("cuda:"):
+        index = device.partition(":")[2]
+        if not index.isdigit() or int(index) >= torch.cuda.device_count():
+            raise TrainingError(f"training.device={device!r}, but torch sees {torch.cuda.device_count()} CUDA devices")
+        torch.cuda.set_device(int(index))
+    on_cuda = kind != "cpu" and torch.cuda.is_available()
+    if precision == "auto":
+        precision = "bf16" if on_cuda and torch.cuda.is_bf16_supported() else "no"
+    if precision == "fp16" and not on_cuda:
+        raise TrainingError("training.precision=fp16 needs a GPU; on a CPU use bf16 or no")
+    # Accelerate keeps its state for the process's lifetime; a second run may want another device or precision.
+    alone = not PartialState._shared_state or PartialState().num_processes == 1
+    AcceleratorState._reset_state(reset_partial_state=alone)
+    try:
+        return Accelerator(
+            cpu=kind == "cpu",
+            mixed_precision=precision,
+            log_with=config.training.tracker,
+            project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "tracker")),
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
+    except (ValueError, ImportError) as error:
+        raise TrainingError(f"Accelerate cannot be set up with this configuration: {error}") from error
+
+
+def start_tracker(accelerator: Accelerator, config: RunConfig) -> bool:
+    name = config.training.tracker
+    if not name:
+        return False
+    if not accelerator.log_with:
+        raise MissingDependency(name, purpose=f"training.tracker={name}")
+    simple = {k: v if isinstance(v, (int, float, str, bool)) else str(v) for k, v in flatten(config.to_dict()).items()}
+    accelerator.init_trackers("fusionzoo", config=simple)
+    return True
+
+
+def make_optimizer(config: RunConfig, parameters: list[nn.Parameter], device: torch.device) -> torch.optim.Optimizer:
+    settings = config.training
+    common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(parameters, momentum=0.9, nesterov=True, **common)
+    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+    return kind(parameters, fused=device.type == "cuda", **common)
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move the average a step; integer and non-learnt buffers are copied."""
+    mine: list[Tensor] = list(average.parameters())
+    theirs: list[Tensor] = list(model.parameters())
+    torch._foreach_lerp_(mine, theirs, 1.0 - decay)
+    for to, source in zip(average.buffers(), model.buffers(), strict=True):
+        to.copy_(source)

@@ -1,0 +1,402 @@
+"""The training loop.
+
+`train` builds everything from a `RunConfig`, trains, and leaves a run folder. The loop below is written for a GPU: the
+features lie on the device, nothing inside a step waits for it (losses and the confusion matrix are summed there and read
+once an epoch), and each process of `accelerate launch` takes its share of the dialogues. On a CPU it is the same loop.
+
+What makes a resumed run give the same numbers: the random stream of an epoch is seeded from (seed, epoch, process), the
+order of its batches from (seed, epoch), and learning rate and stopping are functions of the step and the history. So a
+checkpoint holds weights, optimizer and history, and no hidden state is left.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fusionzoo._weights import load_weights
+from fusionzoo.errors import CheckpointError, TrainingError
+from fusionzoo.evaluation.inference import split_probabilities
+from fusionzoo.evaluation.metrics import SHORT_NAMES, evaluate_predictions, scores_from_confusion
+from fusionzoo.training import runfolder
+from fusionzoo.training.checkpoint import (
+    Checkpoint,
+    checkpoint_folder,
+    latest_checkpoint,
+    read_checkpoint,
+    remove_old_checkpoints,
+    write_checkpoint,
+)
+from fusionzoo.training.config import RunConfig
+from fusionzoo.training.models import (
+    WeightedObjective,
+    build_host,
+    corpus_sha256,
+    count_parameters,
+    describe_model,
+    save_model,
+)
+from fusionzoo.training.progress import Progress
+from fusionzoo.training.schedule import best_epoch, lr_factor, out_of_patience
+from fusionzoo.training.setup import (
+    make_accelerator,
+    make_optimizer,
+    seed_everything,
+    start_tracker,
+    torch_settings,
+    update_average,
+)
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from fusionzoo.data.corpus import Corpus
+
+
+@dataclass
+class RunResult:
+    """A finished run: its folder and the contents of its `result.json`."""
+
+    folder: Path
+    result: dict[str, Any]
+    is_main: bool = True
+
+    def __str__(self) -> str:
+        r = self.result
+        lines = [
+            f"{r['host']} + {r['fusion']}, seed {r['seed']}: epoch {r['epoch']} of {r['epochs']}, {r['seconds']:.1f} s"
+        ]
+        for split in ("dev", "test"):
+            if r[split]:
+                scores = "   ".join(f"{label} {r[split][key]:.4f}" for key, label in SHORT_NAMES.items())
+                lines.append(f"{split:<5} {scores}")
+        if r["selection"] == "test":
+            lines.append("THE EPOCH WAS SELECTED ON THE TEST SPLIT: the test score is too high")
+        return "\n".join([*lines, f"run folder: {self.folder}"])
+
+    @property
+    def test(self) -> dict[str, Any] | None:
+        """Scores on the test split, `None` where it has no labels."""
+        return self.result["test"]
+
+    @property
+    def dev(self) -> dict[str, Any] | None:
+        """Scores on the dev split."""
+        return self.result["dev"]
+
+
+def train(
+    config: RunConfig | Mapping[str, Any] | str | Path,
+    out: str | Path,
+    resume: bool = False,
+    quiet: bool = False,
+    corpus: Corpus | None = None,
+) -> RunResult:
+    """Train one model and leave a run folder.
+
+    Parameters
+    ----------
+    config : a `RunConfig`, its sections as a mapping, or the path of a YAML file (such as a run's own `config.yaml`).
+    out : the run folder. Without `resume` it must not hold a run.
+    resume : continue from the newest whole checkpoint, to the numbers of an uninterrupted run; start where there is none;
+        return the result of a run that has finished.
+    quiet : print nothing.
+    corpus : data already in memory, instead of `config.data.source`.
+
+    Raises `ConfigError`, `DataError`, `CheckpointError` (resuming with another configuration, model or data) and
+    `TrainingError` (a loss that is not finite, a split that is missing, a device that is not there).
+    """
+    if not isinstance(config, RunConfig):
+        config = RunConfig.from_sources(config)
+    else:
+        config = copy.deepcopy(config)
+        config.check_plugins()
+    folder = Path(out)
+    runfolder.anchor_paths(config.data)
+    finished = runfolder.claim(folder, config, resume)
+    if finished is not None:
+        return RunResult(folder, finished)
+    with torch_settings(config):
+        accelerator = make_accelerator(config, folder)
+        if corpus is None:
+            corpus = runfolder.load_corpus(config.data)
+        run = _Run(config, folder, corpus, accelerator)
+        if resume:
+            run.restore()
+        accelerator.wait_for_everyone()  # every process has looked at the folder before the first one writes to it
+        if accelerator.is_main_process:
+            runfolder.write_start(folder, config, corpus, run.data_sha256, accelerator)
+        with Progress(config, enabled=accelerator.is_main_process and not quiet) as progress:
+            run.fit(progress)
+        return RunResult(folder, run.finish(), accelerator.is_main_process)
+
+
+class _Run:
+    """One training run: what it is made of, an epoch, a checkpoint."""
+
+    def __init__(self, config: RunConfig, folder: Path, corpus: Corpus, accelerator: Accelerator):
+        from fusionzoo.data.loading import ResidentSplit, feature_statistics
+
+        self.config, self.settings, self.folder = config, config.training, folder
+        self.corpus, self.accelerator = corpus, accelerator
+        self.device = accelerator.device
+        self.selecting = _check_splits(corpus, self.settings.selection)
+        self.data_sha256 = corpus_sha256(corpus)
+        self.meta = describe_model(config, corpus, self.data_sha256)
+
+        seed_everything(self.settings.seed, 0, 0)
+        self.host = build_host(self.meta)
+        self.host.fit_features(feature_statistics(corpus, "train"))
+        self.meta["placement"] = getattr(self.host, "placement", config.host.placement)
+        labels = corpus.label[(corpus.split == "train") & (corpus.label >= 0)]
+        counts = torch.from_numpy(np.bincount(labels, minlength=corpus.num_classes))
+        self.objective = WeightedObjective(config, corpus.num_classes, counts).to(self.device)
+        self.host.to(self.device)
+        self.average = copy.deepcopy(self.host).requires_grad_(False) if self.settings.ema else None
+        self.parameters = [p for m in (self.host, self.objective) for p in m.parameters() if p.requires_grad]
+        optimizer = make_optimizer(config, self.parameters, self.device)
+        # A host's forward and an objective's may leave parameters unused (a missing modality): see make_accelerator.
+        self.model, self.optimizer = accelerator.prepare(self.host, optimizer)
+        self.loss: nn.Module = self.objective
+        if any(p.requires_grad for p in self.objective.parameters()):
+            self.loss = accelerator.prepare(self.objective)
+
+        self.splits: dict[str, ResidentSplit] = {}
+        self.history: list[dict[str, Any]] = []
+        self.seconds = 0.0
+        self.steps = len(self.batches(epoch=1))
+
+    # -- data -----------------------------------------------------------------------------------------------------
+
+    def resident(self, split: str) -> Any:
+        """A split on the device; moved there when first asked for."""
+        from fusionzoo.data.loading import ResidentSplit
+
+        if split not in self.splits:
+            self.splits[split] = ResidentSplit(self.corpus, split, self.device)
+        return self.splits[split]
+
+    def batches(self, epoch: int) -> Any:
+        """This process's batches of an epoch."""
+        return self.resident("train").batches(
+            self.settings.batch_size,
+            shuffle=True,
+            seed=self.settings.seed,
+            epoch=epoch,
+            rank=self.accelerator.process_index,
+            world_size=self.accelerator.num_processes,
+        )
+
+    # -- the loop -------------------------------------------------------------------------------------------------
+
+    @property
+    def scores(self) -> list[float]:
+        """What the epochs are chosen by."""
+        return [row[f"{self.selecting}_{self.settings.metric}"] for row in self.history]
+
+    def fit(self, progress: Progress) -> None:
+        """Train until the last epoch or until patience runs out."""
+        tracking = start_tracker(self.accelerator, self.config)
+        while len(self.history) < self.settings.epochs and not out_of_patience(self.scores, self.settings.patience):
+            started = time.perf_counter()
+            epoch = len(self.history) + 1
+            row = {"epoch": epoch, **self.train_epoch(epoch, progress), **self.judge(self.selecting)}
+            self.seconds += time.perf_counter() - started
+            self.history.append(row | {"seconds": self.seconds})
+            self.save()
+            progress.epoch(self.history[-1], self.selecting, self.scores)
+            if tracking:
+                self.accelerator.log({k: v for k, v in row.items() if k != "epoch"}, step=epoch)
+        if tracking:
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
+
+    def train_epoch(self, epoch: int, progress: Progress) -> dict[str, float]:
+        """One pass over the training split; nothing here waits for the device before the last lines."""
+        settings, accelerator, classes = self.settings, self.accelerator, self.corpus.num_classes
+        seed_everything(settings.seed, epoch, accelerator.process_index)
+        self.model.train()
+        # [sum of losses, utterances, sum of gradient norms] and the confusion matrix, one bin more for padding.
+        totals = torch.zeros(3, dtype=torch.float64 if self.device.type != "mps" else torch.float32, device=self.device)
+        confusion = torch.zeros(classes * classes + 1, dtype=torch.long, device=self.device)
+        step = first = (epoch - 1) * self.steps
+        total_steps = settings.epochs * self.steps
+        lr = settings.lr
+        for batch in self.batches(epoch):
+            lr = settings.lr * lr_factor(settings.scheduler, step, total_steps, settings.warmup, self.scores)
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            with accelerator.autocast():
+                out = self.model(batch)
+                loss = self.loss(out, batch)
+            accelerator.backward(loss)
+            if settings.clip:
+                totals[2] += accelerator.clip_grad_norm_(self.parameters, settings.clip)  # type: ignore[operator]
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            step += 1
+            if self.average is not None:
+                update_average(self.average, self.host, min(settings.ema, (1 + step) / (10 + step)))
+            with torch.no_grad():
+                count = batch.num_utterances
+                totals[0] += loss.detach() * count
+                totals[1] += count
+                cells = torch.where(
+                    batch.labels >= 0, batch.labels * classes + out.logits.argmax(-1), classes * classes
+                )
+                confusion.scatter_add_(0, cells.flatten(), torch.ones_like(cells).flatten())
+            progress.step(epoch - 1 + (step - first) / self.steps)
+        totals, confusion = cast(list[Tensor], [accelerator.reduce(totals), accelerator.reduce(confusion)])
+        loss_sum, utterances, norms = totals.tolist()  # the epoch's one wait for the device
+        if not np.isfinite(loss_sum):
+            raise TrainingError(
+                f"the training loss of epoch {epoch} is not finite (precision={accelerator.mixed_precision}, lr={lr:.3g}): "
+                "lower training.lr, set training.clip, or set training.precision=no"
+            )
+        scores = scores_from_confusion(confusion[:-1].reshape(classes, classes).cpu().numpy())
+        return {
+            "lr": lr,
+            "train_loss": loss_sum / utterances,
+            "train_weighted_f1": float(scores["weighted_f1"]),
+            "grad_norm": norms / (self.steps * accelerator.num_processes),
+        }
+
+    def judge(self, split: str) -> dict[str, float]:
+        """Scores of the evaluated weights on a split, as columns of the history."""
+        scores = self.predict(split)[0]
+        assert scores is not None  # _check_splits made sure of labels
+        return {f"{split}_{k}": scores[k] for k in ("weighted_f1", "macro_f1", "ua", "wa", "log_loss")}
+
+    def predict(self, split: str) -> tuple[dict[str, Any] | None, np.ndarray, np.ndarray]:
+        """Scores (None without labels), rows of the corpus, and probabilities of a split."""
+        rows, probabilities = split_probabilities(
+            self.average or self.host,
+            self.corpus,
+            self.resident(split),
+            split,
+            self.settings.batch_size,
+            self.accelerator,
+        )
+        labels = self.corpus.label[rows]
+        scores = evaluate_predictions(labels, probabilities, self.corpus.label_names) if (labels >= 0).any() else None
+        return scores, rows, probabilities
+
+    # -- checkpoints ----------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write a checkpoint when one is due; the best epoch's always is."""
+        epoch, best, settings = len(self.history), best_epoch(self.scores), self.settings
+        last = epoch == settings.epochs or out_of_patience(self.scores, settings.patience)
+        if self.accelerator.is_main_process:
+            if epoch == best or last or epoch % settings.checkpoint_every == 0:
+                average = None if self.average is None else self.average.state_dict()
+                scaler = self.accelerator.scaler
+                optimizer = {
+                    "optimizer": self.optimizer.state_dict(),
+                    "objective": self.objective.state_dict(),
+                    "scaler": scaler.state_dict() if scaler is not None else None,
+                }
+                state = {
+                    "epoch": epoch,
+                    "best": {"epoch": best, "score": self.scores[best - 1]},
+                    "history": self.history,
+                    "seconds": self.seconds,
+                    "data_sha256": self.data_sha256,
+                    "steps": self.steps,
+                }
+                write_checkpoint(self.folder, Checkpoint(self.host.state_dict(), average, optimizer, state))
+                remove_old_checkpoints(self.folder, max(settings.keep, 1), best)
+            if epoch == best:
+                save_model(self.folder, (self.average or self.host).state_dict(), self.meta)
+            runfolder.write_history(self.folder, self.history)
+        self.accelerator.wait_for_everyone()
+
+    def restore(self) -> None:
+        """Continue from the newest whole checkpoint, if there is one."""
+        checkpoint = latest_checkpoint(self.folder)
+        if checkpoint is None:
+            return
+        state = checkpoint.state
+        if state["data_sha256"] != self.data_sha256:
+            raise CheckpointError(
+                f"the run in {str(self.folder)!r} was trained on other data than {self.corpus.name!r} as it is now "
+                "(features, labels or split differ), so it cannot be resumed; start a new run with another --out"
+            )
+        if state["steps"] != self.steps:
+            raise CheckpointError(
+                f"the run in {str(self.folder)!r} took {state['steps']} steps an epoch and would now take {self.steps}: "
+                "resume with the same number of processes"
+            )
+        source = f"{str(checkpoint_folder(self.folder, checkpoint.epoch))!r}"
+        load_weights(self.host, checkpoint.model, source)
+        if self.average is not None and checkpoint.average is not None:
+            load_weights(self.average, checkpoint.average, source)
+        self.objective.load_state_dict(checkpoint.optimizer["objective"])
+        self.optimizer.load_state_dict(checkpoint.optimizer["optimizer"])
+        if self.accelerator.scaler is not None and checkpoint.optimizer["scaler"]:
+            self.accelerator.scaler.load_state_dict(checkpoint.optimizer["scaler"])
+        self.history, self.seconds = state["history"], state["seconds"]
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def finish(self) -> dict[str, Any]:
+        """Take the best epoch's weights, score them on every split that was set aside, write the run folder."""
+        best = best_epoch(self.scores)
+        chosen = read_checkpoint(checkpoint_folder(self.folder, best))
+        state = chosen.model if chosen.average is None else chosen.average
+        load_weights(self.average or self.host, state, f"the checkpoint of epoch {best}")
+        outcome = {s: self.predict(s) for s in ("dev", "test") if (self.corpus.split == s).any()}
+        result: dict[str, Any] = {
+            "format": 1,
+            "host": self.config.host.name,
+            "fusion": self.config.fusion.name,
+            "placement": self.meta["placement"],
+            "seed": self.settings.seed,
+            "selection": self.settings.selection,
+            "metric": self.settings.metric,
+            "epoch": best,
+            "epochs": len(self.history),
+            "parameters": count_parameters(self.host),
+            "flops_per_utterance": runfolder.flops_per_utterance(self.meta, self.corpus, self.selecting),
+            "seconds": self.seconds,
+            "device": str(self.device),
+            "precision": self.accelerator.mixed_precision,
+            "processes": self.accelerator.num_processes,
+            "fingerprint": self.config.fingerprint(),
+            "data": {"name": self.corpus.name, "sha256": self.data_sha256, "info": self.corpus.info},
+            "dev": outcome["dev"][0] if "dev" in outcome else None,
+            "test": outcome["test"][0] if "test" in outcome else None,
+        }
+        if self.accelerator.is_main_process:
+            save_model(self.folder, state, self.meta)
+            runfolder.write_finish(
+                self.folder, self.config, self.corpus, self.history, result, {s: o[1:] for s, o in outcome.items()}
+            )
+            if not self.settings.keep:
+                runfolder.remove_checkpoints(self.folder)
+        self.accelerator.wait_for_everyone()
+        return result
+
+
+# -- pieces ---------------------------------------------------------------------------------------------------------
+
+
+def _check_splits(corpus: Corpus, selection: str) -> str:
+    """The split that chooses the epoch, after checking that it and the training split have labels."""
+    for split in ("train", selection):
+        if not ((corpus.split == split) & (corpus.label >= 0)).any():
+            advice = {
+                "train": "name another file, or a split file with data.split",
+                "dev": "set data.dev_fraction to take some training dialogues for it, or name a split file with data.split",
+                "test": "use training.selection=dev",
+            }[split]
+            raise TrainingError(f"{corpus.name!r} has no labelled utterance in its {split} split; {advice}")
+    return selection

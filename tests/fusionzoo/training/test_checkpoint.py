@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+import torch
+
+from fusionzoo.errors import CheckpointError
+from fusionzoo.training.checkpoint import (
+    Checkpoint,
+    checkpoint_folder,
+    latest_checkpoint,
+    list_checkpoints,
+    read_checkpoint,
+    remove_old_checkpoints,
+    write_checkpoint,
+)
+
+
+def write(run, epoch: int, best: int | None = None) -> None:
+    torch.manual_seed(epoch)
+    weights = {"w": torch.randn(3, 2), "n": torch.tensor(epoch)}
+    optimizer = {"optimizer": {"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"lr": 0.1, "params": [0]}]}}
+    state = {"epoch": epoch, "best": {"epoch": best or epoch, "score": 0.5}, "history": [{"loss": 0.1 + epoch}]}
+    write_checkpoint(run, Checkpoint(weights, {"w": weights["w"] / 2}, optimizer, state))
+
+
+def test_round_trip_is_exact(tmp_path):
+    write(tmp_path, 3)
+    back = read_checkpoint(checkpoint_folder(tmp_path, 3))
+    torch.manual_seed(3)
+    w = torch.randn(3, 2)
+    assert torch.equal(back.model["w"], w)
+    assert back.average is not None
+    assert torch.equal(back.average["w"], w / 2)
+    assert back.optimizer["optimizer"]["param_groups"] == [{"lr": 0.1, "params": [0]}]
+    assert back.state["history"] == [{"loss": 3.1}]
+    assert back.epoch == 3
+
+
+def flip_a_byte(folder, name):
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / name).write_bytes(data)
+
+
+def truncate(folder, name):
+    os.truncate(folder / name, (folder / name).stat().st_size // 2)
+
+
+def remove(folder, name):
+    (folder / name).unlink()
+
+
+@pytest.mark.parametrize("damage", [flip_a_byte, truncate, remove])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "average.safetensors", "optimizer.pt", "state.json", "manifest.json"]
+)
+def test_a_damaged_checkpoint_is_passed_over_loudly(tmp_path, damage, name):
+    write(tmp_path, 1)
+    write(tmp_path, 2)
+    damage(checkpoint_folder(tmp_path, 2), name)
+    with pytest.raises(CheckpointError):
+        read_checkpoint(checkpoint_folder(tmp_path, 2))
+    with pytest.warns(UserWarning, match="epoch-00002"):
+        found = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert found.epoch == 1
+
+
+def test_a_checkpoint_whose_best_epoch_is_lost_is_not_used(tmp_path):
+    write(tmp_path, 1)
+    write(tmp_path, 2)
+    write(tmp_path, 3, best=2)
+    truncate(checkpoint_folder(tmp_path, 2), "model.safetensors")
+    with pytest.warns(UserWarning, match="epoch-0000[23]"):
+        found = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert found.epoch == 1
+
+
+def test_what_is_half_written_does_not_count_and_is_cleared_away(tmp_path):
+    write(tmp_path, 1)
+    partial = tmp_path / "checkpoints" / ".epoch-00002.partial"
+    partial.mkdir()
+    (partial / "model.safetensors").write_bytes(b"half")
+    assert [e for e, _ in list_checkpoints(tmp_path)] == [1]
+    write(tmp_path, 2)
+    remove_old_checkpoints(tmp_path, keep=2, best=1)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["epoch-00001", "epoch-00002"]
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path):
+    for epoch in range(1, 7):
+        write(tmp_path, epoch)
+    remove_old_checkpoints(tmp_path, keep=2, best=3)
+    assert [e for e, _ in list_checkpoints(tmp_path)] == [3, 5, 6]
+
+
+def test_none_at_all(tmp_path):
+    assert latest_checkpoint(tmp_path) is None
+
+
+def test_a_pickle_in_the_optimizer_file_is_not_executed(tmp_path):
+    write(tmp_path, 1)
+    folder = checkpoint_folder(tmp_path, 1)
+    marker = tmp_path / "executed"
+
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(marker),)
+
+    torch.save(Evil(), folder / "optimizer.pt")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    import hashlib
+
+    data = (folder / "optimizer.pt").read_bytes()
+    manifest["files"]["optimizer.pt"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError):
+        read_checkpoint(folder)
+    assert not marker.exists()
