@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fusionzoo.errors import OptionError, close_matches_hint
@@ -14,23 +16,74 @@ def accepted_options(cls: type) -> list[str]:
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
 
+@dataclass(frozen=True)
+class Built:
+    """Stands for an argument that is itself a fusion, host or objective: its class and the arguments it was built with."""
+
+    cls: type
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Unrecorded:
+    """Stands for an argument that is no plain value (a tensor, a module, a function)."""
+
+    type_name: str
+
+
 class CheckedOptions(type):
-    """Metaclass of fusions, hosts and objectives: an unknown or missing argument raises `OptionError` with a hint."""
+    """Metaclass of fusions, hosts and objectives: an unknown or missing argument raises `OptionError` with a hint.
+
+    What an instance was built with is kept in `_init_arguments`, plain values only and defaults included, so that
+    `save_pretrained` can write down how to build it again even when a later version has other defaults.
+    """
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         signature = inspect.signature(cls.__init__)  # type: ignore[misc]
         try:
-            signature.bind(None, *args, **kwargs)
+            bound = signature.bind(None, *args, **kwargs)
         except TypeError as error:
             accepted = accepted_options(cls)
             unknown = [k for k in kwargs if k not in accepted]
             if unknown:
                 raise OptionError(
-                    f"{cls.__name__} has no option {unknown[0]!r}{close_matches_hint(unknown[0], accepted)} "
+                    f"{cls.__name__} has no option {unknown[0]!r}{close_matches_hint(unknown[0], accepted) or '.'} "
                     f"It takes: {', '.join(accepted)}"
                 ) from None
             raise OptionError(f"{cls.__name__}: {error}; it takes: {', '.join(accepted)}") from None
-        return super().__call__(*args, **kwargs)
+        # Recorded before the constructor runs, which may change what it was given.
+        arguments = recorded_arguments(bound)
+        instance = super().__call__(*args, **kwargs)
+        instance.__dict__["_init_arguments"] = arguments
+        return instance
+
+
+def recorded_arguments(bound: inspect.BoundArguments) -> dict[str, Any]:
+    """The arguments of a constructor by name, without `self`, as plain values."""
+    bound.apply_defaults()
+    parameters = list(bound.signature.parameters.values())[1:]
+    out: dict[str, Any] = {}
+    for p in parameters:
+        value = bound.arguments[p.name]
+        if p.kind is p.VAR_KEYWORD:
+            out |= {k: _recorded(v) for k, v in value.items()}
+        elif p.kind is not p.VAR_POSITIONAL:
+            out[p.name] = _recorded(value)
+        elif value:
+            out[p.name] = Unrecorded("positional arguments")
+    return out
+
+
+def _recorded(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping) and all(isinstance(k, str) for k in value):
+        return {k: _recorded(v) for k, v in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_recorded(v) for v in value)
+    if isinstance(type(value), CheckedOptions) and "_init_arguments" in vars(value):
+        return Built(type(value), vars(value)["_init_arguments"])
+    return Unrecorded(type(value).__name__)
 
 
 def check_choice(value: str, choices: tuple[str, ...], option: str, owner: object) -> str:

@@ -41,7 +41,7 @@ from fusionzoo.errors import (
 from fusionzoo.specs import API_CURRENT, API_MIN, GROUPS, Card, Spec, check_kind, normalise_name
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
+    pass
 
 OWN = "fusionzoo"
 _LOCAL = "(local)"
@@ -265,7 +265,7 @@ class Registry:
         elsewhere = [k for k in GROUPS if plain in self.index()[k]]
         also = f" (there is a {elsewhere[0]} of that name: use kind={elsewhere[0]!r})" if elsewhere else ""
         return UnknownNameError(
-            f"there is no {kind} {name!r}{close_matches_hint(plain, entries)}{also} Installed: {', '.join(entries)}"
+            f"there is no {kind} {name!r}{close_matches_hint(plain, entries) or '.'}{also} Installed: {', '.join(entries)}"
         )
 
     # -- what the public functions do ------------------------------------------------------------------------------
@@ -327,11 +327,13 @@ class Registry:
         """One row a provider for `fusionzoo plugins`. `long` imports each plugin; failures are warned of, not raised."""
         rows: list[dict[str, Any]] = []
         for kind in kinds:
-            for name, providers in sorted(self.index()[check_kind(kind)].items()):
+            for _, providers in sorted(self.index()[check_kind(kind)].items()):
                 enabled = [p for p in providers if not p.disabled]
                 own = [p for p in enabled if p.distribution == OWN]
                 for p in providers:
-                    rows.append(self._row(p, shadowed=bool(own) and p not in own, ambiguous=len(enabled) > 1 and not own))
+                    rows.append(
+                        self._row(p, shadowed=bool(own) and p not in own, ambiguous=len(enabled) > 1 and not own)
+                    )
                     if long and not p.disabled:
                         self._describe_row(rows[-1], p)
         return rows
@@ -397,9 +399,12 @@ def _disabled_by(p: Provider) -> str:
             continue
         if name == "*" or normalise_name(name) == p.name or (not where and normalise_name(name) == distribution):
             return f"disabled by FUSIONZOO_DISABLE_PLUGINS={entry}"
-    if "FUSIONZOO_LOAD_PLUGINS" in os.environ and p.distribution not in (OWN, _LOCAL):
-        if distribution not in map(normalise_name, _env_list("FUSIONZOO_LOAD_PLUGINS")):
-            return "disabled because FUSIONZOO_LOAD_PLUGINS does not list its distribution"
+    if (
+        "FUSIONZOO_LOAD_PLUGINS" in os.environ
+        and p.distribution not in (OWN, _LOCAL)
+        and distribution not in map(normalise_name, _env_list("FUSIONZOO_LOAD_PLUGINS"))
+    ):
+        return "disabled because FUSIONZOO_LOAD_PLUGINS does not list its distribution"
     return ""
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionzoo._options import CheckedOptions, check_choice
+from fusionzoo._pretrained import Pretrained
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError, close_matches_hint
 from fusionzoo.numerics import zero_padded
 
@@ -103,7 +104,7 @@ def projection_parameters(inputs: int, outputs: int) -> int:
     return 0 if inputs == outputs else linear_parameters(inputs, outputs)
 
 
-class Fusion(nn.Module, metaclass=CheckedOptions):
+class Fusion(Pretrained, nn.Module, metaclass=CheckedOptions):
     """Base class of every fusion.
 
     Parameters
@@ -170,9 +171,12 @@ class Fusion(nn.Module, metaclass=CheckedOptions):
         """The fused tensor, `(B, out_dim)` or `(B, T, out_dim)`."""
         return self._run(streams, mask, attention=False).fused
 
-    def fuse(self, streams: StreamsLike, mask: MaskLike = None) -> Fused:
-        """The fused tensor with the streams after fusion, attention maps and auxiliary losses."""
-        return self._run(streams, mask, attention=True)
+    def fuse(self, streams: StreamsLike, mask: MaskLike = None, *, attention: bool = True) -> Fused:
+        """The fused tensor with the streams after fusion, attention maps and auxiliary losses.
+
+        `attention=False` leaves the maps out, which lets fused attention kernels run.
+        """
+        return self._run(streams, mask, attention)
 
     def _run(self, streams: StreamsLike, mask: MaskLike, attention: bool) -> Fused:
         tensors = self._named(streams)
@@ -253,7 +257,9 @@ class Fusion(nn.Module, metaclass=CheckedOptions):
                     f"(dims={self.dims}); got shape {tuple(x.shape)}"
                 )
             if not x.is_floating_point():
-                raise ShapeError(f"the stream {name!r} must be of a float dtype, not {x.dtype}; convert it with .float()")
+                raise ShapeError(
+                    f"the stream {name!r} must be of a float dtype, not {x.dtype}; convert it with .float()"
+                )
             if first is None:
                 first = (name, x)
                 continue
@@ -309,7 +315,9 @@ class Fusion(nn.Module, metaclass=CheckedOptions):
         of = f" of {name!r}" if name else ""
         if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
             kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-            raise ShapeError(f"the mask{of} must be a bool tensor, True where a step is real, not {kind}; use mask.bool()")
+            raise ShapeError(
+                f"the mask{of} must be a bool tensor, True where a step is real, not {kind}; use mask.bool()"
+            )
         if flat and mask.dim() == 1:
             mask = mask.unsqueeze(1)
         if tuple(mask.shape) != shape:
@@ -347,4 +355,6 @@ class Fusion(nn.Module, metaclass=CheckedOptions):
         return Streams(xs, step, present, attention)
 
     def extra_repr(self) -> str:
-        return f"{dict(self.dims)} -> {self.out_dim}" + (f", missing={self.missing!r}" if self.missing != "zero" else "")
+        return f"{dict(self.dims)} -> {self.out_dim}" + (
+            f", missing={self.missing!r}" if self.missing != "zero" else ""
+        )

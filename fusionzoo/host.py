@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionzoo._options import CheckedOptions, accepted_options, check_choice, check_positive
+from fusionzoo._pretrained import Pretrained
 from fusionzoo._registry import registry
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike, read_dims
@@ -86,7 +87,9 @@ class Standardize(nn.Module):
             mean, std = (torch.as_tensor(s, dtype=torch.float32) for s in statistics[name])
             own_mean, own_std = self.get_buffer(f"mean{i}"), self.get_buffer(f"std{i}")
             if mean.shape != own_mean.shape or std.shape != own_std.shape:
-                raise ShapeError(f"statistics of {name!r} have shape {tuple(mean.shape)}, expected {tuple(own_mean.shape)}")
+                raise ShapeError(
+                    f"statistics of {name!r} have shape {tuple(mean.shape)}, expected {tuple(own_mean.shape)}"
+                )
             own_mean.copy_(mean)
             own_std.copy_(torch.where(std > 1e-6, std, 1.0))
 
@@ -98,7 +101,7 @@ class Standardize(nn.Module):
         return out
 
 
-class Host(nn.Module, metaclass=CheckedOptions):
+class Host(Pretrained, nn.Module, metaclass=CheckedOptions):
     """Base class of every host.
 
     Parameters
@@ -111,7 +114,8 @@ class Host(nn.Module, metaclass=CheckedOptions):
     Shapes
     ------
     batch : `Batch`.
-    returns : `HostOutput` with logits `(B, T, C)`.
+    returns : `HostOutput` with logits `(B, T, C)`. Its attention maps are filled while `host.keep_attention` is True; they
+        cost time that training does not need.
 
     Subclasses set `placements`, build themselves in `__init__` (with `self.make_fusion`) and implement `encode`.
     """
@@ -133,6 +137,7 @@ class Host(nn.Module, metaclass=CheckedOptions):
         self.num_speakers = check_positive(num_speakers, "num_speakers", self)
         self.placement = check_choice(placement or self.placements[0], self.placements, "placement", self)
         self.fusion_like = fusion
+        self.keep_attention = False
         self.standardize = Standardize(self.dims)
 
     def make_fusion(self, dims: Dims, out_dim: int | None = None) -> Fusion:
@@ -155,7 +160,9 @@ class Host(nn.Module, metaclass=CheckedOptions):
 
     def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load the weights of the authors' official implementation (see the host's `variant`)."""
-        raise ReferenceWeightsError(f"{type(self).__name__} has no official implementation whose weights could be loaded")
+        raise ReferenceWeightsError(
+            f"{type(self).__name__} has no official implementation whose weights could be loaded"
+        )
 
     def forward(self, batch: Batch) -> HostOutput:
         """Logits for every utterance of a batch."""
@@ -164,7 +171,9 @@ class Host(nn.Module, metaclass=CheckedOptions):
         features = self.standardize(batch.features)
         for name, x in features.items():
             if x is not None:
-                features[name] = zero_padded(x, mask[name] if isinstance(mask, Mapping) and name in mask else batch.mask)
+                features[name] = zero_padded(
+                    x, mask[name] if isinstance(mask, Mapping) and name in mask else batch.mask
+                )
         out = self.encode(features, mask, batch)
         out.logits = zero_padded(out.logits, batch.mask)
         return out

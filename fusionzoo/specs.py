@@ -37,7 +37,7 @@ def check_kind(kind: str) -> str:
     """Return `kind` if it exists, else raise `UnknownNameError`."""
     if kind not in GROUPS:
         raise UnknownNameError(
-            f"there is no kind of plugin called {kind!r}{close_matches_hint(str(kind), KINDS)} "
+            f"there is no kind of plugin called {kind!r}{close_matches_hint(str(kind), KINDS) or '.'} "
             f"The kinds are: {', '.join(KINDS)}."
         )
     return kind

@@ -19,7 +19,9 @@ app = typer.Typer(
 data_app = typer.Typer(help="Look at data files and turn them into the safe columnar layout.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-Data = Annotated[str | None, typer.Option("--data", help="A data file (.npz, .pkl) or a data set's name, such as demo.")]
+Data = Annotated[
+    str | None, typer.Option("--data", help="A data file (.npz, .pkl) or a data set's name, such as demo.")
+]
 Split = Annotated[str | None, typer.Option(help="File that assigns dialogues to train, dev and test (.npz or .json).")]
 Modalities = Annotated[str | None, typer.Option(help="Modalities to use, comma-separated, the anchor first.")]
 Host = Annotated[str | None, typer.Option(help="Host model; see: fusionzoo plugins --kind host.")]
@@ -47,7 +49,9 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def common(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere on the line.")] = False,
 ) -> None:
     """Drop-in multimodal fusion layers for emotion recognition in conversation."""
@@ -208,7 +212,9 @@ def _compare(
 @app.command()
 def plugins(
     kind: Annotated[str | None, typer.Option(help="fusion, objective, host, dataset, adapter or recipe.")] = None,
-    long: Annotated[bool, typer.Option("--long", help="Load each plugin: summary, paper, and why one is broken.")] = False,
+    long: Annotated[
+        bool, typer.Option("--long", help="Load each plugin: summary, paper, and why one is broken.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """List what is installed. Without --long nothing is imported."""
@@ -237,10 +243,38 @@ def info(
     show.card(registry.card(name, kind), as_json=json)
 
 
+@app.command()
+def new(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[KIND] NAME", help="fusion, objective, host, adapter or dataset; and a kebab-case name."
+        ),
+    ],
+    folder: Annotated[Path, typer.Option(help="Where the package's folder is made.")] = Path("."),
+    author: Annotated[str | None, typer.Option(help="For the licence, the metadata and the citation.")] = None,
+) -> None:
+    """Write a complete package for a new plugin, which installs, is found and passes its own tests as it is."""
+    from fusionzoo import scaffold
+
+    kind, name = scaffold.read_words(words)
+    package = scaffold.create(kind, name, folder, author)
+    typer.echo(scaffold.next_steps(package, kind, name))
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Say what is wrong with an installation: versions, devices, plugins with tracebacks, stale metadata, switches."""
+    from fusionzoo.doctor import diagnose
+
+    diagnosis = diagnose()
+    typer.echo(diagnosis.to_json() if json else str(diagnosis))
+    raise typer.Exit(diagnosis.exit_code)
+
+
 @data_app.command("inspect")
 def data_inspect(
     path: Annotated[Path, typer.Argument(help="A data file.")],
-    split: Split = None,
     json: Json = False,
 ) -> None:
     """Say what a data file holds and what is wrong with it; executes nothing of it."""
@@ -257,8 +291,22 @@ def data_convert(
     source: Annotated[Path, typer.Argument(help="A .pkl or .npz data file.")],
     target: Annotated[Path, typer.Argument(help="The .npz file to write.")],
     split: Split = None,
+    modalities: Modalities = None,
+    label_names: Annotated[str | None, typer.Option(help="Names of the classes, comma-separated.")] = None,
+    dev_fraction: Annotated[float, typer.Option(help="Share of train drawn as dev where there is none.")] = 0.1,
+    split_seed: Annotated[int, typer.Option(help="Seed of that draw.")] = 0,
 ) -> None:
     """Turn a data file into the safe columnar .npz layout."""
     from fusionzoo.data.convert import convert
 
-    typer.echo(str(convert(source, target, split=split)))
+    options: dict[str, Any] = {} if label_names is None else {"label_names": _comma(label_names)}
+    done = convert(
+        source,
+        target,
+        split=split,
+        modalities=_comma(modalities),
+        dev_fraction=dev_fraction,
+        split_seed=split_seed,
+        **options,
+    )
+    typer.echo(str(done))

@@ -70,15 +70,16 @@ class CrossEntropy(Objective):
 
     def forward(self, out, batch) -> Tensor:
         logits = out.logits.flatten(0, 1).float()
+        weight = None if self.weight is None else self.weight.float()
         labels = batch.labels.flatten()
         losses = F.cross_entropy(
-            logits, labels, self.weight, ignore_index=IGNORE, reduction="sum", label_smoothing=self.label_smoothing
+            logits, labels, weight, ignore_index=IGNORE, reduction="sum", label_smoothing=self.label_smoothing
         )
         labelled = labels != IGNORE
-        if self.weight is None:
+        if weight is None:
             total = labelled.sum()
         else:
-            total = torch.where(labelled, self.weight[labels.clamp(min=0)], 0.0).sum()
+            total = torch.where(labelled, weight[labels.clamp(min=0)], 0.0).sum()
         # clamp keeps a batch without labelled utterances finite: zero over a tiny number is zero.
         return losses / total.clamp(min=1e-6)
 

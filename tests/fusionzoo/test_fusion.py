@@ -165,9 +165,9 @@ def test_wrong_inputs_are_named(fusion):
     x = streams()
     with pytest.raises(ShapeError, match=r"'audio' has width 5.*built for 6"):
         fusion({**x, "audio": torch.rand(3, 7, 5)})
-    with pytest.raises(ShapeError, match="'vidual'.*did you mean 'visual'"):
+    with pytest.raises(ShapeError, match=r"'vidual'.*did you mean 'visual'"):
         fusion({**x, "vidual": x["visual"]})
-    with pytest.raises(ShapeError, match="fuses 3 streams .* got 2"):
+    with pytest.raises(ShapeError, match=r"fuses 3 streams .* got 2"):
         fusion(list(x.values())[:2])
     with pytest.raises(ShapeError, match="every stream is missing"):
         fusion({})
@@ -184,7 +184,7 @@ def test_wrong_inputs_are_named(fusion):
 
 
 def test_wrong_options_are_named(cls):
-    with pytest.raises(OptionError, match="'mising'.*did you mean 'missing'"):
+    with pytest.raises(OptionError, match=r"'mising'.*did you mean 'missing'"):
         cls(DIMS, mising="zero")
     with pytest.raises(OptionError, match="'zreo' is not one of"):
         cls(DIMS, missing="zreo")
@@ -192,7 +192,7 @@ def test_wrong_options_are_named(cls):
         cls({"text": 0, "audio": 3})
     with pytest.raises(OptionError, match="out_dim"):
         cls(DIMS, 0)
-    with pytest.raises(OptionError, match="at least 2|2 to|exactly 2"):
+    with pytest.raises(OptionError, match=r"at least 2|2 to|exactly 2"):
         cls({"text": 4})
 
 

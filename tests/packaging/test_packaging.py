@@ -63,7 +63,9 @@ def test_core_never_names_a_plugin_or_adapter_package():
                 modules = [a.value for a in node.args if isinstance(a, ast.Constant)]
             else:
                 continue
-            offenders += [(path.name, m) for m in modules if str(m).startswith(("fusionzoo_plugins", "fusionzoo_adapters"))]
+            offenders += [
+                (path.name, m) for m in modules if str(m).startswith(("fusionzoo_plugins", "fusionzoo_adapters"))
+            ]
     assert not offenders
 
 
@@ -72,7 +74,7 @@ def test_core_alone_imports_and_says_that_nothing_is_installed(tmp_path):
     (tmp_path / "fusionzoo").symlink_to(CORE)
     code = f"""
 import sys
-sys.path = [p for p in sys.path if "site-packages" not in p and p not in {[str(ROOT), str(ROOT / 'plugins')]!r}]
+sys.path = [p for p in sys.path if "site-packages" not in p and p not in {[str(ROOT), str(ROOT / "plugins")]!r}]
 sys.path.insert(0, {str(tmp_path)!r})
 import importlib.util
 pluggy = {importlib.util.find_spec("pluggy").origin!r}
@@ -152,7 +154,9 @@ def test_lower_bounds_hold_in_constraints():
     from packaging.requirements import Requirement
 
     pins = dict(
-        line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line and line[0] != "#"
+        line.split("==")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line and line[0] != "#"
     )
     pins = {k.lower().replace("_", "-"): v for k, v in pins.items()}
     for text in project()["dependencies"]:

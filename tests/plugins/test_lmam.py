@@ -52,7 +52,7 @@ def test_attention_over_all_memories_sums_to_one():
 
 def test_a_missing_modality_is_not_attended_to_and_does_not_count():
     fusion = LMAM(DIMS).eval()
-    text, audio, visual = inputs()
+    text, audio, _ = inputs()
     result = fusion.fuse({"text": text, "audio": audio})
     assert result.attention["text->visual"].eq(0).all()
     expected = (result.streams["text"] + result.streams["audio"]) / 2

@@ -1,0 +1,67 @@
+"""The documentation is run, not believed: Python blocks execute, tables of numbers are recomputed, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import fusionzoo
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return [body for kind, body in FENCE.findall(path.read_text(encoding="utf-8")) if kind == language]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.name)
+def test_python_blocks_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module = types.ModuleType(f"docs_{page.stem}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for i, body in enumerate(blocks(page, "python")):
+        exec(compile(body, f"{page.name}[{i}]", "exec"), module.__dict__)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_to_files(page):
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if "://" not in target and (ROOT / ".git").exists():
+            assert (page.parent / target).exists(), target
+
+
+def test_every_fusion_stands_in_the_gallery_with_its_parameters():
+    table = (ROOT / "docs" / "fusions.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \|.*\| ([\d,]+) \|[^|]*\|$", table, re.MULTILINE))
+    dims = {"text": 1024, "audio": 1582, "visual": 342}
+    own = {n: f"{fusionzoo.get(n).parameter_count(dims, 512):,}" for n in fusionzoo.names()}
+    assert rows == own
+
+
+def test_commands_in_the_docs_exist():
+    """Every `fusionzoo ...` line of a bash block parses: the command and its options exist."""
+    from typer.main import get_command
+
+    from fusionzoo.cli.app import app
+
+    root = get_command(app)
+    for page in PAGES:
+        for body in blocks(page, "bash"):
+            for line in body.replace("\\\n", " ").splitlines():
+                found = re.search(r"(?:^|bin/|-m |&& )fusionzoo ([a-z].*)", line.split("#")[0])
+                if not found:
+                    continue
+                words = found.group(1).split()
+                command = root
+                while hasattr(command, "commands") and words and words[0] in command.commands:
+                    command = command.commands[words.pop(0)]
+                assert not hasattr(command, "commands"), f"{page.name}: {line}"
+                known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
+                unknown = [w for w in words if w.startswith("--") and w.split("=")[0] not in {*known, "--debug"}]
+                assert not unknown, f"{page.name}: {line}: {unknown}"
