@@ -70,12 +70,17 @@ def build_fusion(fusion: FusionLike, dims: Dims, out_dim: int | None = None) -> 
 class Standardize(nn.Module):
     """`(x - mean) / std` per modality with buffers, so that a checkpoint carries the training statistics.
 
-    The identity until `fit` is called.
+    The identity until `fit` is called. From then on values are clipped to `LIMIT` deviations: features such as counts
+    of laughter have tails that a new speaker can stretch far beyond what was trained on.
     """
+
+    LIMIT = 5.0
 
     def __init__(self, dims: Mapping[str, int]):
         super().__init__()
         self.names = tuple(dims)
+        self.limit: Tensor
+        self.register_buffer("limit", torch.tensor(torch.inf))
         for i, width in enumerate(dims.values()):
             self.register_buffer(f"mean{i}", torch.zeros(width))
             self.register_buffer(f"std{i}", torch.ones(width))
@@ -92,12 +97,16 @@ class Standardize(nn.Module):
                 )
             own_mean.copy_(mean)
             own_std.copy_(torch.where(std > 1e-6, std, 1.0))
+        self.limit.fill_(self.LIMIT)
 
     def forward(self, features: Mapping[str, Tensor | None]) -> dict[str, Tensor | None]:
         out: dict[str, Tensor | None] = {}
         for i, name in enumerate(self.names):
             x = features.get(name)
-            out[name] = None if x is None else (x - self.get_buffer(f"mean{i}")) / self.get_buffer(f"std{i}")
+            if x is not None:
+                x = (x - self.get_buffer(f"mean{i}")) / self.get_buffer(f"std{i}")
+                x = x.clamp(-self.limit, self.limit)
+            out[name] = x
         return out
 
 

@@ -104,6 +104,8 @@ class MatchingAttention(nn.Module):
     form : score function, one of `FORMS`.
     alpha_width : width of the hidden layer of `concat`.
     tanh : squash the scores to (-1, 1) before the softmax.
+    scaled : divide the products by the square root of their width first; without it the softmax over wide vectors
+        saturates and hardly learns.
 
     Learnt parameters: `general2` `d_q d_m + d_m`, `general` `d_q d_m`, `dot` none, `concat`
     `(d_m + d_q + 1) alpha_width`.
@@ -118,6 +120,7 @@ class MatchingAttention(nn.Module):
         form: str = "general2",
         alpha_width: int | None = None,
         tanh: bool = False,
+        scaled: bool = False,
     ):
         super().__init__()
         if form not in FORMS:
@@ -128,6 +131,7 @@ class MatchingAttention(nn.Module):
                 f"form 'dot' needs equal widths, not memory {memory_width} and query {query_width}; use 'general'"
             )
         self.memory_width, self.query_width, self.form, self.tanh = memory_width, query_width, form, tanh
+        self.factor = memory_width**-0.5 if scaled else 1.0
         if form in ("general2", "general"):
             self.transform = nn.Linear(query_width, memory_width, bias=form == "general2")
         elif form == "concat":
@@ -159,6 +163,7 @@ class MatchingAttention(nn.Module):
             scores = self.vector_prod(torch.tanh(key.unsqueeze(1) + projected.unsqueeze(2))).squeeze(-1)
         else:
             scores = projected @ key.transpose(-1, -2)
+            scores = scores if self.factor == 1.0 else scores * self.factor
         return scores.tanh() if self.tanh else scores
 
     def forward(self, memory: Tensor, query: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -94,7 +94,7 @@ def test_edge_weights_are_the_softmax_of_the_scores_in_the_window():
     mask = torch.arange(5) < torch.tensor([[5], [3]])
     weights = attention(x, window_mask(5, 2, 1, mask))
     matrix = attention.attention.transform.weight
-    scores = torch.stack([x[1, 1] @ (matrix.t() @ x[1, j]) for j in (0, 1, 2)])
+    scores = torch.stack([x[1, 1] @ (matrix.t() @ x[1, j]) / 4**0.5 for j in (0, 1, 2)])
     torch.testing.assert_close(weights[1, 1, :3], scores.softmax(0))
     torch.testing.assert_close(weights.sum(-1), mask.float())
     assert (weights[0, 4, :2] == 0).all()

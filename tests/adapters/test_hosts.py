@@ -29,7 +29,7 @@ BUILDS = {
     "dialogue-gcn listeners": ("dialogue-gcn", {**GCN, **RNN, "listener_state": True, "context_attention": "concat"}),
     "dialogue-gcn unlimited": ("dialogue-gcn", {**GCN, "window_past": None, "window_future": None, "bases": None}),
     "dialogue-gcn no graph": ("dialogue-gcn", {**GCN, "graph": False}),
-    "dialogue-gcn plain": ("dialogue-gcn", {**GCN, "nodal_attention": False, "neighbours": "mean"}),
+    "dialogue-gcn plain": ("dialogue-gcn", {**GCN, "nodal_attention": False, "neighbours": "add"}),
 }
 
 
@@ -155,9 +155,15 @@ def test_speakers_matter(host):
     batch = make_batch([6])
     expected = host(batch).logits
     batch.speakers = 1 - batch.speakers
-    # Without its graph, DialogueGCN with an LSTM knows no speakers.
-    blind = getattr(host, "graph", host) is None
-    assert torch.allclose(host(batch).logits, expected, atol=1e-6) == blind
+    assert not torch.allclose(host(batch).logits, expected, atol=1e-6)
+
+
+def test_without_graph_and_embedding_nobody_knows_the_speakers():
+    host = build("dialogue-gcn no graph", speaker_embedding=False)
+    batch = make_batch([6])
+    expected = host(batch).logits
+    batch.speakers = 1 - batch.speakers
+    torch.testing.assert_close(host(batch).logits, expected)
 
 
 def test_more_speakers_than_the_host_was_built_for(host):

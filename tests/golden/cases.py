@@ -297,8 +297,7 @@ def dialoguegcn_graphnet(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tens
         config["num_relations"],
         bases=config.get("num_bases", 30),
         nodal_attention=config.get("nodal_attn", True),
-        nodal_tanh=True,
-        activation=False,
+        official=True,
     )
     lengths = x["lengths"].tolist()
     layout = Layout(lengths, max(lengths), torch.device("cpu"))

@@ -14,7 +14,7 @@ from fusionzoo.errors import ShapeError
 from fusionzoo.layers import MatchingAttention, copy_reference_parts
 from fusionzoo.numerics import masked_softmax
 from fusionzoo_adapters.hosts._graph import Edges, WeightedRGCNConv, relation_types
-from fusionzoo_adapters.hosts._head import Head
+from fusionzoo_adapters.hosts._head import DialogueAttention, Head
 from fusionzoo_adapters.hosts._layout import Layout
 
 #: Attentions that the official edge attention constructs beside its linear map, and never calls.
@@ -22,11 +22,11 @@ UNUSED_ATTENTIONS = ("matchatt.", "simpleatt.", "att.")
 
 
 class EdgeAttention(nn.Module):
-    """Edge weights `a_ij = softmax_j(g_i^T W g_j)` over the window of `i`, equation 1 of the paper."""
+    """Edge weights `a_ij = softmax_j(g_i^T W g_j / sqrt(d))` over the window of `i`: equation 1 of the paper, scaled."""
 
     def __init__(self, width: int):
         super().__init__()
-        self.attention = MatchingAttention(width, width, "general")
+        self.attention = MatchingAttention(width, width, "general", scaled=True)
 
     def forward(self, x: Tensor, window: Tensor) -> Tensor:
         """`(B, T, T)`, rows summing to one over the `window (B, T, T)`, from contexts `(B, T, width)`."""
@@ -74,9 +74,9 @@ class GraphNetwork(nn.Module):
     classes, relations : C, and the number of edge types.
     head_width : hidden width of the classifier.
     bases : of the relational convolution; None for one free matrix a relation.
-    nodal_attention : matching attention (`general2`) of every node over its dialogue. nodal_tanh : squash its scores.
-    activation : ReLU after each convolution, as in the paper; the official code has none.
+    nodal_attention : `DialogueAttention` of every node over its dialogue.
     neighbours : `add` or `mean`, how the second convolution joins them.
+    official : the official nodal attention, and no ReLU after the convolutions.
     """
 
     def __init__(
@@ -90,17 +90,16 @@ class GraphNetwork(nn.Module):
         bases: int | None = 30,
         dropout: float = 0.0,
         nodal_attention: bool = True,
-        nodal_tanh: bool = False,
-        activation: bool = True,
         neighbours: str = "add",
+        official: bool = False,
     ):
         super().__init__()
         check_choice(neighbours, ("add", "mean"), "neighbours", self)
         self.conv1 = WeightedRGCNConv(width, hidden, relations, bases)
         self.conv2 = GraphConv(hidden, hidden, aggr=neighbours)
-        self.activation = activation
+        self.activation = not official
         joined = width + hidden
-        self.attention = MatchingAttention(joined, joined, "general2", tanh=nodal_tanh) if nodal_attention else None
+        self.attention = DialogueAttention(joined, official) if nodal_attention else None
         self.head = Head(joined, head_width or hidden, classes, dropout)
 
     def forward(
@@ -122,7 +121,7 @@ class GraphNetwork(nn.Module):
         joined = layout.unpack(torch.cat([nodes, y.relu() if self.activation else y], -1))
         weights = None
         if self.attention is not None:
-            joined, weights = self.attention(joined, joined, mask)
+            joined, weights = self.attention.over(joined, mask)
         return self.head(joined), weights
 
     def load_reference(self, state: Mapping[str, Tensor]) -> None:

@@ -59,10 +59,12 @@ class ContextHost(Host):
         input_dropout: float,
         speaker_embedding: int | bool,
         fusion_width: int | None,
+        context_dropout: float,
     ):
         super().__init__(dims, num_classes, num_speakers, fusion, placement)
         check_positive(hidden, "hidden", self)
         self.input_dropout = nn.Dropout(check_probability(input_dropout, "input_dropout", self))
+        self.context_dropout = nn.Dropout(context_dropout)
         if fusion_width is not None:
             check_positive(fusion_width, "fusion_width", self)
         extra = 16 if speaker_embedding is True else int(speaker_embedding)
@@ -84,7 +86,9 @@ class ContextHost(Host):
         elif self.placement == "late":
             self.encoders = nn.ModuleList([context(width) for width in self.dims.values()])
             self.fusion = self.make_fusion(
-                dict.fromkeys(self.dims, 2 * hidden), fusion_width or (None if free else 2 * hidden)
+                # The summed width by default, so that concatenation is concatenation.
+                dict.fromkeys(self.dims, 2 * hidden),
+                fusion_width or (None if free else 2 * hidden * len(self.dims)),
             )
             self.context_width = self.fusion.out_dim
         else:
@@ -109,7 +113,7 @@ class ContextHost(Host):
                 None if x is None else self._encode(i, x, layout, batch.mask, speakers) for i, x in enumerate(tensors)
             ]
             fused = self._fuse(self.fusion, contexts, mask)
-            return Context(fused.fused, fused, layout, speakers)
+            return Context(self.context_dropout(fused.fused), fused, layout, speakers)
         fused = self._fuse(self.fusion, tensors, mask)
         x = fused.fused
         if self.skip is not None:
@@ -130,7 +134,7 @@ class ContextHost(Host):
         x = self.input_dropout(x)
         if self.speaker_embedding is not None:
             x = torch.cat([x, self.speaker_embedding(speakers).to(x.dtype)], -1)
-        return self.encoders[which](x, layout, mask, speakers)
+        return self.context_dropout(self.encoders[which](x, layout, mask, speakers))
 
     def _fuse(self, fusion: Fusion, tensors: list[Tensor | None], mask: MaskLike) -> Fused:
         # An instance may name its modalities differently; they agree in order and width.

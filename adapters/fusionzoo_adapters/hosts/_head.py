@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo.layers import MatchingAttention
+
 
 class Head(nn.Module):
     """Linear, ReLU, dropout, linear: `(..., width)` to `(..., classes)`."""
@@ -21,3 +23,21 @@ class Head(nn.Module):
     def reference_parts(self) -> dict[str, nn.Module]:
         """`{official prefix: module}` of this head in declare-lab/conv-emotion."""
         return {"linear.": self.hidden, "smax_fc.": self.out}
+
+
+class DialogueAttention(MatchingAttention):
+    """Matching attention (`general2`) of every utterance over its dialogue.
+
+    The default divides the scores by the square root of the width and adds what was attended to to the utterance. The
+    official hosts of declare-lab/conv-emotion squash unscaled scores with tanh, so that no weight can be 7.4 times
+    another, and replace the utterance.
+    """
+
+    def __init__(self, width: int, official: bool = False):
+        super().__init__(width, width, "general2", tanh=official, scaled=not official)
+        self.official = official
+
+    def over(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """`(B, T, width)` and the weights `(B, T, T)`, from `x (B, T, width)` and `mask (B, T)`."""
+        pooled, weights = self(x, x, mask)
+        return pooled if self.official else x + pooled, weights

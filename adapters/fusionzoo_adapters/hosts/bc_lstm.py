@@ -11,10 +11,10 @@ from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.fusion import Dims, MaskLike
 from fusionzoo.hookspecs import hookimpl
 from fusionzoo.host import FusionLike, HostOutput
-from fusionzoo.layers import MatchingAttention, copy_reference_parts
+from fusionzoo.layers import copy_reference_parts
 from fusionzoo.specs import Spec
 from fusionzoo_adapters.hosts._frontend import ContextHost
-from fusionzoo_adapters.hosts._head import Head
+from fusionzoo_adapters.hosts._head import DialogueAttention, Head
 from fusionzoo_adapters.hosts._reference import need_official
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class BcLSTM(ContextHost):
         h = \operatorname{BiLSTM}(u_1, \dots, u_T), \qquad
         y_t = W_2 \operatorname{ReLU}(W_1 \tilde h_t + b_1) + b_2
 
-    with :math:`\tilde h = h`, or with `attention=True` the matching attention of every :math:`h_t` over the dialogue.
+    with :math:`\tilde h = h`, or with `attention=True` :math:`h` plus its matching attention over the dialogue.
 
     Source: Poria et al., "Context-Dependent Sentiment Analysis in User-Generated Videos", ACL 2017; official code
     declare-lab/conv-emotion @6128ca2, `bc-LSTM-pytorch`.
@@ -40,14 +40,17 @@ class BcLSTM(ContextHost):
     dims, num_classes, num_speakers, fusion : as for every host.
     placement : `late` (an LSTM a modality, then the fusion), `early` (the fusion, then one LSTM), or `early-residual`
         (as `early`, plus a linear map of the concatenated features).
-    hidden, layers : LSTM width a direction, and depth.
+    hidden, layers : LSTM width a direction, and depth: None is 1, with `official` 2.
     head_width : hidden width of the classifier.
-    dropout : between LSTM layers and in the classifier. input_dropout : on what the LSTM reads.
+    dropout : between LSTM layers, on the contexts, on what the fusion returns and in the classifier; officially only
+        between layers and in the classifier. input_dropout : on what the LSTM reads.
     attention : matching self attention (`general2`) over the contexts.
     speaker_embedding : width of a learnt vector per speaker that the LSTM reads too; True is 16, False none.
-    fusion_width : width of what the fusion returns; None is the anchor's if it comes early, `2 * hidden` if late.
-    variant : `default`, or `official`, which runs the LSTM over padding, so that the backward direction starts on it, squashes
-        the scores of its attention with tanh (no weight can then be 7.4 times another), and has no speaker embedding.
+    fusion_width : width of what the fusion returns; None is the anchor's if it comes early, the
+        summed width of the contexts if late.
+    variant : `default`, or `official`, which runs the LSTM over padding, so that the backward direction starts on it,
+        squashes the scores of its attention with tanh (no weight can then be 7.4 times another), puts the attended context
+        in the utterance's place instead of adding it, and has no speaker embedding.
 
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`. Padding is never read, except with `official`.
     """
@@ -63,10 +66,10 @@ class BcLSTM(ContextHost):
         placement: str | None = None,
         *,
         hidden: int = 100,
-        layers: int = 2,
+        layers: int | None = None,
         head_width: int = 100,
         dropout: float = 0.4,
-        input_dropout: float = 0.0,
+        input_dropout: float = 0.2,
         attention: bool = False,
         speaker_embedding: int | bool = True,
         fusion_width: int | None = None,
@@ -80,22 +83,28 @@ class BcLSTM(ContextHost):
             num_speakers,
             fusion,
             placement,
-            encoder={"layers": check_positive(layers, "layers", self), "dropout": dropout, "bare": official},
+            encoder={
+                "layers": check_positive(layers or (2 if official else 1), "layers", self),
+                "dropout": dropout,
+                "bare": official,
+            },
             hidden=hidden,
             input_dropout=input_dropout,
             speaker_embedding=False if official else speaker_embedding,
             fusion_width=fusion_width,
+            # The official hosts drop nothing between the context encoder and the classifier.
+            context_dropout=0.0 if official else dropout,
         )
         self.variant = variant
         width = self.context_width
-        self.attention = MatchingAttention(width, width, "general2", tanh=official) if attention else None
+        self.attention = DialogueAttention(width, official) if attention else None
         self.head = Head(width, check_positive(head_width, "head_width", self), self.num_classes, dropout)
 
     def encode(self, features: dict[str, Tensor | None], mask: MaskLike, batch: Batch) -> HostOutput:
         context = self.contextualize(features, mask, batch)
         x, maps = context.x, {}
         if self.attention is not None:
-            x, maps["matching"] = self.attention(x, x, batch.mask)
+            x, maps["matching"] = self.attention.over(x, batch.mask)
         return self.output(context, self.head(x), maps)
 
     def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:

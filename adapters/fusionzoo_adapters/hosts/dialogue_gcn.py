@@ -12,10 +12,10 @@ from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, MaskLike
 from fusionzoo.hookspecs import hookimpl
 from fusionzoo.host import FusionLike, HostOutput
-from fusionzoo.layers import MatchingAttention, copy_reference_parts
+from fusionzoo.layers import copy_reference_parts
 from fusionzoo.specs import Spec
 from fusionzoo_adapters.hosts._frontend import Context, ContextHost
-from fusionzoo_adapters.hosts._head import Head
+from fusionzoo_adapters.hosts._head import DialogueAttention, Head
 from fusionzoo_adapters.hosts._reference import need_official
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ class DialogueGCN(ContextHost):
     With contexts :math:`g_i` and the window :math:`N(i)` of `window_past` utterances before to `window_future` after i:
 
     .. math::
-        \alpha_{ij} = \operatorname{softmax}_{j \in N(i)} g_i^\top W_e g_j, \qquad
+        \alpha_{ij} = \operatorname{softmax}_{j \in N(i)} g_i^\top W_e g_j / \sqrt{d}, \qquad
         h_i = \sigma\Big(\sum_{j \in N(i)} \alpha_{ij} W_{r(i,j)} g_j + W_0 g_i\Big), \qquad
-        h'_i = \sigma\Big(\sum_{j \in N(i)} W h_j + W' h_i\Big)
+        h'_i = \sigma\Big(\tfrac{1}{|N(i)|} \sum_{j \in N(i)} W h_j + W' h_i\Big)
 
     then matching attention of every :math:`[g_i; h'_i]` over the dialogue, and a two-layer classifier. The relation
     r(i, j) is one of :math:`2 P^2`: both speakers, and whether j comes before i; :math:`W_r` is a mixture of `bases`.
@@ -47,10 +47,14 @@ class DialogueGCN(ContextHost):
     - the weights come from the two utterances and sum to one over the incoming edges; officially the row of an
       utterance depends on its absolute position (one of `max_seq_len` slots), the softmax runs over time with its
       padding, and the outgoing edges sum to one;
-    - the nodal attention's scores are bilinear; officially a tanh squashes them, so that no weight can be 7.4 times
-      another and the result is close to the mean of the dialogue;
+    - the nodal attention's scores are bilinear, and its result is added to the node; officially a tanh squashes the
+      scores, so that no weight can be 7.4 times another, and the result, close to the mean of the dialogue, replaces it;
     - ReLU after the convolutions; officially none;
     - the context encoder does not read padding; officially it does.
+
+    Departures of the default from the paper too: both attentions divide their scores by :math:`\sqrt d` (unscaled, the
+    softmax over wide contexts saturates), the nodal attention is a residual, the second convolution averages its
+    neighbours (`neighbours="add"` sums them), and contexts know who speaks (`speaker_embedding`).
 
     Parameters
     ----------
@@ -58,16 +62,19 @@ class DialogueGCN(ContextHost):
     placement : `early` (the fusion, then one context encoder), `early-residual` (as `early`, plus a linear map of the
         concatenated features), or `late` (an encoder a modality, then the fusion, then the graph).
     base : context encoder: `lstm`, `gru`, `dialogue-rnn`, or `none` for a linear map.
-    hidden, layers : its width a direction (the nodes have twice that), and the depth of `lstm` and `gru`.
+    hidden, layers : its width a direction (the nodes have twice that), and the depth of `lstm` and `gru`: None is 1,
+        with `official` 2.
     graph : False leaves the graph out: contexts, attention, classifier.
     graph_width, bases : width of the convolutions, and bases of the relational one (None: a free matrix a relation).
     window_past, window_future : neighbours on each side; None for all.
-    neighbours : `add` (paper and code) or `mean`, how the second convolution joins them.
+    neighbours : `mean`, or `add` as in paper and code: how the second convolution joins them; `official` always adds.
     nodal_attention : attention over the dialogue before the classifier.
     head_width : hidden width of the classifier; None for `graph_width`.
-    dropout : between recurrent layers and in the classifier. input_dropout : on what the context encoder reads.
+    dropout : between recurrent layers, on the contexts, on what the fusion returns and in the classifier; officially
+        only between layers and in the classifier. input_dropout : on what the context encoder reads.
     speaker_embedding : width of a learnt vector per speaker that the context encoder reads too; True is 16.
-    fusion_width : width of what the fusion returns; None is the anchor's if it comes early, `2 * hidden` if late.
+    fusion_width : width of what the fusion returns; None is the anchor's if it comes early, the
+        summed width of the contexts if late.
     global_width, party_width, listener_state, context_attention, attention_width : of the base `dialogue-rnn`.
     max_seq_len : position slots of the official edge attention.
     edge_norm : only with `official`: False leaves the edge weights out and averages the messages of each relation,
@@ -77,7 +84,7 @@ class DialogueGCN(ContextHost):
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`; attention `nodal` and `edges` `(B, T, T)`.
     """
 
-    placements: ClassVar[tuple[str, ...]] = ("early", "early-residual", "late")
+    placements: ClassVar[tuple[str, ...]] = ("late", "early", "early-residual")
 
     def __init__(
         self,
@@ -89,18 +96,18 @@ class DialogueGCN(ContextHost):
         *,
         base: str = "lstm",
         hidden: int = 100,
-        layers: int = 2,
+        layers: int | None = None,
         graph: bool = True,
         graph_width: int = 100,
         bases: int | None = 30,
         window_past: int | None = 10,
         window_future: int | None = 10,
-        neighbours: str = "add",
+        neighbours: str = "mean",
         nodal_attention: bool = True,
         head_width: int | None = None,
         dropout: float = 0.4,
-        input_dropout: float = 0.0,
-        speaker_embedding: int | bool = False,
+        input_dropout: float = 0.2,
+        speaker_embedding: int | bool = True,
         fusion_width: int | None = None,
         global_width: int = 150,
         party_width: int = 150,
@@ -134,7 +141,7 @@ class DialogueGCN(ContextHost):
             placement,
             encoder={
                 "base": base,
-                "layers": check_positive(layers, "layers", self),
+                "layers": check_positive(layers or (2 if official else 1), "layers", self),
                 "dropout": dropout,
                 "bare": official,
                 "options": recurrence,
@@ -143,16 +150,18 @@ class DialogueGCN(ContextHost):
             input_dropout=input_dropout,
             speaker_embedding=False if official else speaker_embedding,
             fusion_width=fusion_width,
+            # The official hosts drop nothing between the context encoder and the classifier.
+            context_dropout=0.0 if official else dropout,
         )
         self.variant = variant
         self.window = (_window(window_past, "window_past"), _window(window_future, "window_future"))
         width, head = self.context_width, head_width or graph_width
         self.graph: nn.Module | None = None
         self.edge_attention: nn.Module | None = None
-        self.attention: MatchingAttention | None = None
+        self.attention: DialogueAttention | None = None
         self.head: Head | None = None
         if not graph:
-            self.attention = MatchingAttention(width, width, "general2", tanh=official) if nodal_attention else None
+            self.attention = DialogueAttention(width, official) if nodal_attention else None
             self.head = Head(width, head, self.num_classes, dropout)
             return
         # Here and not above: torch-geometric is slow to import and the card of this host must not wait for it.
@@ -169,9 +178,8 @@ class DialogueGCN(ContextHost):
             bases=None if bases is None else check_positive(bases, "bases", self),
             dropout=dropout,
             nodal_attention=nodal_attention,
-            nodal_tanh=official,
-            activation=not official,
-            neighbours=neighbours,
+            neighbours="add" if official else neighbours,
+            official=official,
         )
 
     def encode(self, features: dict[str, Tensor | None], mask: MaskLike, batch: Batch) -> HostOutput:
@@ -182,7 +190,7 @@ class DialogueGCN(ContextHost):
         assert self.head is not None
         x, maps = context.x, {}
         if self.attention is not None:
-            x, maps["nodal"] = self.attention(x, x, batch.mask)
+            x, maps["nodal"] = self.attention.over(x, batch.mask)
         return self.output(context, self.head(x), maps)
 
     def _graph_logits(self, context: Context, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
