@@ -272,6 +272,28 @@ def doctor(json: Json = False) -> None:
     raise typer.Exit(diagnosis.exit_code)
 
 
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="A plugin's name; 'distribution:name' where several provide it.")],
+    kind: Annotated[str | None, typer.Option(help="Its kind; default: whichever has the name.")] = None,
+    only: Annotated[str | None, typer.Option(help="Names of the checks to run, comma-separated.")] = None,
+    expect: Annotated[list[str] | None, typer.Option(help="check=reason of a failure that is expected.")] = None,
+    slow: Annotated[bool, typer.Option("--slow", help="Also compile and export.")] = False,
+    json: Json = False,
+) -> None:
+    """Run the conformance suite on a plugin: what passed, failed, was skipped, and why."""
+    from fusionzoo.cli import show
+    from fusionzoo.testing import run
+
+    results = run(name, kind, slow=slow, expect=expect or (), only=_comma(only))
+    if json:
+        typer.echo(results.to_json())
+    else:
+        show.console().print(results.table())
+        typer.echo(results.summary())
+    raise typer.Exit(results.exit_code)
+
+
 @data_app.command("inspect")
 def data_inspect(
     path: Annotated[Path, typer.Argument(help="A data file.")],

@@ -8,7 +8,6 @@ import importlib.util
 import re
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
@@ -92,30 +91,28 @@ else:
     subprocess.run([sys.executable, "-S", "-c", code], check=True, cwd=tmp_path)
 
 
-def best_of(code: str, tries: int = 5) -> float:
-    times = []
-    for _ in range(tries):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-        times.append(time.perf_counter() - start)
-    return min(times)
+HEAVY = ("torch", "numpy", "accelerate", "matplotlib", "sklearn", "scipy", "transformers", "torch_geometric")
 
 
-def test_import_budget():
-    """At most 60 ms over a bare interpreter; three times that here, for machines that are busy."""
-    assert best_of("import fusionzoo") - best_of("pass") < 0.18
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["plugins"]])
-def test_looking_commands_are_quick_and_light(arguments):
+@pytest.mark.parametrize("arguments", [["--help"], ["plugins"], ["plugins", "--json"], ["train", "--help"], ["--version"]])
+def test_looking_commands_import_nothing_heavy(arguments):
+    """What they cost in milliseconds is measured by benchmarks/import_time.py."""
     code = (
         "import sys; from fusionzoo.cli import main\n"
         f"try: main({arguments!r})\n"
         "except SystemExit as e: assert not e.code, e.code\n"
-        "assert not [m for m in ('torch', 'numpy', 'accelerate', 'matplotlib') if m in sys.modules]\n"
+        f"assert not [m for m in {HEAVY!r} if m in sys.modules]\n"
         "assert not [m for m in sys.modules if m.startswith(('fusionzoo_plugins', 'fusionzoo_adapters'))]\n"
     )
-    assert best_of(code, 3) < 1.5
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_import_alone_does_not_even_look():
+    code = (
+        "import sys; before = set(sys.modules); import fusionzoo\n"
+        f"assert not {{*{HEAVY!r}, 'pluggy', 'importlib.metadata', 'typer', 'rich', 'yaml'}} & (set(sys.modules) - before)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("package", ["fusionzoo", "fusionzoo_plugins", "fusionzoo_adapters"])
@@ -145,8 +142,8 @@ def test_public_names_resolve():
 
 def test_no_device_is_hard_wired():
     pattern = re.compile(r"\.cuda\(|torch\.cuda\.FloatTensor|device=[\"']cuda")
-    for folder in (CORE, ROOT / "plugins", ROOT / "adapters"):
-        for path in folder.rglob("*.py"):
+    for package in ("fusionzoo", "fusionzoo_plugins", "fusionzoo_adapters"):
+        for path in Path(importlib.util.find_spec(package).origin).parent.rglob("*.py"):
             assert not pattern.search(path.read_text()), path
 
 
