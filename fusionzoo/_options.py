@@ -80,7 +80,8 @@ def _recorded(value: Any) -> Any:
     if isinstance(value, Mapping) and all(isinstance(k, str) for k in value):
         return {k: _recorded(v) for k, v in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(_recorded(v) for v in value)
+        plain = [_recorded(v) for v in value]
+        return tuple(plain) if type(value) is tuple else plain
     if isinstance(type(value), CheckedOptions) and "_init_arguments" in vars(value):
         return Built(type(value), vars(value)["_init_arguments"])
     return Unrecorded(type(value).__name__)

@@ -41,6 +41,8 @@ from fusionzoo.errors import (
 from fusionzoo.specs import API_CURRENT, API_MIN, GROUPS, Card, Spec, check_kind, normalise_name
 
 if TYPE_CHECKING:
+    from importlib.metadata import Distribution
+
     pass
 
 OWN = "fusionzoo"
@@ -119,14 +121,20 @@ class Registry:
     def _entry_points(self) -> Iterator[Provider]:
         from importlib.metadata import entry_points
 
+        # One scan for all groups, and each distribution's metadata parsed once: that is nearly all that looking costs.
+        installed = entry_points()
+        known: dict[int, tuple[str, str]] = {}
         for kind, group in GROUPS.items():
-            for entry in entry_points(group=group):
+            for entry in installed.select(group=group):
                 dist = entry.dist
+                if id(dist) not in known:
+                    known[id(dist)] = _name_and_version(dist)
+                distribution, version = known[id(dist)]
                 yield Provider(
                     kind=kind,
                     name=normalise_name(entry.name),
-                    distribution=dist.name if dist else "(unknown)",
-                    version=dist.version if dist else "",
+                    distribution=distribution,
+                    version=version,
                     value=entry.value,
                     load=entry.load,
                 )
@@ -372,6 +380,13 @@ class Registry:
         if message not in self._warned:
             self._warned.add(message)
             warnings.warn(message, stacklevel=4)
+
+
+def _name_and_version(dist: Distribution | None) -> tuple[str, str]:
+    if dist is None:
+        return "(unknown)", ""
+    metadata = dist.metadata
+    return metadata["Name"], metadata["Version"]
 
 
 def _plugin_name(plugin: object) -> str:

@@ -44,8 +44,22 @@ def describe(model: Any) -> dict[str, Any]:
             f"this {type(model).__name__} does not know what it was built with (it comes from a pickle of an older "
             "fusionzoo); build it anew and load its state_dict"
         )
+    written = _written(type(model), arguments)
+    fusion = written["arguments"].get("fusion") if written["kind"] == "host" else None
+    if isinstance(fusion, dict) and "options" in fusion:
+        fusion["options"] = _options_in_force(model, fusion)
     versions = {"fusionzoo": fusionzoo.__version__, "torch": torch.__version__}
-    return {"library": OWN, "format": FORMAT, **_written(type(model), arguments), "versions": versions}
+    return {"library": OWN, "format": FORMAT, **written, "versions": versions}
+
+
+def _options_in_force(host: nn.Module, fusion: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a host's fusion, defaults included; its widths are the host's business."""
+    cls = registry.get(f"{fusion['distribution']}:{fusion['name']}")
+    for module in host.modules():
+        if type(module) is cls:
+            own = {k: v for k, v in vars(module)["_init_arguments"].items() if k not in ("dims", "out_dim")}
+            return _plain(own, f"{cls.__name__} was built with an option") | fusion["options"]
+    return fusion["options"]
 
 
 def _written(cls: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,7 +235,7 @@ def load(base: type[M], source: str | PathLike[str], device: str | torch.device 
     model = _build(config, str(source))
     load_weights(model, read_weights(Path(fetch(WEIGHTS, f"no {WEIGHTS}"))), f"{str(source)!r}")
     if config.get("label_names"):
-        model.label_names = tuple(config["label_names"])
+        model.__dict__["label_names"] = tuple(config["label_names"])
     return model.to(device).eval()  # type: ignore[return-value]
 
 
