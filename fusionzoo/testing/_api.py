@@ -1,0 +1,150 @@
+"""The public functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from fusionzoo._registry import registry
+from fusionzoo.errors import OptionError
+from fusionzoo.testing._results import CheckResults
+from fusionzoo.testing._suite import KINDS, Session
+
+Expected = Mapping[str, str] | None
+Options = Mapping[str, Any] | Iterable[Mapping[str, Any]] | None
+
+
+def check_fusion(
+    fusion: str | type,
+    dims: Any = None,
+    *,
+    options: Options = None,
+    expected_failures: Expected = None,
+    only: Iterable[str] | None = None,
+    slow: bool = False,
+    spec: Any = None,
+) -> CheckResults:
+    """Run the conformance suite on a fusion.
+
+    Parameters
+    ----------
+    fusion : a registered name or a class.
+    dims : modality widths to check with, small; default three modalities (two where it takes no more).
+    options : constructor options, or several sets of them, each of which must pass; default the class's own
+        `test_params()` if it has one, else none.
+    expected_failures : check name -> reason. Such a check is reported as `"expected-failure"`, and as failed once it passes.
+    only : names of the checks to run. slow : run `compiles` and `exports` too.
+    spec : the `Spec` of a class that is registered nowhere; default what its module's `fusionzoo_register` registers.
+
+    Returns a list with one `CheckResult` a check; see `.ok`, `.failed`, `.raise_if_failed()`, and print it. Random
+    states are left as they were.
+
+    >>> check_fusion("sum", only=["padding_poison"]).ok
+    True
+    """
+    return _check("fusion", fusion, options, expected_failures, only, slow, spec=spec, dims=dims)
+
+
+def check_host(
+    host: str | type,
+    dims: Any = None,
+    *,
+    options: Options = None,
+    expected_failures: Expected = None,
+    only: Iterable[str] | None = None,
+    slow: bool = False,
+    spec: Any = None,
+) -> CheckResults:
+    """Run the conformance suite on a host; parameters as for `check_fusion`."""
+    return _check("host", host, options, expected_failures, only, slow, spec=spec, dims=dims)
+
+
+def check_objective(
+    objective: str | type,
+    *,
+    options: Options = None,
+    expected_failures: Expected = None,
+    only: Iterable[str] | None = None,
+    slow: bool = False,
+    spec: Any = None,
+) -> CheckResults:
+    """Run the conformance suite on an objective; parameters as for `check_fusion`."""
+    return _check("objective", objective, options, expected_failures, only, slow, spec=spec)
+
+
+def check_adapter(
+    adapter: Any,
+    *,
+    patch: Callable[..., Any] | None = None,
+    expected_failures: Expected = None,
+    only: Iterable[str] | None = None,
+    slow: bool = False,
+) -> CheckResults:
+    """Run the conformance suite on an adapter: patching its host changes nothing else, and removing leaves no trace.
+
+    Parameters
+    ----------
+    adapter : a registered name, a class or an object with `test_host() -> (model, args, kwargs)`, a small model of the
+        kind that it adapts and a call for it; built anew, with the same weights, each time.
+    patch : called as `patch(model, fusion)`; default `fusionzoo.patch`.
+    expected_failures, only, slow : as for `check_fusion`.
+    """
+    return _check("adapter", adapter, None, expected_failures, only, slow, patch=patch)
+
+
+def _check(
+    kind: str, what: Any, options: Options, expected: Expected, only: Iterable[str] | None, slow: bool, **more: Any
+) -> CheckResults:
+    return Session(make_subject(kind, what, options=options, **more), expected, slow).run(only)
+
+
+def make_subject(kind: str, what: Any, **more: Any) -> Any:
+    """The subject of a kind; `more` are its options."""
+    if kind == "adapter":
+        from fusionzoo.testing._adapter import AdapterSubject
+
+        more.pop("options", None)
+        return AdapterSubject(what, **more)
+    from fusionzoo.testing._subjects import SUBJECTS
+
+    if kind not in SUBJECTS:
+        raise OptionError(f"there are no checks for plugins of kind {kind!r}; kinds: {', '.join(KINDS)}")
+    return SUBJECTS[kind](what, **more)
+
+
+def run(
+    name: str,
+    kind: str | None = None,
+    *,
+    slow: bool = False,
+    expect: Iterable[str] = (),
+    only: Iterable[str] | None = None,
+    options: Options = None,
+) -> CheckResults:
+    """What `fusionzoo check NAME` does: find the kind, run its checks; `.table()`, `.to_json()` and `.exit_code` follow.
+
+    Parameters
+    ----------
+    name : of a registered plugin. kind : default the kind that has a plugin of that name.
+    slow, only, options : as for `check_fusion`. expect : expected failures as `check=reason`.
+    """
+    if kind is None:
+        kind = _kind_of(name)
+    expected: dict[str, str] = {}
+    for entry in expect:
+        check, equals, reason = entry.partition("=")
+        if not equals or not reason.strip():
+            raise OptionError(f"an expected failure is given as check=reason, not {entry!r}")
+        expected[check.strip()] = reason.strip()
+    return _check(kind, name, options, expected, only, slow)
+
+
+def _kind_of(name: str) -> str:
+    """The one kind with checks that has a plugin of this name; without any, the registry's error for a fusion."""
+    from fusionzoo.specs import normalise_name
+
+    plain = normalise_name(name.rpartition(":")[2])
+    found = [k for k in KINDS if plain in registry.names(k)]
+    if len(found) > 1:
+        raise OptionError(f"{name!r} is a {' and a '.join(found)}; say which with --kind {found[0]}")
+    return found[0] if found else "fusion"

@@ -1,0 +1,79 @@
+"""Checks of every kind: what is learnt is registered and learns."""
+
+from __future__ import annotations
+
+import torch
+
+from fusionzoo.testing._suite import fail, rules
+from fusionzoo.testing._tools import first_words, gradients, unregistered
+
+rule = rules("fusion", "host", "objective", theme="gradients")
+
+
+@rule(needs=("constructs",))
+def registered_parameters(subject):
+    """Every learnt tensor is a registered parameter: none hides in a plain list, dict or attribute."""
+    hidden = [
+        f"{path} {tuple(t.shape)}"
+        for path, t in unregistered(subject.make())
+        if isinstance(t, torch.nn.Parameter) or t.requires_grad
+    ]
+    if hidden:
+        fail(
+            f"learnt tensors outside parameters(): {first_words(hidden)}; no optimiser will ever move them, and they are "
+            "missing from checkpoints",
+            "keep them in nn.Parameter attributes, nn.ParameterList, nn.ModuleList or nn.ModuleDict",
+        )
+
+
+@rule(needs=("constructs",))
+def registered_buffers(subject):
+    """Every constant tensor is a registered buffer, so that it follows .to() and .half()."""
+    hidden = [
+        f"{path} {tuple(t.shape)}"
+        for path, t in unregistered(subject.make())
+        if not (isinstance(t, torch.nn.Parameter) or t.requires_grad)
+    ]
+    if hidden:
+        fail(
+            f"tensors that are no buffers: {first_words(hidden)}; they stay behind when the module moves to another device",
+            "use self.register_buffer(name, tensor, persistent=False)",
+        )
+
+
+@rule()
+def gradient_to_parameters(subject):
+    """Every parameter receives a gradient."""
+    moved: set[str] = set()
+    names: list[str] = []
+    # Several weights and inputs: a unit that one of them leaves dead (ReLU) is not a dead parameter.
+    for seed in range(3):
+        module = subject.make(seed)
+        names = [n for n, _ in module.named_parameters()]
+        loss = subject.loss(module, subject.inputs(seed))
+        if names and not loss.requires_grad:
+            fail("the output does not depend on any parameter", "do not detach it or compute it under no_grad")
+        if names:
+            loss.backward()
+        moved |= {n for n, g in gradients(module).items() if g is not None and bool((g != 0).any())}
+    dead = [n for n in names if n not in moved]
+    if dead:
+        fail(
+            f"parameters without gradient: {first_words(dead)}",
+            "remove what is not used, or use it; a dead parameter is counted, saved and never trained",
+        )
+
+
+@rule()
+def gradient_finite(subject):
+    """No parameter receives NaN or infinity as gradient from padded input."""
+    module = subject.make()
+    loss = subject.loss(module, subject.inputs())
+    if loss.requires_grad:
+        loss.backward()
+    bad = [n for n, g in gradients(module).items() if g is not None and not bool(g.isfinite().all())]
+    if bad:
+        fail(
+            f"the gradient of {first_words(bad)} is not finite",
+            "mask before exp, log, sqrt and division: where(mask, f(x), 0) still sends NaN back through f",
+        )

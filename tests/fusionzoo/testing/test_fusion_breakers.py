@@ -1,0 +1,66 @@
+"""Every check of a fusion catches a fusion that breaks just its rule, and lets sound ones pass."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import fusion_breakers_a  # noqa: F401
+import fusion_breakers_b  # noqa: F401
+import fusion_breakers_c  # noqa: F401
+import pytest
+import torch
+from sound_fusions import BREAKERS, SPEC, Sound, SoundPool, SoundUnaligned
+
+from fusionzoo.testing import all_checks, check_fusion
+
+SLOW = [c.name for c in all_checks("fusion") if c.slow]
+
+
+@pytest.mark.parametrize(
+    ("cls", "handles", "skipped"),
+    [
+        (Sound, (), {"spec_variants", "unaligned_lengths"}),
+        (SoundUnaligned, ("unaligned",), {"spec_variants"}),
+        (SoundPool, ("pools",), {"spec_variants", "unaligned_lengths", "padding_output_zero"}),
+    ],
+)
+def test_a_sound_fusion_passes(cls, handles, skipped):
+    spec = replace(SPEC, target=f"sound_fusions:{cls.__name__}", handles=SPEC.handles | set(handles))
+    results = check_fusion(cls, spec=spec)
+    assert results.ok, str(results)
+    untold = {"level_as_declared", *SLOW}
+    assert {r.check for r in results.skipped} == skipped | untold
+
+
+@pytest.mark.parametrize("name", [name for name in BREAKERS if name not in SLOW])
+def test_a_check_catches_its_breaker_and_no_other_does(name):
+    breaker = BREAKERS[name]
+    results = check_fusion(breaker.cls, spec=breaker.spec)
+    assert {r.check for r in results.failed} == {name, *breaker.also}, "\n".join(
+        f"{r.check}: {r.reason}" for r in results.failed
+    )
+    reason = results.by_name()[name].reason
+    assert len(reason) > 30
+    assert ";" in reason or ":" in reason
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_a_slow_check_catches_its_breaker(name):
+    breaker = BREAKERS[name]
+    assert [r.check for r in check_fusion(breaker.cls, spec=breaker.spec, only=SLOW, slow=True).failed] == [name]
+    assert check_fusion(Sound, spec=SPEC, only=SLOW, slow=True).ok
+
+
+def test_every_check_has_a_breaker():
+    assert {c.name for c in all_checks("fusion")} == set(BREAKERS)
+    assert len(BREAKERS) >= 40
+
+
+def test_checking_leaves_no_trace():
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    check_fusion(Sound, spec=SPEC)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.is_grad_enabled()
+    assert torch.get_default_dtype() == torch.float32
