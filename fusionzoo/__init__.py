@@ -47,7 +47,20 @@ _LAZY = {
     "predict": "fusionzoo.evaluation.evaluate",
     "train": "fusionzoo.training.trainer",
 }
-_MODULES = {"data", "errors", "evaluation", "fusion", "host", "layers", "numerics", "objective", "specs", "training"}
+_MODULES = {
+    "data",
+    "doctor",
+    "errors",
+    "evaluation",
+    "fusion",
+    "host",
+    "layers",
+    "numerics",
+    "objective",
+    "specs",
+    "testing",
+    "training",
+}
 
 __all__ = [
     "Batch",
