@@ -94,7 +94,9 @@ else:
 HEAVY = ("torch", "numpy", "accelerate", "matplotlib", "sklearn", "scipy", "transformers", "torch_geometric")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["plugins"], ["plugins", "--json"], ["train", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["plugins"], ["plugins", "--json"], ["train", "--help"], ["--version"]]
+)
 def test_looking_commands_import_nothing_heavy(arguments):
     """What they cost in milliseconds is measured by benchmarks/import_time.py."""
     code = (

@@ -29,7 +29,21 @@ def call(capfd, *arguments) -> tuple[int, str, str]:
 def run_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "first"
     with pytest.raises(SystemExit) as exit_:
-        main(["train", "--data", "demo", "--host", "bc-lstm", "--fusion", "gated", "--out", str(folder), "--quiet", *TINY])
+        main(
+            [
+                "train",
+                "--data",
+                "demo",
+                "--host",
+                "bc-lstm",
+                "--fusion",
+                "gated",
+                "--out",
+                str(folder),
+                "--quiet",
+                *TINY,
+            ]
+        )
     assert not exit_.value.code
     return folder
 
@@ -84,7 +98,9 @@ def test_compare_is_resumable_and_prints_the_table(tmp_path, capfd):
 
 
 def test_train_with_several_seeds_is_a_comparison_of_one(tmp_path, capfd):
-    status, out, _ = call(capfd, "train", "--host", "bc-lstm", "--fusion", "sum", "--seeds", 2, "--out", tmp_path, *TINY)
+    status, out, _ = call(
+        capfd, "train", "--host", "bc-lstm", "--fusion", "sum", "--seeds", 2, "--out", tmp_path, *TINY
+    )
     assert status == 0
     assert "±" in out
     status, _, err = call(capfd, "train", "--seed", 1, "--seeds", 2)

@@ -14,7 +14,7 @@ def test_sources_in_rising_precedence(tmp_path):
         file, sets=["training.epochs=9"], recipe={"training": {"batch_size": 99, "clip": 0.5}}, fusion="sum", epochs=8
     )
     assert (config.training.epochs, config.training.lr, config.training.batch_size) == (9, 1e-4, 3)
-    assert (config.training.clip, config.fusion.name, config.training.patience) == (0.5, "sum", 15)
+    assert (config.training.clip, config.fusion.name, config.training.patience) == (0.5, "sum", 10)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_fingerprint_follows_what_changes_numbers():
     base = RunConfig.from_sources()
     same = RunConfig.from_sources(sets=["training.keep=7", "training.tracker=tensorboard"])
     assert same.fingerprint() == base.fingerprint()
-    for text in ("training.lr=0.5", "host.hidden=3", "training.seed=1", "objective.label_smoothing=0.1"):
+    for text in ("training.lr=0.5", "host.hidden=3", "training.seed=1", "objective.label_smoothing=0.2"):
         assert RunConfig.from_sources(sets=[text]).fingerprint() != base.fingerprint()
 
 

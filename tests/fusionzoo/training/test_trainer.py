@@ -200,10 +200,9 @@ class TestResume:
             load_model(mixed)
 
     def test_more_epochs_where_the_schedule_allows(self, tmp_path, corpus, make_config):
-        train(
-            make_config("training.scheduler=constant", "training.epochs=2"), tmp_path / "r", quiet=True, corpus=corpus
-        )
-        longer = make_config("training.scheduler=constant", "training.epochs=4")
+        schedule = ("training.scheduler=constant", "training.warmup=0")
+        train(make_config(*schedule, "training.epochs=2"), tmp_path / "r", quiet=True, corpus=corpus)
+        longer = make_config(*schedule, "training.epochs=4")
         train(longer, tmp_path / "r", resume=True, quiet=True, corpus=corpus)
         train(longer, tmp_path / "whole", quiet=True, corpus=corpus)
         same_run(tmp_path / "whole", tmp_path / "r")
@@ -246,7 +245,14 @@ class TestSelection:
 class TestLoop:
     def test_it_learns(self, tmp_path, make_config):
         corpus = fusionzoo.get("demo", kind="dataset")(dialogues=[60, 10, 20], length=[4, 10], noise=0.3)
-        config = make_config("training.epochs=12", "training.lr=0.01", "host.hidden=16")
+        config = make_config(
+            "training.epochs=15",
+            "training.lr=0.01",
+            "training.ema=0.9",
+            "host.hidden=16",
+            "host.dropout=0.1",
+            "host.input_dropout=0",
+        )
         result = train(config, tmp_path / "r", quiet=True, corpus=corpus)
         majority = corpus.info["ceiling"]["test"]["majority"]["weighted_f1"]
         full = corpus.info["ceiling"]["test"]["full"]["weighted_f1"]
@@ -262,7 +268,8 @@ class TestLoop:
         assert result.result["precision"] == ("bf16" if "training.precision=bf16" in sets else "no")
 
     def test_the_recorded_learning_rate_is_the_schedules(self, tmp_path, corpus, make_config):
-        train(make_config("training.scheduler=linear", "training.lr=0.01"), tmp_path / "r", quiet=True, corpus=corpus)
+        config = make_config("training.scheduler=linear", "training.lr=0.01", "training.warmup=0")
+        train(config, tmp_path / "r", quiet=True, corpus=corpus)
         # 14 dialogues in batches of 4 are 4 steps an epoch, 16 in all; the last step of epoch e is number 4e - 1.
         expected = [0.01 * (1 - (4 * e - 1) / 16) for e in range(1, 5)]
         assert [float(r["lr"]) for r in rows(tmp_path / "r" / "metrics.csv")] == pytest.approx(expected)
