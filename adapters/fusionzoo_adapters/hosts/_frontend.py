@@ -101,8 +101,9 @@ class ContextHost(Host):
     def contextualize(self, features: Mapping[str, Tensor | None], mask: MaskLike, batch: Batch) -> Context:
         """Fusion and context encoders in the order of the placement."""
         layout = Layout.of(batch)
-        # A dialogue with more speakers than the host was built for: the surplus shares the last one's parameters.
-        speakers = batch.speakers.clamp(max=self.num_speakers - 1)
+        # The surplus of a dialogue with more speakers than the host was built for shares the last one's parameters, and
+        # padding may carry any number.
+        speakers = batch.speakers.clamp(0, self.num_speakers - 1)
         tensors = [features.get(m) for m in self.names]
         if self.fusion is None:
             (x,) = tensors
