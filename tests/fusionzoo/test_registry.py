@@ -35,6 +35,7 @@ def fusionzoo_register(register):
 def install(tmp_path, monkeypatch):
     """Install a fake distribution with one fusion; returns a fresh registry that sees it."""
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delenv("FUSIONZOO_LOAD_PLUGINS")
 
     def add(dist, name="thing", body=None, module=None, api=1, version="0.3"):
         module = module or f"mod_{dist.replace('-', '_')}_{name.replace('-', '_')}"
