@@ -49,7 +49,7 @@ def check_kind(kind: str) -> str:
     known = kinds()
     if kind not in known:
         raise OptionError(
-            f"there is no template for a plugin of kind {kind!r}{close_matches_hint(kind, known)} Kinds: {', '.join(known)}."
+            f"there is no template for a plugin of kind {kind!r}{close_matches_hint(kind, known) or '.'} Kinds: {', '.join(known)}."
         )
     return kind
 

@@ -163,7 +163,7 @@ def check_names(kind: str, names: Iterable[str]) -> None:
     for name in names:
         if name not in known:
             raise OptionError(
-                f"there is no {kind} check {name!r}{close_matches_hint(name, known)} "
+                f"there is no {kind} check {name!r}{close_matches_hint(name, known) or '.'} "
                 f"List them with: fusionzoo.testing.all_checks({kind!r})"
             )
 
