@@ -185,6 +185,7 @@ def compare(
         file=config,
         sets=set_ or [],
         recipe=_recipe(recipe),
+        check=False,
         data=data,
         placement=placement,
         objective=objective,

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusionzoo.errors import ConfigError, FusionZooError
+from fusionzoo.errors import ConfigError, FusionZooError, close_matches_hint
 from fusionzoo.evaluation.report import best_reachable
 from fusionzoo.evaluation.summary import Row, rows_to_text, summarise, write_summary
 from fusionzoo.training.config import RunConfig
 from fusionzoo.training.files import write_text
+from fusionzoo.training.options import accepted_options, check_options
 from fusionzoo.training.runfolder import anchor_paths, clear_run, load_corpus, read_result
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def compare(
     config : what all runs share; its own host and fusion count where `hosts` or `fusions` is not given.
     out : folder of the comparison; each cell is a run folder `runs/<host>__<fusion>__seed<k>`.
     hosts, fusions : names, or mappings with `name`, options, and an optional `label` for the tables. The first fusion is
-        the baseline that the others are tested against.
+        the baseline that the others are tested against. Options in `config` count for every host or fusion that takes
+        them; one that none takes is refused.
     seeds : how many (5 means 0, 1, 2, 3, 4), or which.
     jobs : runs side by side, each in its own process, spread over the GPUs there are. No number depends on it, since a
         run's CPU threads are fixed by `training.threads` (unless that is 0, torch's own choice).
@@ -87,7 +89,7 @@ def compare(
         raise ConfigError(
             "compare spreads its runs over processes and GPUs itself (--jobs); start it without `accelerate launch`"
         )
-    base = copy.deepcopy(config) if isinstance(config, RunConfig) else RunConfig.from_sources(config)
+    base = copy.deepcopy(config) if isinstance(config, RunConfig) else RunConfig.from_sources(config, check=False)
     folder = Path(out)
     anchor_paths(base.data)
     cells = make_cells(base, folder, hosts, fusions, seeds)
@@ -129,7 +131,9 @@ def make_cells(
         raise ConfigError(f"seeds must be one or more different whole numbers from 0, not {seeds!r}")
     axes: list[list[tuple[str, dict[str, Any]]]] = []
     for kind, given in (("host", hosts), ("fusion", fusions)):
-        entries = [_entry(e, kind, base) for e in given] if given else [_entry(getattr(base, kind).name, kind, base)]
+        chosen = list(given) if given else [getattr(base, kind).name]
+        _check_shared(chosen, kind, base)
+        entries = [_entry(e, kind, base) for e in chosen]
         labels = [label for label, _ in entries]
         twice = next((label for label in labels if labels.count(label) > 1), None)
         if twice:
@@ -145,20 +149,41 @@ def make_cells(
     return cells
 
 
-def _entry(entry: Entry, kind: str, base: RunConfig) -> tuple[str, dict[str, Any]]:
-    """Label and section of one host or fusion. The base configuration's options count for the plugin they are for."""
-    section = {"name": entry} if isinstance(entry, str) else dict(entry)
-    if not isinstance(section.get("name"), str):
+def _name(entry: Entry, kind: str) -> str:
+    name = entry if isinstance(entry, str) else entry.get("name")
+    if not isinstance(name, str):
         raise ConfigError(f"{kind} {entry!r} must be a name or a mapping with a name")
-    label = str(section.pop("label", section["name"]))
+    return name
+
+
+def _check_shared(entries: Sequence[Entry], kind: str, base: RunConfig) -> None:
+    """Refuse an option of the base configuration that no host (or fusion) of the grid takes."""
+    names = [_name(e, kind) for e in entries]
+    accepted = [accepted_options(n, kind) for n in names]
+    for key, value in getattr(base, kind).options.items():
+        if not any(key in a.types or a.open_ended for a in accepted):
+            if len(names) == 1:
+                check_options(names[0], kind, {key: value}, kind)
+            known = sorted({o for a in accepted for o in a.types})
+            raise ConfigError(
+                f"unknown configuration key '{kind}.{key}'{close_matches_hint(key, known) or '.'} "
+                f"None of {', '.join(names)} takes it; together they take: {', '.join(known)}."
+            )
+
+
+def _entry(entry: Entry, kind: str, base: RunConfig) -> tuple[str, dict[str, Any]]:
+    """Label and section of one host or fusion: the base configuration's options as far as it takes them, then its own."""
+    name = _name(entry, kind)
+    section = {"name": name} if isinstance(entry, str) else dict(entry)
+    label = str(section.pop("label", name))
     if not label or any(c in label for c in "/\\ ") or label.startswith("."):
         raise ConfigError(f"the label {label!r} becomes part of a folder's name; use letters, digits, '-' and '='")
-    own = getattr(base, kind).to_dict()
-    if own["name"] == section["name"]:
-        section = {**own, **section}
-    elif kind == "host" and own["placement"] is not None:
-        section.setdefault("placement", own["placement"])
-    return label, section
+    shared = getattr(base, kind)
+    accepted = accepted_options(name, kind)
+    options = {k: v for k, v in shared.options.items() if k in accepted.types or accepted.open_ended}
+    if kind == "host" and shared.placement is not None:
+        options["placement"] = shared.placement
+    return label, {**options, **section}
 
 
 def _unfinished(cells: Sequence[Cell], corpus: Corpus, say: Any) -> Iterator[Cell]:

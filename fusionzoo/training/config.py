@@ -210,12 +210,14 @@ class RunConfig:
         file: str | Path | Mapping[str, Any] | None = None,
         sets: Iterable[str] = (),
         recipe: str | Path | Mapping[str, Any] | None = None,
+        check: bool = True,
         **arguments: Any,
     ) -> RunConfig:
         """Merge a recipe, a YAML file, named arguments and `section.key=value` strings, in this order.
 
         Named arguments are `data`, `split`, `modalities`, `host`, `placement`, `fusion`, `objective` and any key of
-        section `training` (`epochs=2`); `None` means not given.
+        section `training` (`epochs=2`); `None` means not given. `check=False` leaves the plugins' options to a later
+        `check_plugins`: a comparison has several hosts and fusions to check them against.
 
         Raises `ConfigError` for an unknown section or key (with the closest match), a wrong type or range, and options
         that the chosen plugins do not take; `UnknownNameError` for a plugin that is not installed.
@@ -230,7 +232,8 @@ class RunConfig:
         for text in sets:
             _assign(merged, *parse_set(text))
         config = cls.from_dict(merged)
-        config.check_plugins()
+        if check:
+            config.check_plugins()
         return config
 
     @classmethod

@@ -8,6 +8,7 @@ import pytest
 import fusionzoo
 from fusionzoo.errors import ConfigError, OptionError
 from fusionzoo.evaluation.compare import compare, make_cells
+from fusionzoo.training.config import RunConfig
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +112,17 @@ def test_the_grid_is_checked_before_anything_runs(tmp_path, make_config):
         make_cells(config, tmp_path, None, [{"name": "lmam", "label": "../x"}], 1)
 
 
-def test_options_of_the_configuration_count_for_their_plugin_only(tmp_path, make_config):
+def test_options_of_the_configuration_count_for_whoever_takes_them(tmp_path, make_config):
     config = make_config("fusion.rank=4", fusion="lmam", placement="early")
     cells = make_cells(config, tmp_path, ["bc-lstm", "dialogue-gcn"], ["concat", "lmam"], [7])
     assert [(c.host, c.fusion, c.seed) for c in cells][:2] == [("bc-lstm", "concat", 7), ("bc-lstm", "lmam", 7)]
     assert [c.config.fusion.options for c in cells] == [{}, {"rank": 4}, {}, {"rank": 4}]
-    assert [c.config.host.options.get("hidden") for c in cells] == [8, 8, None, None]
+    assert [c.config.host.options.get("hidden") for c in cells] == [8, 8, 8, 8]
     assert {c.config.host.placement for c in cells} == {"early"}
+    with pytest.raises(ConfigError, match=r"'fusion.rnak'; did you mean 'rank'.*None of concat, lmam takes it"):
+        make_cells(RunConfig.from_sources(sets=["fusion.rnak=4"], check=False), tmp_path, None, ["concat", "lmam"], 1)
+    with pytest.raises(ConfigError, match=r"'host.window_past'.*'bc-lstm' takes"):
+        make_cells(RunConfig.from_sources(sets=["host.window_past=4"], check=False), tmp_path, None, None, 1)
 
 
 def test_selection_on_test_stamps_the_comparison(tmp_path, corpus, make_config):
