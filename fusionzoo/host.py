@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from fusionzoo._options import CheckedOptions, accepted_options, check_choice, check_positive
+from fusionzoo._options import CheckedOptions, check_choice, check_positive
 from fusionzoo._pretrained import Pretrained
 from fusionzoo._registry import registry
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
@@ -207,8 +207,3 @@ class Host(Pretrained, nn.Module, metaclass=CheckedOptions):
                     f"the features of {name!r} have shape {tuple(x.shape)}, but {type(self).__name__} expects {expected}: "
                     f"(B, T) as in the mask and the width it was built with (dims={self.dims})"
                 )
-
-
-def host_options(cls: type[Host]) -> list[str]:
-    """The options of a host besides those that the data decide."""
-    return [o for o in accepted_options(cls) if o not in ("dims", "num_classes", "num_speakers", "fusion")]

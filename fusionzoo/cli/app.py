@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fusionzoo.errors import OptionError
+
+if TYPE_CHECKING:
+    from fusionzoo.training.config import RunConfig
 
 app = typer.Typer(
     name="fusionzoo",
@@ -73,6 +76,17 @@ def _recipe(name: str | None) -> Any:
     return recipe() if callable(recipe) else recipe
 
 
+def _run_config(
+    config: Path | None, sets: list[str] | None, recipe: str | None, modalities: str | None, **arguments: Any
+) -> RunConfig:
+    """The configuration that a command line asks for."""
+    from fusionzoo.training.config import RunConfig
+
+    return RunConfig.from_sources(
+        config, sets=sets or [], recipe=_recipe(recipe), modalities=_comma(modalities), **arguments
+    )
+
+
 @app.command()
 def train(
     recipe: Annotated[str | None, typer.Argument(help="A recipe's name or YAML file.")] = None,
@@ -94,18 +108,16 @@ def train(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the result.")] = False,
 ) -> None:
     """Train one model (or the same with several seeds) and report on its dev and test splits."""
-    from fusionzoo.training.config import RunConfig
-
-    run = RunConfig.from_sources(
-        file=config,
-        sets=set_ or [],
-        recipe=_recipe(recipe),
+    run = _run_config(
+        config,
+        set_,
+        recipe,
+        modalities,
         data=data,
         host=host,
         fusion=fusion,
         placement=placement,
         objective=objective,
-        modalities=_comma(modalities),
         split=split,
         seed=seed,
         selection=selection,
@@ -179,17 +191,15 @@ def compare(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the table.")] = False,
 ) -> None:
     """Compare fusions: hosts x fusions x seeds, resumable, with deviations and paired tests."""
-    from fusionzoo.training.config import RunConfig
-
-    run = RunConfig.from_sources(
-        file=config,
-        sets=set_ or [],
-        recipe=_recipe(recipe),
-        check=False,
+    run = _run_config(
+        config,
+        set_,
+        recipe,
+        modalities,
+        check=False,  # its options are for several hosts and fusions
         data=data,
         placement=placement,
         objective=objective,
-        modalities=_comma(modalities),
         split=split,
         selection=selection,
         device=device,
@@ -199,7 +209,7 @@ def compare(
 
 
 def _compare(
-    run: Any, hosts: list[str], fusions: list[str], seeds: int, out: Path | None, jobs: int, quiet: bool
+    run: RunConfig, hosts: list[str], fusions: list[str], seeds: int, out: Path | None, jobs: int, quiet: bool
 ) -> None:
     from fusionzoo.evaluation.compare import compare as run_comparison
 
