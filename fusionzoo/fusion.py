@@ -268,7 +268,12 @@ class Fusion(Pretrained, nn.Module, metaclass=CheckedOptions):
             if x.dim() != y.dim() or x.shape[:fixed] != y.shape[:fixed]:
                 raise ShapeError(
                     f"the streams {a!r} {tuple(y.shape)} and {name!r} {tuple(x.shape)} differ in batch or length"
-                    + ("" if self.unaligned else f"; {type(self).__name__} fuses aligned streams, step by step")
+                    + (
+                        ""
+                        if self.unaligned
+                        else f"; {type(self).__name__} fuses aligned streams, step by step; mult, memo-cmt, foal-net and "
+                        "cross-attention with queries='anchor' take another length in each modality"
+                    )
                 )
             if x.dtype != y.dtype or x.device != y.device:
                 raise ShapeError(

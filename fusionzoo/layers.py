@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError, close_matches_hint
-from fusionzoo.numerics import masked_softmax, zero_padded
+from fusionzoo.numerics import attend, masked_softmax, zero_padded
 
 #: Score functions of `MatchingAttention`.
 FORMS = ("general2", "general", "dot", "concat")
@@ -225,3 +226,66 @@ class SimpleAttention(nn.Module):
     def load_reference(self, state: Mapping[str, Tensor]) -> None:
         """Load the official weights: `scalar.weight`."""
         copy_reference(self, state)
+
+
+def pick_heads(width: int, heads: int | None, owner: object) -> int:
+    """The number of heads asked for, or the largest of 8, 4, 2, 1 that divides the width."""
+    if heads is None:
+        return next(h for h in (8, 4, 2, 1) if width % h == 0)
+    if check_positive(heads, "heads", owner) and width % heads:
+        raise OptionError(f"{type(owner).__name__}: heads={heads} does not divide the width {width}")
+    return heads
+
+
+class MultiheadAttention(nn.Module):
+    r"""Scaled-dot-product multi-head attention of one stream over another, on torch's fused kernels.
+
+    .. math:: \operatorname{MHA}(x, m) = W^o\,[\operatorname{softmax}(Q_h K_h^\top / \sqrt h)\,V_h]_h + b^o
+
+    Parameters
+    ----------
+    width : of the queries and of the output. memory_width : of keys and values; None for `width`.
+    heads : number of heads. inner : heads times the width of a head; None for `width`.
+    dropout : on the attention weights, in training.
+    bias : of the query, key and value maps.
+
+    `query`, `key`, `value` and `mix` are plain linear maps; an official `in_proj_weight` is their rows one after another.
+    Source: Vaswani et al., "Attention Is All You Need", 2017, section 3.2.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        memory_width: int | None = None,
+        *,
+        heads: int,
+        inner: int | None = None,
+        dropout: float = 0.0,
+        bias: bool = True,
+    ):
+        super().__init__()
+        memory_width, inner = memory_width or width, inner or width
+        self.heads, self.dropout = heads, dropout
+        self.query = nn.Linear(width, inner, bias)
+        self.key = nn.Linear(memory_width, inner, bias)
+        self.value = nn.Linear(memory_width, inner, bias)
+        self.mix = nn.Linear(inner, width)
+
+    def forward(
+        self, x: Tensor, memory: Tensor, key_mask: Tensor | None = None, need_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """`(B, Q, width)` and the weights `(B, heads, Q, S)` if asked for.
+
+        x : `(B, Q, width)`. memory : `(B, S, memory_width)`, free of NaN. key_mask : bool `(B, S)`, True where real; a
+        row without any real key attends to nothing: `mix` of zeros.
+        """
+        rate = self.dropout if self.training else 0.0
+        q, k, v = self.query(x), self.key(memory), self.value(memory)
+        out, weights = attend(q, k, v, self.heads, key_mask, rate, need_weights)
+        return self.mix(out), weights
+
+    @staticmethod
+    def count(width: int, memory_width: int | None = None, inner: int | None = None, bias: bool = True) -> int:
+        """Number of parameters."""
+        memory_width, inner = memory_width or width, inner or width
+        return (width + 2 * memory_width) * inner + 3 * inner * bias + inner * width + width

@@ -62,6 +62,7 @@ class Spec:
     placements : for hosts, where a fusion can sit; the first is the default.
     variants : names that `variant=` accepts.
     defaults : options worth showing on the card.
+    diagram : how the data flows, as statements of a left-to-right Mermaid flowchart, one a line; for the gallery.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Spec:
     placements: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
     defaults: dict[str, Any] = field(default_factory=dict)
+    diagram: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):

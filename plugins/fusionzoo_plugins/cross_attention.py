@@ -8,40 +8,35 @@ import torch
 from torch import nn
 
 from fusionzoo._options import check_choice, check_positive, check_probability
-from fusionzoo.errors import OptionError, ShapeError
+from fusionzoo.errors import ShapeError
 from fusionzoo.fusion import (
     Dims,
     Fused,
     Fusion,
     Streams,
-    linear_parameters,
     projection,
     projection_parameters,
     read_dims,
 )
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.numerics import attend, zero_padded
+from fusionzoo.layers import MultiheadAttention, pick_heads
+from fusionzoo.numerics import zero_padded
 from fusionzoo.specs import Spec
 
 QUERIES = ("all", "anchor")
 
 
 class CrossAttentionBlock(nn.Module):
-    """Pre-projected multi-head attention of one stream over a memory, with residual and layer norm."""
+    """Multi-head attention of one stream over a memory, with residual and layer norm."""
 
     def __init__(self, width: int, heads: int, dropout: float):
         super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(width, 2 * width)
-        self.mix = nn.Linear(width, width)
+        self.attention = MultiheadAttention(width, heads=heads, dropout=dropout)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x, memory, key_mask, need_weights: bool):
-        key, value = self.key_value(memory).chunk(2, -1)
-        rate = self.dropout if self.training else 0.0
-        out, weights = attend(self.query(x), key, value, self.heads, key_mask, rate, need_weights)
-        return self.norm(x + nn.functional.dropout(self.mix(out), self.dropout, self.training)), weights
+        out, weights = self.attention(x, memory, key_mask, need_weights)
+        return self.norm(x + nn.functional.dropout(out, self.attention.dropout, self.training)), weights
 
 
 class CrossAttention(Fusion):
@@ -133,19 +128,10 @@ class CrossAttention(Fusion):
         widths = list(read_dims(dims).values())
         w = width or widths[0]
         querying = len(widths) if queries == "all" else 1
-        block = linear_parameters(w, w) * 2 + linear_parameters(w, 2 * w) + 2 * w
+        block = MultiheadAttention.count(w) + 2 * w
         projections = sum(projection_parameters(d, w) for d in widths)
         stand_ins = sum(widths) if missing == "learned" else 0
         return projections + querying * block + projection_parameters(querying * w, out_dim or widths[0]) + stand_ins
-
-
-def pick_heads(width: int, heads: int | None, owner: object) -> int:
-    """The number of heads asked for, or the largest of 8, 4, 2, 1 that divides the width."""
-    if heads is None:
-        return next(h for h in (8, 4, 2, 1) if width % h == 0)
-    if check_positive(heads, "heads", owner) and width % heads:
-        raise OptionError(f"{type(owner).__name__}: heads={heads} does not divide the width {width}")
-    return heads
 
 
 @hookimpl

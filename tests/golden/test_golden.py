@@ -1,13 +1,15 @@
 """Our layers and hosts against numbers that the authors' own code produced: outputs, and gradients of everything.
 
 Each `.npz` holds random inputs and weights, the official outputs, and the gradients of `sum(output * cotangent)`. The
-tolerance is 1e-5 of the largest reference value, for float32 against references computed in float64.
+tolerance is 1e-5 of the largest reference value (for parameters, of the largest gradient of the case), for float32 against
+references computed in float64.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +26,18 @@ WITHOUT_COUNTERPART: dict[tuple[str, str], str] = {}
 
 
 def _load_cases() -> Any:
-    spec = importlib.util.spec_from_file_location("golden_cases", HERE / "cases.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """`cases.py`, which holds the table and its helpers, and every `cases_*.py`, which add to it."""
+    for path in (HERE / "cases.py", *sorted(HERE.glob("cases_*.py"))):
+        name = "golden_" + path.stem
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules["golden_cases"].CASES
 
 
-CASES = _load_cases().CASES
+CASES = _load_cases()
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -147,19 +152,21 @@ def test_agrees_with_the_official_code(path: Path):
             assert_close(matches[0].grad, value, f"gradient of input {key[5:]}")
 
     checked = 0
-    for name, value in expected_parameter_gradients(meta, arrays).items():
+    gradients = expected_parameter_gradients(meta, arrays)
+    # A gradient that is small because large ones cancel carries their rounding: how much depends on the processor.
+    scale = 1e-5 * max([1.0, *(float(np.abs(v).max()) for v in gradients.values() if v.size)])
+    for name, value in gradients.items():
         if (path.stem, name) in WITHOUT_COUNTERPART:
             continue
         offered = counterpart_gradients(arrays[f"state.{name}"].astype(np.float32), tensors)
         summed = f"grad.state.{name}" not in arrays
-        scale = 1e-5 * max(1.0, float(np.abs(value).max()))
         if not offered:
             assert np.abs(value).max() <= scale, f"no parameter of ours corresponds to {name}, which has a gradient"
             continue
         errors = [np.abs((summary(g) if summed else g) - value).max() for g in offered]
         assert min(errors) <= scale, f"gradient of {name} is off by {min(errors):.2e}"
         checked += 1
-    assert checked or not expected_parameter_gradients(meta, arrays)
+    assert checked or not gradients
 
 
 def test_a_wrong_gradient_is_noticed():

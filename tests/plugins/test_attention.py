@@ -21,12 +21,13 @@ def test_cross_attention_equals_torchs_multi_head_attention():
     mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
     result = fusion.fuse(xs, mask)
     block = fusion.blocks[1]
+    parts = (block.attention.query, block.attention.key, block.attention.value)
     reference = torch.nn.MultiheadAttention(8, 2, batch_first=True)
     with torch.no_grad():
-        reference.in_proj_weight.copy_(torch.cat([block.query.weight, block.key_value.weight]))
-        reference.in_proj_bias.copy_(torch.cat([block.query.bias, block.key_value.bias]))
-        reference.out_proj.weight.copy_(block.mix.weight)
-        reference.out_proj.bias.copy_(block.mix.bias)
+        reference.in_proj_weight.copy_(torch.cat([p.weight for p in parts]))
+        reference.in_proj_bias.copy_(torch.cat([p.bias for p in parts]))
+        reference.out_proj.weight.copy_(block.attention.mix.weight)
+        reference.out_proj.bias.copy_(block.attention.mix.bias)
     memory = torch.cat([xs[0], xs[2]], 1)
     out, weights = reference(
         xs[1], memory, memory, key_padding_mask=~torch.cat([mask, mask], 1), average_attn_weights=False
