@@ -51,5 +51,11 @@ def fusionzoo_register(register):
             summary="concatenation and a linear map",
             paper="Poria et al., Context-Dependent Sentiment Analysis in User-Generated Videos, ACL 2017",
             handles=frozenset({"masks", "missing"}),
+            diagram="""
+            text["x_text"] --> cat(("concat"))
+            audio["x_audio"] --> cat
+            visual["x_visual"] --> cat
+            cat --> linear["W, b"] --> y["y"]
+            """,
         )
     )

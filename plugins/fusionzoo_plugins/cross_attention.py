@@ -146,5 +146,12 @@ def fusionzoo_register(register):
             level="dialogue",
             handles=frozenset({"masks", "missing", "attention", "unaligned"}),
             defaults={"heads": None, "dropout": 0.1, "queries": "all"},
+            diagram="""
+            x["x_m"] -- queries --> attention["multi-head attention"]
+            others["utterances of all other modalities"] -- keys, values --> attention
+            attention --> norm["+ residual, layer norm"]
+            x --> norm
+            norm --> cat(("concat over m")) --> linear["W, b"] --> y["y"]
+            """,
         )
     )

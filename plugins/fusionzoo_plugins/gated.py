@@ -88,5 +88,10 @@ def fusionzoo_register(register):
             summary="sum with one learned gate per feature and modality",
             paper="Arevalo et al., Gated Multimodal Units for Information Fusion, arXiv 1702.01992",
             handles=frozenset({"masks", "missing", "attention"}),
+            diagram="""
+            x["x_1 ... x_M"] --> values["W_m x_m"] --> mix(("sum over modalities"))
+            x --> gates["softmax over modalities, per feature"] --> mix
+            mix --> y["y"]
+            """,
         )
     )

@@ -195,5 +195,14 @@ def fusionzoo_register(register):
             handles=frozenset({"masks", "missing", "attention"}),
             variants=VARIANTS,
             defaults={"rank": "width // 8", "residual": True},
+            diagram="""
+            x["x_1 ... x_M"] --> match["tanh of P Q^T matching, rank r, one map for all"]
+            match --> softmax["softmax over all utterances of all modalities"]
+            softmax --> pool["weighted sum of x"]
+            x --> pool
+            pool --> gelu["GELU"] --> add(("+"))
+            x --> add
+            add --> mean(("mean over modalities")) --> y["y"]
+            """,
         )
     )

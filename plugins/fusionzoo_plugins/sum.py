@@ -55,5 +55,11 @@ def fusionzoo_register(register):
             summary="sum of projected modalities",
             paper="additive fusion; Shou et al., arXiv 2306.17799",
             handles=frozenset({"masks", "missing"}),
+            diagram="""
+            text["x_text"] --> pt["W_text"] --> add(("+"))
+            audio["x_audio"] --> pa["W_audio"] --> add
+            visual["x_visual"] --> pv["W_visual"] --> add
+            add --> y["y"]
+            """,
         )
     )
