@@ -1,0 +1,220 @@
+"""Attentional feature fusion: local and global context decide, channel by channel, which modality is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusionzoo._options import check_choice, check_positive
+from fusionzoo.errors import OptionError
+from fusionzoo.fusion import (
+    Dims,
+    Fused,
+    Fusion,
+    Streams,
+    linear_parameters,
+    projection,
+    projection_parameters,
+    read_dims,
+)
+from fusionzoo.hookspecs import hookimpl
+from fusionzoo.layers import copy_reference_parts
+from fusionzoo.numerics import masked_mean, masked_softmax, zero_padded
+from fusionzoo.specs import Spec
+from fusionzoo_plugins._channels import bottleneck, channel_norm, channel_norm_parameters
+
+VARIANTS = ("default", "official")
+CONTEXTS = ("both", "local", "global")
+
+
+class Pointwise(nn.Module):
+    """Two linear maps, each with a norm, and a ReLU between them: the two branches of MS-CAM."""
+
+    def __init__(self, width: int, hidden: int, outputs: int, batch_norm: bool):
+        super().__init__()
+        norm = nn.BatchNorm1d if batch_norm else channel_norm
+        self.net = nn.Sequential(
+            nn.Linear(width, hidden), norm(hidden), nn.ReLU(), nn.Linear(hidden, outputs), norm(outputs)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(..., outputs)` from `x (..., width)`."""
+        return self.net(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
+
+
+class AFF(Fusion):
+    r"""Attentional feature fusion (AFF, and iterative iAFF).
+
+    With the modalities projected to width w and L, G two-layer point-wise maps, L of each step and G of the mean over the
+    dialogue's real steps (the multi-scale channel attention module, MS-CAM),
+
+    .. math::
+        u = \sum_m x_m, \qquad
+        g_m = L(u)_m + G(\bar u)_m \;\;(m < M), \quad g_M = 0, \qquad
+        y = \sum_m \operatorname{softmax}_m(g) \odot x_m
+
+    channel by channel. For two modalities the softmax is the paper's :math:`y = \sigma(g_1) \odot x_1 + (1 - \sigma(g_1))
+    \odot x_2`; more compete in one softmax, in which an absent modality takes no part. With `iterations=2`, iAFF, y takes
+    the place of u in a second round with maps of its own.
+
+    Departs from the paper: layer norm instead of batch norm, so that no sample depends on the batch, and at least 8 hidden
+    features, if w has.
+    `variant="official"`: batch norm over all rows, padding included, exactly w // reduction hidden features, and as in
+    the published code y is twice the sum in AFF, and the second round of iAFF uses the first round's G.
+
+    Options
+    -------
+    width : common width w; default the anchor's. reduction : default 4. iterations : 1 for AFF, 2 for iAFF.
+    context : `"both"`, `"local"` (L alone: each step by itself) or `"global"` (G alone). variant : see above.
+
+    Parameters: with h hidden features and :math:`o = (M - 1) w`, each of L and G has :math:`(w + 3) h + (h + 3) o`; a
+    norm over a single feature is left out. And projections.
+    Source: Dai et al., "Attentional Feature Fusion", WACV 2021, sections 3.2 to 3.4; official code
+    YimianDai/open-aff@0bcfd8a1b0, `aff_pytorch/aff_net/fusion.py`.
+
+    Shapes: streams `(B, T, d_m)` -> `(B, T, out_dim)`; `Fused.attention["gate"]` is `(B, T, w, M)`.
+
+    >>> AFF({"text": 8, "audio": 4})([torch.rand(2, 5, 8), torch.rand(2, 5, 4)]).shape
+    torch.Size([2, 5, 8])
+    """
+
+    def __init__(
+        self,
+        dims: Dims,
+        out_dim: int | None = None,
+        *,
+        width: int | None = None,
+        reduction: int = 4,
+        iterations: int = 1,
+        context: str = "both",
+        variant: str = "default",
+        missing: str = "zero",
+    ):
+        super().__init__(dims, out_dim, missing=missing)
+        self.variant = check_choice(variant, VARIANTS, "variant", self)
+        self.context = check_choice(context, CONTEXTS, "context", self)
+        if iterations not in (1, 2) or isinstance(iterations, bool):
+            raise OptionError(f"AFF: iterations must be 1 (AFF) or 2 (iAFF), not {iterations!r}")
+        self.width = self.dims[self.anchor] if width is None else check_positive(width, "width", self)
+        hidden = _hidden(self.width, check_positive(reduction, "reduction", self), variant)
+        if hidden < 1:
+            raise OptionError(
+                f"AFF: variant='official' has {self.width} // {reduction} = 0 hidden features; take a larger width or a "
+                "smaller reduction"
+            )
+        self.project = nn.ModuleList(projection(d, self.width) for d in self.dims.values())
+        outputs = (len(self.dims) - 1) * self.width
+        local, overall = _branches(context, iterations, variant)
+        official = variant == "official"
+        self.local_maps = nn.ModuleList(Pointwise(self.width, hidden, outputs, official) for _ in range(local))
+        self.global_maps = nn.ModuleList(Pointwise(self.width, hidden, outputs, official) for _ in range(overall))
+        self.iterations = iterations
+        self.set_width(self.width)
+
+    def combine(self, streams: Streams) -> Fused:
+        xs = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, streams.present, strict=True)]
+        stacked = torch.stack(xs, -1)
+        presence = streams.presence()
+        mask = None if presence is None else presence.unsqueeze(-2)
+        fused, gate = stacked.sum(-1), stacked
+        for i in range(self.iterations):
+            gate = masked_softmax(self._logits(fused, streams.mask, i), mask)
+            fused = (gate * stacked).sum(-1)
+        if self.variant == "official" and self.iterations == 1:
+            fused = 2 * fused
+        attention = {"gate": gate} if streams.attention else {}
+        return Fused(fused, dict(zip(self.names, xs, strict=True)), attention)
+
+    def _logits(self, u: Tensor, mask: Tensor | None, i: int) -> Tensor:
+        """`(B, T, w, M)`, zero for the last modality."""
+        total = torch.zeros((), dtype=u.dtype, device=u.device)
+        if len(self.local_maps):
+            total = total + self.local_maps[i](u)
+        if len(self.global_maps):
+            total = total + self.global_maps[min(i, len(self.global_maps) - 1)](masked_mean(u, mask)).unsqueeze(1)
+        logits = total.expand(*u.shape[:2], -1).unflatten(-1, (-1, self.width)).transpose(-1, -2)
+        return torch.cat([logits, torch.zeros_like(logits[..., :1])], -1)
+
+    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Load the official `AFF` or `iAFF` (`local_att.0.weight`, ...): two modalities of width w, `variant="official"`."""
+        if self.variant != "official" or len(self.names) != 2 or self.context != "both":
+            raise OptionError(
+                "the official weights are those of AFF(variant='official') with two modalities and context='both'; build "
+                "it that way to load them"
+            )
+        state: dict[str, Tensor] = {}
+        for name, tensor in state_dict.items():
+            branch, _, rest = name.partition(".")
+            place, _, entry = rest.partition(".")
+            if branch.startswith("global_att") and place.isdigit():
+                place = str(int(place) - 1)  # its first entry is the pooling
+            state[f"{branch}.{place}.{entry}"] = tensor.flatten(1) if tensor.dim() == 4 else tensor
+        parts: dict[str, nn.Module] = {}
+        for kind, maps in (("local_att", self.local_maps), ("global_att", self.global_maps)):
+            for i, branch in enumerate(maps):
+                parts[f"{kind}{i + 1 if i else ''}."] = branch.net  # type: ignore[assignment]
+        copy_reference_parts(parts, state, ignored=("global_att2.",) if self.iterations == 2 else ())
+
+    @classmethod
+    def parameter_count(
+        cls,
+        dims: Dims,
+        out_dim: int | None = None,
+        *,
+        width: int | None = None,
+        reduction: int = 4,
+        iterations: int = 1,
+        context: str = "both",
+        variant: str = "default",
+        missing: str = "zero",
+        **_: Any,
+    ) -> int:
+        widths = list(read_dims(dims).values())
+        w = width or widths[0]
+        h, o = _hidden(w, reduction, variant), (len(widths) - 1) * w
+        norms = 2 * (h + o) if variant == "official" else channel_norm_parameters(h) + channel_norm_parameters(o)
+        branch = linear_parameters(w, h) + linear_parameters(h, o) + norms
+        projections = sum(projection_parameters(d, w) for d in widths) + projection_parameters(w, out_dim or widths[0])
+        stand_ins = sum(widths) if missing == "learned" else 0
+        return sum(_branches(context, iterations, variant)) * branch + projections + stand_ins
+
+
+def _hidden(width: int, reduction: int, variant: str) -> int:
+    return width // reduction if variant == "official" else bottleneck(width, reduction)
+
+
+def _branches(context: str, iterations: int, variant: str) -> tuple[int, int]:
+    """Numbers of local and of global maps."""
+    overall = 1 if variant == "official" else iterations
+    return iterations * (context != "global"), overall * (context != "local")
+
+
+@hookimpl
+def fusionzoo_register(register):
+    register(
+        Spec(
+            name="aff",
+            kind="fusion",
+            target=f"{__name__}:AFF",
+            summary="local and global context weigh the modalities channel by channel",
+            paper="Dai et al., Attentional Feature Fusion, WACV 2021",
+            code="YimianDai/open-aff@0bcfd8a1b0",
+            level="dialogue",
+            handles=frozenset({"masks", "missing", "attention"}),
+            variants=VARIANTS,
+            defaults={"reduction": 4, "iterations": 1, "context": "both"},
+            diagram="""\
+text["x_text"] --> add(("+"))
+others["x_audio, x_visual"] --> add
+add --> local["local context"]
+add -- "mean" --> global["global context"]
+local --> gate["softmax over modalities"]
+global --> gate
+gate --> sum(("weighted sum"))
+text --> sum
+others --> sum""",
+        )
+    )

@@ -1,0 +1,182 @@
+"""Multimodal transfer module: what all modalities have in common excites or mutes each one's channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fusionzoo._options import check_choice, check_positive
+from fusionzoo.errors import OptionError, ShapeError
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, projection_parameters, read_dims
+from fusionzoo.hookspecs import hookimpl
+from fusionzoo.layers import copy_reference_parts
+from fusionzoo.numerics import masked_mean
+from fusionzoo.specs import Spec
+from fusionzoo_plugins._channels import JOINS, SCOPES, check_aligned, join_streams
+
+VARIANTS = ("default", "official")
+
+
+class MMTMBlock(nn.Module):
+    r"""Squeeze and excitation across modalities, on vectors or feature maps.
+
+    Parameters
+    ----------
+    channels : of each modality. ratio : the joint vector has :math:`2 \sum_m C_m / ratio` features, one at least.
+    variant : `"official"` gates by :math:`\sigma` in (0, 1), the default by :math:`2 \sigma` as in the paper.
+
+    >>> [tuple(y.shape) for y in MMTMBlock([8, 4])([torch.rand(2, 8, 3, 5, 5), torch.rand(2, 4, 7)])]
+    [(2, 8, 3, 5, 5), (2, 4, 7)]
+    """
+
+    def __init__(self, channels: Sequence[int], ratio: int = 4, *, variant: str = "default"):
+        super().__init__()
+        self.channels = tuple(channels)
+        self.scale = 1.0 if check_choice(variant, VARIANTS, "variant", self) == "official" else 2.0
+        hidden = _hidden(channels, ratio)
+        self.squeeze = nn.Linear(sum(channels), hidden)
+        self.excite = nn.ModuleList(nn.Linear(hidden, c) for c in channels)
+
+    def gates(self, squeezed: Sequence[Tensor]) -> list[Tensor]:
+        """`(..., C_m)` for each modality, from the squeezed `(..., C_m)`."""
+        joint = F.relu(self.squeeze(torch.cat(list(squeezed), -1)))
+        return [self.scale * torch.sigmoid(e(joint)) for e in self.excite]
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Feature maps of the same shapes, `(B, C_m)` or `(B, C_m, ...)`."""
+        for x, width in zip(maps, self.channels, strict=True):
+            if x.dim() < 2 or x.shape[1] != width:
+                raise ShapeError(
+                    f"MMTMBlock was built for maps (B, C, ...) with C = {self.channels}, got {tuple(x.shape)}"
+                )
+        gates = self.gates([x.flatten(2).mean(-1) if x.dim() > 2 else x for x in maps])
+        return [x * g.reshape(*g.shape, *(1,) * (x.dim() - 2)) for x, g in zip(maps, gates, strict=True)]
+
+    def load_reference(self, state: Mapping[str, Tensor]) -> None:
+        """Load the official `MMTM(visual, skeleton)`, which has two modalities."""
+        if len(self.channels) != 2:
+            raise OptionError(
+                f"the official weights are those of two modalities, this block has {len(self.channels)}; "
+                "build it for two to load them"
+            )
+        visual, skeleton = self.excite
+        copy_reference_parts({"fc_squeeze.": self.squeeze, "fc_visual.": visual, "fc_skeleton.": skeleton}, state)
+
+
+def _hidden(channels: Sequence[int], ratio: int) -> int:
+    return max(1, 2 * sum(channels) // ratio)
+
+
+class MMTM(Fusion):
+    r"""Multimodal transfer module (MMTM): squeeze all modalities, excite each.
+
+    With :math:`s_m` the mean of modality m over the dialogue's real utterances,
+
+    .. math::
+        z = \operatorname{ReLU}\big(W\,[s_1; \dots; s_M] + b\big), \qquad
+        \tilde x_m = 2\,\sigma(W_m z + b_m) \odot x_m, \qquad y = [\tilde x_1; \dots; \tilde x_M]
+
+    The paper has two modalities and feature maps, the squeeze runs over space and time; any number works alike, on maps
+    `(B, C, ...)` through `MMTMBlock`. An absent modality squeezes to zero.
+
+    Departs from the official code in the factor 2 of the paper, with which a gate can also raise a channel and is one at
+    zero weights; `variant="official"` gates by :math:`\sigma` alone.
+
+    Options
+    -------
+    ratio : z has :math:`2 \sum_m d_m / ratio` features, default 4.
+    scope : `"dialogue"`, or `"utterance"`: each step is squeezed and excited by itself.
+    join : `"steps"`; `"anchor"`: the others enter y as their mean, beside each step of the anchor, and may have other
+        lengths; `"pool"`: every stream enters as its mean, one vector `(B, out_dim)`. variant : see above.
+
+    Parameters: with D the summed width and :math:`h = \lfloor 2 D / ratio \rfloor`, :math:`(D + 1) h + (h + 1) D`, and
+    the output map.
+    Source: Joze et al., "MMTM: Multimodal Transfer Module for CNN Fusion", CVPR 2020, section 3.1; official code
+    haamoon/mmtm@1c81cfefad, `mmtm.py`.
+
+    Shapes: streams `(B, T_m, d_m)` -> `(B, T, out_dim)`; `Fused.streams[m]` is :math:`\tilde x_m` `(B, T_m, d_m)`.
+
+    >>> MMTM({"text": 8, "audio": 4})([torch.rand(2, 5, 8), torch.rand(2, 5, 4)]).shape
+    torch.Size([2, 5, 8])
+    """
+
+    unaligned = True
+
+    def __init__(
+        self,
+        dims: Dims,
+        out_dim: int | None = None,
+        *,
+        ratio: int = 4,
+        scope: str = "dialogue",
+        join: str = "steps",
+        variant: str = "default",
+        missing: str = "zero",
+    ):
+        super().__init__(dims, out_dim, missing=missing)
+        self.scope = check_choice(scope, SCOPES, "scope", self)
+        self.join = check_choice(join, JOINS, "join", self)
+        widths = list(self.dims.values())
+        self.block = MMTMBlock(
+            widths, check_positive(ratio, "ratio", self), variant=check_choice(variant, VARIANTS, "variant", self)
+        )
+        self.set_width(sum(widths))
+
+    def combine(self, streams: Streams) -> Fused:
+        xs, present = streams.x, streams.present
+        if self.join == "steps" or self.scope == "utterance":
+            check_aligned(
+                xs, self.names, self, f"scope={self.scope!r}, join={self.join!r}", "scope='dialogue' and join='anchor'"
+            )
+        if self.scope == "utterance":
+            gates = self.block.gates(xs)
+        else:
+            gates = self.block.gates([masked_mean(x, p) for x, p in zip(xs, present, strict=True)])
+            gates = [g.unsqueeze(1) for g in gates]
+        outs = [x * g for x, g in zip(xs, gates, strict=True)]
+        return Fused(join_streams(outs, present, self.join), dict(zip(self.names, outs, strict=True)))
+
+    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Load the official `MMTM` (`fc_squeeze`, `fc_visual` the first modality's, `fc_skeleton` the second's)."""
+        self.block.load_reference(state_dict)
+
+    @classmethod
+    def parameter_count(
+        cls, dims: Dims, out_dim: int | None = None, *, ratio: int = 4, missing: str = "zero", **_: Any
+    ) -> int:
+        widths = list(read_dims(dims).values())
+        total, hidden = sum(widths), _hidden(widths, ratio)
+        block = linear_parameters(total, hidden) + linear_parameters(hidden, total)
+        stand_ins = total if missing == "learned" else 0
+        return block + projection_parameters(total, out_dim or widths[0]) + stand_ins
+
+
+@hookimpl
+def fusionzoo_register(register):
+    register(
+        Spec(
+            name="mmtm",
+            kind="fusion",
+            target=f"{__name__}:MMTM",
+            summary="squeeze all modalities, excite the channels of each",
+            paper="Joze et al., MMTM: Multimodal Transfer Module for CNN Fusion, CVPR 2020",
+            code="haamoon/mmtm@1c81cfefad",
+            level="dialogue",
+            handles=frozenset({"masks", "missing", "unaligned"}),
+            variants=VARIANTS,
+            defaults={"ratio": 4, "scope": "dialogue", "join": "steps"},
+            diagram="""\
+text["x_text"] -- "mean" --> squeeze["joint squeeze"]
+others["x_audio, x_visual"] -- "mean" --> squeeze
+squeeze -- "gate" --> gt(("x"))
+squeeze -- "gate" --> go(("x"))
+text --> gt
+others --> go
+gt --> cat(("concat"))
+go --> cat""",
+        )
+    )
