@@ -1,0 +1,351 @@
+"""MemoCMT: a cross-modal transformer whose every reading of one modality is asked for by another, then pooled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fusionzoo._options import check_choice, check_positive, check_probability
+from fusionzoo.errors import OptionError, ReferenceWeightsError
+from fusionzoo.fusion import (
+    Dims,
+    Fused,
+    Fusion,
+    Streams,
+    linear_parameters,
+    projection,
+    projection_parameters,
+    read_dims,
+)
+from fusionzoo.hookspecs import hookimpl
+from fusionzoo.layers import MultiheadAttention, copy_reference_parts, pick_heads
+from fusionzoo.numerics import masked_mean, zero_padded
+from fusionzoo.specs import Spec
+from fusionzoo_plugins._pair_attention import at_every_step, check_aligned, one_clock, pairs
+
+VARIANTS = ("default", "official")
+POOLS = ("cls", "mean", "max", "min")
+
+
+def pool_rows(rows: Tensor, mask: Tensor | None, pool: str) -> Tensor:
+    """`rows (B, N, d)` to one `(B, d)`: the first real row (`"cls"`), or mean, max or min of the real ones.
+
+    mask : bool `(B, N)`, True where real, None for everywhere. Zeros where there is no real row.
+    """
+    if pool == "mean":
+        return masked_mean(rows, mask)
+    if pool == "cls":
+        if mask is None:
+            return rows[:, 0]
+        first = mask.int().argmax(1).view(-1, 1, 1).expand(-1, 1, rows.shape[-1])
+        found = zero_padded(rows, mask).gather(1, first)
+        return found.squeeze(1)
+    if mask is not None:
+        limit = torch.finfo(rows.dtype)
+        rows = torch.where(mask.unsqueeze(-1), rows, limit.min if pool == "max" else limit.max)
+    found = rows.amax(1) if pool == "max" else rows.amin(1)
+    return found if mask is None else torch.where(mask.any(1, keepdim=True), found, 0.0)
+
+
+class Reading(nn.Module):
+    """Multi-head attention of one stream over another, a linear map and a layer norm; no residual."""
+
+    def __init__(self, width: int, fused_width: int, heads: int, dropout: float):
+        super().__init__()
+        self.attention = MultiheadAttention(width, heads=heads, dropout=dropout)
+        self.linear = nn.Linear(width, fused_width)
+        self.norm = nn.LayerNorm(fused_width)
+        for part in (self.attention.query, self.attention.key, self.attention.value):
+            # The official query, key and value maps are one matrix with three times the rows: hence the gain.
+            nn.init.xavier_uniform_(part.weight, 0.5**0.5)
+            nn.init.zeros_(part.bias)
+        nn.init.zeros_(self.attention.mix.bias)
+
+    def forward(
+        self, x: Tensor, memory: Tensor, key_mask: Tensor | None, need_weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """`(B, Q, fused_width)` and the weights `(B, heads, Q, S)` if asked for."""
+        out, weights = self.attention(x, memory, key_mask, need_weights)
+        return self.norm(self.linear(out)), weights
+
+
+class MemoCMT(Fusion):
+    r"""Cross-modal transformer of MemoCMT: attention with swapped queries, and pooling over what was read.
+
+    For every ordered pair, modality m asks and modality n answers:
+
+    .. math::
+        R^{m \leftarrow n} = \operatorname{LN}\big(W_{mn}\,\operatorname{MHA}_{mn}(x_m, x_n, x_n) + b_{mn}\big), \qquad
+        F = [R^{m \leftarrow n}]_{m \ne n} \text{ along time}, \qquad
+        y = \operatorname{pool}(F)
+
+    With two modalities this is the paper's: text read by audio (of audio's length) before audio read by text. There is no
+    residual, no feed-forward network and no position. Modalities of another width are projected first.
+
+    `pool=None`, the default, keeps the anchor's steps: y_i is the mean of the rows that belong to step i, one of each pair.
+    Where the streams have different lengths there are no common steps: the rows that another modality asked for enter
+    through their mean, the same at each of the anchor's steps. With `pool` one vector a sequence, the paper's.
+
+    Departs from the official code, which has no masks: by default padding is neither read nor pooled. A row counts where
+    its query is present and its memory is not empty; where no row does, rows with an absent query stand in, which ask
+    with zeros. More than two modalities are this project's generalisation. `variant="official"` has no masks; the third
+    attention that the official code builds and never uses is left out.
+
+    Options
+    -------
+    pool : None, `"mean"`, `"max"`, `"min"` (the paper's best), or `"cls"`: the first row, that of the first real step of
+        the second modality; for two modalities only, and the second attention is then built in vain, as published.
+    heads : attention heads, must divide w; default the largest of 8, 4, 2, 1 that does. width : common width w of the
+        attentions; default the anchor's. fused_width : f, of the rows; default w. dropout : on the attention weights,
+        and twice on the rows, as published; default 0.05.
+    aligned : whether equal lengths mean equal steps (`pool=None`): True, False (never), or None, the default: they do
+        where all lengths agree. variant : `"default"` or `"official"`.
+
+    Parameters: projections, then per ordered pair :math:`4 w^2 + 4 w + w f + 3 f`, then the output map: two of 2,954,496
+    at w = f = 768.
+
+    Source: Khan et al., "MemoCMT: multimodal emotion recognition using cross-modal transformer-based feature fusion",
+    Scientific Reports 15, 5473, 2025; official code tpnam0901/MemoCMT@d3248703e7, `src/models/networks.py`.
+
+    Shapes: streams `(B, T_m, d_m)` -> `(B, T, out_dim)` with the anchor's T, or `(B, out_dim)` with pool;
+    `Fused.streams[m]` is `(B, T_m, f)`: the rows that m asked for, the mean over n; `Fused.attention["text<-audio"]` is
+    `(B, heads, T_text, T_audio)`: what text reads of audio.
+
+    >>> streams = [torch.rand(2, 5, 8), torch.rand(2, 9, 4)]
+    >>> MemoCMT({"text": 8, "audio": 4}, pool="min")(streams).shape
+    torch.Size([2, 8])
+    >>> MemoCMT({"text": 8, "audio": 4})(streams).shape
+    torch.Size([2, 5, 8])
+    """
+
+    unaligned = True
+
+    def __init__(
+        self,
+        dims: Dims,
+        out_dim: int | None = None,
+        *,
+        pool: str | None = None,
+        heads: int | None = None,
+        width: int | None = None,
+        fused_width: int | None = None,
+        dropout: float = 0.05,
+        aligned: bool | None = None,
+        variant: str = "default",
+        missing: str = "zero",
+    ):
+        super().__init__(dims, out_dim, missing=missing)
+        self.variant = check_choice(variant, VARIANTS, "variant", self)
+        self.pool = None if pool is None else check_choice(pool, POOLS, "pool", self)
+        self.width = self.dims[self.anchor] if width is None else check_positive(width, "width", self)
+        fused_width = self.width if fused_width is None else check_positive(fused_width, "fused_width", self)
+        self.heads = pick_heads(self.width, heads, self)
+        self.dropout = check_probability(dropout, "dropout", self)
+        self.aligned = check_aligned(aligned, self)
+        if pool == "cls" and len(self.dims) > 2:
+            raise OptionError(
+                f"MemoCMT: pool='cls' takes the first row alone, which {self.names[0]!r} and {self.names[1]!r} make; "
+                f"{', '.join(self.names[2:])} would be ignored. Use pool='mean', 'max' or 'min', or two modalities"
+            )
+        self.project = nn.ModuleList(projection(d, self.width) for d in self.dims.values())
+        # By who is asked, then by who asks: the order of the rows, text before audio.
+        self.pairs = sorted(pairs(len(self.dims)), key=lambda pair: pair[::-1])
+        self.readings = nn.ModuleList(Reading(self.width, fused_width, self.heads, self.dropout) for _ in self.pairs)
+        self.set_width(fused_width)
+
+    def combine(self, streams: Streams) -> Fused:
+        xs = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, streams.present, strict=True)]
+        masks = [None] * len(xs) if self.variant == "official" else streams.present
+        ones = [x.new_ones(x.shape[:2], dtype=torch.bool) if m is None else m for x, m in zip(xs, masks, strict=True)]
+        rows, counted, readable, maps = [], [], [], {}
+        # Two dropouts in a row upstream, which are one at this rate.
+        rate = 1 - (1 - self.dropout) ** 2
+        for (q, n), reading in zip(self.pairs, self.readings, strict=True):
+            row, weights = reading(xs[q], xs[n], masks[n], streams.attention)
+            rows.append(F.dropout(row, rate, self.training))
+            any_key = ones[n].any(1, keepdim=True)
+            readable.append(any_key.expand(-1, xs[q].shape[1]))
+            counted.append(ones[q] & any_key)
+            if weights is not None:
+                maps[f"{self.names[q]}<-{self.names[n]}"] = weights
+        if self.pool is None:
+            fused = self._per_step(xs, rows, counted, readable)
+        else:
+            mask = _counted(torch.cat(counted, 1), torch.cat(readable, 1))
+            fused = pool_rows(torch.cat(rows, 1), None if self.variant == "official" else mask, self.pool)
+        return Fused(fused, self._streams(rows, counted), maps)
+
+    def _per_step(self, xs: list[Tensor], rows: list[Tensor], counted: list[Tensor], readable: list[Tensor]) -> Tensor:
+        """The mean of the rows that belong to each of the anchor's steps."""
+        rows, counted, readable = list(rows), list(counted), list(readable)
+        steps = xs[0].shape[1]
+        if not one_clock(xs, self.aligned, self, self.names):
+            for i, (q, _) in enumerate(self.pairs):
+                if q:
+                    rows[i] = at_every_step(rows[i], _counted(counted[i], readable[i]), steps)
+                    counted[i], readable[i] = (
+                        m.any(1, keepdim=True).expand(-1, steps) for m in (counted[i], readable[i])
+                    )
+        return masked_mean(torch.stack(rows, 2), _counted(torch.stack(counted, -1), torch.stack(readable, -1)))
+
+    def _streams(self, rows: list[Tensor], counted: list[Tensor]) -> dict[str, Tensor]:
+        out = {}
+        for m, name in enumerate(self.names):
+            own = [i for i, (q, _) in enumerate(self.pairs) if q == m]
+            out[name] = masked_mean(torch.stack([rows[i] for i in own], 2), torch.stack([counted[i] for i in own], -1))
+        return out
+
+    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Load the official fusion (`text_*`, `audio_*`; two modalities, text first), of the whole model if need be.
+
+        Its unused third attention, the encoders and the head are ignored; `MemoCMTNetwork` loads the head too.
+        """
+        self.check_official()
+        copy_reference_parts(self.official_parts(), _split(state_dict), (*_UNUSED, *_HEAD))
+
+    def check_official(self) -> None:
+        """Raise `ReferenceWeightsError` where the official model has no such fusion."""
+        if len(self.dims) != 2 or any(isinstance(p, nn.Linear) for p in self.project):
+            raise ReferenceWeightsError(
+                f"the official MemoCMT fuses two modalities of one width without projecting them, this one "
+                f"{dict(self.dims)} at width {self.width}; build it for two of that width"
+            )
+
+    def official_parts(self) -> dict[str, nn.Module]:
+        """Official prefixes and our modules; the first reading is text's, asked for by audio."""
+        parts: dict[str, nn.Module] = {}
+        for name, reading in zip(("text", "audio"), self.readings, strict=True):
+            inner = dict(reading.named_children())
+            parts |= {
+                f"{name}_attention.": inner["attention"],
+                f"{name}_linear.": inner["linear"],
+                f"{name}_layer_norm.": inner["norm"],
+            }
+        return parts
+
+    @classmethod
+    def parameter_count(
+        cls,
+        dims: Dims,
+        out_dim: int | None = None,
+        *,
+        width: int | None = None,
+        fused_width: int | None = None,
+        missing: str = "zero",
+        **_: Any,
+    ) -> int:
+        widths = list(read_dims(dims).values())
+        w = width or widths[0]
+        f = fused_width or w
+        reading = MultiheadAttention.count(w) + linear_parameters(w, f) + 2 * f
+        projections = sum(projection_parameters(d, w) for d in widths)
+        stand_ins = sum(widths) if missing == "learned" else 0
+        readings = len(widths) * (len(widths) - 1) * reading
+        return projections + readings + projection_parameters(f, out_dim or widths[0]) + stand_ins
+
+
+class MemoCMTHead(nn.Module):
+    """The classifier behind the pooled vector: linear maps with leaky ReLU, and a last one to the classes.
+
+    width : of the pooled vector. hidden : widths of the layers between, may be empty. classes : of the logits. dropout :
+    before the first and before the last map.
+    """
+
+    def __init__(self, width: int, hidden: Sequence[int], classes: int, dropout: float = 0.05):
+        super().__init__()
+        widths = [width, *hidden]
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.classifier = nn.Linear(widths[-1], classes)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits `(..., classes)` of `(..., width)`."""
+        x = F.dropout(x, self.dropout, self.training)
+        for layer in self.hidden:
+            x = F.leaky_relu(layer(x))
+        return self.classifier(F.dropout(x, self.dropout, self.training))
+
+    def load_reference(self, state: Mapping[str, Tensor]) -> None:
+        """Load the official `linear_0`, `linear_1`, ... and `classifer` (spelt so)."""
+        copy_reference_parts(self.official_parts(), state)
+
+    def official_parts(self) -> dict[str, nn.Module]:
+        """Official prefixes and our modules."""
+        return {f"linear_{i}.": layer for i, layer in enumerate(self.hidden)} | {"classifer.": self.classifier}
+
+
+class MemoCMTNetwork(nn.Module):
+    """The published network after its encoders: the fusion with pooling, and the head."""
+
+    def __init__(self, fusion: MemoCMT, hidden: Sequence[int], classes: int, dropout: float = 0.05):
+        super().__init__()
+        if fusion.pool is None:
+            raise OptionError("MemoCMTNetwork classifies one vector a sequence; build its fusion with pool='min', say")
+        self.fusion = fusion
+        self.head = MemoCMTHead(fusion.out_dim, hidden, classes, dropout)
+
+    def forward(self, streams: Mapping[str, Tensor], mask: Any = None) -> tuple[Tensor, Fused]:
+        """Logits `(B, classes)` and what the fusion gave."""
+        fused = self.fusion.fuse(streams, mask)
+        return self.head(fused.fused), fused
+
+    def load_reference(self, state: Mapping[str, Tensor]) -> None:
+        """Load the official `MemoCMT`; its encoders and its unused third attention are ignored."""
+        self.fusion.check_official()
+        copy_reference_parts(self.fusion.official_parts() | self.head.official_parts(), _split(state), _UNUSED)
+
+
+#: Entries of the official model that are no part of the fusion: encoders, the third attention, which never runs; the head.
+_UNUSED = ("fusion_", "text_encoder.", "audio_encoder.")
+_HEAD = ("linear_", "classifer.")
+
+
+def _counted(counted: Tensor, readable: Tensor) -> Tensor:
+    """The rows that count, along the last axis; where none does, those that could read something."""
+    return torch.where(counted.any(-1, keepdim=True), counted, readable)
+
+
+def _split(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Official entries with the joint query, key and value matrix taken apart."""
+    out: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        head, joint, kind = name.partition("attention.in_proj_")
+        if joint:
+            blocks = tensor.unflatten(0, (3, -1)) if len(tensor) % 3 == 0 else [tensor] * 3
+            out |= {f"{head}attention.{p}.{kind}": t for p, t in zip(("query", "key", "value"), blocks, strict=True)}
+        else:
+            out[name.replace("attention.out_proj.", "attention.mix.")] = tensor
+    return out
+
+
+@hookimpl
+def fusionzoo_register(register):
+    register(
+        Spec(
+            name="memo-cmt",
+            kind="fusion",
+            target=f"{__name__}:MemoCMT",
+            summary="cross-attention with swapped queries, then cls, mean, max or min pooling",
+            paper="Khan et al., MemoCMT: multimodal emotion recognition using cross-modal transformer-based feature "
+            "fusion, Scientific Reports 15, 5473, 2025",
+            code="tpnam0901/MemoCMT@d3248703e7",
+            level="sequence",
+            handles=frozenset({"masks", "missing", "unaligned", "attention"}),
+            variants=VARIANTS,
+            defaults={"pool": None, "heads": None, "dropout": 0.05},
+            diagram="""
+            text["x_text"] -- keys, values --> one["attention, linear, layer norm"]
+            audio["x_audio"] -- queries --> one
+            audio -- keys, values --> two["attention, linear, layer norm"]
+            text -- queries --> two
+            one --> cat(("concat along time"))
+            two --> cat
+            cat --> pool["mean per step, or pool"] --> y["y"]
+            """,
+        )
+    )
