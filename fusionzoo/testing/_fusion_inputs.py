@@ -64,7 +64,7 @@ def fuse_contents(subject):
         if odd:
             fail(f"Fused.{part}[{odd[0]!r}] is not a tensor under a name", "give tensors by name")
     for name, x in result.streams.items():
-        if name not in fusion.names or x.shape[0] != 3:
+        if name.partition(".")[0] not in fusion.names or x.shape[0] != 3:
             fail(
                 f"Fused.streams[{name!r}] is {tuple(x.shape)}",
                 f"name them by modality ({', '.join(fusion.names)}), batch first",

@@ -1,0 +1,299 @@
+"""Dynamic fusion graph: a vertex for every set of modalities, each connection as strong as the moment needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fusionzoo._options import check_choice, check_positive, check_probability
+from fusionzoo.errors import ReferenceWeightsError
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, projection_parameters, read_dims
+from fusionzoo.hookspecs import hookimpl
+from fusionzoo.layers import copy_reference_parts
+from fusionzoo.numerics import zero_padded
+from fusionzoo.specs import Spec
+from fusionzoo_plugins._memory_fusion import LETTERS, GatedMemory, ModalityLSTMs, previous
+from fusionzoo_plugins._per_modality import Sizes, per_modality
+from fusionzoo_plugins._two_layers import TwoLayers
+
+VARIANTS = ("default", "official")
+Subset = tuple[int, ...]
+
+
+def subsets(of: Sequence[int], smallest: int = 1) -> list[Subset]:
+    """All subsets of `smallest` or more elements, the small ones first."""
+    return [s for r in range(smallest, len(of) + 1) for s in combinations(of, r)]
+
+
+def key(subset: Subset) -> str:
+    """`(0, 2)` as `"0_2"`."""
+    return "_".join(map(str, subset))
+
+
+class DynamicFusionGraph(nn.Module):
+    """Vertices for every non-empty set of modalities, and one on top that reads them all.
+
+    Parameters
+    ----------
+    widths : of the modalities' own vertices. width : of all others. pattern : hidden width of the networks.
+    linear : leave out every non-linearity, as the official code does.
+    """
+
+    def __init__(self, widths: Sequence[int], width: int, pattern: int, linear: bool, dropout: float):
+        super().__init__()
+        self.modalities, self.linear = tuple(range(len(widths))), linear
+        sizes = self.sizes(widths, width)
+        self.nodes = nn.ModuleDict(
+            {
+                key(s): TwoLayers(sum(sizes[b] for b in subsets(s)[:-1]), pattern, width, dropout)
+                for s in subsets(self.modalities, 2)
+            }
+        )
+        self.top = TwoLayers(sum(sizes.values()), pattern, width, dropout)
+        self.efficacy = TwoLayers(sum(widths), pattern, width, dropout)
+        self.efficacy_out = nn.Linear(width, self.connections(len(widths)))
+
+    def forward(self, vertices: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The top vertex `(..., width)` and the efficacies `(..., connections)` from one vertex a modality.
+
+        The efficacies come vertex by vertex, small sets first and the top last; a vertex's by the sets that it reads.
+        """
+        efficacies = self._run(self.efficacy, torch.cat(list(vertices), -1))
+        efficacies = self.efficacy_out(efficacies if self.linear else F.relu(efficacies))
+        if not self.linear:
+            efficacies = efficacies.sigmoid()
+        found: dict[Subset, Tensor] = {(m,): x for m, x in zip(self.modalities, vertices, strict=True)}
+        used = 0
+
+        def read(sources: list[Subset]) -> Tensor:
+            nonlocal used
+            strengths = efficacies[..., used : used + len(sources)].unbind(-1)
+            used += len(sources)
+            return torch.cat([found[s] * e.unsqueeze(-1) for s, e in zip(sources, strengths, strict=True)], -1)
+
+        for subset in subsets(self.modalities, 2):
+            found[subset] = self._run(self.nodes[key(subset)], read(subsets(subset)[:-1]))
+        return self._run(self.top, read(subsets(self.modalities))), efficacies
+
+    def _run(self, network: nn.Module, x: Tensor) -> Tensor:
+        assert isinstance(network, TwoLayers)
+        return network.fc2(network.fc1(x)) if self.linear else network(x)
+
+    @staticmethod
+    def sizes(widths: Sequence[int], width: int) -> dict[Subset, int]:
+        """Width of every vertex but the top."""
+        every = subsets(range(len(widths)))
+        return {s: widths[s[0]] if len(s) == 1 else width for s in every}
+
+    @staticmethod
+    def connections(count: int) -> int:
+        """Number of efficacies: 5, 19 or 65 for two, three or four modalities."""
+        return sum(2 ** len(s) - 2 for s in subsets(range(count), 2)) + 2**count - 1
+
+    @classmethod
+    def count(cls, widths: Sequence[int], width: int, pattern: int) -> int:
+        """Number of parameters."""
+        sizes = cls.sizes(widths, width)
+        inputs = [sum(sizes[b] for b in subsets(s)[:-1]) for s in sizes if len(s) > 1]
+        networks = sum(TwoLayers.count(i, pattern, width) for i in [*inputs, sum(sizes.values()), sum(widths)])
+        return networks + linear_parameters(width, cls.connections(len(widths)))
+
+
+class GraphMFN(Fusion):
+    r"""Graph memory fusion network (Graph-MFN): a memory that reads a dynamic fusion graph.
+
+    .. math::
+        h^m_t &= \operatorname{LSTM}_m(x^m_t, h^m_{t-1}), \qquad
+        v_{\{m\}} = \operatorname{relu}(W_m [h^m_{t-1}; h^m_t] + b_m), \qquad
+        \alpha = \sigma\big(D_\alpha(v_{\{1\}}, \dots, v_{\{M\}})\big) \\
+        v_S &= D_S\big([\alpha_{B \to S}\, v_B]_{\emptyset \ne B \subsetneq S}\big), \qquad
+        \tau_t = D_\tau\big([\alpha_{B \to \tau}\, v_B]_{\emptyset \ne B}\big), \qquad \hat u_t = \tanh D_u \tau_t \\
+        u_t &= \sigma(D_1 [\tau_t; u_{t-1}]) \odot u_{t-1} + \sigma(D_2 [\tau_t; u_{t-1}]) \odot \hat u_t, \qquad
+        y_t = W [h^1_t; \dots; h^M_t; u_t] + b
+
+    with a vertex S for every set of two or more modalities and one efficacy for every connection. Looks at the past only.
+    The graph of all steps is computed at once. A modality that is absent at a step keeps its state and has a vertex of
+    zeros; the memory stays as it is where no modality is present.
+
+    Two to four modalities: connections grow as :math:`3^M` (5, 19, 65; a fifth would make 211) and networks as
+    :math:`2^M`.
+
+    Keeps every step, where paper and official code keep the last: `pool="last"`. `variant="official"`: every network of
+    the graph is a product of linear maps, and efficacies are not bounded to [0, 1] (the paper's are sigmoid). The official
+    code also keeps the vertices' networks where neither optimiser nor checkpoint sees them; here they are parameters.
+
+    Options
+    -------
+    hidden : width of each LSTM and of its vertex, one for all or one a modality (a sequence, or a mapping by name);
+        default 64. node : width of the other vertices, default 64. pattern : hidden width of the graph's networks,
+        default 100, as published. memory : width of the memory, default 64. update, retain, write : hidden widths of D_u,
+        D_1 and D_2, default 64.
+    head : hidden width of a two-layer output map with ReLU, as in MMSA; None, the default, for the linear one above.
+    pool : None, or `"last"`: one vector per sequence, at its last real step. dropout : inside every D, default 0.2.
+    variant : see above.
+
+    Parameters: with n the node width, k the pattern's, u the memory's: :math:`\sum_m 4 h_m (d_m + h_m + 2) + (2 h_m + 1)
+    h_m`, networks of :math:`(i + 1) k + (k + 1) n` for every S, top and efficacies with i the width of what they read,
+    :math:`(n + 1) E` for E connections, D_u from n to u, D_1 and D_2 from n + u to u, then the output map.
+    Source: Zadeh et al., "Multimodal Language Analysis in the Wild: CMU-MOSEI Dataset and Interpretable Dynamic Fusion
+    Graph", ACL 2018, section 4; thuiar/MMSA@a94e65d07f.
+
+    Shapes: streams `(B, T, d_m)` -> `(B, T, out_dim)`, or `(B, out_dim)` with pool; `Fused.streams[m]` are the hidden
+    states `(B, T, h_m)`. `states` gives the efficacies `(B, T, E)`.
+
+    >>> GraphMFN({"text": 8, "audio": 4})([torch.rand(2, 5, 8), torch.rand(2, 5, 4)]).shape
+    torch.Size([2, 5, 8])
+    """
+
+    modalities = (2, 4)
+
+    def __init__(
+        self,
+        dims: Dims,
+        out_dim: int | None = None,
+        *,
+        hidden: Sizes = 64,
+        node: int = 64,
+        pattern: int = 100,
+        memory: int = 64,
+        update: int = 64,
+        retain: int = 64,
+        write: int = 64,
+        head: int | None = None,
+        pool: str | None = None,
+        dropout: float = 0.2,
+        variant: str = "default",
+        missing: str = "zero",
+    ):
+        super().__init__(dims, out_dim, missing=missing)
+        widths = per_modality(hidden, self.names, "hidden", self)
+        sizes = {"node": node, "pattern": pattern, "memory": memory, "update": update, "retain": retain, "write": write}
+        for option, size in sizes.items():
+            check_positive(size, option, self)
+        self.pool = None if pool is None else check_choice(pool, ("last",), "pool", self)
+        self.dropout = check_probability(dropout, "dropout", self)
+        self.variant = check_choice(variant, VARIANTS, "variant", self)
+        self.lstms = ModalityLSTMs(list(self.dims.values()), widths)
+        self.vertices = nn.ModuleList(nn.Linear(2 * h, h) for h in widths)
+        # Not `graph`: a module that torch.export makes has an attribute of that name.
+        self.vertex_graph = DynamicFusionGraph(widths, node, pattern, variant == "official", self.dropout)
+        self.memory = GatedMemory(node, memory, update, retain, write, self.dropout)
+        total = sum(widths) + memory
+        self.head = None
+        if head is not None:
+            self.head = TwoLayers(total, check_positive(head, "head", self), self.out_dim, self.dropout)
+        self.set_width(total if head is None else self.out_dim)
+
+    def combine(self, streams: Streams) -> Fused:
+        states, _ = self.states(streams.x, streams.presence())
+        per_modality = dict(zip(self.names, states.split([*self.lstms.hidden, self.memory.width], -1), strict=False))
+        fused = states[:, -1] if self.pool else states  # the state after the last real step is the last one
+        return Fused(fused if self.head is None else self.head(fused), per_modality)
+
+    def states(self, xs: list[Tensor], presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Hidden states of all modalities and the memory, `(B, T, H + u)`, and the efficacies `(B, T, E)`.
+
+        xs : `(B, T, d_m)` each. presence : bool `(B, T, M)`, where each modality is present; None for everywhere.
+        """
+        h, _ = self.lstms(xs, presence)
+        pairs = zip(previous(h).split(self.lstms.hidden, -1), h.split(self.lstms.hidden, -1), strict=True)
+        vertices = [
+            zero_padded(F.relu(vertex(torch.cat(pair, -1))), None if presence is None else presence[..., m])
+            for m, (vertex, pair) in enumerate(zip(self.vertices, pairs, strict=True))
+        ]
+        top, efficacies = self.vertex_graph(vertices)
+        u = self.memory(top, None if presence is None else presence.any(-1))
+        return torch.cat([h, u], -1), efficacies
+
+    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Load the official `Graph_MFN` of MMSA: three modalities, in the order language, audio, visual.
+
+        Its own checkpoints lack the vertices' networks, which it does not register: they are expected under `nets.0_1.0.`
+        and so on, as `DynamicFusionGraph.networks` names them; then all other names may begin with `m.`. Without `head`
+        the official output layers are left out.
+        """
+        if len(self.names) != len(LETTERS):
+            raise ReferenceWeightsError(
+                f"the official Graph-MFN has three modalities, this one {len(self.names)} ({', '.join(self.names)})"
+            )
+        parts: dict[str, nn.Module] = {f"lstm_{m}.": c for m, c in zip(LETTERS, self.lstms.cells, strict=True)}
+        parts |= {f"{m}_transform.": v for m, v in zip(LETTERS, self.vertices, strict=True)}
+        networks = {f"nets.{name}.": network for name, network in self.vertex_graph.nodes.items()}
+        networks |= {
+            "graph_mfn.t_network.": self.vertex_graph.top,
+            "graph_mfn.efficacy_model.": self.vertex_graph.efficacy,
+        }
+        for prefix, network in networks.items():
+            assert isinstance(network, TwoLayers)
+            parts |= {f"{prefix}0.": network.fc1, f"{prefix}1.0.": network.fc2}
+        parts["graph_mfn.efficacy_model.2."] = self.vertex_graph.efficacy_out
+        d = {"att2": self.memory.update, "gamma1": self.memory.retain, "gamma2": self.memory.write}
+        parts |= {f"{name}_fc{i}.": getattr(layers, f"fc{i}") for name, layers in d.items() for i in (1, 2)}
+        head = {} if self.head is None else {"out_fc1.": self.head.fc1, "out_fc2.": self.head.fc2}
+        state = {k.removeprefix("m."): v for k, v in state_dict.items()}
+        copy_reference_parts(parts | head, state, () if head else ("out_fc1.", "out_fc2."))
+
+    @classmethod
+    def parameter_count(
+        cls,
+        dims: Dims,
+        out_dim: int | None = None,
+        *,
+        hidden: Sizes = 64,
+        node: int = 64,
+        pattern: int = 100,
+        memory: int = 64,
+        update: int = 64,
+        retain: int = 64,
+        write: int = 64,
+        head: int | None = None,
+        missing: str = "zero",
+        **_: Any,
+    ) -> int:
+        named = read_dims(dims)
+        inputs = list(named.values())
+        widths = per_modality(hidden, named, "hidden", cls)
+        total = sum(widths) + memory
+        out_dim = out_dim or inputs[0]
+        return (
+            ModalityLSTMs.count(inputs, widths)
+            + sum(linear_parameters(2 * h, h) for h in widths)
+            + DynamicFusionGraph.count(widths, node, pattern)
+            + GatedMemory.count(node, memory, update, retain, write)
+            + (TwoLayers.count(total, head, out_dim) if head else projection_parameters(total, out_dim))
+            + (sum(inputs) if missing == "learned" else 0)
+        )
+
+
+@hookimpl
+def fusionzoo_register(register):
+    register(
+        Spec(
+            name="graph-mfn",
+            kind="fusion",
+            target=f"{__name__}:GraphMFN",
+            summary="graph over every set of modalities with learnt strengths, and a memory",
+            paper="Zadeh et al., Multimodal Language Analysis in the Wild: CMU-MOSEI Dataset and Interpretable Dynamic "
+            "Fusion Graph, ACL 2018",
+            code="thuiar/MMSA@a94e65d07f",
+            modalities=(2, 4),
+            level="dialogue",
+            handles=frozenset({"masks", "missing"}),
+            variants=VARIANTS,
+            defaults={"hidden": 64, "node": 64, "memory": 64, "head": None, "pool": None},
+            diagram="""\
+x["x_text, x_audio, x_visual"] --> lstm["LSTM per modality"]
+lstm --> one["vertex per modality"]
+one -- "times efficacy" --> sets["vertex per set of modalities"]
+one -- "times efficacy" --> top["top vertex"]
+sets -- "times efficacy" --> top
+top --> mem["gated memory"]
+lstm --> y["output map"]
+mem --> y""",
+        )
+    )

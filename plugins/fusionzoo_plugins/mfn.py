@@ -1,0 +1,174 @@
+"""Memory fusion network: an LSTM a modality, attention over what their cells just learnt, and a gated memory of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusionzoo._options import check_choice, check_positive, check_probability
+from fusionzoo.errors import ReferenceWeightsError
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection_parameters, read_dims
+from fusionzoo.hookspecs import hookimpl
+from fusionzoo.layers import copy_reference_parts
+from fusionzoo.specs import Spec
+from fusionzoo_plugins._memory_fusion import LETTERS, GatedMemory, ModalityLSTMs, previous
+from fusionzoo_plugins._per_modality import Sizes, per_modality
+from fusionzoo_plugins._two_layers import TwoLayers
+
+
+class MFN(Fusion):
+    r"""Memory fusion network (MFN).
+
+    .. math::
+        h^m_t, c^m_t &= \operatorname{LSTM}_m(x^m_t, h^m_{t-1}, c^m_{t-1}), \qquad
+        c^*_t = [c^1_{t-1}; \dots; c^M_{t-1}; c^1_t; \dots; c^M_t] \\
+        a_t &= \operatorname{softmax}(D_a c^*_t) \odot c^*_t, \qquad \hat u_t = \tanh D_u a_t \\
+        u_t &= \sigma(D_1 [a_t; u_{t-1}]) \odot u_{t-1} + \sigma(D_2 [a_t; u_{t-1}]) \odot \hat u_t, \qquad
+        y_t = W [h^1_t; \dots; h^M_t; u_t] + b
+
+    Every D is linear, ReLU, dropout, linear. Looks at the past only. A modality that is absent at a step keeps its state,
+    and the memory keeps its own where no modality is present, so that padding is never read.
+
+    Keeps every step (as MM-DFN does), where the paper and MMSA keep the last: `pool="last"`. Computes all input
+    projections, attention and proposals before and after the recurrences, which then need two small products a step.
+
+    Options
+    -------
+    hidden : width of each LSTM, one for all or one a modality (a sequence, or a mapping by name); default 64.
+    memory : width of the memory, default 64. attention, update, retain, write : hidden widths of D_a, D_u, D_1 and D_2,
+        default 64.
+    head : hidden width of a two-layer output map with ReLU, as in MMSA; None, the default, for the linear one above.
+    pool : None, or `"last"`: one vector per sequence, at its last real step. dropout : inside every D, default 0.2.
+
+    Parameters: with H the summed hidden width, u the memory's: :math:`\sum_m 4 h_m (d_m + h_m + 2)`, then the four D
+    (widths i, k, o have :math:`(i + 1) k + (k + 1) o`) from 2 H to 2 H, 2 H to u and twice 2 H + u to u, then the output
+    map.
+    Source: Zadeh et al., "Memory Fusion Network for Multi-view Sequential Learning", AAAI 2018; thuiar/MMSA@a94e65d07f,
+    zerohd4869/MM-DFN@da97036606.
+
+    Shapes: streams `(B, T, d_m)` -> `(B, T, out_dim)`, or `(B, out_dim)` with pool; `Fused.streams[m]` are the hidden
+    states `(B, T, h_m)`; `Fused.attention["cells"]` is `(B, T, 2 H)`, the weight of every entry of c*.
+
+    >>> MFN({"text": 8, "audio": 4})([torch.rand(2, 5, 8), torch.rand(2, 5, 4)]).shape
+    torch.Size([2, 5, 8])
+    """
+
+    def __init__(
+        self,
+        dims: Dims,
+        out_dim: int | None = None,
+        *,
+        hidden: Sizes = 64,
+        memory: int = 64,
+        attention: int = 64,
+        update: int = 64,
+        retain: int = 64,
+        write: int = 64,
+        head: int | None = None,
+        pool: str | None = None,
+        dropout: float = 0.2,
+        missing: str = "zero",
+    ):
+        super().__init__(dims, out_dim, missing=missing)
+        widths = per_modality(hidden, self.names, "hidden", self)
+        sizes = {"memory": memory, "attention": attention, "update": update, "retain": retain, "write": write}
+        for option, size in sizes.items():
+            check_positive(size, option, self)
+        self.pool = None if pool is None else check_choice(pool, ("last",), "pool", self)
+        self.dropout = check_probability(dropout, "dropout", self)
+        total = sum(widths)
+        self.lstms = ModalityLSTMs(list(self.dims.values()), widths)
+        self.attend = TwoLayers(2 * total, attention, 2 * total, self.dropout)
+        self.memory = GatedMemory(2 * total, memory, update, retain, write, self.dropout)
+        self.head = None
+        if head is not None:
+            head = check_positive(head, "head", self)
+            self.head = TwoLayers(total + memory, head, self.out_dim, self.dropout)
+        self.set_width(total + memory if head is None else self.out_dim)
+
+    def combine(self, streams: Streams) -> Fused:
+        states, weights = self.states(streams.x, streams.presence())
+        per_modality = dict(zip(self.names, states.split([*self.lstms.hidden, self.memory.width], -1), strict=False))
+        fused = states[:, -1] if self.pool else states  # the state after the last real step is the last one
+        fused = fused if self.head is None else self.head(fused)
+        return Fused(fused, per_modality, {"cells": weights} if streams.attention else {})
+
+    def states(self, xs: list[Tensor], presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Hidden states of all modalities and the memory, `(B, T, H + u)`, and the attention `(B, T, 2 H)`.
+
+        xs : `(B, T, d_m)` each. presence : bool `(B, T, M)`, where each modality is present; None for everywhere.
+        """
+        h, c = self.lstms(xs, presence)
+        cells = torch.cat([previous(c), c], -1)
+        weights = self.attend(cells).softmax(-1)
+        u = self.memory(weights * cells, None if presence is None else presence.any(-1))
+        return torch.cat([h, u], -1), weights
+
+    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Load the official `MFN` of MMSA or MM-DFN: three modalities, in the order language, audio, visual.
+
+        Without `head` the official output layers are left out.
+        """
+        if len(self.names) != len(LETTERS):
+            raise ReferenceWeightsError(
+                f"the official MFN has three modalities, this one {len(self.names)} ({', '.join(self.names)})"
+            )
+        parts: dict[str, nn.Module] = {f"lstm_{m}.": c for m, c in zip(LETTERS, self.lstms.cells, strict=True)}
+        d = {"att1": self.attend, "att2": self.memory.update, "gamma1": self.memory.retain, "gamma2": self.memory.write}
+        parts |= {f"{name}_fc{i}.": getattr(layers, f"fc{i}") for name, layers in d.items() for i in (1, 2)}
+        head = {} if self.head is None else {"out_fc1.": self.head.fc1, "out_fc2.": self.head.fc2}
+        copy_reference_parts(parts | head, state_dict, () if head else ("out_fc1.", "out_fc2."))
+
+    @classmethod
+    def parameter_count(
+        cls,
+        dims: Dims,
+        out_dim: int | None = None,
+        *,
+        hidden: Sizes = 64,
+        memory: int = 64,
+        attention: int = 64,
+        update: int = 64,
+        retain: int = 64,
+        write: int = 64,
+        head: int | None = None,
+        missing: str = "zero",
+        **_: Any,
+    ) -> int:
+        named = read_dims(dims)
+        inputs = list(named.values())
+        widths = per_modality(hidden, named, "hidden", cls)
+        total = sum(widths)
+        layers = TwoLayers.count(2 * total, attention, 2 * total)
+        layers += GatedMemory.count(2 * total, memory, update, retain, write)
+        out_dim = out_dim or inputs[0]
+        out = TwoLayers.count(total + memory, head, out_dim) if head else projection_parameters(total + memory, out_dim)
+        return ModalityLSTMs.count(inputs, widths) + layers + out + (sum(inputs) if missing == "learned" else 0)
+
+
+@hookimpl
+def fusionzoo_register(register):
+    register(
+        Spec(
+            name="mfn",
+            kind="fusion",
+            target=f"{__name__}:MFN",
+            summary="LSTM per modality, attention over their cells, gated shared memory",
+            paper="Zadeh et al., Memory Fusion Network for Multi-view Sequential Learning, AAAI 2018",
+            code="thuiar/MMSA@a94e65d07f, zerohd4869/MM-DFN@da97036606",
+            level="dialogue",
+            handles=frozenset({"masks", "missing", "attention"}),
+            defaults={"hidden": 64, "memory": 64, "head": None, "pool": None},
+            diagram="""\
+x["x_text, x_audio, x_visual"] --> lstm["LSTM per modality"]
+lstm -- "cells of t-1 and t" --> att(("attention"))
+att --> gates["gated memory"]
+gates -- "next step" --> gates
+lstm -- "hidden states" --> cat(("concat"))
+gates --> cat
+cat --> y["output map"]""",
+        )
+    )
