@@ -271,8 +271,8 @@ class Fusion(Pretrained, nn.Module, metaclass=CheckedOptions):
                     + (
                         ""
                         if self.unaligned
-                        else f"; {type(self).__name__} fuses aligned streams, step by step; mult, memo-cmt, foal-net and "
-                        "cross-attention with queries='anchor' take another length in each modality"
+                        else f"; {type(self).__name__} fuses aligned streams, step by step; mult, memo-cmt, foal-net, perceiver "
+                        "and cross-attention with queries='anchor' take another length in each modality"
                     )
                 )
             if x.dtype != y.dtype or x.device != y.device:
