@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fusionzoo_adapters.hosts._context import ContextEncoder
-from fusionzoo_adapters.hosts._dialogue_rnn import CONTEXT_ATTENTIONS, DialogueRNN, DialogueRNNCell
+from fusionzoo_adapters.hosts._dialogue_rnn import CONTEXT_ATTENTIONS, DialogueRNN, DialogueRNNCell, dialogue_rnns, run
 from fusionzoo_adapters.hosts._layout import Layout
 
 LENGTHS = [2, 5, 1, 3]
@@ -107,7 +107,22 @@ def test_dialogue_rnn_by_definition(attention, listener):
 def test_attention_weights_are_collected_and_sum_to_one():
     cell = DialogueRNNCell(5, 5, 4, 3, context_attention="general")
     weights: list[torch.Tensor] = []
-    cell(torch.randn(2, 4, 5), torch.zeros(2, 4, dtype=torch.long), torch.ones(2, 4, dtype=torch.bool), 1, weights)
-    assert [tuple(w.shape) for w in weights] == [(2, 1), (2, 2), (2, 3)]
+    run([cell], [torch.randn(2, 4, 5)], torch.zeros(1, 2, 4).long(), torch.ones(1, 2, 4).bool(), 1, weights)
+    assert [tuple(w.shape) for w in weights] == [(1, 2, 1), (1, 2, 2), (1, 2, 3)]
     for w in weights:
-        torch.testing.assert_close(w.sum(-1), torch.ones(2))
+        torch.testing.assert_close(w.sum(-1), torch.ones(1, 2))
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("attention", CONTEXT_ATTENTIONS)
+def test_recurrences_side_by_side_equal_each_alone(attention, directions):
+    torch.manual_seed(0)
+    widths = (5, 5, 5) if attention == "dot" else (5, 7, 2)
+    options = {"context_attention": attention, "attention_width": 6, "directions": directions, "listener_state": True}
+    rnns = [DialogueRNN(w, 5, 4, 3, **options).double() for w in widths]
+    xs = [torch.randn(4, 6, w, dtype=torch.float64) for w in widths]
+    speakers = torch.randint(3, (4, 6))
+    together = dialogue_rnns(rnns, xs, layout(), padded_mask(), speakers, 3)
+    for rnn, x, out in zip(rnns, xs, together, strict=True):
+        assert out.shape == (4, 6, 3 * directions)
+        torch.testing.assert_close(out, rnn(x, layout(), padded_mask(), speakers, 3))

@@ -22,7 +22,7 @@ import fusionzoo
 from fusionzoo.data.batch import Batch
 from fusionzoo.layers import MatchingAttention, SimpleAttention
 from fusionzoo_adapters.hosts._dialogue_graph import GraphNetwork, SlotEdgeAttention
-from fusionzoo_adapters.hosts._dialogue_rnn import DialogueRNNCell
+from fusionzoo_adapters.hosts._dialogue_rnn import DialogueRNNCell, Recurrence
 from fusionzoo_adapters.hosts._graph import WeightedRGCNConv, window_mask
 from fusionzoo_adapters.hosts._layout import Layout
 from fusionzoo_adapters.hosts.bc_lstm import BcLSTM
@@ -202,14 +202,15 @@ def convemo_dialoguernn_cell(meta: dict[str, Any], arrays: Arrays) -> dict[str, 
         ),
         arrays,
     )
-    now = next(cell.project(x["U"].unsqueeze(1)).steps())
+    recurrence = Recurrence([cell], [x["U"].unsqueeze(1)])
     history = x["g_hist"]
-    past = history.transpose(0, 1) if history.numel() else x["U"].new_zeros(len(x["U"]), 0, config["D_g"])
+    past = history.transpose(0, 1).unsqueeze(0) if history.numel() else None
+    keys = None if past is None else recurrence.key(past)
     speaker, active = x["qmask"].argmax(1), x["qmask"].amax(1) > 0
-    g, q, spoken, alpha = cell.step(now, speaker, active, past, cell.attention.key(past), x["q0"])
-    start = x["e0"] if x["e0"].numel() else None
-    out = {"g": g, "q": q, "e": cell.emotions(spoken.unsqueeze(1), start).squeeze(1)}
-    return out if alpha is None else {**out, "alpha": alpha.unsqueeze(1)}
+    g, q, spoken, alpha = recurrence.step(0, speaker[None], active[None], past, keys, x["q0"][None])
+    start = x["e0"].unsqueeze(0) if x["e0"].numel() else None
+    out = {"g": g[0], "q": q[0], "e": recurrence.emotions(spoken.unsqueeze(2), start)[0, :, 0]}
+    return out if alpha is None else {**out, "alpha": alpha[0].unsqueeze(1)}
 
 
 # -- DialogueGCN -------------------------------------------------------------------------------------------------------

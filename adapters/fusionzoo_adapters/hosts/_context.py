@@ -18,16 +18,17 @@ BASES = ("lstm", "gru", "dialogue-rnn", "none")
 
 
 class ContextEncoder(nn.Module):
-    """`(B, T, width)` to `(B, T, 2 * hidden)`.
+    """`(B, T, width)` to `(B, T, directions * hidden)`.
 
     Parameters
     ----------
     width, hidden : input width, and state width of a direction.
-    base : `lstm` and `gru` are bidirectional layers, `dialogue-rnn` the recurrence of DialogueRNN in both directions,
-        `none` a linear map of each utterance.
+    base : `lstm` and `gru` are bidirectional layers, `dialogue-rnn` the recurrence of DialogueRNN, `none` a linear map of
+        each utterance.
     layers : of `lstm` and `gru`. dropout : between their layers, or on the states of `dialogue-rnn`.
     parties : largest number of speakers; used by `dialogue-rnn`.
     bare : run over padding as the official code does, instead of packing; real outputs then depend on it.
+    directions : 2, or for `dialogue-rnn` also 1, forward alone.
     options : further options of `DialogueRNNCell`, with global_width and party_width.
     """
 
@@ -41,6 +42,7 @@ class ContextEncoder(nn.Module):
         dropout: float = 0.0,
         parties: int = 2,
         bare: bool = False,
+        directions: int = 2,
         options: Mapping | None = None,
     ):
         super().__init__()
@@ -52,7 +54,9 @@ class ContextEncoder(nn.Module):
             self.rnn = kind(width, hidden, layers, batch_first=True, bidirectional=True, dropout=between)
         elif base == "dialogue-rnn":
             extra = {"global_width": 150, "party_width": 150, **(options or {})}
-            self.rnn = DialogueRNN(width, emotion_width=hidden, dropout=dropout, bare=bare, **extra)
+            self.rnn = DialogueRNN(
+                width, emotion_width=hidden, dropout=dropout, bare=bare, directions=directions, **extra
+            )
         else:
             self.rnn = nn.Linear(width, 2 * hidden)
 
@@ -92,8 +96,6 @@ class ContextEncoder(nn.Module):
     def reference_parts(self) -> dict[str, nn.Module]:
         """`{official prefix: module}` of this encoder in declare-lab/conv-emotion."""
         if isinstance(self.rnn, DialogueRNN):
-            return {
-                "dialog_rnn_f.dialogue_cell.": self.rnn.forward_cell,
-                "dialog_rnn_r.dialogue_cell.": self.rnn.backward_cell,
-            }
+            cells = {"dialog_rnn_f.": self.rnn.forward_cell, "dialog_rnn_r.": self.rnn.backward_cell}
+            return {f"{name}dialogue_cell.": cell for name, cell in cells.items() if cell is not None}
         return {f"{'base_linear' if self.base == 'none' else self.base}.": self.rnn}

@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fusionzoo._options import check_choice, check_positive, check_probability
-from fusionzoo.fusion import Dims, MaskLike
+from fusionzoo.fusion import Dims, MaskLike, read_dims
 from fusionzoo.hookspecs import hookimpl
 from fusionzoo.host import FusionLike, HostOutput
 from fusionzoo.layers import copy_reference_parts
 from fusionzoo.specs import Spec
 from fusionzoo_adapters.hosts._frontend import ContextHost
 from fusionzoo_adapters.hosts._head import DialogueAttention, Head
-from fusionzoo_adapters.hosts._reference import need_official
+from fusionzoo_adapters.hosts._reference import copy_lmam_reference, need_official
 
 if TYPE_CHECKING:
     from fusionzoo.data.batch import Batch
 
-VARIANTS = ("default", "official")
+VARIANTS = ("default", "official", "lmam")
 
 
 class BcLSTM(ContextHost):
@@ -33,7 +34,7 @@ class BcLSTM(ContextHost):
     with :math:`\tilde h = h`, or with `attention=True` :math:`h` plus its matching attention over the dialogue.
 
     Source: Poria et al., "Context-Dependent Sentiment Analysis in User-Generated Videos", ACL 2017; official code
-    declare-lab/conv-emotion @6128ca2, `bc-LSTM-pytorch`.
+    declare-lab/conv-emotion @6128ca2, `bc-LSTM-pytorch`; yuntaoshou/LMAM @1ac9f43823, `baseline/LSTM.py`.
 
     Parameters
     ----------
@@ -50,7 +51,12 @@ class BcLSTM(ContextHost):
         summed width of the contexts if late.
     variant : `default`, or `official`, which runs the LSTM over padding, so that the backward direction starts on it,
         squashes the scores of its attention with tanh (no weight can then be 7.4 times another), puts the attended context
-        in the utterance's place instead of adding it, and has no speaker embedding.
+        in the utterance's place instead of adding it, and has no speaker embedding; or `lmam`, the form in which LMAM was
+        tried: 4 layers of 256 over padding for the first modality, linear maps for the others (`early`: one LSTM over
+        the concatenation), GELU in the classifier, no other dropout, no speakers. Published with the fusion `lmam`
+        (`variant="official"`) late and `concat` early.
+    text_views : how many views lie side by side in the first modality (4 of RoBERTa's layers, in COSMIC's features); they
+        are normalised and averaged. views_norm : `layer`, `batch` or `none`; with `lmam` always `batch`.
 
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`. Padding is never read, except with `official`.
     """
@@ -65,7 +71,7 @@ class BcLSTM(ContextHost):
         fusion: FusionLike = "concat",
         placement: str | None = None,
         *,
-        hidden: int = 100,
+        hidden: int | None = None,
         layers: int | None = None,
         head_width: int = 100,
         dropout: float = 0.4,
@@ -73,10 +79,17 @@ class BcLSTM(ContextHost):
         attention: bool = False,
         speaker_embedding: int | bool = True,
         fusion_width: int | None = None,
+        text_views: int = 1,
+        views_norm: str = "layer",
         variant: str = "default",
     ):
-        official = check_choice(variant, VARIANTS, "variant", self) == "official"
+        published = check_choice(variant, VARIANTS, "variant", self) != "default"
+        lmam = variant == "lmam"
         check_probability(dropout, "dropout", self)
+        if lmam and placement == "early" and fusion_width is None:
+            # The published form concatenates without a linear map.
+            first, *rest = read_dims(dims, self).values()
+            fusion_width = first // check_positive(text_views, "text_views", self) + sum(rest)
         super().__init__(
             dims,
             num_classes,
@@ -84,40 +97,60 @@ class BcLSTM(ContextHost):
             fusion,
             placement,
             encoder={
-                "layers": check_positive(layers or (2 if official else 1), "layers", self),
+                "layers": check_positive(layers or {"official": 2, "lmam": 4}.get(variant, 1), "layers", self),
                 "dropout": dropout,
-                "bare": official,
+                "bare": published,
             },
-            hidden=hidden,
-            input_dropout=input_dropout,
-            speaker_embedding=False if official else speaker_embedding,
+            hidden=hidden or (256 if lmam else 100),
+            input_dropout=0.0 if lmam else input_dropout,
+            speaker_embedding=False if published else speaker_embedding,
             fusion_width=fusion_width,
             # The official hosts drop nothing between the context encoder and the classifier.
-            context_dropout=0.0 if official else dropout,
+            context_dropout=0.0 if published else dropout,
+            anchor_only=lmam,
+            text_views=text_views,
+            views_norm="batch" if lmam else views_norm,
+            bare_fusion=lmam,
         )
         self.variant = variant
         width = self.context_width
-        self.attention = DialogueAttention(width, official) if attention else None
-        self.head = Head(width, check_positive(head_width, "head_width", self), self.num_classes, dropout)
+        self.attention = DialogueAttention(width, published) if attention else None
+        head_width = check_positive(head_width, "head_width", self)
+        self.head = (
+            Head(width, head_width, self.num_classes, activation="gelu")
+            if lmam
+            else Head(width, head_width, self.num_classes, dropout)
+        )
 
     def encode(self, features: dict[str, Tensor | None], mask: MaskLike, batch: Batch) -> HostOutput:
         context = self.contextualize(features, mask, batch)
         x, maps = context.x, {}
         if self.attention is not None:
             x, maps["matching"] = self.attention.over(x, batch.mask)
+        if self.variant == "lmam" and self.placement != "late":
+            x = F.gelu(x)
         return self.output(context, self.head(x), maps)
 
     def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load an official `LSTMModel`: the context LSTM, the matching attention and the classifier.
 
         Needs `variant="official"` and one context encoder: a single modality or an early placement. The fusion, which
-        has no counterpart there, is left as it is.
+        has no counterpart there, is left as it is. With `variant="lmam"`, LMAM's `LSTMModel`: three modalities (text,
+        audio, visual) late with the fusion `lmam` (`variant="official"`), whose weights are loaded too, or early.
         """
+        if self.variant == "lmam":
+            copy_lmam_reference(self, state_dict, self._lmam_parts(), self.placement == "late")
+            return
         encoder = need_official(self)
         parts = {**encoder.reference_parts(), **self.head.reference_parts()}
         if self.attention is not None:
             parts["matchatt."] = self.attention
         copy_reference_parts(parts, state_dict)
+
+    def _lmam_parts(self) -> dict[str, nn.Module]:
+        names = ("lstm2.", "fc1.", "fc2.") if self.placement == "late" else ("lstm.",)
+        encoders = {n: e.rnn for n, e in zip(names, self.encoders, strict=False)}
+        return {**encoders, **self.head.reference_parts()}  # type: ignore[dict-item]
 
 
 @hookimpl

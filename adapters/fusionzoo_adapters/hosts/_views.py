@@ -1,0 +1,54 @@
+"""Several views of one modality: the last four layers of RoBERTa that COSMIC's features hold, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from fusionzoo._options import check_choice, check_positive
+from fusionzoo.errors import OptionError
+from fusionzoo.fusion import MaskLike
+from fusionzoo.numerics import zero_padded
+
+NORMS = ("layer", "batch", "none")
+
+
+class Views(nn.Module):
+    """The mean of the normalised views of a modality: `(B, T, views * width)` to `(B, T, width)`.
+
+    `norm="batch"` is BatchNorm1d a view, as the official hosts have it: in training its statistics take in the whole
+    batch, padding included. `"layer"` is layer normalisation a view, `"none"` the plain mean.
+    """
+
+    def __init__(self, width: int, views: int, norm: str = "layer"):
+        super().__init__()
+        if width % check_positive(views, "text_views", self):
+            raise OptionError(
+                f"text_views={views} views lie side by side in the first modality, but its width {width} is no multiple of it"
+            )
+        self.views, self.width, self.norm = views, width // views, check_choice(norm, NORMS, "views_norm", self)
+        kinds = {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d}
+        self.norms = nn.ModuleList(kinds[norm](self.width) for _ in range(views) if norm in kinds)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """`x (B, T, views * width)` and mask `(B, T)`; padded steps come out as zeros, with `norm="batch"` as they fall."""
+        parts = x.unflatten(-1, (self.views, self.width)).unbind(-2)
+        if self.norm == "batch":
+            flat = [n(p.flatten(0, 1)).unflatten(0, p.shape[:2]) for n, p in zip(self.norms, parts, strict=True)]
+            return torch.stack(flat).mean(0)
+        if self.norm == "layer":
+            parts = [n(p) for n, p in zip(self.norms, parts, strict=True)]
+        return zero_padded(torch.stack(list(parts)).mean(0), mask)
+
+    def reference_parts(self) -> dict[str, nn.Module]:
+        """`{official prefix: module}`: `normBNa.` to `normBNd.` (LMAM, M3NET)."""
+        return {f"normBN{letter}.": norm for letter, norm in zip("abcdefgh", self.norms, strict=False)}
+
+
+def mask_of(mask: MaskLike, name: str, real: Tensor) -> Tensor:
+    """bool `(B, T)`: where a modality is there; `real` are the batch's real steps."""
+    if isinstance(mask, Mapping):
+        return mask.get(name, real)
+    return real if mask is None else mask
