@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from fusionzoo._options import CheckedOptions
@@ -12,7 +13,7 @@ from fusionzoo.errors import ReferenceWeightsError
 
 if TYPE_CHECKING:
     from fusionzoo.data.batch import Batch
-    from fusionzoo.host import HostOutput
+    from fusionzoo.host import Host, HostOutput
 
 IGNORE = -100
 
@@ -30,7 +31,13 @@ class Objective(nn.Module, metaclass=CheckedOptions):
     out : `HostOutput` with logits `(B, T, C)`.
     batch : `Batch` with labels `(B, T)` long, -100 where padded or unlabelled.
     returns : a scalar, finite on every edge case (no labelled utterance gives zero with zero gradient).
+
+    Class attributes: `uses_labels`, False for one that compares streams with each other and reads of the labels only
+    which utterances have one; `needs_fusion`, the name of the one fusion that it works with, None for any.
     """
+
+    uses_labels: ClassVar[bool] = True
+    needs_fusion: ClassVar[str | None] = None
 
     def __init__(self, num_classes: int, class_counts: Tensor | None = None):
         super().__init__()
@@ -42,6 +49,31 @@ class Objective(nn.Module, metaclass=CheckedOptions):
         """The loss of one batch."""
         raise NotImplementedError(f"{type(self).__name__} must implement forward(out, batch) -> scalar")
 
+    def bind(self, host: Host) -> None:
+        """Meet the host whose outputs are to come; the trainer calls it once, before the optimizer is made.
+
+        The place to build weights whose widths the host decides (`stream_widths` tells them) or to take hold of a method
+        of its fusion (a bound method: a module kept on `self` would become part of the objective). Does nothing here.
+        """
+
     def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load the weights of the authors' official implementation, where the objective has weights."""
         raise ReferenceWeightsError(f"{type(self).__name__} has no weights to load")
+
+
+@torch.no_grad()
+def stream_widths(host: Host) -> dict[str, int]:
+    """Name and width of every stream that a host reports, found by running it on zeros in eval mode."""
+    from fusionzoo.data.batch import Batch
+
+    device = next((t.device for t in (*host.parameters(), *host.buffers())), torch.device("cpu"))
+    zeros = torch.zeros(2, 2, dtype=torch.long, device=device)
+    features = {m: torch.zeros(2, 2, d, device=device) for m, d in host.dims.items()}
+    batch = Batch(features, zeros == 0, zeros, zeros, ["0", "1"], None, [2, 2])
+    training = [part for part in host.modules() if part.training]
+    try:
+        streams = host.eval()(batch).streams
+    finally:
+        for part in training:
+            part.training = True
+    return {name: x.shape[-1] for name, x in streams.items()}

@@ -41,14 +41,22 @@ def runs(subject):
     finite(loss, "the loss of random logits", "use log_softmax, not log(softmax)")
 
 
-def _loss_and_gradient(subject, case, what):
-    out, batch = case
+def _leaves(out):
+    """The same output as leaves that want a gradient, as training's streams do: the output, and its tensors."""
     logits = out.logits.detach().requires_grad_()
-    loss = subject.make()(HostOutput(logits, out.streams), batch)
+    streams = {k: v.detach().requires_grad_() for k, v in out.streams.items()}
+    return HostOutput(logits, streams), [logits, *streams.values()]
+
+
+def _loss_and_gradient(subject, case, what):
+    """The loss, and per utterance `(B, T, n)` the gradients of the logits and of all streams."""
+    out, batch = case
+    out, tensors = _leaves(out)
+    loss = subject.make()(out, batch)
     finite(loss, f"the loss {what}", _IGNORED)
     if loss.requires_grad:
         loss.backward()
-    gradient = torch.zeros_like(logits) if logits.grad is None else logits.grad
+    gradient = torch.cat([torch.zeros_like(x) if x.grad is None else x.grad for x in tensors], -1)
     finite(gradient, f"the gradient {what}", _IGNORED)
     return loss.detach(), gradient
 
@@ -68,7 +76,7 @@ def no_labels_backward(subject):
     """The loss of a batch without labels can be sent backward like any other."""
     out, batch = subject.case()
     batch = replace(batch, labels=torch.full_like(batch.labels, IGNORE))
-    loss = subject.make()(HostOutput(out.logits.requires_grad_(), out.streams), batch)
+    loss = subject.make()(_leaves(out)[0], batch)
     if not loss.requires_grad:
         fail("without any label the loss has no graph, so that backward() raises", "return logits.sum() * 0 there")
 
@@ -122,28 +130,31 @@ def equal_logits(subject):
 @rule()
 def two_classes(subject):
     """Two classes work."""
-    objective = subject.cls(2, **{"class_counts": torch.tensor([4.0, 2.0]), **_without_widths(subject.options)}).eval()
+    subject.options = {k: v for k, v in subject.options.items() if not _per_class(v)}
+    objective = subject.build(2).eval()
     out, batch = subject.case()
     labels = torch.where(batch.mask, batch.labels.clamp(0, 1), IGNORE)
-    loss = objective(HostOutput(out.logits[..., :2], out.streams), replace(batch, labels=labels))
+    streams = {k: v[..., :2] if k.endswith(".logits") else v for k, v in out.streams.items()}
+    loss = objective(HostOutput(out.logits[..., :2], streams), replace(batch, labels=labels))
     finite(loss, "the loss of two classes", "use self.num_classes")
 
 
-def _without_widths(options):
-    """Options but for sequences with one entry a class."""
-    return {k: v for k, v in options.items() if not isinstance(v, (list, tuple, torch.Tensor))}
+def _per_class(value):
+    """Whether an option is a sequence of numbers, one a class."""
+    return isinstance(value, (list, tuple, torch.Tensor)) and not any(isinstance(v, str) for v in value)
 
 
 @rule()
 def padding_values(subject):
-    """Logits at padded steps do not change the loss and receive no gradient."""
+    """Logits and streams at padded steps do not change the loss and receive no gradient."""
     out, batch = subject.case()
     expected, _ = _loss_and_gradient(subject, (out, batch), "of random logits")
     for value in (3.0, -1e4):
-        logits = torch.where(batch.mask.unsqueeze(-1), out.logits, value)
-        case = HostOutput(logits, out.streams), batch
+        real = batch.mask.unsqueeze(-1)
+        streams = {k: torch.where(real, v, value) for k, v in out.streams.items()}
+        case = HostOutput(torch.where(real, out.logits, value), streams), batch
         loss, gradient = _loss_and_gradient(subject, case, f"with {value} in the padding")
-        close(loss, expected, f"with {value} in padded logits", _IGNORED)
+        close(loss, expected, f"with {value} in padded logits and streams", _IGNORED)
         if bool((gradient[~batch.mask] != 0).any()):
             fail("padded steps receive a gradient", _IGNORED)
 
@@ -175,7 +186,7 @@ def unlabelled_values(subject):
     labels = batch.labels.clone()
     labels[0, 1:3] = IGNORE
     _, gradient = _loss_and_gradient(subject, (out, replace(batch, labels=labels)), "with unlabelled utterances")
-    if bool((gradient[0, 1:3] != 0).any()):
+    if bool((gradient[0, 1:3, :CLASSES] != 0).any()):
         fail(f"utterances labelled {IGNORE} receive a gradient", _IGNORED)
 
 
@@ -219,10 +230,13 @@ def gradient_to_logits(subject):
 
 @rule()
 def labels_used(subject):
-    """Other labels give another loss."""
+    """Other labels give another loss, unless the class says that it reads only which utterances have one."""
+    if not subject.cls.uses_labels:
+        skip("uses_labels is False: it compares streams with each other")
     out, batch = subject.case()
     objective = subject.make()
-    other = replace(batch, labels=torch.where(batch.mask, (batch.labels + 1) % CLASSES, IGNORE))
+    # Not a permutation of the classes: a contrastive loss reads only which labels are equal.
+    other = replace(batch, labels=torch.where(batch.labels == 1, 0, batch.labels))
     if float(objective(out, batch)) == float(objective(out, other)):
         fail("the loss does not depend on the labels", "use batch.labels")
 
@@ -292,16 +306,25 @@ def half_precision(subject):
 
 @rule()
 def gradcheck(subject):
-    """In float64 the gradient agrees with finite differences."""
+    """In float64 the gradients of the logits and of the streams agree with finite differences."""
     out, batch = subject.case(batch=2, steps=2)
     objective = subject.make().double()
-    logits = out.logits.double().requires_grad_()
-    streams = {k: v.double() for k, v in out.streams.items()}
+    out, leaves = _leaves(HostOutput(out.logits.double(), {k: v.double() for k, v in out.streams.items()}))
+    first = objective(out, batch)
+    if first.requires_grad:
+        first.backward()
+    # What receives no gradient at all is constant on purpose (a teacher, a target); what does, must receive the right one.
+    read = [i for i, x in enumerate(leaves) if x.grad is not None] or [0]
+
+    def loss(*given):
+        tensors = [x.detach() for x in leaves]
+        for i, x in zip(read, given, strict=True):
+            tensors[i] = x
+        return objective(HostOutput(tensors[0], dict(zip(out.streams, tensors[1:], strict=True))), batch).double()
+
     # Wide differences: losses compute in float32 on purpose (mixed precision), which is too coarse for 1e-6.
     try:
-        torch.autograd.gradcheck(
-            lambda x: objective(HostOutput(x, streams), batch).double(), logits, eps=1e-2, atol=5e-3, rtol=1e-2
-        )
+        torch.autograd.gradcheck(loss, [leaves[i] for i in read], eps=1e-2, atol=5e-3, rtol=1e-2)
     except RuntimeError as error:
         fail(
             f"the gradient is not that of the loss: {' '.join(str(error).split())[:300]}",

@@ -193,27 +193,61 @@ class HostSubject(Subject):
         return weighted(out.logits) + sum(out.losses.values(), torch.zeros(()))
 
 
+#: Width of the streams that objectives are given, and what their names end in.
+STREAM, SUFFIXES = 6, ("", ".input", ".private", ".shared", ".reconstruction", ".logits")
+
+
+def _stream_widths(classes: int) -> dict[str, int]:
+    """Streams of every kind that hosts and fusions report."""
+    widths = {f"{m}{s}": classes if s == ".logits" else STREAM for m in DIMS for s in SUFFIXES}
+    return {"fused": STREAM, **widths}
+
+
+class StandInHost(Host):
+    """What an objective is bound to: reports all of those streams, all zero. Source: fusionzoo's own tests."""
+
+    def __init__(self, dims, num_classes, num_speakers, fusion="concat", placement=None):
+        super().__init__(dims, num_classes, num_speakers, fusion, placement)
+        self.fusion = self.make_fusion(dict.fromkeys(self.dims, STREAM))
+
+    def encode(self, features, mask, batch):
+        streams = {n: torch.zeros(*batch.size, d) for n, d in _stream_widths(self.num_classes).items()}
+        return HostOutput(torch.zeros(*batch.size, self.num_classes), streams)
+
+
 class ObjectiveSubject(Subject):
     """An objective, on the output of a host that never was."""
 
     kind = "objective"
     base = Objective
 
-    def build(self, **options: Any) -> Any:
-        counts = torch.tensor([5.0, 3.0, 1.0])
-        return self.cls(CLASSES, **{"class_counts": counts, **self.options, **options})
+    def build(self, classes: int = CLASSES, **options: Any) -> Any:
+        counts = torch.tensor([5.0, 3.0, 1.0])[:classes]
+        objective = self.cls(classes, **{"class_counts": counts, **self.options, **options})
+        if isinstance(objective, Objective):
+            # The same host whatever the seed: its weights are no part of the objective.
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                host = StandInHost(DIMS, classes, SPEAKERS, fusion=objective.needs_fusion or "concat")
+            objective.bind(host.eval())
+        return objective
 
     def case(self, seed: int = 0, batch: int = 3, steps: int = 5, scale: float = 1.0) -> tuple[HostOutput, Batch]:
-        """Random logits with a `fused` stream, and a ragged batch with every class among its labels."""
+        """Random logits and streams, and a ragged batch with every class among its labels."""
         generator = torch.Generator().manual_seed(seed)
         mask = ragged(batch, steps)
         labels = torch.where(mask, (torch.arange(batch * steps) % CLASSES).view(batch, steps), IGNORE)
         logits = torch.randn(batch, steps, CLASSES, generator=generator) * scale * mask.unsqueeze(-1)
-        fused = torch.randn(batch, steps, 6, generator=generator) * mask.unsqueeze(-1)
+        streams = {}
+        for name, width in _stream_widths(CLASSES).items():
+            x = torch.randn(batch, steps, width, generator=generator)
+            # Logits are as large as the joint ones, shared streams in (0, 1) as their sigmoid makes them.
+            x = x * scale if name.endswith(".logits") else x.sigmoid() if name.endswith(".shared") else x
+            streams[name] = x * mask.unsqueeze(-1)
         features = {m: torch.randn(batch, steps, d, generator=generator) for m, d in DIMS.items()}
         speakers = torch.where(mask, torch.arange(steps) % SPEAKERS, 0)
         ids = [f"d{b}" for b in range(batch)]
-        return HostOutput(logits, {"fused": fused}), Batch(features, mask, speakers, labels, ids)
+        return HostOutput(logits, streams), Batch(features, mask, speakers, labels, ids)
 
     def inputs(self, seed: int = 0, steps: int = 5) -> Any:
         return self.case(seed, steps=steps)

@@ -267,6 +267,10 @@ class RunConfig:
             checked = check_options(name, "objective", options, where)
             if index == 0:
                 self.objective.options = checked
+            else:
+                given = self.objective.also[name]
+                weight = given.get("weight", 1.0) if isinstance(given, Mapping) else given
+                self.objective.also[name] = {"weight": weight, **checked}
         placements = accepted_options(self.host.name, "host").placements
         if self.host.placement is not None and placements and self.host.placement not in placements:
             raise ConfigError(

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from fusionzoo.training.files import write_bytes, write_json
 if TYPE_CHECKING:
     from fusionzoo.data.corpus import Corpus
     from fusionzoo.host import Host, HostOutput
+    from fusionzoo.objective import Objective
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 
@@ -79,9 +80,12 @@ def build_host(meta: Mapping[str, Any]) -> Host:
 
 
 class WeightedObjective(nn.Module):
-    """The weighted sum of a configuration's objectives and of the losses that the model brings along."""
+    """The weighted sum of a configuration's objectives and of the losses that the model brings along.
 
-    def __init__(self, config: RunConfig, num_classes: int, class_counts: Tensor):
+    host : what the objectives are bound to; those that need no host do without.
+    """
+
+    def __init__(self, config: RunConfig, num_classes: int, class_counts: Tensor, host: Host | None = None):
         super().__init__()
         terms = config.objective.terms()
         self.weights = [weight for _, weight, _ in terms]
@@ -90,6 +94,9 @@ class WeightedObjective(nn.Module):
             for name, _, options in terms
         )
         self.auxiliary = config.objective.auxiliary
+        if host is not None:
+            for part in self.parts:
+                cast("Objective", part).bind(host)
 
     def forward(self, out: HostOutput, batch: Any) -> Tensor:
         total = torch.stack([w * part(out, batch) for w, part in zip(self.weights, self.parts, strict=True)]).sum()

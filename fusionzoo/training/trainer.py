@@ -158,7 +158,7 @@ class _Run:
         self.meta["placement"] = getattr(self.host, "placement", config.host.placement)
         labels = corpus.label[(corpus.split == "train") & (corpus.label >= 0)]
         counts = torch.from_numpy(np.bincount(labels, minlength=corpus.num_classes))
-        self.objective = WeightedObjective(config, corpus.num_classes, counts).to(self.device)
+        self.objective = WeightedObjective(config, corpus.num_classes, counts, self.host).to(self.device)
         self.host.to(self.device)
         self.average = copy.deepcopy(self.host).requires_grad_(False) if self.settings.ema else None
         self.parameters = [p for m in (self.host, self.objective) for p in m.parameters() if p.requires_grad]

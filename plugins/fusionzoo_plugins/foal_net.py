@@ -148,8 +148,8 @@ class FoalNet(Fusion):
     Interspeech 2024, arXiv 2408.09438; official code ASolitaryMan/Foal-Net@781849fdf6, `model.py`.
 
     Shapes: streams `(B, T_m, d_m)` -> `(B, T, out_dim)` with the anchor's T, or `(B, out_dim)` with pool;
-    `Fused.streams[m]` is `(B, T_m, d_m)`, the mean over the directions in which m asks; `Fused.attention["text<-audio.0"]`
-    is `(B, heads, T_text, T_audio)`: what text reads of audio in layer 0.
+    `Fused.streams[m]` is `(B, T_m, d_m)`, the mean over the directions in which m asks, and `Fused.streams["text.input"]`
+    what was read; `Fused.attention["text<-audio.0"]` is `(B, heads, T_text, T_audio)`: what text reads of audio in layer 0.
 
     `read` and `pooled` run one direction on any sequences, such as those of other pairs of samples:
 
@@ -272,6 +272,8 @@ class FoalNet(Fusion):
             m: torch.stack([x for x, (q, _) in zip(read, self.pairs, strict=True) if q == i]).mean(0)
             for i, m in enumerate(self.names)
         }
+        # What the directions read, for objectives that pair samples anew.
+        by_query |= {f"{m}.input": x for m, x in zip(self.names, xs, strict=True)}
         return Fused(self._join(xs, read, masks), by_query, maps if streams.attention else {})
 
     def _join(self, xs: list[Tensor], read: list[Tensor], masks: list[Tensor | None]) -> Tensor:
