@@ -29,6 +29,7 @@ FUSIONS = {
     ],
     "co-attention": [{}, {"hidden": 5, "width": 8}, {"form": "transformer", "layers": 2}],
     "concat": [{}],
+    "concat-fc": [{}, {"hidden": (), "dropout": 0.0}, {"hidden": (16,)}],
     "cross-attention": [{}, {"queries": "anchor"}, {"width": 8, "heads": 2, "dropout": 0.0}],
     "dynamic-graph": [
         {"layers": 4},
@@ -50,9 +51,11 @@ FUSIONS = {
     "late-average": [{}, {"average": "logits"}],
     "late-product": [{}],
     "lmam": [{}, {"rank": 3}, {"width": 8, "residual": False}],
+    "lmf": [{}, {"rank": 2, "width": 5}, {"rank": 1, "softmax": True}, {"variant": "official"}],
     "mag": [{}, {"beta": 0.01, "dropout": 0.0}, {"variant": "official"}],
     "mcb": [{}, {"sketch": 5, "seed": 3}, {"sketch": 64}],
     "memo-cmt": [{}, {"aligned": False}, {"width": 8, "heads": 2, "fused_width": 5}],
+    "mfb": [{}, {"width": 6, "factors": 2, "order": 2, "dropout": 0.0}],
     "mfn": [
         {"hidden": 6},
         {"hidden": [3, 4, 5], "memory": 6, "attention": 5, "update": 4, "retain": 3, "write": 7, "head": 8},
@@ -67,6 +70,7 @@ FUSIONS = {
         {"top_k": 1},
         {"top_k": None, "shared": 0, "experts": 1, "hidden": 5, "width": 6},
     ],
+    "mlb": [{}, {"rank": 7, "dropout": 0.0}],
     "mmtm": [{}, {"scope": "utterance", "ratio": 2}, {"join": "anchor"}, {"variant": "official"}],
     "msaf": [
         {},
@@ -83,11 +87,21 @@ FUSIONS = {
     ],
     "multi-attn": [{"width": 8}, {"layers": 1, "heads": 3, "width": 8, "hidden": 5, "dropout": 0.0}],
     "multiplicative": [{}, {"beta": 2.0}],
+    "multiplicative-interactions": [
+        {},
+        {"form": "vector"},
+        {"form": "scalar", "width": 5},
+        {"project": False, "flip": True},
+        {"grad_clip": (-0.1, 0.1), "clip": (-2.0, 2.0)},
+    ],
+    "mutan": [{}, {"width": 6, "core": 4, "rank": 2, "dropout": 0.0}],
+    "nl-gate": [{}, {"tokens": 3, "channels": 4, "memory": 5}, {"variant": "official"}],
     "pairwise-gated": [{}, {"width": 8, "hidden": 5, "dropout": 0.0}, {"form": "background"}],
     "perceiver": [
         {"width": 8},
         {"latents": 3, "width": 8, "heads": 2, "hidden": 9, "layers": 1, "positions": False},
     ],
+    "product-of-experts": [{}, {"width": 6, "prior": False, "sample": False, "kl": 0.0}],
     "sdt-gate": [{}, {"unimodal": "identity"}, {"unimodal": "none", "width": 8}],
     "self-attention": [
         {},
@@ -96,6 +110,7 @@ FUSIONS = {
         {"score": "bilinear", "width": 8, "heads": 2, "hidden": 3},
     ],
     "sum": [{}],
+    "tfn": [{}, {"width": 3, "hidden": (), "dropout": 0.0}, {"project": False, "hidden": (16,), "rectify": True}],
 }
 SMALL = {"hidden": 4, "head_width": 32, "dropout": 0.1}
 GRAPH = {**SMALL, "graph_width": 5, "bases": 3, "window_past": 2, "window_future": 1}

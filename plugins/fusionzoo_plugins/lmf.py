@@ -1,0 +1,186 @@
+"""Low-rank tensor fusion: what `tfn` computes, with a weight tensor of low rank and without the outer product."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusionzoo._options import check_choice, check_positive
+from fusionzoo.errors import OptionError
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, read_dims
+from fusionzoo.hookspecs import hookimpl
+from fusionzoo.layers import copy_reference_parts
+from fusionzoo.numerics import zero_padded
+from fusionzoo.specs import Spec
+from fusionzoo_plugins._products import Widths, subspace_widths
+
+VARIANTS = ("default", "official")
+#: The official order of modalities.
+OFFICIAL = ("audio", "video", "text")
+
+
+class Factors(nn.Module):
+    """The decomposed weight tensor: one factor `(R, d_m + 1, out)` a modality, R weights, a bias.
+
+    trained : `False` keeps the factors out of the parameters, as constants of the module.
+    """
+
+    fusion_weights: Tensor
+    fusion_bias: Tensor
+
+    def __init__(self, widths: list[int], out: int, rank: int, trained: bool):
+        super().__init__()
+        self.count = len(widths)
+        for i, w in enumerate(widths):
+            factor = torch.empty(rank, w + 1, out)
+            if trained:
+                for matrix in factor:
+                    nn.init.xavier_normal_(matrix)
+                factor[:, 0] = 1.0
+                setattr(self, f"factor{i}", nn.Parameter(factor))
+            else:
+                self.register_buffer(f"factor{i}", nn.init.xavier_normal_(factor))
+        self.fusion_weights = nn.Parameter(nn.init.xavier_normal_(torch.empty(1, rank)))
+        self.fusion_bias = nn.Parameter(torch.zeros(1, out))
+
+    def products(self, xs: list[Tensor]) -> Tensor:
+        """The product over modalities for every rank, `(..., R, out)`, from one `(..., w)` a modality."""
+        factors: list[Tensor] = [getattr(self, f"factor{i}") for i in range(self.count)]
+        terms = [torch.einsum("...d,rdo->...ro", x, f[:, 1:]) + f[:, 0] for x, f in zip(xs, factors, strict=True)]
+        return reduce(torch.mul, terms)
+
+    def weigh(self, products: Tensor) -> Tensor:
+        """`(..., out)`: the ranks added up by their weights, and the bias."""
+        return torch.einsum("r,...ro->...o", self.fusion_weights[0], products) + self.fusion_bias[0]
+
+
+class LowRankFusion(Fusion):
+    r"""Low-rank multimodal fusion (LMF).
+
+    .. math::
+        y = \sum_{r=1}^{R} w_r \prod_{m=1}^{M} F_m^{(r)\top} [1; x_m] + b, \qquad
+        F_m^{(r)} \in \mathbb R^{(d_m + 1) \times d_{out}}
+
+    with the product taken elementwise: a linear map of the outer product of `tfn` whose weight tensor has rank R in every
+    output, at a cost linear in the number of modalities. An absent modality contributes its constant row alone. Acts
+    within a time step, for any number of modalities from two.
+
+    Departs from the official code in how it starts: every matrix :math:`F_m^{(r)}` Xavier-normal (torch's function takes
+    the three axes for a convolution's and starts near zero) with ones in its constant row, so that products of every
+    subset of modalities are there from the first step and an absent modality is neutral.
+
+    `variant="official"`, what MultiBench's class trains: its factors are in a plain list that no optimiser sees, so that
+    they stay random constants and only w and b learn; started as there.
+
+    Options
+    -------
+    rank : R, default 4. width : of a linear map in front of every modality, one for all or a sequence of one each; default
+        None for no map (MM-DFN has them). softmax : over the features of y (MM-DFN). variant : `"default"` or `"official"`.
+
+    Parameters: :math:`R\,d_{out} \sum_m (d_m + 1) + R + d_{out}` (official: :math:`R + d_{out}`), plus the maps if any,
+    which then give the d.
+    Source: Liu et al., "Efficient Low-rank Multimodal Fusion with Modality-Specific Factors", ACL 2018, arXiv 1806.00064,
+    section 3; thuiar/MMSA@a94e65d07f, pliang279/MultiBench@49f9be224f, zerohd4869/MM-DFN@da97036606. MMSA's networks in
+    front of it are `SubNetworks` in `_mmsa_networks.py`.
+
+    Shapes: streams `(B, T, d_m)` -> `(B, T, out_dim)`.
+
+    >>> LowRankFusion({"text": 8, "audio": 4})([torch.rand(2, 5, 8), torch.rand(2, 5, 4)]).shape
+    torch.Size([2, 5, 8])
+    """
+
+    def __init__(
+        self,
+        dims: Dims,
+        out_dim: int | None = None,
+        *,
+        rank: int = 4,
+        width: Widths = None,
+        softmax: bool = False,
+        variant: str = "default",
+        missing: str = "zero",
+    ):
+        super().__init__(dims, out_dim, missing=missing)
+        self.rank = check_positive(rank, "rank", self)
+        self.softmax = softmax
+        self.variant = check_choice(variant, VARIANTS, "variant", self)
+        widths = list(self.dims.values()) if width is None else subspace_widths(width, self.dims, 1, self)
+        self.project = nn.ModuleList(
+            nn.Identity() if width is None else nn.Linear(d, w) for d, w in zip(self.dims.values(), widths, strict=True)
+        )
+        self.factors = Factors(widths, self.out_dim, self.rank, trained=variant == "default")
+        self.set_width(self.out_dim)
+
+    def combine(self, streams: Streams) -> Fused:
+        xs = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, streams.present, strict=True)]
+        fused = self.factors.weigh(self.factors.products(xs))
+        return Fused(fused.softmax(-1) if self.softmax else fused)
+
+    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Load the official `LMF` (MMSA after its sub-networks, MM-DFN) or MultiBench's `LowRankTensorFusion`.
+
+        MMSA and MM-DFN name the modalities: build it in their order, audio, video, text. MultiBench's factors, which are
+        not in its state dict, are taken as `factors.0`, `factors.1`, ...
+        """
+        official = [f"{m}_factor" for m in OFFICIAL]
+        listed = any(k.startswith("factors.") for k in state_dict)
+        if not listed and len(self.names) != len(OFFICIAL):
+            raise OptionError(
+                f"the official LMF has the three modalities audio, video and text, this one {len(self.names)} "
+                f"({', '.join(self.names)}); the factors of another number are named factors.0, factors.1, ..."
+            )
+        names = {f"factors.{i}" if listed else official[i]: f"factor{i}" for i in range(len(self.names))}
+        state = {}
+        for key, value in state_dict.items():
+            own = names.get(key, key.removeprefix("m."))
+            state[key if "_subnet." in key else f"factors.{own}"] = value
+        parts: dict[str, nn.Module] = {"factors.": self.factors}
+        parts |= {f"{m}_subnet.": p for m, p in zip(OFFICIAL, self.project, strict=False) if isinstance(p, nn.Linear)}
+        copy_reference_parts(parts, state)
+
+    @classmethod
+    def parameter_count(
+        cls,
+        dims: Dims,
+        out_dim: int | None = None,
+        *,
+        rank: int = 4,
+        width: Widths = None,
+        variant: str = "default",
+        missing: str = "zero",
+        **_: Any,
+    ) -> int:
+        named = read_dims(dims)
+        own = list(named.values())
+        out = out_dim or own[0]
+        widths = own if width is None else subspace_widths(width, named, 1, cls)
+        maps = 0 if width is None else sum(linear_parameters(d, w) for d, w in zip(own, widths, strict=True))
+        factors = rank * out * (sum(widths) + len(widths)) if variant == "default" else 0
+        return maps + factors + rank + out + (sum(own) if missing == "learned" else 0)
+
+
+@hookimpl
+def fusionzoo_register(register):
+    register(
+        Spec(
+            name="lmf",
+            kind="fusion",
+            target=f"{__name__}:LowRankFusion",
+            summary="tensor fusion with low-rank factors, without the outer product",
+            paper="Liu et al., Efficient Low-rank Multimodal Fusion with Modality-Specific Factors, ACL 2018",
+            code="thuiar/MMSA@a94e65d07f",
+            variants=VARIANTS,
+            handles=frozenset({"masks", "missing"}),
+            defaults={"rank": 4, "width": None},
+            diagram="""
+            text["[1; x_text]"] -- "R factors" --> mul(("product"))
+            audio["[1; x_audio]"] -- "R factors" --> mul
+            visual["[1; x_visual]"] -- "R factors" --> mul
+            mul --> sum["weighted sum over R, bias"] --> y["y"]
+            """,
+        )
+    )
