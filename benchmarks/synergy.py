@@ -1,6 +1,6 @@
 """Which fusions see what no single modality shows: every installed fusion on `demo` with synergistic evidence alone.
 
-    python benchmarks/synergy.py [--fusions concat,lmf] [--epochs 30] [--seeds 2] [--width 32]
+    python benchmarks/synergy.py [--fusions concat,lmf] [--epochs 24] [--seeds 2] [--width 32]
 
 A single modality, and any sum of functions of single modalities, carries nothing about the emotion here: the evidence is
 whether hidden signs of two modalities agree (see `demo`). The fusion's output goes straight to a linear map to the
@@ -32,7 +32,7 @@ OPTIONS = {
     "missing": 0.0,
     "missing_dialogues": 0.0,
     "length": (1, 1),
-    "dialogues": (6000, 1500, 3000),
+    "dialogues": (4000, 1000, 2000),
 }
 
 
@@ -65,7 +65,7 @@ def test_score(corpus: Corpus, fusion: str, width: int, epochs: int, seed: int) 
     best = (-1.0, 0.0)
     for epoch in range(epochs):
         model.train()
-        for batch in splits["train"].batches(64, shuffle=True, seed=seed, epoch=epoch):
+        for batch in splits["train"].batches(128, shuffle=True, seed=seed, epoch=epoch):
             out = model(batch)
             loss = F.cross_entropy(out.logits.flatten(0, 1), batch.labels.flatten())
             for extra in out.losses.values():
@@ -75,7 +75,7 @@ def test_score(corpus: Corpus, fusion: str, width: int, epochs: int, seed: int) 
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
         schedule.step()
-        if epoch % 2 == 1 or epoch == epochs - 1:
+        if epoch % 3 == 2 or epoch == epochs - 1:
             dev = score("dev")
             if dev > best[0]:
                 best = (dev, score("test"))
@@ -85,7 +85,7 @@ def test_score(corpus: Corpus, fusion: str, width: int, epochs: int, seed: int) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fusions", default=",".join(fusionzoo.names()))
-    for name, default in {"epochs": 30, "seeds": 2, "width": 32}.items():
+    for name, default in {"epochs": 24, "seeds": 2, "width": 32}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     args = parser.parse_args()
     corpus = demo(**OPTIONS)

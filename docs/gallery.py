@@ -1,4 +1,4 @@
-"""Write the gallery: one page a fusion under docs/fusions/, and the table in docs/fusions.md, from the fusions' cards.
+"""Write the gallery: a page a fusion under docs/fusions/, the table in docs/fusions.md, and docs/objectives.md.
 
     python docs/gallery.py [--check]
 
@@ -73,10 +73,10 @@ def to_markdown(doc: str) -> str:
             out += [f"## {line}", ""]
         elif line.partition(":")[0] in HEADINGS and ":" in line:
             heading, _, rest = line.partition(":")
-            out += [f"## {heading}", "", rest.strip()]
+            out += ["", f"## {heading}", "", rest.strip()]
         else:
             out.append(re.sub(r"^( {4,})", "", line))
-    text = "\n".join(out).strip()
+    text = re.sub(r"\n{3,}", "\n\n", "\n".join(out).strip())
     return re.sub(r":math:`((?:[^`]|\n)*)`", lambda m: "$" + " ".join(m[1].split()) + "$", text)
 
 
@@ -166,10 +166,29 @@ def index_table(costs: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def objectives() -> str:
+    """The page of all objectives."""
+    parts = [
+        "<!-- written by docs/gallery.py; edit the objective's docstring or its Spec instead -->",
+        "# Objectives",
+        "`objective(out, batch)` is a scalar. The first is chosen with `--set objective.name=swfc`, others join it with a "
+        "weight: `--set objective.also.soft-hgr.weight=0.3`. Losses that a fusion or host brings along by itself are weighed "
+        "by `objective.auxiliary`.",
+    ]
+    for name in fusionzoo.names("objective"):
+        card, cls = fusionzoo.card(name, kind="objective"), fusionzoo.get(name, kind="objective")
+        body = re.sub(r"^## ", "#### ", to_markdown(cls.__doc__ or ""), flags=re.MULTILINE)
+        parts += [f"## {name}", f"{card.summary[0].upper()}{card.summary[1:]}.", body]
+        if card.code:
+            parts.append(f"Official code: `{card.code}`.")
+    return "\n\n".join(parts) + "\n"
+
+
 def contents() -> dict[Path, str]:
     """Every file of the gallery with what it should hold."""
     costs = json.loads((PAGES / "cost.json").read_text(encoding="utf-8"))
     files = {PAGES / f"{name}.md": page(name, costs) for name in fusionzoo.names()}
+    files[HERE / "objectives.md"] = objectives()
     before, _, rest = INDEX.read_text(encoding="utf-8").partition(START)
     _, _, after = rest.partition(END)
     files[INDEX] = f"{before}{START}\n\n{index_table(costs)}\n\n{END}{after}"
