@@ -36,7 +36,7 @@ class ModalGraphFusion(Fusion):
         missing: str = "zero",
     ):
         super().__init__(dims, out_dim, missing=missing)
-        self.width = self.dims[self.anchor] if width is None else check_positive(width, "width", self)
+        self.width = default_width(self.dims[self.anchor]) if width is None else check_positive(width, "width", self)
         hidden = self.width if hidden is None else check_positive(hidden, "hidden", self)
         if isinstance(across, bool) or not isinstance(across, (int, float)) or across < 0:
             raise OptionError(f"{type(self).__name__}: across must be a number from 0 upwards, not {across!r}")
@@ -81,8 +81,13 @@ class ModalGraphFusion(Fusion):
     ) -> int:
         """Number of parameters."""
         widths = list(read_dims(dims).values())
-        w = width or widths[0]
+        w = width or default_width(widths[0])
         h = hidden or w
         built = sum(projection_parameters(d, w) for d in widths) + GCNII.count(w, h, layers, dynamic=cls.dynamic)
         out = projection_parameters(len(widths) * (h + residue * w), out_dim or widths[0])
         return built + out + (sum(widths) if missing == "learned" else 0)
+
+
+def default_width(anchor: int) -> int:
+    """The anchor's width, at most the published 200: the layers repeat it at every depth."""
+    return min(anchor, 200)

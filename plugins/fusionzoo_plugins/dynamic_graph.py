@@ -28,7 +28,7 @@ class DynamicGraphFusion(ModalGraphFusion):
 
     Options
     -------
-    width : of the nodes; default the anchor's. hidden : of the layers; default `width`. layers : L. lam, alpha :
+    width : of the nodes; default the anchor's, at most the published 200. hidden : of the layers; default `width`. layers : L. lam, alpha :
         :math:`\lambda, \alpha`. across : :math:`\gamma`. dropout : on nodes and after every layer, in training.
         residue : put x beside h in the output.
 

@@ -32,7 +32,7 @@ class GraphFusion(ModalGraphFusion):
 
     Options
     -------
-    width : of the nodes; default the anchor's. hidden : of the layers; default `width`. layers : L; the published
+    width : of the nodes; default the anchor's, at most the published 200. hidden : of the layers; default `width`. layers : L; the published
         scripts ask for 4, the code builds 64. lam, alpha : :math:`\lambda, \alpha`. dropout : on nodes and after every
         layer, in training; published 0.4. residue : put x beside h in the output.
 
