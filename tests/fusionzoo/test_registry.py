@@ -59,7 +59,7 @@ def test_builtins_come_through_entry_points_like_anybody_elses():
     assert {"bc-lstm", "dialogue-gcn"} <= set(fusionzoo.names("host"))
     assert "demo" in fusionzoo.names("dataset")
     assert "cross-entropy" in fusionzoo.names("objective")
-    assert fusionzoo.names(pattern="*attention") == ["cross-attention", "self-attention"]
+    assert fusionzoo.names(pattern="*attention") == ["co-attention", "cross-attention", "self-attention"]
 
 
 def test_lookup_ignores_case_and_takes_underscores():
