@@ -22,9 +22,10 @@ import fusionzoo
 from fusionzoo.data.batch import Batch
 from fusionzoo.layers import MatchingAttention, SimpleAttention
 from fusionzoo_adapters.hosts._dialogue_graph import GraphNetwork, SlotEdgeAttention
-from fusionzoo_adapters.hosts._dialogue_rnn import DialogueRNNCell, Recurrence
+from fusionzoo_adapters.hosts._dialogue_rnn import DialogueRNNCell, Start, steps
 from fusionzoo_adapters.hosts._graph import WeightedRGCNConv, window_mask
 from fusionzoo_adapters.hosts._layout import Layout
+from fusionzoo_adapters.hosts._recurrence import Packing
 from fusionzoo_adapters.hosts.bc_lstm import BcLSTM
 from fusionzoo_adapters.hosts.dialogue_gcn import DialogueGCN
 
@@ -202,15 +203,19 @@ def convemo_dialoguernn_cell(meta: dict[str, Any], arrays: Arrays) -> dict[str, 
         ),
         arrays,
     )
-    recurrence = Recurrence([cell], [x["U"].unsqueeze(1)])
-    history = x["g_hist"]
-    past = history.transpose(0, 1).unsqueeze(0) if history.numel() else None
-    keys = None if past is None else recurrence.key(past)
+    batch, history, parties, emotion = x["U"].shape[0], x["g_hist"], x["q0"], x["e0"]
+    start = Start(
+        history.transpose(0, 1)[None] if history.numel() else parties.new_zeros(1, batch, 0, config["D_g"]),
+        parties[None],
+        emotion[None] if emotion.numel() else parties.new_zeros(1, batch, config["D_e"]),
+    )
     speaker, active = x["qmask"].argmax(1), x["qmask"].amax(1) > 0
-    g, q, spoken, alpha = recurrence.step(0, speaker[None], active[None], past, keys, x["q0"][None])
-    start = x["e0"].unsqueeze(0) if x["e0"].numel() else None
-    out = {"g": g[0], "q": q[0], "e": recurrence.emotions(spoken.unsqueeze(2), start)[0, :, 0]}
-    return out if alpha is None else {**out, "alpha": alpha[0].unsqueeze(1)}
+    packing = Packing([1] * batch, 1, speaker.device)
+    utterances = [x["U"].unsqueeze(1)]
+    after = steps([cell], utterances, speaker[None, :, None], parties.shape[1], packing, active[None, :, None], start)
+    assert after.parties is not None
+    out = {"g": after.state[0, :, 0], "q": after.parties[0], "e": after.emotion[0, :, 0]}
+    return {**out, "alpha": after.weights[0]} if history.numel() else out
 
 
 # -- DialogueGCN -------------------------------------------------------------------------------------------------------

@@ -12,13 +12,14 @@ speaker `s`:
 
 The official code runs the party cell for every party and discards all but one; here it runs for the speaker alone, with
 equal results. What depends on the utterances only is computed for all steps at once, and so is the input of the emotion
-cell; the steps themselves are a loop, because they are a recurrence. Directions and modalities do not wait for each
-other: `run` takes K cells through one loop, with batched matrix products over their stacked weights.
+cell; the steps themselves are a loop, because they are a recurrence (`_recurrence`). Directions and modalities do not
+wait for each other: `steps` takes K cells through one loop, with batched matrix products over their stacked weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -28,19 +29,9 @@ from fusionzoo.errors import OptionError, close_matches_hint
 from fusionzoo.layers import FORMS, MatchingAttention, SimpleAttention, copy_reference
 from fusionzoo.numerics import zero_padded
 from fusionzoo_adapters.hosts._layout import Layout
+from fusionzoo_adapters.hosts._recurrence import GRU, Packing, Plan, States
 
 CONTEXT_ATTENTIONS = ("simple", *FORMS)
-
-
-def _gru(inputs: Tensor, hidden: Tensor, state: Tensor) -> Tensor:
-    """A GRU step from the two halves of its gates, `(..., 3d)` each with its bias, and the state `(..., d)`."""
-    d = state.shape[-1]
-    # Under autocast the products come in half precision; the state keeps its own.
-    inputs, hidden = inputs.to(state.dtype), hidden.to(state.dtype)
-    gates = torch.sigmoid(inputs[..., : 2 * d] + hidden[..., : 2 * d])
-    reset, update = gates[..., :d], gates[..., d:]
-    candidate = torch.tanh(torch.addcmul(inputs[..., 2 * d :], reset, hidden[..., 2 * d :]))
-    return torch.lerp(candidate, state, update)
 
 
 class DialogueRNNCell(nn.Module):
@@ -94,159 +85,183 @@ class DialogueRNNCell(nn.Module):
         copy_reference(self, state)
 
 
-class _Gates:
-    """The K GRU cells of one role: their stacked weights, split into the utterances' share and the rest.
+def _gates(
+    cells: Sequence[nn.GRUCell], xs: Sequence[Tensor] | None = None
+) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
+    """K GRU cells of one role: the utterances' share of their gates, and the stacked weights of the rest.
 
-    utterances : `(K, B, T, 3d)`, the utterances' share of the input gates with its bias; None where the utterance is no
-        input. other `(K, d', 3d)`, hidden `(K, d, 3d)` and bias `(K, 1, 3d)` act within the steps.
+    xs : the utterances `(N, D_m)` of each cell, None where the utterance is no input.
+    returns : `(K, N, 3d)` with the bias, and the weights `(K, 3d, d')` of the other input, `(K, 3d, d)` of the state and
+        the bias `(K, 3d)` of the state's share.
+    """
+    shares, widths = None, [0] * len(cells)
+    if xs is not None:
+        widths = [x.shape[-1] for x in xs]
+        shares = [F.linear(x, c.weight_ih[:, :w], c.bias_ih) for x, w, c in zip(xs, widths, cells, strict=True)]
+        shares = torch.stack(shares).to(cells[0].weight_hh.dtype)
+    other = torch.stack([c.weight_ih[:, w:] for w, c in zip(widths, cells, strict=True)])
+    return shares, other, torch.stack([c.weight_hh for c in cells]), torch.stack([c.bias_hh for c in cells])
+
+
+def _attention(cells: Sequence[DialogueRNNCell], xs: Sequence[Tensor]) -> tuple[str, list[Tensor | None]]:
+    """The form of the attention and its query, key weight and vector; see `_recurrence.Attention`.
+
+    xs : the utterances `(B, T, D_m)` of each cell.
+    """
+    modules = [c.attention for c in cells]
+    if isinstance(modules[0], SimpleAttention):
+        return "key", [None, torch.stack([a.scalar.weight for a in modules]), None]  # type: ignore[union-attr]
+    query = torch.stack([a.project(x) for a, x in zip(modules, xs, strict=True)], 1)  # type: ignore[operator]
+    query = query.to(cells[0].g_cell.weight_hh.dtype)
+    if modules[0].form != "concat":
+        return "tanh" if modules[0].tanh else "product", [query, None, None]
+    memory = [a.transform.weight[:, : a.memory_width] for a in modules]  # type: ignore[union-attr, index]
+    vector = [a.vector_prod.weight[0] for a in modules]  # type: ignore[union-attr, index]
+    return "concat", [query, torch.stack(memory), torch.stack(vector)]
+
+
+def _keep(dropout: nn.Dropout, like: Tensor, *shape: int) -> Tensor | None:
+    """Factors of dropout for all steps at once, None where nothing is dropped."""
+    return dropout(like.new_ones(shape)) if dropout.training and dropout.p else None
+
+
+def _plan(packing: Packing, speakers: Tensor, active: Tensor | None, parties: int, listener: bool, form: str) -> Plan:
+    """Where in the table of `States` each speaker stands before and after each of its turns."""
+    K, B, T = speakers.shape
+    device, rows = speakers.device, packing.rows
+    party = torch.arange(parties, device=device)
+    # The tables of the cells lie behind each other.
+    table = B * parties + packing.size * (parties if listener else 1)
+    base = torch.arange(K, device=device)[:, None, None] * table
+    first = base + packing.ranks[:, None] * parties
+    if listener:
+        # All parties of a dialogue in P rows: those of the step before, and those of the step.
+        here = base + (B + rows) * parties
+        before = torch.cat([first, here[:, :, :-1]], 2) + speakers
+        after, end = here + speakers, here[:, :, -1:] + party
+    else:
+        # The row of the speaker's last turn.
+        speaks = speakers.unsqueeze(-1) == party
+        if active is not None:
+            speaks = speaks & active.unsqueeze(-1)
+        last = torch.where(speaks, torch.arange(T, device=device)[:, None], -1).cummax(2).values
+        turns = (
+            base.unsqueeze(-1)
+            + B * parties
+            + rows.expand(K, B, T).gather(2, last.clamp(min=0).flatten(2)).view_as(last)
+        )
+        stands = torch.where(last < 0, (first + party).unsqueeze(2), turns)
+        stands = torch.cat([(first + party).expand(K, B, parties).unsqueeze(2), stands], 2)
+        before = stands[:, :, :-1].gather(3, speakers.unsqueeze(-1)).squeeze(-1)
+        after = stands[:, :, 1:].gather(3, speakers.unsqueeze(-1)).squeeze(-1)
+        end = stands[:, :, -1]
+
+    def pack(x: Tensor) -> Tensor:
+        return x.flatten(1).index_select(1, packing.flat)
+
+    real = None if active is None else pack(active)
+    return Plan(packing, form, parties, pack(before), pack(after), end, real)
+
+
+@dataclass
+class Start:
+    """States before the first step: history `(K, B, H, D_g)`, parties `(K, B, P, D_p)` and emotion `(K, B, D_e)`."""
+
+    history: Tensor
+    parties: Tensor
+    emotion: Tensor
+
+
+@dataclass
+class Steps:
+    """What the recurrence computes for every step.
+
+    emotion : `(K, B, T, D_e)`. state : the global state `(K, B, T, D_g)`. parties : the parties after the last step
+        `(K, B, P, D_p)`, None unless asked for. weights : of the attention over the states so far, `(K, B, T, H + T - 1)`.
     """
 
-    def __init__(self, cells: Sequence[nn.GRUCell], xs: Sequence[Tensor] | None):
-        widths = [0] * len(cells) if xs is None else [x.shape[-1] for x in xs]
-        self.other = torch.stack([c.weight_ih[:, w:].t() for c, w in zip(cells, widths, strict=True)])
-        self.hidden = torch.stack([c.weight_hh.t() for c in cells])
-        self.bias = torch.stack([c.bias_hh for c in cells]).unsqueeze(1)
-        self.input_bias = torch.stack([c.bias_ih for c in cells]).unsqueeze(1)
-        self.utterances: Tensor | None = None
-        if xs is not None:
-            shares = [F.linear(x, c.weight_ih[:, : x.shape[-1]], c.bias_ih) for x, c in zip(xs, cells, strict=True)]
-            self.utterances = torch.stack(shares)
-
-    def recur(self, state: Tensor) -> Tensor:
-        """The state's share of the gates: `(K, n, d)` to `(K, n, 3d)`."""
-        return torch.baddbmm(self.bias, state, self.hidden)
+    emotion: Tensor
+    state: Tensor
+    parties: Tensor | None
+    weights: Tensor
 
 
-class Recurrence:
-    """K cells of equal widths side by side, ready to step.
+def steps(
+    cells: Sequence[DialogueRNNCell],
+    xs: Sequence[Tensor],
+    speakers: Tensor,
+    parties: int,
+    packing: Packing,
+    active: Tensor | None = None,
+    start: Start | None = None,
+) -> Steps:
+    """K cells of equal state widths and options side by side; the utterances' widths may differ.
 
     Parameters
     ----------
-    cells : K `DialogueRNNCell` of equal state widths and options; the utterances' widths may differ.
-    xs : the utterances of each, `(B, T, D_m)`.
+    xs : K tensors `(B, T, D_m)`. speakers : `(K, B, T)` long, below `parties`.
+    packing : which steps of which dialogue to compute; what is returned is zero at the others.
+    active : `(K, B, T)` bool, False where a computed step is padding and nobody speaks; None if there is none.
+    start : states before the first step, zeros by default; with it the parties after the last one are returned.
     """
-
-    def __init__(self, cells: Sequence[DialogueRNNCell], xs: Sequence[Tensor]):
-        first = cells[0]
-        self.dropout = first.dropout
-        self.history = _Gates([c.g_cell for c in cells], xs)
-        self.party = _Gates([c.p_cell for c in cells], xs)
-        self.emotion = _Gates([c.e_cell for c in cells], None)
-        listeners = [c.l_cell for c in cells if c.l_cell is not None]
-        self.listener = _Gates(listeners, xs) if listeners else None
-        self.sizes = (first.global_width, first.party_width, first.e_cell.hidden_size)
-        self.attention = first.attention
-        self.query: Tensor | None = None
-        attentions = [c.attention for c in cells]
-        if isinstance(self.attention, MatchingAttention):
-            self.query = torch.stack([a.project(x) for a, x in zip(attentions, xs, strict=True)])
-            if self.attention.form == "concat":
-                memory = [a.transform.weight[:, : a.memory_width].t() for a in attentions]  # type: ignore[union-attr]
-                self.key_weight = torch.stack(memory)
-                vectors = [a.vector_prod.weight[0] for a in attentions]  # type: ignore[union-attr]
-                self.vector = torch.stack(vectors)[:, None, None]
-        else:
-            self.key_weight = torch.stack([a.scalar.weight[0] for a in attentions]).unsqueeze(-1)  # type: ignore[union-attr]
-
-    def key(self, state: Tensor) -> Tensor | None:
-        """What the scores need of the global state `(K, B, D_g)`; None where it is the state itself."""
-        if isinstance(self.attention, MatchingAttention) and self.attention.form != "concat":
-            return None
-        return state @ self.key_weight
-
-    def scores(self, keys: Tensor, step: int) -> Tensor:
-        """Scores `(K, B, t)` of the past from `keys (K, B, t, .)` for the utterance of a step."""
-        if not isinstance(self.attention, MatchingAttention):
-            return keys.squeeze(-1)
-        assert self.query is not None
-        query = self.query[:, :, step]
-        if self.attention.form == "concat":
-            return (torch.tanh(keys + query.unsqueeze(2)) * self.vector).sum(-1)
-        scores = (keys @ query.unsqueeze(-1)).squeeze(-1)
-        return scores.tanh() if self.attention.tanh else scores
-
-    def step(
-        self, step: int, speaker: Tensor, active: Tensor, past: Tensor | None, keys: Tensor | None, parties: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """One step of every cell.
-
-        step : its number among the utterances.
-        speaker : `(K, B)` long. active : `(K, B)` bool, False where the step is padding and no party speaks.
-        past, keys : the global states so far `(K, B, t, D_g)`, None at the first step, and their keys.
-        parties : `(K, B, P, D_p)`.
-        returns : the new global state `(K, B, D_g)`, the new parties, the input of the emotion cell `(K, B, D_p)`, and
-            the attention weights `(K, B, t)`, None at the first step.
-        """
-        where = speaker[..., None, None].expand(-1, -1, 1, parties.shape[-1])
-        selected = parties.gather(2, where).squeeze(2)
-        last = selected.new_zeros(*selected.shape[:2], self.sizes[0]) if past is None else past[:, :, -1]
-        assert self.history.utterances is not None
-        assert self.party.utterances is not None
-        gates = torch.baddbmm(self.history.utterances[:, :, step], selected, self.history.other)
-        state = self.dropout(_gru(gates, self.history.recur(last), last))
-
-        weights, gates = None, self.party.utterances[:, :, step]
-        if past is not None:
-            weights = self.scores(past if keys is None else keys, step).softmax(-1)
-            context = (weights.unsqueeze(2) @ past).squeeze(2)
-            gates = torch.baddbmm(gates, context, self.party.other)
-        spoken = self.dropout(_gru(gates, self.party.recur(selected), selected))
-
-        silent = selected
-        if self.listener is not None:
-            assert self.listener.utterances is not None
-            heard = torch.baddbmm(self.listener.utterances[:, :, step], spoken, self.listener.other)
-            kept = self.listener.recur(parties.flatten(1, 2)).unflatten(1, parties.shape[1:3])
-            parties = self.dropout(_gru(heard.unsqueeze(2), kept, parties))
-            silent = parties.gather(2, where).squeeze(2)
-        speaks = (torch.arange(parties.shape[2], device=speaker.device) == speaker[..., None]) & active[..., None]
-        parties = torch.where(speaks.unsqueeze(-1), spoken.unsqueeze(2), parties)
-        return state, parties, torch.where(active[..., None], spoken, silent), weights
-
-    def emotions(self, inputs: Tensor, start: Tensor | None = None) -> Tensor:
-        """Emotion states `(K, B, T, D_e)` from the inputs `(K, B, T, D_p)` of all steps and the state before them."""
-        flat = inputs.flatten(1, 2)
-        gates = torch.baddbmm(self.emotion.input_bias, flat, self.emotion.other).unflatten(1, inputs.shape[1:3])
-        state = inputs.new_zeros(*inputs.shape[:2], self.sizes[2]) if start is None else start
-        out = []
-        for now in gates.unbind(2):
-            state = self.dropout(_gru(now, self.emotion.recur(state), state))
-            out.append(state)
-        return torch.stack(out, 2)
+    first, K, B = cells[0], len(cells), len(xs[0])
+    packed = [packing.pack(x) for x in xs]
+    ordered = [x.index_select(0, packing.order)[:, : len(packing.sizes)] for x in xs]
+    form, attention = _attention(cells, ordered)
+    listeners = [c.l_cell for c in cells if c.l_cell is not None]
+    weights_l = _gates(listeners, packed) if listeners else (None,) * 4
+    weights_g = _gates([c.g_cell for c in cells], packed)
+    weights_p = _gates([c.p_cell for c in cells], packed)
+    like, N = weights_g[2], packing.size
+    if start is None:
+        history = like.new_zeros(B, K, 0, first.global_width)
+        before = like.new_zeros(K, B, parties, first.party_width)
+        emotion = like.new_zeros(K, B, first.e_cell.hidden_size)
+    else:
+        history = start.history.transpose(0, 1).index_select(0, packing.order)
+        before = start.parties.index_select(1, packing.order)
+        emotion = start.emotion.index_select(1, packing.order)
+    plan = _plan(packing, speakers, active, parties, bool(listeners), form)
+    keep = (
+        _keep(first.dropout, like, K, N, first.global_width),
+        _keep(first.dropout, like, K, N, first.party_width),
+        _keep(first.dropout, like, K, N, parties, first.party_width) if listeners else None,
+    )
+    state, table, weights = States.apply(plan, *weights_g, *weights_p, *weights_l, *attention, history, before, *keep)  # type: ignore[misc]
+    _, other, hidden, bias = _gates([c.e_cell for c in cells])
+    bias_ih = torch.stack([c.e_cell.bias_ih for c in cells]).unsqueeze(1)
+    spoken = table.flatten(0, 1).index_select(0, plan.spoken.flatten()).view(K, N, -1)
+    with torch.autocast(like.device.type, enabled=False):
+        gates = torch.baddbmm(bias_ih, spoken, other.transpose(1, 2))
+    keep_e = _keep(first.dropout, like, K, N, first.e_cell.hidden_size)
+    emotion = GRU.apply(gates, hidden, bias, emotion, keep_e, packing)
+    return Steps(
+        packing.unpack(emotion),  # type: ignore[arg-type]
+        packing.unpack(state),
+        None if start is None else table.flatten(0, 1).index_select(0, plan.last.flatten()).view(K, B, parties, -1),
+        weights.unflatten(0, (B, K)).index_select(0, packing.ranks).transpose(0, 1),
+    )
 
 
 def run(
     cells: Sequence[DialogueRNNCell],
     xs: Sequence[Tensor],
     speakers: Tensor,
-    active: Tensor,
+    active: Tensor | None,
     parties: int,
     weights: list[Tensor] | None = None,
+    packing: Packing | None = None,
 ) -> Tensor:
-    """Emotion states `(K, B, T, D_e)` of K cells.
+    """Emotion states `(K, B, T, D_e)` of K cells, see `steps`.
 
-    Parameters
-    ----------
-    xs : K tensors `(B, T, D_m)`. speakers : `(K, B, T)` long, below `parties`. active : `(K, B, T)` bool, False at padding.
     weights : a list to which the attention weights `(K, B, t)` of the steps from the second on are appended.
+    packing : None to compute every step of every dialogue.
     """
-    recurrence = Recurrence(cells, xs)
-    states = xs[0].new_zeros(len(cells), len(xs[0]), parties, recurrence.sizes[1])
-    past: Tensor | None = None
-    keys: Tensor | None = None
-    inputs = []
-    for i, (who, real) in enumerate(zip(speakers.unbind(2), active.unbind(2), strict=True)):
-        state, states, spoken, attention = recurrence.step(i, who, real, past, keys, states)
-        key = recurrence.key(state)
-        state = state.unsqueeze(2)
-        past = state if past is None else torch.cat([past, state], 2)
-        if key is not None:
-            key = key.unsqueeze(2)
-            keys = key if keys is None else torch.cat([keys, key], 2)
-        inputs.append(spoken)
-        if weights is not None and attention is not None:
-            weights.append(attention)
-    return recurrence.emotions(torch.stack(inputs, 2))
+    B, T = xs[0].shape[:2]
+    out = steps(cells, xs, speakers, parties, packing or Packing([T] * B, T, xs[0].device), active)
+    if weights is not None:
+        weights += [w[:, :, :i] for i, w in enumerate(out.weights.unbind(2)) if i]
+    return out.emotion
 
 
 class DialogueRNN(nn.Module):
@@ -301,7 +316,10 @@ def dialogue_rnns(
         cells += backward
         inputs += [layout.reverse(zero_padded(x, mask)) for x in xs]
         who += [layout.reverse(speakers)] * len(backward)
-    states = run(cells, inputs, torch.stack(who), mask.expand(len(cells), *mask.shape), parties, weights).unbind(0)
+    bare = any(r.bare for r in rnns)
+    packing = Packing([layout.steps] * len(mask) if bare else layout.lengths, layout.steps, mask.device)
+    active = mask.expand(len(cells), *mask.shape) if bare else None
+    states = run(cells, inputs, torch.stack(who), active, parties, weights, packing).unbind(0)
     out = []
     for i, rnn in enumerate(rnns):
         ahead = states[i] if rnn.bare else zero_padded(states[i], mask)

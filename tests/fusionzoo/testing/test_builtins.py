@@ -122,7 +122,19 @@ HOSTS = {
         {**PARTIES, "directions": 1, "listener_state": True, "context_attention": "concat", "attention_width": 3},
         {**PARTIES, "placement": "parallel", "context_attention": "simple"},
     ],
+    "m3net": [
+        {
+            "hidden": 8,
+            "graph_width": 12,
+            "hyper_layers": 2,
+            "frequency_layers": 2,
+            "dropout": 0.0,
+            "input_dropout": 0.0,
+        }
+    ],
     "text-cnn": [SMALL, {**SMALL, "shared": False}],
+    "cogmen": [{"hidden": 8, "dropout": 0.0, "input_dropout": 0.0, "window_past": 2, "window_future": 1}],
+    "corect": [{"hidden": 8, "dropout": 0.0, "input_dropout": 0.0, "window_past": 2, "window_future": 1}],
     "dialogue-gcn": [GRAPH, {**GRAPH, "graph": False}, {**GRAPH, "bases": None, "neighbours": "mean"}],
 }
 

@@ -1,0 +1,236 @@
+"""A training step of every installed host at its published widths, beside the authors' own code where that is at hand.
+
+    python benchmarks/hosts.py [--hosts mmgcn,sdt] [--batch 16] [--reference DIR] [--json FILE]
+
+A step is forward, loss and backward over dialogues of 20 to 110 utterances, as in IEMOCAP. Printed are the shortest of
+the repeats in milliseconds, the peak of the memory that a step adds, and the floor: the time that the step spends
+inside its own matrix products (convolutions, attention kernels and fused recurrences included), measured in a step of
+its own. Whatever is above the floor is what this host could at best still save without other products.
+
+With `--reference DIR` the official models are built from the repositories in that folder (`DIR/conv-emotion`,
+`DIR/MMGCN`, ...; see `_reference_hosts.py`) and run in the same process on the same batch, step by step in turn with
+ours, so that a busy machine hits both alike. The ratio is theirs to ours, of the shortest steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from _reference_hosts import CLASSES, REFERENCES, SPEAKERS, Inputs
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import fusionzoo
+from fusionzoo.data.batch import Batch
+
+_TEXT = {"text": 100}
+_CLASSIC = {"text": 100, "audio": 1582, "visual": 342}
+_SENTENCE = {"audio": 100, "text": 768, "visual": 512}
+_ROBERTA = {"text": 1024, "audio": 1582, "visual": 342}
+
+
+@dataclass
+class Row:
+    """A host of the table: its name, the widths it reads and its published options."""
+
+    host: str
+    dims: dict[str, int]
+    options: dict[str, Any] = field(default_factory=dict)
+    # Options of `variant="official"` beyond those.
+    official: dict[str, Any] = field(default_factory=dict)
+
+
+PUBLISHED: dict[str, Row] = {
+    "bc-lstm": Row("bc-lstm", _TEXT, {"hidden": 100}),
+    "cogmen": Row("cogmen", _SENTENCE, {"dropout": 0.1, "placement": "early"}),
+    "corect": Row("corect", {"text": 768, "audio": 100, "visual": 512}, {"dropout": 0.5}),
+    "dialogue-gcn": Row("dialogue-gcn", _TEXT, {"hidden": 100, "graph_width": 100, "dropout": 0.5}),
+    "dialogue-rnn": Row(
+        "dialogue-rnn",
+        _TEXT,
+        {
+            "hidden": 300,
+            "global_width": 500,
+            "party_width": 500,
+            "head_width": 600,
+            "context_attention": "general",
+            "dropout": 0.1,
+            "state_dropout": 0.1,
+        },
+    ),
+    "m3net": Row("m3net", {"text": 4096, "audio": 1582, "visual": 342}, {"text_views": 4}, {"views_norm": "batch"}),
+    "mm-dfn": Row("mm-dfn", _CLASSIC),
+    "mmgcn, 4 layers": Row("mmgcn", _CLASSIC, {"depth": 4}),
+    "mmgcn, 64 layers": Row("mmgcn", _CLASSIC, {"depth": 64}),
+    "multiemo": Row("multiemo", {"text": 768, "audio": 512, "visual": 1000}),
+    "sdt": Row("sdt", _ROBERTA, {"width": 1024, "heads": 8, "dropout": 0.5}),
+    "text-cnn": Row("text-cnn", _ROBERTA),
+}
+
+
+class Meter(TorchDispatchMode):
+    """Time inside matrix products, and the peak of the memory that was allocated since it was entered."""
+
+    PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "linear", "rnn", "scaled_dot_product")
+
+    def __init__(self, sync: Callable[[], None]):
+        super().__init__()
+        self.sync, self.seconds, self.live, self.peak = sync, 0.0, 0, 0
+        self._known: dict[int, weakref.ref] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name.split("::")[1].strip("_")
+        product = any(name == p or (len(p) > 5 and p in name) or (p == "rnn" and "rnn" in name) for p in self.PRODUCTS)
+        if product:
+            self.sync()
+        start = time.perf_counter()
+        out = func(*args, **(kwargs or {}))
+        if product:
+            self.sync()
+            self.seconds += time.perf_counter() - start
+        for x in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(x, Tensor):
+                self._watch(x.untyped_storage())
+        return out
+
+    def _watch(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key in self._known:
+            return
+        size = storage.nbytes()
+
+        def gone(_: weakref.ref) -> None:
+            self.live -= size
+            self._known.pop(key, None)
+
+        self._known[key] = weakref.ref(storage, gone)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+
+
+def make_batch(dims: dict[str, int], size: int, device: torch.device) -> Batch:
+    """Dialogues of 20 to 110 utterances with random features."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.linspace(20, 110, size).long()
+    mask = torch.arange(110) < lengths[:, None]
+    features = {m: torch.randn(size, 110, d, generator=generator) * mask.unsqueeze(-1) for m, d in dims.items()}
+    speakers = torch.randint(SPEAKERS, mask.shape, generator=generator) * mask
+    labels = torch.where(mask, torch.randint(CLASSES, mask.shape, generator=generator), -100)
+    batch = Batch(features, mask, speakers, labels, [str(i) for i in range(size)], None, lengths.tolist())
+    return batch.to(device)
+
+
+class Contender:
+    """A model and its training step."""
+
+    def __init__(self, model: nn.Module, loss: Callable[[], Tensor], sync: Callable[[], None]):
+        self.model, self.loss, self.sync = model, loss, sync
+        self.times: list[float] = []
+
+    def step(self) -> float:
+        """Seconds of one step."""
+        self.model.zero_grad()
+        self.sync()
+        start = time.perf_counter()
+        self.loss().backward()
+        self.sync()
+        return time.perf_counter() - start
+
+    def metered(self) -> tuple[float, int]:
+        """Seconds inside matrix products and bytes of memory, in a step of its own; gradients are there before it."""
+        with Meter(self.sync) as meter:
+            self.step()
+        return meter.seconds, meter.peak
+
+
+def ours(row: Row, variant: str, batch: Batch, sync: Callable[[], None]) -> Contender:
+    """A host of ours, in training mode, with cross-entropy over the real utterances."""
+    options = {**row.options, **(row.official if variant == "official" else {}), "variant": variant}
+    host = fusionzoo.get(row.host, kind="host")(row.dims, CLASSES, SPEAKERS, **options).to(batch.mask.device)
+
+    def loss() -> Tensor:
+        return F.cross_entropy(host(batch).logits.flatten(0, 1), batch.labels.flatten(), ignore_index=-100)
+
+    return Contender(host, loss, sync)
+
+
+def theirs(name: str, root: Path | None, batch: Batch, sync: Callable[[], None]) -> Contender | None:
+    """The official model of a row, None where its repository is not there."""
+    reference = REFERENCES.get(name)
+    if root is None or reference is None or not reference.folder(root).is_dir():
+        return None
+    model = reference.build(reference.folder(root), batch.mask.device).to(batch.mask.device)
+    inputs = Inputs.of(batch)
+
+    def loss() -> Tensor:
+        return -reference.scores(model, inputs)[..., 0].mean()
+
+    return Contender(model, loss, sync)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hosts", help="names with commas between them; all that are installed by default")
+    parser.add_argument("--batch", type=int, nargs="+", default=[16, 32])
+    parser.add_argument("--variants", default="default,official")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="of torch on the CPU")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--reference", type=Path, help="a folder with the official repositories")
+    parser.add_argument("--json", type=Path, help="also write the table here")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    device = torch.device(args.device)
+
+    def sync() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    hosts = args.hosts.split(",") if args.hosts else fusionzoo.names("host")
+    rows = {n: r for n, r in PUBLISHED.items() if r.host in hosts}
+    # A host that this table does not know runs with its own defaults.
+    rows |= {n: Row(n, _ROBERTA) for n in hosts if n not in {r.host for r in rows.values()}}
+    table: list[dict[str, Any]] = []
+    for size in args.batch:
+        print(f"B={size} on {device}, {torch.get_num_threads()} threads; a step: forward, loss, backward")
+        print(f"{'host':<18}{'variant':<10}{'ms':>9}{'floor':>9}{'MB':>8}{'official':>11}{'MB':>8}{'ratio':>8}")
+        for name, row in rows.items():
+            batch = make_batch(row.dims, size, device)
+            known = fusionzoo.card(row.host, kind="host").spec.variants
+            variants = [v for v in args.variants.split(",") if v in known or v == "default"]
+            contenders = {v: ours(row, v, batch, sync) for v in variants}
+            official = theirs(name, args.reference, batch, sync)
+            everyone = [*contenders.values(), *([official] if official else [])]
+            # The first step, which warms up, is one more than asked for: the shortest counts.
+            for _ in range(args.repeats + 1):
+                for contender in everyone:
+                    contender.times.append(contender.step())
+            meters = [c.metered() for c in everyone]
+            for (variant, contender), (floor, memory) in zip(contenders.items(), meters, strict=False):
+                best = min(contender.times)
+                entry = {"host": name, "variant": variant, "batch": size, "ms": best * 1e3, "floor_ms": floor * 1e3}
+                entry["mb"] = memory / 2**20
+                line = f"{name:<18}{variant:<10}{best * 1e3:>9.1f}{floor * 1e3:>9.1f}{memory / 2**20:>8.0f}"
+                if official:
+                    slow = min(official.times)
+                    entry |= {"official_ms": slow * 1e3, "official_mb": meters[-1][1] / 2**20, "ratio": slow / best}
+                    line += f"{slow * 1e3:>11.1f}{entry['official_mb']:>8.0f}{slow / best:>7.1f}x"
+                table.append({k: round(v, 2) if isinstance(v, float) else v for k, v in entry.items()})
+                print(line, flush=True)
+    if args.json:
+        args.json.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
