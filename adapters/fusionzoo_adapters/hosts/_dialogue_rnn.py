@@ -29,7 +29,7 @@ from fusionzoo.errors import OptionError, close_matches_hint
 from fusionzoo.layers import FORMS, MatchingAttention, SimpleAttention, copy_reference
 from fusionzoo.numerics import zero_padded
 from fusionzoo_adapters.hosts._layout import Layout
-from fusionzoo_adapters.hosts._recurrence import GRU, Packing, Plan, States
+from fusionzoo_adapters.hosts._recurrence import GRU, Packing, Plan, States, no_autocast
 
 CONTEXT_ATTENTIONS = ("simple", *FORMS)
 
@@ -231,7 +231,7 @@ def steps(
     _, other, hidden, bias = _gates([c.e_cell for c in cells])
     bias_ih = torch.stack([c.e_cell.bias_ih for c in cells]).unsqueeze(1)
     spoken = table.flatten(0, 1).index_select(0, plan.spoken.flatten()).view(K, N, -1)
-    with torch.autocast(like.device.type, enabled=False):
+    with no_autocast(like):
         gates = torch.baddbmm(bias_ih, spoken, other.transpose(1, 2))
     keep_e = _keep(first.dropout, like, K, N, first.e_cell.hidden_size)
     emotion = GRU.apply(gates, hidden, bias, emotion, keep_e, packing)

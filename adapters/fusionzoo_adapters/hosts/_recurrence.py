@@ -11,6 +11,7 @@ by side: their weights are stacked, `(K, 3d, d')` as in `nn.GRUCell`. N is the n
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -114,8 +115,9 @@ def gru_step_gradient(grad: Tensor, state: Tensor, saved: Tensor, inputs: Tensor
     return past
 
 
-def _no_autocast(x: Tensor) -> torch.autocast:
-    return torch.autocast(x.device.type, enabled=False)
+def no_autocast(x: Tensor) -> AbstractContextManager:
+    """Autocast off for the device of `x`; the meta device has none."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 def _at(keep: Tensor | None, rows: slice) -> Tensor | None:
@@ -143,7 +145,7 @@ class GRU(torch.autograd.Function):
         ctx: Any, gates: Tensor, weight: Tensor, bias: Tensor, start: Tensor, keep: Tensor | None, packing: Packing
     ) -> Tensor:
         d = start.shape[-1]
-        with _no_autocast(gates):
+        with no_autocast(gates):
             transposed, offset = _transposed(weight), bias.unsqueeze(1)
             out, saved = gates.new_empty(*gates.shape[:2], d), gates.new_empty(*gates.shape[:2], 4 * d)
             state = start
@@ -161,7 +163,7 @@ class GRU(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         packing: Packing = ctx.packing
         weight, start, keep, out, saved = ctx.saved_tensors
-        with _no_autocast(grad):
+        with no_autocast(grad):
             before = _before(out, start, packing)
             inputs = out.new_empty(*out.shape[:2], 3 * out.shape[-1])
             hidden = torch.empty_like(inputs)
@@ -394,7 +396,7 @@ class States(torch.autograd.Function):
         K, B, d_g, d_p = len(gates_g), len(history), hidden_g.shape[-1], hidden_p.shape[-1]
         N, T, H, each = packing.size, len(packing.sizes), history.shape[2], 1 if gates_l is None else P
         new = gates_g.new_empty
-        with _no_autocast(gates_g):
+        with no_autocast(gates_g):
             past = gates_g.new_zeros(B, K, H + T, d_g)
             past[:, :, :H] = history
             past = past.flatten(0, 1)
@@ -468,7 +470,7 @@ class States(torch.autograd.Function):
         ) = ctx.saved_tensors  # fmt: skip
         d_g, d_p = glob.shape[-1], table.shape[-1]
         new, N = glob.new_empty, packing.size
-        with _no_autocast(glob):
+        with no_autocast(glob):
             d_table = torch.zeros_like(table) if d_out is None else d_out.clone()
             d_flat = d_table.flatten(0, 1)
             attention.prepare_gradients(d_weights)
