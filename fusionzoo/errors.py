@@ -70,6 +70,14 @@ class UnsafePickleError(DataError):
     """A pickle that names something other than arrays and plain containers; nothing of it was executed."""
 
 
+class MediaError(DataError):
+    """A sound or a video that cannot be read, or that holds nothing."""
+
+
+class ModelError(FusionZooError):
+    """A pretrained model that cannot be had, is incomplete, or is not of the kind that was asked for."""
+
+
 class ConfigError(FusionZooError, ValueError):
     """An unknown or ill-typed key of a configuration."""
 
@@ -80,6 +88,30 @@ class CheckpointError(FusionZooError):
 
 class TrainingError(FusionZooError):
     """Training cannot go on: the loss is not finite, a split is empty, the device is not there."""
+
+
+class PatchError(FusionZooError):
+    """A model cannot be patched as asked; base class of what `find_sites`, `patch` and `load_patch` refuse."""
+
+
+class NoSiteError(PatchError, LookupError):
+    """The model has no place where streams of different modalities meet, or none was named."""
+
+
+class ModalityError(PatchError, ValueError):
+    """It is not clear which arguments are modalities, or `modalities=` names what is not there."""
+
+
+class LayoutError(PatchError, ValueError):
+    """A fusion cannot take the layout that streams have at a site."""
+
+
+class SiteNotReachedError(PatchError):
+    """A forward pass did not come by the patched site."""
+
+
+class HostChangedError(PatchError):
+    """The host's code is not the one that a site or a saved patch was made for."""
 
 
 def close_matches_hint(name: str, options: Iterable[str]) -> str:

@@ -15,8 +15,25 @@ entry   classic, 9 (IEMOCAP)          MELD, 9 (no visual)           MELD with vi
 9                                                                   sentiment labels
 ======  ============================  ============================  =============================
 
-Which one a file is shows in which entries are dicts and which are collections of ids. None has a dev split: `load`
-draws one from the train dialogues, or takes all splits from another file.
+Which one a file is shows in which entries are dicts and which are collections of ids. None of these has a dev split:
+`load` draws one from the train dialogues, or takes all splits from another file.
+
+Relatives with four text views, the last four layers of RoBERTa-large fine-tuned by COSMIC (`roberta1` to `roberta4`):
+
+==============================  ===========================================================================
+roberta-pickle, 12 (IEMOCAP)    ids, speakers, labels, roberta1 to 4, audio, visual, sentences, train, test
+roberta-meld-pickle, 13         the same, and sentiment labels
+cosmic-iemocap-pickle, 10       speakers, labels, roberta1 to 4, sentences, train, test, dev; text only
+cosmic-meld-pickle, 11          speakers, labels, sentiment, roberta1 to 4, sentences, train, test, dev
+==============================  ===========================================================================
+
+Their views become one modality `text`, side by side in this order; hosts take them apart again with `text_views=4`, and
+`info["text_views"]` says so. SDT and LMAM read the first two, M3NET a COSMIC one beside a classic one (a folder, see
+`fusionzoo.data.pickle_folders`).
+
+And the pickles of COGMEN and CORECT (`split-pickle`): a dict of train, dev and test, each a list of dialogues, either
+dicts or COGMEN's `Sample` objects, with `vid`, `speaker(s)`, `label(s)`, `text`, `audio`, `visual`, `sentence`. Where
+there are `sbert_sentence_embeddings`, they are the text, as in COGMEN.
 """
 
 from __future__ import annotations
@@ -29,7 +46,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from fusionzoo.data.corpus import Corpus, some
-from fusionzoo.data.npz import sha256
+from fusionzoo.data.npz import sha256_of
 from fusionzoo.data.pickles import load_pickle
 from fusionzoo.errors import DataError
 
@@ -40,20 +57,89 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
         *("ids", "speakers", "labels", "text", "audio", "visual", "sentences", "train", "test", "sentiment"),
     ),
 }
+_ROBERTA = ("roberta1", "roberta2", "roberta3", "roberta4")
+LAYOUTS |= {
+    "roberta-pickle": ("ids", "speakers", "labels", *_ROBERTA, "audio", "visual", "sentences", "train", "test"),
+    "roberta-meld-pickle": (
+        *("ids", "speakers", "labels", *_ROBERTA, "audio", "visual", "sentences", "train", "test", "sentiment"),
+    ),
+    "cosmic-iemocap-pickle": ("speakers", "labels", *_ROBERTA, "sentences", "train", "test", "dev"),
+    "cosmic-meld-pickle": ("speakers", "labels", "sentiment", *_ROBERTA, "sentences", "train", "test", "dev"),
+}
 MODALITIES = ("text", "audio", "visual")
+_PARTS = ("train", "test", "dev")
+IEMOCAP4_CLASSES = ("happy", "sad", "neutral", "angry")
 IEMOCAP_CLASSES = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
 MELD_CLASSES = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 
 
 def layout_of(content: Any) -> str | None:
-    """The name of the layout in `LAYOUTS` that the plain content of a pickle has, or None."""
+    """The name of the layout in `LAYOUTS` (or `"split-pickle"`) that the plain content of a pickle has, or None."""
+    if is_split_pickle(content):
+        return "split-pickle"
     if not isinstance(content, tuple | list):
         return None
     found = tuple(isinstance(entry, dict) for entry in content)
     for name, fields in LAYOUTS.items():
-        if found == tuple(f not in ("train", "test") for f in fields):
+        # COSMIC's has as many dicts as COGMEN's of MOSEI, in which entry 3 is the first with features.
+        if found == tuple(f not in _PARTS for f in fields) and (
+            name != "cosmic-iemocap-pickle" or _is_numbers(content[1])
+        ):
             return name
     return None
+
+
+def _is_numbers(entry: dict[Any, Any]) -> bool:
+    """Whether the first row of the first dialogue is a number (a label), not a name or a vector."""
+    for rows in entry.values():
+        if isinstance(rows, list | tuple | np.ndarray) and len(rows):
+            return isinstance(rows[0], int | np.integer) or (isinstance(rows, np.ndarray) and rows.dtype.kind in "iu")
+    return False
+
+
+_SPLIT_KEYS = {"train": "train", "dev": "dev", "val": "dev", "valid": "dev", "test": "test"}
+#: Field -> what COGMEN's objects and CORECT's dicts call it.
+_SAMPLE_KEYS = {
+    "speakers": ("speaker", "speakers"),
+    "labels": ("label", "labels"),
+    "text": ("sbert_sentence_embeddings", "text"),
+    "audio": ("audio",),
+    "visual": ("visual",),
+    "sentences": ("sentence",),
+}
+
+
+def is_split_pickle(content: Any) -> bool:
+    """Whether this is a dict of splits, each a list of dialogues that know their `vid` (COGMEN, CORECT)."""
+    if not isinstance(content, dict) or "train" not in content or not set(content) <= set(_SPLIT_KEYS):
+        return False
+    rows = [d for part in content.values() if isinstance(part, list | tuple) for d in part]
+    return bool(rows) and all(isinstance(d, dict) and "vid" in d for d in rows)
+
+
+def split_fields(path: Path, content: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The entries of a dict of splits, and notes on what was left out."""
+    fields: dict[str, Any] = {"train": [], "test": [], "dev": []}
+    notes: list[str] = []
+    fields |= {name: {} for name in _SAMPLE_KEYS}
+    for key, dialogues in content.items():
+        for sample in dialogues:
+            vid = _id(sample["vid"])
+            if vid in fields["speakers"]:
+                # COGMEN's --split_utterances makes pieces of one dialogue; they are dialogues of their own here.
+                notes.append(f"{some([vid])} comes again in {key!r}: the second is left out")
+                continue
+            for field, names in _SAMPLE_KEYS.items():
+                value = next((sample[n] for n in names if sample.get(n) is not None), None)
+                if value is not None:
+                    fields[field][vid] = value
+            if vid not in fields["speakers"] or vid not in fields["labels"]:
+                raise DataError(
+                    f"{path}: dialogue {vid!r} of {key!r} lacks its speakers or labels; it has {', '.join(sample)}. "
+                    f"Expected speaker(s) and label(s), one an utterance. Make the file again."
+                )
+            fields[_SPLIT_KEYS[key]].append(vid)
+    return {name: entry for name, entry in fields.items() if entry or name in ("train", "test")}, notes
 
 
 def describe(content: Any) -> str:
@@ -86,26 +172,54 @@ def read_classic(
     layout = layout_of(content)
     if layout is None:
         raise DataError(
-            f"{path}: holds {describe(content)}, expected one of the tuples {', '.join(LAYOUTS)}: "
+            f"{path}: holds {describe(content)}, expected one of the tuples {', '.join(LAYOUTS)}, or a dict of splits; "
+            f"the first is "
             f"({', '.join(LAYOUTS['classic-pickle'])}). Bring it into one of these, or write an .npz with "
             f"fusionzoo.data.save_npz."
         )
-    fields = dict(zip(LAYOUTS[layout], content, strict=True))
-    return _Reader(path, layout, fields).corpus(label_names, name or path.stem, keep_all)
+    if layout == "split-pickle":
+        fields, notes = split_fields(path, content)
+    else:
+        fields, notes = dict(zip(LAYOUTS[layout], content, strict=True)), []
+    return read_fields(path, layout, fields, label_names=label_names, name=name, keep_all=keep_all, notes=notes)
+
+
+def read_fields(
+    path: Path,
+    layout: str,
+    fields: dict[str, Any],
+    *,
+    label_names: Sequence[str] | None = None,
+    name: str | None = None,
+    keep_all: bool = False,
+    notes: Sequence[str] = (),
+    files: Sequence[Path] = (),
+) -> Corpus:
+    """A corpus of entries by name: dialogue -> rows, and the collections of dialogue ids `train`, `test`, `dev`.
+
+    notes : what was left out before, for `info["skipped"]`. files : where the entries came from, if not from `path`.
+    """
+    reader = _Reader(path, layout, fields, tuple(files) or (path,))
+    reader.skipped += notes
+    return reader.corpus(label_names, name or path.stem, keep_all)
 
 
 class _Reader:
     """The entries of one file, with errors that name the file, the entry and the dialogue."""
 
-    def __init__(self, path: Path, layout: str, fields: dict[str, Any]):
-        self.path, self.layout = path, layout
-        self.position = {f: i for i, f in enumerate(LAYOUTS[layout])}
+    def __init__(self, path: Path, layout: str, fields: dict[str, Any], files: tuple[Path, ...]):
+        self.path, self.layout, self.files = path, layout, files
+        self.position = {f: i for i, f in enumerate(LAYOUTS.get(layout, ()))}
+        self.views = all(f in fields for f in _ROBERTA)
+        # What there is one row of an utterance in; the first one decides which dialogues there are, and how long.
+        self.first = "ids" if "ids" in fields else "speakers"
         self.fields = {f: self._by_text_id(f, v) if isinstance(v, dict) else v for f, v in fields.items()}
-        self.keys: list[str] = sorted(self.fields["ids"])
+        self.keys: list[str] = sorted(self.fields[self.first])
         self.skipped: list[str] = []
 
     def _where(self, field: str, dialogue: str | None = None, row: int | None = None) -> str:
-        place = [f"{self.path}: entry {self.position[field]} ({field})"]
+        at = self.position.get(field)
+        place = [f"{self.path}: {field}" if at is None else f"{self.path}: entry {at} ({field})"]
         place += [f"dialogue {dialogue!r}"] if dialogue is not None else []
         place += [f"utterance {row}"] if row is not None else []
         return ", ".join(place)
@@ -125,17 +239,21 @@ class _Reader:
             self.keys = [d for d in self.keys if d in split]
         if not self.keys:
             raise DataError(
-                f"{self._where('ids')} has no dialogue of the train or test ids. Check that the file is whole."
+                f"{self._where(self.first)} has no dialogue of the train or test ids. Check that the file is whole."
             )
         lengths = {d: self._length(d) for d in self.keys}
         labels = np.concatenate([self._labels("labels", d, lengths[d]) for d in self.keys])
         features: dict[str, np.ndarray] = {}
         dtypes: dict[str, str] = {}
         for m in MODALITIES:
-            if m in self.fields:
+            if m == "text" and self.views:
+                views = [self._features(view, lengths) for view in _ROBERTA]
+                features[m], dtypes[m] = np.concatenate([x for x, _ in views], axis=1), views[0][1]
+            elif m in self.fields:
                 features[m], dtypes[m] = self._features(m, lengths)
         counts = [lengths[d] for d in self.keys]
-        info: dict[str, Any] = {"source": str(self.path), "sha256": sha256(self.path), "layout": self.layout}
+        info: dict[str, Any] = {"source": str(self.path), "sha256": sha256_of(self.files), "layout": self.layout}
+        info |= {"text_views": len(_ROBERTA)} if self.views else {}
         extras = self._extras(lengths)
         return Corpus(
             name=name,
@@ -153,7 +271,9 @@ class _Reader:
 
     def _splits(self) -> dict[str, str]:
         split: dict[str, str] = {}
-        for part in ("train", "test"):
+        for part in _PARTS:
+            if part not in self.fields:
+                continue
             ids = self.fields[part]
             if not isinstance(ids, list | tuple | set | frozenset | np.ndarray):
                 raise DataError(
@@ -167,7 +287,7 @@ class _Reader:
                 )
             if both := sorted(ids & set(split)):
                 raise DataError(
-                    f"{self._where(part)} names {some(both)} that are train too. Put each dialogue in one split "
+                    f"{self._where(part)} names {some(both)} that are {split[both[0]]} too. Put each dialogue in one split "
                     f"(split=... takes all splits from another file)."
                 )
             split |= dict.fromkeys(ids, part)
@@ -176,8 +296,9 @@ class _Reader:
     def _rows(self, field: str, dialogue: str) -> Any:
         values = self.fields[field]
         if dialogue not in values:
+            first = f"entry {self.position[self.first]}" if self.position else self.first
             raise DataError(
-                f"{self._where(field)} lacks dialogue {dialogue!r}, which entry 0 has. Expected every dialogue in "
+                f"{self._where(field)} lacks dialogue {dialogue!r}, which {first} has. Expected every dialogue in "
                 f"every entry: fetch the file again, or remove the dialogue everywhere."
             )
         rows = values[dialogue]
@@ -188,13 +309,13 @@ class _Reader:
         return rows
 
     def _length(self, dialogue: str) -> int:
-        length = len(self._rows("ids", dialogue))
+        length = len(self._rows(self.first, dialogue))
         if length == 0:
             raise DataError(
-                f"{self._where('ids', dialogue)} has no utterance, expected one or more. Remove the dialogue from all "
+                f"{self._where(self.first, dialogue)} has no utterance, expected one or more. Remove the dialogue from all "
                 f"entries and from the train and test ids."
             )
-        for field in ("speakers", "labels", *MODALITIES):
+        for field in ("speakers", "labels", *MODALITIES, *_ROBERTA):
             if field in self.fields and len(self._rows(field, dialogue)) != length:
                 raise DataError(
                     f"{self._where(field, dialogue)} has {len(self._rows(field, dialogue))} rows, expected {length}, "
@@ -203,6 +324,8 @@ class _Reader:
         return length
 
     def _utterance_ids(self, dialogue: str) -> Iterator[str]:
+        if "ids" not in self.fields:
+            return (f"{dialogue}_{i}" for i in range(self._length(dialogue)))
         ids = [_id(i) for i in self._rows("ids", dialogue)]
         # MELD counts utterances from 0 in every dialogue; make the ids unique in the corpus.
         return (f"{dialogue}_{i}" if i.isdigit() else i for i in ids)
@@ -284,6 +407,9 @@ class _Reader:
         known = {len(IEMOCAP_CLASSES): IEMOCAP_CLASSES, len(MELD_CLASSES): MELD_CLASSES}
         if count in known:
             return known[count]
+        # COGMEN's four classes; by its dialogues' names, because other corpora have four classes too.
+        if count == len(IEMOCAP4_CLASSES) and all(d.startswith("Ses0") for d in self.keys):
+            return IEMOCAP4_CLASSES
         if count > len(MELD_CLASSES) and (unseen := sorted(set(range(count)) - set(labels.tolist()))):
             raise DataError(
                 f"{self._where('labels')} goes up to {count - 1}, but {unseen[:8]} never occur: a label outside the "

@@ -12,8 +12,10 @@ import numpy as np
 
 from fusionzoo.data.classic import layout_of, read_classic
 from fusionzoo.data.corpus import Corpus
-from fusionzoo.data.npz import read_columns, read_npz, sha256
+from fusionzoo.data.npz import read_columns, read_npz, sha256, sha256_of
+from fusionzoo.data.pickle_folders import folder_files, folder_layout, read_folder
 from fusionzoo.data.pickles import load_pickle, names_in
+from fusionzoo.data.raw import EXPECTED, read_raw, recognise
 from fusionzoo.data.sources import file_kind
 from fusionzoo.errors import DataError, UnsafePickleError
 
@@ -23,16 +25,23 @@ _Rows = list[tuple[str, str]]
 
 @dataclass
 class Inspection:
-    """A report on one file; a broken file has `problems` and whatever could still be found out.
+    """A report on one file or folder; a broken one has `problems` and whatever could still be found out.
 
-    kind : `"npz"`, `"classic-pickle"`, `"meld-pickle"`, `"meld-visual-pickle"`, `"pickle"` (readable, unknown layout),
-        `"unsafe-pickle"` (names something other than arrays and plain containers) or `"unknown"`.
+    kind : `"npz"`, one of the pickles of `fusionzoo.data.classic` (`"classic-pickle"`, `"roberta-pickle"`, ...),
+        `"multiemo-folder"`, `"m3net-folder"`, `"pickle"` (readable, unknown layout), `"unsafe-pickle"` (names something
+        other than arrays and plain containers), `"raw-iemocap"` and the other releases of `fusionzoo.data.raw`, or
+        `"unknown"`.
     modalities : modality -> `{"width", "dtype" (as stored), "present" (utterances that have it)}`.
     labels : class -> utterances.
-    splits : split -> `{"dialogues", "utterances"}`, as the file says; drawn ones are not here.
+    splits : split -> `{"dialogues", "utterances"}`, as the file says; drawn ones are not here. Of a release: those that
+        its reader makes, with `"labels"` (class -> utterances) too.
+    folds : of a release, fold -> the same.
+    missing : of a release, what it should have and of which nothing was found.
+    media : of a release, `text`, `audio`, `video` and so on -> utterances that have it.
     speakers : `{"distinct", "largest_dialogue"}`.
     columns : all arrays of an `.npz`: name -> shape and dtype.
     names : everything that a pickle would import.
+    notes : what a user of the file has to know.
     skipped : what reading the file leaves out, and why.
     problems : why the file, or a part of it, cannot be used.
     """
@@ -46,10 +55,14 @@ class Inspection:
     modalities: dict[str, dict[str, Any]] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
     unlabelled: int = 0
-    splits: dict[str, dict[str, int]] = field(default_factory=dict)
+    splits: dict[str, dict[str, Any]] = field(default_factory=dict)
+    folds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    media: dict[str, int] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
     speakers: dict[str, int] = field(default_factory=dict)
     columns: dict[str, str] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -57,6 +70,11 @@ class Inspection:
     def ok(self) -> bool:
         """Whether the file can be used as it is."""
         return not self.problems
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether these are recordings, of which features have to be made first."""
+        return self.kind.startswith("raw-")
 
     def to_json(self, indent: int | None = 2) -> str:
         return json.dumps(asdict(self) | {"ok": self.ok}, indent=indent, ensure_ascii=False)
@@ -78,8 +96,11 @@ class Inspection:
         if self.labels:
             unlabelled = f", unlabelled {self.unlabelled}" * (self.unlabelled > 0)
             lines.append(("labels", ", ".join(f"{c} {n}" for c, n in self.labels.items()) + unlabelled))
-        for split, n in self.splits.items():
-            lines.append((f"split {split}", f"{n['dialogues']} dialogues, {n['utterances']} utterances"))
+        for medium, count in self.media.items():
+            missing = self.rows - count
+            lines.append((medium, f"{count:,} utterances" + (f", {missing:,} missing" * (missing > 0))))
+        lines += [(f"split {name}", _counts(n)) for name, n in self.splits.items()]
+        lines += [(f"fold {name}", _counts(n)) for name, n in self.folds.items()]
         if self.speakers:
             lines.append(
                 (
@@ -92,9 +113,12 @@ class Inspection:
             lines.append(("other columns", ", ".join(others)))
         if self.names:
             lines.append(("pickle names", ", ".join(self.names)))
+        lines += [("missing", f"{medium}: none was found") for medium in self.missing]
+        lines += [("note", s) for s in self.notes]
         lines += [("skipped", s) for s in self.skipped]
         lines += [("PROBLEM", p) for p in self.problems]
-        lines.append(("verdict", "sound" if self.ok else f"not usable: {len(self.problems)} problem(s)"))
+        sound = f"readable: `fusionzoo extract {self.path}` makes features of it" if self.is_raw else "sound"
+        lines.append(("verdict", sound if self.ok else f"not usable: {len(self.problems)} problem(s)"))
         return lines
 
     def __str__(self) -> str:
@@ -115,11 +139,24 @@ class Inspection:
         return table
 
 
+def _counts(n: dict[str, Any]) -> str:
+    labels = ", ".join(f"{name} {count}" for name, count in n.get("labels", {}).items())
+    return f"{n['dialogues']} dialogues, {n['utterances']} utterances" + (f": {labels}" if labels else "")
+
+
 def inspect(path: str | os.PathLike[str]) -> Inspection:
-    """Report on a file of features. Never raises for what is wrong with the file, and runs nothing of a pickle."""
+    """Report on a file of features, or on the folder of a release. Never raises for what is wrong with it, and runs
+    nothing of a pickle."""
     path = Path(path)
     report = Inspection(path=str(path))
     try:
+        if path.is_dir() or path.suffix.lower() == ".scp":
+            if path.is_dir() and (layout := folder_layout(path)):
+                _inspect_folder(path, layout, report)
+                return report
+            if release := recognise(path):
+                _inspect_release(path, release, report)
+                return report
         kind = file_kind(path)
         report.size_bytes, report.sha256 = path.stat().st_size, sha256(path)
         if kind == "npz":
@@ -158,8 +195,37 @@ def _inspect_pickle(path: Path, report: Inspection) -> None:
         report.skipped.append("there is no dev split: one is drawn from the train dialogues, or give split=...")
 
 
+def _inspect_folder(path: Path, layout: str, report: Inspection) -> None:
+    report.kind = layout
+    files = folder_files(path)
+    report.size_bytes, report.sha256 = sum(f.stat().st_size for f in files), sha256_of(files)
+    report.names = sorted({name for f in files for name in names_in(f)})
+    _describe(read_folder(path), report)
+
+
+def _inspect_release(path: Path, release: str, report: Inspection) -> None:
+    report.kind = f"raw-{release}"
+    corpus = read_raw(path, release)
+    summary = corpus.summary()
+    report.rows, report.dialogues = summary["utterances"], summary["dialogues"]
+    report.labels, report.unlabelled = summary["labels"], summary["unlabelled"]
+    report.splits, report.folds, report.media = summary["splits"], summary["folds"], summary["media"]
+    report.missing = [medium for medium in EXPECTED[release] if medium not in report.media]
+    # Counts are of the release's own dialogues: a corpus of single utterances has none.
+    largest = max(len({u.speaker for u in rows}) for rows in corpus.dialogues().values())
+    report.speakers = {"distinct": summary["speakers"], "largest_dialogue": largest}
+    examples = {}
+    for problem in corpus.problems:
+        examples.setdefault((problem.reason, problem.dropped), []).append(problem)
+    for (reason, dropped), problems in sorted(examples.items(), key=lambda item: -len(item[1])):
+        what = "left out" if dropped else "not used"
+        report.skipped.append(f"{reason}: {len(problems)} {what}, e.g. {problems[0]}")
+
+
 def _describe(corpus: Corpus, report: Inspection) -> None:
     report.skipped += [str(s) for s in corpus.info.get("skipped", [])]
+    if views := corpus.info.get("text_views"):
+        report.notes.append(f"text is {views} views side by side: build the host with text_views={views}")
     report.skipped += [f"column {c!r}: not a modality, kept out of the model" for c in corpus.extras]
     report.problems += corpus.problems()
     dtypes = corpus.info.get("stored_dtypes", {})

@@ -62,6 +62,12 @@ def sha256(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def sha256_of(paths: Sequence[str | os.PathLike[str]]) -> str:
+    """The SHA-256 of one file, or of the SHA-256s of several, in this order."""
+    sums = [sha256(path) for path in paths]
+    return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
+
+
 def _broken(path: Path, error: BaseException) -> DataError:
     detail = str(error) or type(error).__name__
     return DataError(

@@ -9,8 +9,9 @@ bytes, all checked.
 |---|---|
 | a name of `ALLOWED` | a stand-in that builds a checked, plain value |
 | any other name | `UnsafePickleError` with that name, before anything is called |
-| BUILD (`__setstate__`, attributes) | only on arrays and dtypes made here, state checked; refused elsewhere |
-| NEWOBJ, and calling a result | refused: stand-ins are no types, values are not callable |
+| a name of `RECORDS` | a plain record that keeps its attributes and becomes a dict; no code of the class |
+| BUILD (`__setstate__`, attributes) | only on arrays, dtypes and records made here, state checked; refused elsewhere |
+| NEWOBJ, and calling a result | refused except for records: stand-ins are no types, values are not callable |
 | persistent id, extension code | refused |
 
 Python 2 pickles are read with `latin1`, as this field's loaders do.
@@ -200,6 +201,31 @@ _NDARRAY = _StandIn("numpy.ndarray", _ndarray)
 _LIST = _StandIn("builtins.list", _container(list))
 _DICT = _StandIn("builtins.dict", _container(dict))
 
+
+class _Record:
+    """What an object of a class in `RECORDS` becomes: its attributes and nothing else."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value: dict[str, Any] = {}
+
+    def __new__(cls, *args: Any) -> _Record:
+        if args:
+            raise _Refused("a record made with arguments")
+        record = object.__new__(cls)
+        record.value = {}
+        return record
+
+    def __setstate__(self, state: Any) -> None:
+        if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+            raise _Refused("a record whose attributes are no dict")
+        self.value = dict(state)
+
+
+#: Classes of published feature files that hold attributes only, read as dicts of these.
+RECORDS = frozenset({("cogmen.Sample", "Sample")})
+
 #: (module, name) -> stand-in. Everything that is not here is refused.
 ALLOWED: dict[tuple[str, str], _StandIn] = {
     ("numpy", "ndarray"): _NDARRAY,
@@ -238,6 +264,8 @@ class SafeUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str, /) -> Any:
         module = _RENAMED.get(module, module)
+        if (module, name) in RECORDS:
+            return _Record
         try:
             return ALLOWED[module, name]
         except KeyError:
@@ -338,6 +366,9 @@ def _plain(value: Any, seen: dict[int, tuple[Any, Any]]) -> Any:
             for i, item in enumerate(out.flat):
                 out.flat[i] = _plain(item, seen)
         return out
+    if kind is _Record:
+        seen[id(value)] = (value, value.value)
+        return _plain(value.value, seen)
     if kind is list:
         seen[id(value)] = (value, value)
         for i, item in enumerate(value):

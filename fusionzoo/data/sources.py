@@ -11,6 +11,8 @@ from typing import Any
 from fusionzoo.data.classic import read_classic
 from fusionzoo.data.corpus import Corpus
 from fusionzoo.data.npz import read_npz
+from fusionzoo.data.pickle_folders import folder_layout, read_folder
+from fusionzoo.data.raw import recognise
 from fusionzoo.data.splits import ensure_dev, read_split
 from fusionzoo.errors import DataError, OptionError, close_matches_hint
 
@@ -30,8 +32,8 @@ def load(
 
     Parameters
     ----------
-    source : a file (`.npz`, or one of the pickles of `fusionzoo.data.classic`; told apart by content), or the name
-        of an installed dataset such as `demo`. A bare name that is a dataset's wins over a file; write `./demo` then.
+    source : a file (`.npz`, or one of the pickles of `fusionzoo.data.classic`; told apart by content), a folder of
+        MultiEMO's or M3NET's pickles, or the name of an installed dataset such as `demo`. A bare name that is a dataset's wins over a file; write `./demo` then.
     split : a file that says which dialogue is train, dev or test: an `.npz` corpus with the same dialogue ids, or JSON
         `{"train": [...], "dev": [...], "test": [...]}`. It must name exactly the corpus's dialogues.
     modalities : keep only these, in this order; None keeps all.
@@ -77,6 +79,14 @@ def read_file(source: str | os.PathLike[str], *, keep_all: bool = False, **optio
                 f"{option!r}{close_matches_hint(option, _FILE_OPTIONS) or '.'} Options: {', '.join(_FILE_OPTIONS)}."
             )
     path = Path(source)
+    if path.is_dir():
+        if folder_layout(path) is not None:
+            return read_folder(path, keep_all=keep_all, **options)
+        if (release := recognise(path)) is not None:
+            raise DataError(
+                f"{path}: is a folder, the release of {release}: recordings, no features. Make features first (`fusionzoo "
+                f"extract {path} --out FOLDER`) and load those."
+            )
     if file_kind(path) == "pickle":
         return read_classic(path, keep_all=keep_all, **options)
     corpus = read_npz(path, needs_split=not keep_all, name=options.get("name"))
