@@ -1,0 +1,333 @@
+"""SDT: transformers within and between modalities, gates, and a fusion of what each modality makes of all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fusionzoo._options import check_choice, check_positive, check_probability
+from fusionzoo.errors import ReferenceWeightsError
+from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike
+from fusionzoo.hookspecs import hookimpl
+from fusionzoo.host import FusionLike, Host, HostOutput
+from fusionzoo.layers import copy_reference_parts, pick_heads, prefixed
+from fusionzoo.numerics import zero_padded
+from fusionzoo.specs import Spec
+from fusionzoo.transformer import DialogueTransformer, TransformerLayer
+from fusionzoo_adapters.hosts._frontend import named_for
+from fusionzoo_adapters.hosts._published import is_named, with_options
+from fusionzoo_adapters.hosts._views import mask_of
+
+if TYPE_CHECKING:
+    from fusionzoo.data.batch import Batch
+
+VARIANTS = ("default", "official")
+GATES = ("learned", "identity", "none")
+FUSION = "sdt-gate"
+
+#: What the official names call the three modalities, in the order of `dims`.
+_OFFICIAL = ("t", "a", "v")
+_INPUTS = ("textf_input.", "acouf_input.", "visuf_input.")
+
+
+class Gate(nn.Module):
+    """A stream gates itself: `sigmoid(W x) * x`; with `learned=False` W stays as it was loaded, at first the identity."""
+
+    def __init__(self, width: int, learned: bool = True):
+        super().__init__()
+        self.fc = nn.Linear(width, width, bias=False)
+        if not learned:
+            del self.fc.weight
+            self.fc.register_buffer("weight", torch.eye(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(self.fc(x)) * x
+
+
+class View(nn.Module):
+    """One modality as seen with each of several sources: an encoder and a gate a source, and a linear map of them all.
+
+    Parameters
+    ----------
+    width, heads, hidden, layers, dropout : of every `DialogueTransformer`. sources : how many, the modality itself first.
+    gate : `"learned"`, `"identity"` or `"none"`.
+    """
+
+    def __init__(self, width: int, sources: int, gate: str, **encoder):
+        super().__init__()
+        self.encoders = nn.ModuleList(DialogueTransformer(width, **encoder) for _ in range(sources))
+        self.gates = nn.ModuleList(
+            nn.Identity() if gate == "none" else Gate(width, gate == "learned") for _ in range(sources)
+        )
+        self.reduce = nn.Linear(sources * width, width) if sources > 1 else None
+
+    def forward(
+        self,
+        x: Tensor,
+        others: Sequence[Tensor | None],
+        masks: Sequence[Tensor],
+        offset: Tensor | None,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        """`(B, T, width)`, and per source the attention weights `(B, heads, T, T)` if asked for.
+
+        x : the modality, `(B, T, width)`. others : the further sources, None where one is missing for the whole batch.
+        masks : bool `(B, T)` for x and each of the others, True where they are there. offset : added to all of them.
+        """
+        seen, maps = [], []
+        for i, (encode, gate) in enumerate(zip(self.encoders, self.gates, strict=True)):
+            memory, weights = (None if i == 0 else others[i - 1]), None
+            if i and memory is None:
+                seen.append(torch.zeros_like(x))
+            else:
+                stream, weights = encode(x, memory, masks[i], offset, need_weights=need_weights)
+                # A dialogue without the source is one of a batch without it.
+                seen.append(gate(stream if i == 0 else torch.where(masks[i].any(1)[:, None, None], stream, 0.0)))
+            maps.append(weights)
+        return (seen[0] if self.reduce is None else self.reduce(torch.cat(seen, -1))), maps
+
+
+class SDT(Host):
+    r"""Transformers within and between modalities, a gate a stream, and the fusion of the modalities' views.
+
+    With :math:`x^m = P_m u^m` and one transformer for every ordered pair of modalities (queries m, keys and values n;
+    sinusoidal positions and a speaker embedding are added to both):
+
+    .. math::
+        s^{mn} &= \operatorname{Transformer}_{mn}(x^m, x^n), &
+        g^{mn} &= \sigma(W_{mn} s^{mn}) \odot s^{mn}, \\
+        h^m &= R_m\,[g^{mm}; g^{mn_1}; g^{mn_2}; \dots] + r_m, &
+        y &= W \operatorname{fusion}(h^1, \dots, h^M) + b
+
+    Published with the fusion `sdt-gate` (`unimodal="none"`, for its unimodal gates are those of :math:`g^{mn}`) and the
+    objectives `cross-entropy` and `self-distillation`. The latter finds :math:`h^m` in the streams named like the
+    modalities and builds upon them the published classifiers of single modalities, or, with `students=True`, finds their
+    logits in the streams `"<modality>.logits"`.
+
+    Source: Ma et al., "A Transformer-Based Model With Self-Distillation for Multimodal Emotion Recognition in
+    Conversations", IEEE TMM 26, 2024, arXiv 2310.20494; official code butterfliesss/SDT@60af921823, `model.py`.
+
+    `variant="official"` differs from the default in this: the fusion gets no mask, so that it fills padded utterances
+    and, if it looks across utterances, reads them; the embedding has a row for the speaker of padding, which nothing
+    real reads; no dropout of inputs and none before the joint classifier.
+
+    Parameters
+    ----------
+    dims, num_classes, num_speakers : as for every host.
+    fusion : as for every host; `sdt-gate` by name is built with `unimodal="none"`.
+    placement : `late` (all transformers, then the fusion in the place of the last gate), `intra` (the transformers within
+        the modalities alone, then the fusion, so that nothing else joins modalities), or `early` (the fusion of the
+        features, then one transformer).
+    width : of the transformers; None is 128, officially 1024. heads : None for the largest of 8, 4, 2, 1 that divides it.
+    hidden : of the feed-forward blocks; None for `width`. layers : of every transformer.
+    gate : `learned`; `identity`, W fixed, as published for MELD; or `none`.
+    dropout : in the transformers, on what the fusion returns and in the students; None is 0.3, officially 0.5.
+    input_dropout : on the features. speaker_embedding : False leaves it out.
+    students : classifiers of the single modalities in the host; None is with `official` alone. Prediction does without.
+    fusion_width : width of what the fusion returns; None for `width`, or if it comes early the anchor's.
+    variant : `default` or `official`, see above.
+
+    Shapes: features `(B, T, d_m)` to logits `(B, T, C)`; streams `fused`, one a modality `(B, T, width)`; attention
+    `"text<-audio"` `(B, heads, T, T)`: what text reads of audio.
+    """
+
+    placements: ClassVar[tuple[str, ...]] = ("late", "intra", "early")
+
+    def __init__(
+        self,
+        dims: Dims,
+        num_classes: int,
+        num_speakers: int,
+        fusion: FusionLike = FUSION,
+        placement: str | None = None,
+        *,
+        width: int | None = None,
+        heads: int | None = None,
+        hidden: int | None = None,
+        layers: int = 1,
+        gate: str = "learned",
+        dropout: float | None = None,
+        input_dropout: float = 0.2,
+        speaker_embedding: bool = True,
+        students: bool | None = None,
+        fusion_width: int | None = None,
+        variant: str = "default",
+    ):
+        official = check_choice(variant, VARIANTS, "variant", self) == "official"
+        late = placement != "early"
+        super().__init__(
+            dims,
+            num_classes,
+            num_speakers,
+            with_options(fusion, FUSION, unimodal="none") if late else fusion,
+            placement,
+        )
+        self.variant = variant
+        width = check_positive(width or (1024 if official else 128), "width", self)
+        dropout = check_probability((0.5 if official else 0.3) if dropout is None else dropout, "dropout", self)
+        check_choice(gate, GATES, "gate", self)
+        if fusion_width is not None:
+            check_positive(fusion_width, "fusion_width", self)
+        encoder = {
+            "heads": pick_heads(width, heads, self),
+            "hidden": hidden,
+            "layers": check_positive(layers, "layers", self),
+            "dropout": dropout,
+        }
+        self.input_dropout = nn.Dropout(0.0 if official else check_probability(input_dropout, "input_dropout", self))
+        self.speaker_embedding: nn.Embedding | None = None
+        if speaker_embedding:
+            rows = self.num_speakers + official
+            self.speaker_embedding = nn.Embedding(rows, width, padding_idx=self.num_speakers if official else None)
+        self.fusion: Fusion | None = None
+        inputs, joined = list(self.dims.values()), width
+        if len(self.dims) == 1:
+            del self.fusion_like
+        elif self.placement == "early":
+            self.fusion = self.make_fusion(self.dims, fusion_width)
+            inputs = [self.fusion.out_dim]
+        else:
+            # An instance brings its own width; its dims and out_dim are checked where they must fit.
+            free = None if isinstance(fusion, Fusion) else width
+            self.fusion = self.make_fusion(dict.fromkeys(self.dims, width), fusion_width or free)
+            joined = self.fusion.out_dim
+        self.projections = nn.ModuleList(nn.Linear(d, width, bias=False) for d in inputs)
+        sources = len(inputs) if self.placement == "late" else 1
+        self.views = nn.ModuleList(View(width, sources, gate, **encoder) for _ in inputs)
+        self.students = nn.ModuleList()
+        if (official if students is None else students) and self.fusion is not None and self.placement != "early":
+            self.students.extend(nn.Linear(width, self.num_classes) for _ in inputs)
+        self.dropout = nn.Dropout(0.0 if official else dropout)
+        self.student_dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(joined, self.num_classes)
+
+    def encode(self, features: dict[str, Tensor | None], mask: MaskLike, batch: Batch) -> HostOutput:
+        tensors = [features[m] for m in self.names]
+        offset = self._offset(batch)
+        maps: dict[str, Tensor] = {}
+        if self.fusion is None or self.placement == "early":
+            fused = None if self.fusion is None else self._fuse(self.fusion, tensors, mask)
+            tensors = tensors if fused is None else [fused.fused]
+            masks = [batch.mask]
+            (z,) = self._views(tensors, masks, offset, self.names[:1] if fused is None else ("fused",), maps)
+            assert z is not None
+            streams = {"context": z}
+        else:
+            masks = [mask_of(mask, m, batch.mask) for m in self.names]
+            xs = self._views(tensors, masks, offset, self.names, maps)
+            fused = self._fuse(self.fusion, xs, mask)
+            streams = {m: x for m, x in zip(self.names, xs, strict=True) if x is not None}
+            z = fused.fused
+        logits = self.classifier(self.dropout(z))
+        out = HostOutput(logits, {"fused": z}) if fused is None else self.fused_output(fused, logits)
+        out.streams = {**streams, **out.streams}
+        for m, student in zip(self.names, self.students, strict=False):
+            if m in streams:
+                out.streams[f"{m}.logits"] = student(self.student_dropout(F.relu(streams[m])))
+        if self.keep_attention:
+            out.attention |= maps
+        return out
+
+    def _offset(self, batch: Batch) -> Tensor | None:
+        """The speakers' embedding, `(B, T, width)`."""
+        if self.speaker_embedding is None:
+            return None
+        # The surplus of a dialogue with more speakers than the host was built for shares the last one's parameters.
+        speakers = batch.speakers.clamp(0, self.num_speakers - 1)
+        padding = self.num_speakers if self.variant == "official" else 0
+        return self.speaker_embedding(torch.where(batch.mask, speakers, padding))
+
+    def _views(
+        self,
+        tensors: Sequence[Tensor | None],
+        masks: Sequence[Tensor],
+        offset: Tensor | None,
+        names: Sequence[str],
+        maps: dict[str, Tensor],
+    ) -> list[Tensor | None]:
+        """Every stream as it sees itself and, late, the others; attention weights go into `maps`."""
+        xs = [None if x is None else p(self.input_dropout(x)) for p, x in zip(self.projections, tensors, strict=True)]
+        out: list[Tensor | None] = []
+        for i, (view, x) in enumerate(zip(self.views, xs, strict=True)):
+            if x is not None:
+                order = [i, *(n for n in range(len(xs)) if n != i)] if self.placement == "late" else [i]
+                sources, seen = [xs[n] for n in order[1:]], [masks[n] for n in order]
+                x, weights = view(x, sources, seen, offset, self.keep_attention)
+                maps |= {f"{names[i]}<-{names[n]}": w for n, w in zip(order, weights, strict=True) if w is not None}
+                x = x if self.variant == "official" else zero_padded(x, masks[i])
+            out.append(x)
+        return out
+
+    def _fuse(self, fusion: Fusion, tensors: Sequence[Tensor | None], mask: MaskLike) -> Fused:
+        bare = self.variant == "official" and all(x is not None for x in tensors)
+        seen = None if bare else named_for(fusion, self.names, mask)
+        return fusion.fuse(list(tensors), seen, attention=self.keep_attention)
+
+    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Load an official `Transformer_Based_Model` (text, audio, visual, in the order of `dims`).
+
+        Needs `variant="official"` late, and the speaker embedding. Another fusion than `sdt-gate` has no counterpart there
+        and is left as it is; so are students that the host was built without. Buffers of positions are ignored.
+        """
+        if self.variant != "official" or self.placement != "late" or len(self.names) != len(_OFFICIAL):
+            raise ReferenceWeightsError(
+                f"SDT: official weights fit variant='official', placement='late' and three modalities; this host has "
+                f"{self.variant!r}, {self.placement!r} and {', '.join(self.names)}"
+            )
+        if self.speaker_embedding is None:
+            raise ReferenceWeightsError("SDT: the official model has a speaker embedding; build it with one")
+        # A convolution of kernel one upstream is a linear map here.
+        state = {k: v.squeeze(-1) if k.startswith(_INPUTS) and v.dim() == 3 else v for k, v in state_dict.items()}
+        parts: dict[str, nn.Module] = {
+            "speaker_embeddings.": self.speaker_embedding,
+            "all_output_layer.": self.classifier,
+        }
+        parts |= dict(zip(_INPUTS, self.projections, strict=True))
+        parts |= {f"{m}_output_layer.2.": s for m, s in zip(_OFFICIAL, self.students, strict=False)}
+        ignored = [f"{m}_output_layer." for m in _OFFICIAL]
+        for target, view in zip(_OFFICIAL, self.views, strict=True):
+            assert isinstance(view, View)
+            assert view.reduce is not None
+            parts[f"features_reduce_{target}."] = view.reduce
+            sources = (target, *(m for m in _OFFICIAL if m != target))
+            for source, encoder, gate in zip(sources, view.encoders, view.gates, strict=True):
+                assert isinstance(encoder, DialogueTransformer)
+                pair = f"{source}_{target}"
+                for i, layer in enumerate(encoder.layers):
+                    assert isinstance(layer, TransformerLayer)
+                    parts |= layer.reference_parts(f"{pair}.transformer_inter.{i}.")
+                ignored += [f"{pair}.pos_emb.", f"{pair}.transformer_inter.0.layer_norm."]
+                if isinstance(gate, Gate):
+                    parts[f"{pair}_gate."] = gate
+                else:
+                    ignored.append(f"{pair}_gate.")
+        if is_named(self.fusion, FUSION):
+            assert self.fusion is not None
+            # Through the fusion's own loader, which knows the official names; on a wrong state it raises before the rest.
+            self.fusion.load_reference(prefixed(state, "last_gate."))
+        copy_reference_parts(parts, state, [*ignored, "last_gate."])
+
+
+@hookimpl
+def fusionzoo_register(register):
+    register(
+        Spec(
+            name="sdt",
+            kind="host",
+            target=f"{__name__}:SDT",
+            summary="transformers within and between modalities, gates, and a fusion of what each modality makes of all",
+            paper="A Transformer-Based Model With Self-Distillation for Multimodal Emotion Recognition in Conversations, "
+            "https://arxiv.org/abs/2310.20494",
+            code="https://github.com/butterfliesss/SDT/tree/60af921823",
+            modalities=(1, None),
+            level="dialogue",
+            handles=frozenset({"masks", "missing"}),
+            placements=SDT.placements,
+            variants=VARIANTS,
+            api=1,
+        )
+    )

@@ -1,0 +1,43 @@
+"""CFN-SR's networks, through `MFCCNet` and `CFNSRNetwork`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from golden_cases import Arrays, case, inputs, ready
+from torch import Tensor, nn
+
+from fusionzoo.encoders import MFCCNet
+from fusionzoo_adapters.hosts.cfn_sr import CFNSRNetwork
+
+
+@case("cfnsr_mfccnet")
+def cfnsr_mfccnet(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
+    x = inputs(arrays)["x"]
+    sizes = meta["config"]["consts"]
+    net = MFCCNet(sizes["13"], 8, frames=x.shape[-1], widths=(sizes["32"], sizes["64"]))
+    return {"out": ready(net, arrays)(x)}
+
+
+class _Maps(nn.Module):
+    """A video trunk that is given its maps."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.width = width
+
+    def maps(self, x: Tensor) -> Tensor:
+        return x
+
+
+@case("cfnsr_network")
+def cfnsr_network(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
+    config, x = meta["config"], inputs(arrays)
+    network = CFNSRNetwork(
+        config["n_classes"],
+        ("cfn-sr", {"heads": config["heads"], "layers": config["layers"]}),
+        video=_Maps(config["video_channels"]),
+        audio=MFCCNet(config["mfcc"], frames=x["audio"].shape[-1], widths=(config["c1"], config["c2"])),
+        variant="official",
+    )
+    return {"logits": ready(network, arrays)(x["video"], x["audio"])}
