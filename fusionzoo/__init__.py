@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from fusionzoo.host import Host as Host
     from fusionzoo.host import HostOutput as HostOutput
     from fusionzoo.objective import Objective as Objective
+    from fusionzoo.patching import InputSite as InputSite
+    from fusionzoo.patching import Patch as Patch
+    from fusionzoo.patching import Site as Site
+    from fusionzoo.patching import find_sites as find_sites
+    from fusionzoo.patching import load_patch as load_patch
+    from fusionzoo.patching import modernise as modernise
+    from fusionzoo.patching import patch as patch
     from fusionzoo.specs import Card as Card
     from fusionzoo.specs import Spec as Spec
     from fusionzoo.training.trainer import train as train
@@ -39,24 +46,34 @@ _LAZY = {
     "Fusion": "fusionzoo.fusion",
     "Host": "fusionzoo.host",
     "HostOutput": "fusionzoo.host",
+    "InputSite": "fusionzoo.patching",
     "Objective": "fusionzoo.objective",
+    "Patch": "fusionzoo.patching",
+    "Site": "fusionzoo.patching",
     "Spec": "fusionzoo.specs",
     "compare": "fusionzoo.evaluation.compare",
     "evaluate": "fusionzoo.evaluation.evaluate",
+    "find_sites": "fusionzoo.patching",
     "hookimpl": "fusionzoo.hookspecs",
+    "load_patch": "fusionzoo.patching",
+    "modernise": "fusionzoo.patching",
+    "patch": "fusionzoo.patching",
     "predict": "fusionzoo.evaluation.evaluate",
     "train": "fusionzoo.training.trainer",
 }
 _MODULES = {
     "data",
     "doctor",
+    "encoders",
     "errors",
     "evaluation",
+    "extraction",
     "fusion",
     "host",
     "layers",
     "numerics",
     "objective",
+    "patching",
     "specs",
     "testing",
     "training",
@@ -71,15 +88,22 @@ __all__ = [
     "FusionZooError",
     "Host",
     "HostOutput",
+    "InputSite",
     "MissingDependency",
     "Objective",
+    "Patch",
+    "Site",
     "Spec",
     "card",
     "compare",
     "evaluate",
+    "find_sites",
     "get",
     "hookimpl",
+    "load_patch",
+    "modernise",
     "names",
+    "patch",
     "predict",
     "register",
     "train",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fusionzoo.cli.extract import extract
 from fusionzoo.errors import OptionError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at data files and turn them into the safe columnar layout.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.command()(extract)
 
 Data = Annotated[
     str | None, typer.Option("--data", help="A data file (.npz, .pkl) or a data set's name, such as demo.")
@@ -281,6 +283,27 @@ def doctor(json: Json = False) -> None:
     diagnosis = diagnose()
     typer.echo(diagnosis.to_json() if json else str(diagnosis))
     raise typer.Exit(diagnosis.exit_code)
+
+
+@app.command()
+def sites(
+    target: Annotated[
+        str, typer.Argument(help="path/to/script.py:build, or a module:build; build() returns (model, args[, kwargs]).")
+    ],
+    modalities: Modalities = None,
+    json: Json = False,
+) -> None:
+    """Show where a model joins its modalities, the best place for a fusion first; runs the model once."""
+    from fusionzoo.cli import show
+    from fusionzoo.patching.finding import find_sites
+    from fusionzoo.patching.loading import build_target
+
+    model, args, kwargs = build_target(target)
+    found = find_sites(model, *args, modalities=_comma(modalities), **kwargs)
+    if json:
+        typer.echo(found.to_json())
+    else:
+        show.console().print(found.table())
 
 
 @app.command()

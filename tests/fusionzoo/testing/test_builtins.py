@@ -132,6 +132,23 @@ HOSTS = {
             "input_dropout": 0.0,
         }
     ],
+    "mm-dfn": [{"hidden": 4, "graph_width": 5, "depth": 2, "dropout": 0.0}],
+    "mmgcn": [{"hidden": 4, "graph_width": 5, "depth": 2, "dropout": 0.0}],
+    "multiemo": [
+        {"width": 8, "dropout": 0.1, "fusion": ("multi-attn", {"layers": 1, "heads": 2, "hidden": 8})},
+        {
+            "width": 8,
+            "dropout": 0.1,
+            "fusion": "concat",
+            "placement": "early",
+            "head_width": 32,
+            "speaker_embedding": 3,
+        },
+    ],
+    "sdt": [
+        {"width": 8, "dropout": 0.1, "heads": 2},
+        {"width": 8, "dropout": 0.1, "placement": "early", "speaker_embedding": False, "gate": "none", "hidden": 5},
+    ],
     "text-cnn": [SMALL, {**SMALL, "shared": False}],
     "cogmen": [{"hidden": 8, "dropout": 0.0, "input_dropout": 0.0, "window_past": 2, "window_future": 1}],
     "corect": [{"hidden": 8, "dropout": 0.0, "input_dropout": 0.0, "window_past": 2, "window_future": 1}],

@@ -1,0 +1,59 @@
+"""TelME shifts its text by what audio and visual say together; the two meet in a concatenation.
+
+Source: https://github.com/yuntaeyang/TelME at f22fc9fed2 (no licence stated), MELD/model.py and IEMOCAP/model.py, class `ASF`; none of its
+code is here. The site joins visual and audio; text comes in afterwards, next to their mixture, which `find_sites` shows. One
+vector an utterance: no step is padding. Without CUDA `forward` needs `fusionzoo.modernise`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from fusionzoo.hookspecs import hookimpl
+from fusionzoo.patching.adapters import declare
+from fusionzoo.patching.modernising import CUDA
+from fusionzoo.patching.sites import Site
+from fusionzoo.specs import Spec
+from fusionzoo_adapters.third_party import _stand_ins
+from fusionzoo_adapters.third_party._known import named
+
+
+class TelME:
+    """The fusion stage `ASF`."""
+
+    layout = "(B, d)"
+    repairs = (CUDA,)
+
+    @staticmethod
+    def recognise(model: nn.Module) -> bool:
+        """Told by the class's name and its projections."""
+        return named(model, "ASF", "multihead_attn", "W_hav", "W_av", "AV_LayerNorm")
+
+    @staticmethod
+    def site(model: Any) -> Site:
+        """Visual and audio side by side."""
+        streams = [("visual", model.VISUAL_DIM), ("audio", model.ACOUSTIC_DIM)]
+        return declare(model, "", [("forward", "torch.cat((visual, acoustic)")], streams, layout="(B, d)")
+
+    @staticmethod
+    def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
+        """A small model with the names and the expression that this adapter looks for."""
+        return _stand_ins.ASF.small()
+
+
+@hookimpl
+def fusionzoo_register(register):
+    register(
+        Spec(
+            name="telme",
+            kind="adapter",
+            target=f"{__name__}:TelME",
+            summary="TelME: visual and audio side by side, in the shifting fusion",
+            paper="TelME: Teacher-leading Multimodal Fusion Network for Emotion Recognition in Conversation, https://arxiv.org/abs/2401.12987",
+            code="https://github.com/yuntaeyang/TelME/tree/f22fc9fed2",
+            modalities=(2, 2),
+            api=1,
+        )
+    )

@@ -1,0 +1,17 @@
+"""The patcher: any fusion into somebody else's unmodified model.
+
+`find_sites` traces one forward pass and says where streams of different modalities meet; `patch` puts a fusion there, for
+one instance, by rewriting the expression at its place in the source; `Patch` takes it out again. Adapters know public
+repositories by sight.
+"""
+
+from fusionzoo.patching.adapters import declare as declare
+from fusionzoo.patching.finding import find_sites as find_sites
+from fusionzoo.patching.modernising import Repair as Repair
+from fusionzoo.patching.modernising import modernise as modernise
+from fusionzoo.patching.patch import Patch as Patch
+from fusionzoo.patching.patch import patch as patch
+from fusionzoo.patching.persistence import load_patch as load_patch
+from fusionzoo.patching.sites import InputSite as InputSite
+from fusionzoo.patching.sites import Site as Site
+from fusionzoo.patching.sites import SiteList as SiteList

@@ -1,0 +1,203 @@
+"""Where in the model's own code an operation happened: the chain of functions from a module's method to the expression."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import CodeType, FrameType, FunctionType, MethodType
+from typing import Any
+
+from torch import nn
+
+Position = tuple[int, int, int, int]
+
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_LAYER = _HERE + "layer.py"
+_STANDARD = sysconfig.get_paths()["stdlib"] + os.sep
+_LIBRARIES = frozenset(
+    [
+        "torch",
+        "torch_geometric",
+        "torch_scatter",
+        "torch_sparse",
+        "torchvision",
+        "torchaudio",
+        "transformers",
+        "einops",
+        "numpy",
+        "functorch",
+        "accelerate",
+        "peft",
+        "timm",
+        "lightning",
+        "pytorch_lightning",
+        "x_transformers",
+        "dgl",
+    ]
+)
+
+
+def code_key(code: CodeType) -> tuple[str, str, int]:
+    """What identifies a function's code, its rewritten version included."""
+    return code.co_filename, code.co_qualname, code.co_firstlineno
+
+
+@dataclass(frozen=True)
+class Step:
+    """One function on the way to a site, and the expression in it that leads on (or is the site).
+
+    position : first line, first column, last line, last column, in bytes and absolute, as Python reports them.
+    line : of the function's definition.
+    """
+
+    file: str
+    module: str
+    qualname: str
+    line: int
+    position: Position
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return self.file, self.qualname, self.line
+
+
+@functools.cache
+def is_library(filename: str) -> bool:
+    """Whether a file belongs to a library that a model is built with, not to the model."""
+    if filename.startswith(_HERE) or (filename.startswith("<") and "frozen" in filename):
+        return True
+    parts = filename.replace(os.sep, "/").split("/")
+    for where in ("site-packages", "dist-packages"):
+        if where in parts:
+            return parts[parts.index(where) + 1].removesuffix(".py") in _LIBRARIES
+    return filename.startswith(_STANDARD)
+
+
+def user_frames(frame: FrameType | None, stop: FrameType | None, own: str | None = None) -> list[FrameType]:
+    """Frames of the model's own code, innermost first, up to where the trace began."""
+    out: list[FrameType] = []
+    while frame is not None and frame is not stop:
+        filename = frame.f_code.co_filename
+        if filename == _LAYER:
+            return []  # what a fusion does inside a patch is no code of the host's
+        if not is_library(filename) or (own is not None and filename.startswith(own)):
+            out.append(frame)
+        frame = frame.f_back
+    return out
+
+
+def position_of(frame: FrameType) -> Position:
+    """The expression that a frame is evaluating; its line alone where Python was told not to keep positions."""
+    for i, (l0, l1, c0, c1) in enumerate(frame.f_code.co_positions()):
+        if i == frame.f_lasti // 2 and l0 is not None and l1 is not None and c0 is not None and c1 is not None:
+            return l0, c0, l1, c1
+    return frame.f_lineno, -1, frame.f_lineno, -1
+
+
+def receiver(frame: FrameType) -> Any:
+    """The object whose method a frame runs, by its first argument."""
+    code = frame.f_code
+    if not code.co_argcount or not code.co_varnames:
+        return None
+    name = code.co_varnames[0]
+    if name == "__fz_owner__" and len(code.co_varnames) > 1:
+        name = code.co_varnames[1]
+    return frame.f_locals.get(name)
+
+
+def contains(outer: CodeType, inner: CodeType) -> bool:
+    """Whether a function is written inside another one."""
+    return any(
+        isinstance(c, CodeType) and (code_key(c) == code_key(inner) or contains(c, inner)) for c in outer.co_consts
+    )
+
+
+def holds(value: Any, code: CodeType, depth: int = 0) -> bool:
+    """Whether calling a value runs this code: a function, a method, or a decorator's wrapper around it."""
+    return find_function(value, code, depth) is not None
+
+
+def find_function(value: Any, code: CodeType, depth: int = 0) -> FunctionType | None:
+    """The function with this code inside a method, a partial, or a decorator's closure."""
+    if depth > 5:
+        return None
+    base = getattr(value, "__fz_base__", None)  # an Override: look at what it stands for
+    if base is not None and not isinstance(value, (nn.Module, FunctionType)):
+        return find_function(base, code, depth + 1)
+    if isinstance(value, (staticmethod, classmethod, MethodType)):
+        return find_function(value.__func__, code, depth + 1)
+    if isinstance(value, functools.partial):
+        return find_function(value.func, code, depth + 1)
+    if not isinstance(value, FunctionType):
+        return None
+    if code_key(value.__code__) == code_key(code):
+        return value
+    for cell in value.__closure__ or ():
+        try:
+            inner = cell.cell_contents
+        except ValueError:
+            continue
+        if isinstance(inner, (FunctionType, MethodType, functools.partial, staticmethod)):
+            found = find_function(inner, code, depth + 1)
+            if found is not None:
+                return found
+    return None
+
+
+def attributes(owner: Any) -> Iterator[tuple[str, Any]]:
+    """Names and raw values that look-ups on an object find, the object's own first."""
+    seen: set[str] = set()
+    for name, value in list(vars(owner).items()):
+        seen.add(name)
+        yield name, value
+    for cls in type(owner).__mro__:
+        if cls in (nn.Module, object):
+            continue
+        for name, value in list(vars(cls).items()):
+            if name not in seen:
+                seen.add(name)
+                yield name, value
+
+
+def method_names(owner: Any, code: CodeType) -> list[str]:
+    """Attributes of an object that run this code when called."""
+    return [
+        name
+        for name, value in attributes(owner)
+        if callable(getattr(value, "__func__", value)) and not isinstance(value, nn.Module) and holds(value, code)
+    ]
+
+
+def chain(frames: list[FrameType], registered: dict[int, str]) -> tuple[nn.Module, list[Step]] | None:
+    """The innermost registered module whose code leads to the innermost frame, and the steps from its method on."""
+    for depth, frame in enumerate(frames):
+        owner = receiver(frame)
+        if not isinstance(owner, nn.Module) or id(owner) not in registered:
+            continue
+        if not method_names(owner, frame.f_code):
+            continue  # reached by super() or by name: begin further out
+        steps = _steps(list(reversed(frames[: depth + 1])))
+        return None if steps is None else (owner, steps)
+    return None
+
+
+def _steps(frames: list[FrameType]) -> list[Step] | None:
+    """Outermost first; a function written inside an earlier one is part of that one."""
+    out: list[Step] = []
+    codes: list[CodeType] = []
+    for frame in frames:
+        code, position = frame.f_code, position_of(frame)
+        for i, outer in enumerate(codes):
+            if contains(outer, code):
+                del out[i + 1 :], codes[i + 1 :]
+                last = out[i]
+                out[i] = Step(last.file, last.module, last.qualname, last.line, position)
+                break
+        else:
+            module = frame.f_globals.get("__name__", "")
+            out.append(Step(code.co_filename, module, code.co_qualname, code.co_firstlineno, position))
+            codes.append(code)
+    return out

@@ -1,0 +1,218 @@
+"""Putting rewritten functions in place on one instance, and taking them out again.
+
+A module's method is shadowed by an `Override` in the instance's own `__dict__`: neither the class nor another instance nor
+a module's globals are touched. Functions that the method calls on the way to a site are rewritten too, and passed on by the
+rewritten call: whoever else calls them gets the originals. An `Override` holds its module and plain values only, so that a
+deep copy or an unpickled model builds its own.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import FunctionType, MethodType
+from typing import Any
+
+from torch import nn
+
+from fusionzoo.errors import HostChangedError
+from fusionzoo.patching import frames as F
+from fusionzoo.patching import source as S
+from fusionzoo.patching.frames import Position, Step
+
+MISSING = "<missing>"
+
+
+@dataclass(frozen=True)
+class Route:
+    """The way to one join: the steps, and the patch that waits there."""
+
+    name: str
+    steps: tuple[Step, ...]
+    inner: tuple[Position, ...] = ()
+    digests: tuple[str, ...] = ()  # of the steps' sources, where they have to be verified
+
+
+@dataclass
+class Node:
+    """The rewrites of one function on the way, by position."""
+
+    joins: dict[Position, list[str]] = field(default_factory=dict)
+    inner: dict[Position, tuple[Position, ...]] = field(default_factory=dict)
+    calls: list[tuple[Position, Step, Node]] = field(default_factory=list)
+    step: Step | None = None
+    digest: str = ""
+    functions: dict[int, FunctionType] = field(default_factory=dict)  # by the id of their code, which they keep alive
+
+    def add(self, route: Route, depth: int = 0) -> None:
+        step = route.steps[depth]
+        self.step = step
+        if depth < len(route.digests):
+            self.digest = route.digests[depth]
+        if depth == len(route.steps) - 1:
+            self.joins.setdefault(step.position, []).append(route.name)
+            self.inner[step.position] = route.inner
+            return
+        following = route.steps[depth + 1]
+        for position, other, node in self.calls:
+            if position == step.position and other.key == following.key:
+                node.add(route, depth + 1)
+                return
+        self.calls.append((step.position, following, Node()))
+        self.calls[-1][2].add(route, depth + 1)
+
+    def rewritten(self, function: FunctionType) -> FunctionType:
+        """This function with its joins and calls replaced; compiled once."""
+        if id(function.__code__) in self.functions:
+            return self.functions[id(function.__code__)]
+        code = function.__code__
+        assert self.step is not None
+        found = S.find(code.co_filename, code.co_qualname, code.co_firstlineno, function.__globals__)
+        shift = code.co_firstlineno - self.step.line
+        edits: dict[Position, S.Edit] = {}
+        for position, names in self.joins.items():
+            where = moved(position, shift)
+            inner = tuple(moved(p, shift) for p in self.inner[position])
+            edits[where] = S.Edit(where, tuple(names), None, inner)
+        for i, (position, _, _) in enumerate(self.calls):
+            where = moved(position, shift)
+            edits.setdefault(where, S.Edit(where)).call = i
+        new = None
+        if found is not None and (not self.digest or self.digest == found.digest):
+            cells = {S.NODE: self, S.JOIN: run_join, S.CALL: run_call, S.INPLACE: inplace}
+            new = S.rewrite(function, found, list(edits.values()), cells)
+        if new is None:
+            raise HostChangedError(
+                f"{code.co_qualname} in {code.co_filename} has changed since the site in it was found; "
+                "look for sites again with fusionzoo.find_sites"
+            )
+        self.functions[id(function.__code__)] = new
+        return new
+
+
+def moved(position: Position, shift: int) -> Position:
+    """A position in a function that begins on another line now."""
+    return position[0] + shift, position[1], position[2] + shift, position[3]
+
+
+def run_join(owner: nn.Module, names: Sequence[str], function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Compute a join as the host does, then let the patches that wait there act on it."""
+    result = function(*args, **kwargs)
+    for name in names:
+        layer = owner._modules.get(name)
+        if layer is not None:
+            result = layer(result, function, args, kwargs)
+    return result
+
+
+def inplace(name: str) -> Callable[[Any, Any], Any]:
+    """The in-place operator of an augmented assignment."""
+    return {"Add": operator.iadd, "Mult": operator.imul, "Sub": operator.isub, "Div": operator.itruediv,
+            "MatMult": operator.imatmul}[name]  # fmt: skip
+
+
+def run_call(owner: nn.Module, node: Node, index: int, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+    """Call a function with the next one on the way exchanged: the function itself, or one handed to it."""
+    _, step, following = node.calls[index]
+    swap = Swap(owner, step, following)
+    if isinstance(function, nn.Module):  # a module that its host does not register
+        new = swap.module(function)
+        if new is not None:
+            return new(*args, **kwargs)
+    new = swap.value(function)
+    if new is not None:
+        return new(*args, **kwargs)
+    args = tuple(swap.value(a) or a if callable(a) else a for a in args)
+    kwargs = {k: swap.value(v) or v if callable(v) else v for k, v in kwargs.items()}
+    return function(*args, **kwargs)
+
+
+@dataclass
+class Swap:
+    owner: nn.Module
+    step: Step
+    node: Node
+
+    def _is(self, value: Any) -> FunctionType | None:
+        key = self.step
+        for depth in range(6):
+            if isinstance(value, (MethodType, staticmethod, classmethod)):
+                value = value.__func__
+            elif isinstance(value, functools.partial):
+                value = value.func
+            else:
+                break
+            del depth
+        if not isinstance(value, FunctionType):
+            return None
+        code = value.__code__
+        if code.co_qualname == key.qualname and (code.co_filename == key.file or key.module == value.__module__):
+            return value
+        return None
+
+    def value(self, value: Any) -> Any:
+        """The rewritten counterpart of a function, method or partial; None where it is another one."""
+        if isinstance(value, nn.Module):
+            return self.module(value)
+        function = self._is(value)
+        if function is None:
+            return self._wrapped(value)
+        new = functools.partial(self.node.rewritten(function), self.owner)
+        while not isinstance(value, FunctionType):
+            if isinstance(value, MethodType):
+                return functools.partial(new, value.__self__)
+            if isinstance(value, functools.partial):
+                return functools.partial(self.value(value.func), *value.args, **value.keywords)
+            value = value.__func__
+        return new
+
+    def _wrapped(self, value: Any) -> Any:
+        """A decorated function or method with the function inside it exchanged."""
+        bound = value.__self__ if isinstance(value, MethodType) else MISSING
+        outer = value.__func__ if isinstance(value, MethodType) else value
+        if not isinstance(outer, FunctionType) or not outer.__closure__:
+            return None
+        for inner in closed_over(outer):
+            if self._is(inner) is not None:
+                new = S.rebuild(outer, inner, self.node.rewritten(inner))
+                if new is None:
+                    return None
+                new = functools.partial(new, self.owner)
+                return new if bound is MISSING else functools.partial(new, bound)
+        return None
+
+    def module(self, module: nn.Module) -> Any:
+        """Calls a module, hooks included, with its forward rewritten for the time of the call."""
+        for name, raw in F.attributes(module):
+            if name == "forward":
+                new = self.value(
+                    raw if isinstance(raw, MethodType) else MethodType(getattr(raw, "__func__", raw), module)
+                )
+                return None if new is None else functools.partial(_with_forward, module, new)
+        return None
+
+
+def _with_forward(module: nn.Module, forward: Any, *args: Any, **kwargs: Any) -> Any:
+    before = module.__dict__.get("forward", MISSING)
+    module.__dict__["forward"] = forward
+    try:
+        return module(*args, **kwargs)
+    finally:
+        if before is MISSING:
+            del module.__dict__["forward"]
+        else:
+            module.__dict__["forward"] = before
+
+
+def closed_over(function: FunctionType, depth: int = 0) -> list[FunctionType]:
+    out: list[FunctionType] = []
+    for cell in getattr(function, "__closure__", None) or ():
+        try:
+            inner = cell.cell_contents
+        except ValueError:
+            continue
+        if isinstance(inner, FunctionType) and depth < 5:
+            out += [inner, *closed_over(inner, depth + 1)]
+    return out

@@ -1,0 +1,336 @@
+"""The module that a patch adds to a model: the fusion, the projections back, and how they are put between."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusionzoo.errors import FusionZooError, LayoutError, ShapeError
+from fusionzoo.fusion import Fusion
+from fusionzoo.patching import overrides
+from fusionzoo.patching.layouts import Arranged, arrange, spread
+from fusionzoo.patching.propagation import tensors_in
+from fusionzoo.patching.randomness import OwnRandomness
+
+Context = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a fusion sits at a site.
+
+    kind : the site's.
+    groups : modality -> positions of its operands.
+    widths : modality -> width of its stream.
+    slots : how many operands were joined when the site was found.
+    width : features of what the projection gives back: of the result, or of one operand where rows are joined.
+    """
+
+    kind: str
+    mode: str
+    groups: dict[str, tuple[int, ...]]
+    widths: dict[str, int]
+    slots: int
+    axis: int | None
+    feature_axis: int
+    layout: str
+    width: int
+    across: bool
+    token: str
+    varies: bool
+    what: str
+    arg: str = ""
+    unaligned: bool = False  # whether the fusion takes streams of different lengths
+    separate: bool = field(default=False)  # rows and stacks: every modality's rows get a projection of their own
+
+
+class FusionLayer(nn.Module):
+    """A fusion at a site of a host.
+
+    fusion : the fusion itself.
+    out : projections to the host's width, one a modality where rows are joined, else one called `joined`; starting at zero
+        in residual mode.
+    """
+
+    def __init__(self, fusion: nn.Module, plan: Plan, out: Mapping[str, nn.Module], context: Context | None = None):
+        super().__init__()
+        self.fusion = fusion
+        self.out = nn.ModuleDict(out)
+        self.plan = plan
+        self.context = context
+        self.calls = 0
+        self._random: dict[str, Any] = {}
+        # The usual join, whose operands are the streams: a time loop passes here at every step.
+        single = all(len(where) == 1 for where in plan.groups.values())
+        self._direct = single and plan.kind in ("cat", "sum", "product") and plan.feature_axis == -1
+        self._in_place = plan.mode == "residual"
+        self._order = [where[0] for where in plan.groups.values() if where]
+
+    def forward(self, result: Any, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Act on what a join returned."""
+        if self._direct and isinstance(result, Tensor) and not kwargs.keys() - {"dim", "axis"}:
+            xs = args[0] if self.plan.kind == "cat" else args
+            if len(xs) == self.plan.slots:
+                streams = [xs[i] for i in self._order]
+                if [x.shape for x in streams] == [(*result.shape[:-1], w) for w in self.plan.widths.values()]:
+                    self.calls += 1
+                    fused, arranged = self._fuse(streams)
+                    delta = arranged.back(self._project("joined", fused))
+                    if self._in_place and function in _FRESH and delta.dtype == result.dtype:
+                        return result.sub_(delta)  # as in _combine; nobody else holds what cat has just made
+                    return self._combine(result, delta)
+        target = result if isinstance(result, Tensor) else next(iter(tensors_in(result)), None)
+        if target is None:
+            return result
+        bound = getattr(function, "__self__", None)
+        operands = [x for x in tensors_in([bound, list(args), dict(kwargs)]) if x.dim() > 0]
+        changed = self._at_join(target, operands)
+        if changed is target:
+            return result
+        self.calls += 1
+        if isinstance(result, Tensor):
+            return changed
+        return type(result)([changed, *list(result)[1:]]) if type(result) in (list, tuple) else changed
+
+    def fuse_input(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Act on an argument that holds the joined features."""
+        from fusionzoo.patching.arguments import get_argument, set_argument
+
+        plan = self.plan
+        joined = get_argument(function, args, kwargs, plan.arg)
+        total = sum(plan.widths.values())
+        if not isinstance(joined, Tensor) or joined.shape[-1] != total:
+            shape = tuple(joined.shape) if isinstance(joined, Tensor) else type(joined).__name__
+            raise ShapeError(f"{plan.what}: expected {total} features ({plan.widths}), got {shape}")
+        parts = list(joined.split(list(plan.widths.values()), -1))
+        fused, arranged = self._fuse(parts)
+        changed = self._combine(joined, arranged.back(self._project("joined", fused)))
+        self.calls += 1
+        return set_argument(function, args, kwargs, plan.arg, changed)
+
+    # -- joins ----------------------------------------------------------------------------------------------------
+
+    def _at_join(self, target: Tensor, operands: list[Tensor]) -> Tensor:
+        plan = self.plan
+        groups = plan.groups
+        if plan.kind in ("cat", "rows", "stack") and len(operands) != plan.slots:
+            groups = spread(groups, plan.slots, len(operands))
+        if groups is None or any(i >= len(operands) for where in groups.values() for i in where):
+            return self._misfit(target, f"{len(operands)} operands instead of {plan.slots}")
+        streams = {m: [operands[i] for i in where] for m, where in groups.items()}
+        if plan.kind in ("rows", "stack"):
+            return self._rows(target, operands, streams)
+        if plan.kind == "outer" and plan.layout == "(B, d)":
+            xs = [torch.cat([x.flatten(1) for x in parts], -1) for parts in streams.values()]
+            if not self._fits(xs):
+                return self._misfit(target, _shapes(xs))
+            fused, _ = self._fuse(xs)
+            return self._combine(target, self._project("joined", fused).view(target.shape))
+        axis = plan.feature_axis
+        if plan.kind == "cross-attention":
+            return self._attention(target, streams)
+        lead = target.movedim(axis, -1).shape[:-1]
+        xs = []
+        for parts in streams.values():
+            wide = [p.movedim(axis, -1) if p.dim() >= -axis else p for p in parts]
+            wide = [p.expand(*lead, p.shape[-1]) for p in wide]
+            xs.append(wide[0] if len(wide) == 1 else torch.cat(wide, -1))
+        if not self._fits(xs):
+            return self._misfit(target, _shapes(xs))
+        fused, arranged = self._fuse(xs)
+        delta = arranged.back(self._project("joined", fused))
+        return self._combine(target, delta.movedim(-1, axis))
+
+    def _rows(self, target: Tensor, operands: list[Tensor], streams: dict[str, list[Tensor]]) -> Tensor:
+        """Rows or slots joined: what is fused goes back into every modality's."""
+        plan = self.plan
+        axis, feature = plan.axis or 0, plan.feature_axis
+        stacked = plan.kind == "stack"
+        slots = not stacked and operands[0].dim() > 2 and all(o.shape[axis] == 1 for o in operands)
+        xs = []
+        for parts in streams.values():
+            wide = [(p.squeeze(axis) if slots else p).movedim(feature, -1) for p in parts]
+            if stacked and feature == -2:
+                wide = [p.squeeze(-2) for p in wide]
+            if len(wide) == 1:
+                xs.append(wide[0])
+            else:
+                xs.append(torch.cat(wide, -1 if stacked or slots else axis))
+        if not self._fits(xs):
+            return self._misfit(target, _shapes(xs))
+        pieces = None
+        if not stacked and not slots and plan.layout == "(N, d)":
+            first = next(iter(streams.values()))
+            pieces = [p.shape[axis] for p in first] if len(first) > 1 else None
+        if stacked or slots or len({x.shape for x in (x[..., 0] for x in xs)}) == 1:
+            fused, arranged = self._fuse(xs, {"lengths": pieces} if pieces else None)
+            deltas = {m: arranged.back(self._project(m, fused)) for m in streams}
+        else:
+            deltas = self._unaligned_rows(xs, list(streams), axis)
+        out: list[Tensor] = []
+        places = {i: (m, j) for m, where in self._places(len(operands)).items() for j, i in enumerate(where)}
+        for i, o in enumerate(operands):
+            if i not in places:
+                out.append(torch.zeros_like(o))
+                continue
+            m, j = places[i]
+            delta = deltas[m]
+            if not (stacked or slots) and len(streams[m]) > 1:
+                sizes = [p.shape[axis] for p in streams[m]]
+                delta = delta.split(sizes, axis)[j]
+            if stacked and feature == -2:
+                delta = delta.unsqueeze(-1)
+            else:
+                delta = delta.movedim(-1, feature)
+            out.append(delta.unsqueeze(axis) if slots else delta.expand(o.shape))
+        joined = torch.stack(out, axis) if stacked else torch.cat(out, axis)
+        return self._combine(target, joined)
+
+    def _places(self, count: int) -> dict[str, tuple[int, ...]]:
+        plan = self.plan
+        return plan.groups if count == plan.slots else spread(plan.groups, plan.slots, count) or {}
+
+    def _unaligned_rows(self, xs: list[Tensor], names: list[str], axis: int) -> dict[str, Tensor]:
+        """Lists of different lengths: an unaligned fusion follows its anchor, others see each list's mean."""
+        if self.plan.unaligned and self.plan.layout in ("(B, T, d)", "(T, B, d)"):
+            fused, arranged = self._fuse(xs)
+            steps = fused if fused.dim() == 3 and fused.shape[1] == arranged.streams[0].shape[1] else None
+            vector = fused.mean(1) if fused.dim() == 3 else fused
+        else:
+            steps, arranged = None, None
+            flat = [x.mean(axis) for x in xs]
+            flat = [x.unsqueeze(0) for x in flat] if flat[0].dim() == 1 else flat
+            vector = self._call(flat, None)
+        out = {}
+        for i, (m, x) in enumerate(zip(names, xs, strict=True)):
+            if i == 0 and steps is not None and arranged is not None:
+                out[m] = arranged.back(self._project(m, steps))
+            else:
+                delta = self._project(m, vector)
+                delta = delta.squeeze(0) if x.dim() == 2 else delta
+                out[m] = delta.unsqueeze(axis).expand(*x.shape[:-1], delta.shape[-1])
+        return out
+
+    def _attention(self, target: Tensor, streams: dict[str, list[Tensor]]) -> Tensor:
+        """An attention between streams: the query's steps are those of the result."""
+        time = 0 if self.plan.layout == "(T, B, d)" else -2
+        xs = []
+        for parts in streams.values():
+            x = parts[0]  # keys and values are one stream
+            if x.shape[:-1] != target.shape[:-1] and not self.plan.unaligned:
+                x = x.mean(time, keepdim=True).expand(*target.shape[:-1], x.shape[-1])
+            xs.append(x)
+        if not self._fits(xs):
+            return self._misfit(target, _shapes(xs))
+        fused, arranged = self._fuse(xs)
+        delta = arranged.back(self._project("joined", fused))
+        if delta.shape != target.shape:
+            return self._misfit(target, f"a result of {tuple(target.shape)}")
+        return self._combine(target, delta)
+
+    def _fits(self, xs: list[Tensor]) -> bool:
+        return [x.shape[-1] for x in xs] == list(self.plan.widths.values())
+
+    def _misfit(self, target: Tensor, got: str) -> Tensor:
+        """A place where the same line joins streams of other widths is left alone there; else it is an error."""
+        if self.plan.varies:
+            return target
+        raise ShapeError(
+            f"{self.plan.what}: the fusion was built for {self.plan.widths}, the host gave {got}; look for sites again with "
+            "inputs of this kind"
+        )
+
+    # -- the fusion -----------------------------------------------------------------------------------------------
+
+    def _fuse(self, xs: list[Tensor], known: dict[str, Any] | None = None) -> tuple[Tensor, Arranged]:
+        if self.plan.layout == "(B, d)" and xs[0].dim() == 2:
+            return self._call(xs, None), _AS_IT_IS
+        context = {**self._context(), **(known or {})}
+        if known and "mask" in context:
+            del context["mask"]
+        arranged = arrange(xs, self.plan.layout, context, self.plan.across, self.plan.what)
+        return self._call(arranged.streams, arranged.mask), arranged
+
+    def _context(self) -> dict[str, Any]:
+        if self.context is None:
+            return {}
+        call = overrides.running_call(self.plan.token)
+        if call is None:
+            # Gradient checkpointing runs a part of the host again, outside its forward.
+            return self._random.get("context", {})
+        model, args, kwargs, scratch = call
+        if self.plan.token not in scratch:
+            found = dict(self.context(model, args, kwargs) or {})
+            unknown = found.keys() - {"mask", "lengths"}
+            if unknown:
+                raise LayoutError(f"the context may give 'mask' or 'lengths', not {sorted(unknown)[0]!r}")
+            scratch[self.plan.token] = self._random["context"] = found
+        return scratch[self.plan.token]
+
+    def _call(self, xs: list[Tensor], mask: Tensor | None) -> Tensor:
+        like = self._random.get("like")
+        if like is None:
+            like = next(itertools.chain(self.fusion.parameters(), self.out.parameters()), None)
+            if like is None:
+                return self.fusion(dict(zip(self.plan.widths, xs, strict=True)), mask)
+            self._random["like"] = like
+        dtype, device = like.dtype, like.device
+        xs = [x if x.dtype == dtype and x.device == device else x.to(device, dtype) for x in xs]
+        streams = dict(zip(self.plan.widths, xs, strict=True))
+        if not self.training:
+            return self.fusion(streams, mask)
+        with OwnRandomness(self, xs[0].device):
+            return self.fusion(streams, mask)
+
+    def _project(self, name: str, fused: Tensor) -> Tensor:
+        return self.out[name if self.plan.separate else "joined"](fused)
+
+    def _combine(self, target: Tensor, delta: Tensor) -> Tensor:
+        if delta.dtype != target.dtype or delta.device != target.device:
+            delta = delta.to(target.device, target.dtype)
+        # Subtracted, because x - 0 is x for every x, while x + 0 turns the negative zero into a positive one.
+        return target - delta if self.plan.mode == "residual" else delta
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_random": {}}
+
+    def extra_repr(self) -> str:
+        return f"{self.plan.mode} at {self.plan.what}"
+
+
+_FRESH = (torch.cat, torch.concat, torch.concatenate)
+_AS_IT_IS = Arranged([], None, lambda y: y)
+
+
+def _shapes(xs: Sequence[Tensor]) -> str:
+    return ", ".join(str(tuple(x.shape)) for x in xs)
+
+
+def zero_projection(inputs: int, outputs: int) -> nn.Linear:
+    """A linear map that starts at zero."""
+    linear = nn.Linear(inputs, outputs)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def takes_unaligned(fusion: Fusion) -> bool:
+    """Whether a fusion, as it was built, takes streams of different lengths."""
+    if not fusion.unaligned:
+        return False
+    training = fusion.training
+    try:
+        with torch.no_grad():
+            fusion.eval()({m: torch.zeros(1, 2 + i, w) for i, (m, w) in enumerate(fusion.dims.items())})
+    except FusionZooError:
+        return False
+    finally:
+        fusion.train(training)
+    return True

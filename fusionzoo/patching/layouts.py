@@ -1,0 +1,138 @@
+"""Between the host's layouts and the fusion's: `(B, T, d)` with a mask, or `(B, d)`.
+
+A site's streams come as `(T, B, d)`, `(B, T, d)`, `(B, d)`, as a flat list of nodes `(N, d)` that holds one dialogue after
+the other, as the steps `(T, d)` of one dialogue, or with other axes in front, `(..., d)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusionzoo.errors import LayoutError, close_matches_hint
+
+LAYOUTS = ("(B, T, d)", "(T, B, d)", "(B, d)", "(N, d)", "(T, d)", "(..., d)")
+_PLAIN = {name.replace(" ", "").strip("()").lower(): name for name in LAYOUTS}
+
+
+def check_layout(layout: str) -> str:
+    """A layout in its usual spelling; `"TBd"`, `"(t,b,d)"` and `"T B d"` are understood.
+
+    >>> check_layout("tbd")
+    '(T, B, d)'
+    """
+    key = layout.replace(" ", "").strip("()").lower()
+    for plain, name in _PLAIN.items():
+        if key in (plain, plain.replace(",", "")):
+            return name
+    raise LayoutError(
+        f"there is no layout {layout!r}{close_matches_hint(layout, LAYOUTS) or '.'} Layouts: {'; '.join(LAYOUTS)}"
+    )
+
+
+def lengths_of(context: dict[str, Any]) -> Tensor | None:
+    """Dialogue lengths from a context, on the CPU."""
+    lengths = context.get("lengths")
+    if lengths is None:
+        mask = context.get("mask")
+        return None if mask is None else mask.sum(1).cpu()
+    return torch.as_tensor(lengths).flatten().to("cpu", torch.int64)
+
+
+@dataclass
+class Arranged:
+    """Streams as a fusion takes them, and the way back."""
+
+    streams: list[Tensor]
+    mask: Tensor | None
+    back: Callable[[Tensor], Tensor]  # `(B, T, w)` or `(B, w)` to the host's axes, features last
+
+
+def arrange(streams: Sequence[Tensor], layout: str, context: dict[str, Any], across: bool, what: str) -> Arranged:
+    """Bring streams with features last into the fusion's layout.
+
+    across : whether the fusion looks across steps, so that the rows of a flat list have to be told apart.
+    """
+    xs = list(streams)
+    mask = context.get("mask")
+    if layout == "(T, B, d)":
+        xs = [x.transpose(0, 1) for x in xs]
+        return Arranged(xs, _mask(mask, context, xs[0], what), lambda y: y.transpose(0, 1))
+    if layout == "(B, T, d)":
+        return Arranged(xs, _mask(mask, context, xs[0], what), lambda y: y)
+    if layout == "(T, d)":
+        return Arranged([x.unsqueeze(0) for x in xs], None, lambda y: y.squeeze(0) if y.dim() == 3 else y)
+    if layout == "(N, d)" and across:
+        return _dialogues(xs, context, what)
+    lead = xs[0].shape[:-1]
+    return Arranged([x.reshape(-1, x.shape[-1]) for x in xs], None, lambda y: y.reshape(*lead, y.shape[-1]))
+
+
+def _mask(mask: Any, context: dict[str, Any], like: Tensor, what: str) -> Tensor | None:
+    batch, steps = like.shape[:2]
+    if mask is None and (lengths := context.get("lengths")) is not None:
+        lengths = torch.as_tensor(lengths).to(like.device)
+        mask = torch.arange(steps, device=like.device) < lengths.view(-1, 1)
+    if mask is None:
+        return None
+    mask = torch.as_tensor(mask).to(like.device).bool()
+    if tuple(mask.shape) != (batch, steps):
+        raise LayoutError(
+            f"{what}: the context's mask is {tuple(mask.shape)}, but the streams are {batch} dialogues of {steps} steps; "
+            "return a bool mask (B, T), True where a step is real"
+        )
+    return mask
+
+
+def _dialogues(xs: list[Tensor], context: dict[str, Any], what: str) -> Arranged:
+    """Flat nodes to padded dialogues and back, by index, without a loop."""
+    lengths = lengths_of(context)
+    if lengths is None:
+        raise LayoutError(
+            f"{what}: the streams are a flat list of {xs[0].shape[0]} nodes, and this fusion looks across steps; "
+            "give context=lambda model, args, kwargs: {'lengths': ...} with the dialogues' lengths, so that it never mixes them"
+        )
+    rows = xs[0].shape[0]
+    if int(lengths.sum()) != rows:
+        raise LayoutError(
+            f"{what}: the dialogues' lengths {lengths.tolist()} add up to {int(lengths.sum())}, but there are {rows} nodes"
+        )
+    steps = int(lengths.max())
+    device = xs[0].device
+    mask = (torch.arange(steps) < lengths.view(-1, 1)).to(device)
+    index = mask.flatten().nonzero().squeeze(1)
+
+    def pad(x: Tensor) -> Tensor:
+        out = x.new_zeros(mask.numel(), x.shape[-1])
+        return out.index_copy(0, index, x).view(*mask.shape, -1)
+
+    def back(y: Tensor) -> Tensor:
+        if y.dim() == 2:  # one vector a dialogue
+            return y.repeat_interleave(lengths.to(device), 0)
+        return y.flatten(0, 1).index_select(0, index)
+
+    return Arranged([pad(x) for x in xs], mask, back)
+
+
+def spread(groups: Mapping[str, tuple[int, ...]], before: int, now: int) -> dict[str, tuple[int, ...]] | None:
+    """Positions of the modalities in a list of another length, made in the same manner: in blocks, or in turn."""
+    order = [""] * before
+    for m, where in groups.items():
+        for i in where:
+            order[i] = m
+    count = len(groups)
+    if before % count or now % count or "" in order:
+        return None
+    size = before // count
+    if all(len(set(order[i * size : (i + 1) * size])) == 1 for i in range(count)):
+        blocks = order[::size] if size else order
+        new = [m for m in blocks for _ in range(now // count)]
+    elif all(order[i] == order[i % count] for i in range(before)):
+        new = [order[i % count] for i in range(now)]
+    else:
+        return None
+    return {m: tuple(i for i, x in enumerate(new) if x == m) for m in groups}

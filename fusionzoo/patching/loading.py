@@ -1,0 +1,55 @@
+"""`path/to/script.py:build`: a model and the arguments of a call, for the command line."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from fusionzoo.errors import PatchError, close_matches_hint
+
+
+def build_target(target: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
+    """Call `build` of a script or module; the script's own folder can be imported from, as when it is run."""
+    where, colon, name = target.rpartition(":")
+    if not colon or not where or not name.isidentifier():
+        raise PatchError(f"{target!r} does not name a function; write path/to/script.py:build")
+    module = _load(where)
+    function = getattr(module, name, None)
+    if not callable(function):
+        names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise PatchError(f"{where} has no function {name!r}{close_matches_hint(name, names)}")
+    built = function()
+    if not isinstance(built, tuple) or len(built) not in (2, 3) or not isinstance(built[0], nn.Module):
+        raise PatchError(f"{name}() must return (model, args) or (model, args, kwargs), not {type(built).__name__}")
+    model, args = built[:2]
+    kwargs = built[2] if len(built) == 3 else {}
+    if isinstance(args, Mapping):
+        args, kwargs = (), {**args, **kwargs}
+    return model, tuple(args) if isinstance(args, (list, tuple)) else (args,), dict(kwargs)
+
+
+def _load(where: str) -> Any:
+    if not where.endswith(".py"):
+        sys.path.insert(0, os.getcwd())
+        try:
+            return importlib.import_module(where)
+        except ModuleNotFoundError as error:
+            raise PatchError(f"there is no module {where!r} ({error}); a script's path ends in .py") from None
+    if not os.path.isfile(where):
+        raise PatchError(f"there is no file {where!r}")
+    path = os.path.abspath(where)
+    sys.path.insert(0, os.path.dirname(path))
+    name = os.path.splitext(os.path.basename(path))[0]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

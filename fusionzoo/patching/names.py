@@ -1,0 +1,216 @@
+"""Which arguments of a call are modalities, and what they are called.
+
+An argument counts as a modality when it is a float tensor with features (two axes or more, not all zeros and ones) whose
+name does not say that it is something else (mask, length, label, speaker, edge, ...), or an integer tensor whose name says
+that it is one (token ids in `text`). Names that say text, audio or visual in the usual spellings become these three; others
+stay as they are. `modalities=` overrides all of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusionzoo.errors import ModalityError, close_matches_hint
+
+ORDER = ("text", "audio", "visual")
+_STEMS = {
+    "audio": ("audio", "acou", "speech", "wav", "voice", "sound", "mfcc", "prosod", "covarep", "opensmile"),
+    "visual": ("visu", "video", "vision", "image", "img", "face", "facial", "frame", "vid", "openface"),
+    "text": ("text", "lingu", "lang", "word", "bert", "token", "sent", "transcript", "glove", "roberta", "input_ids"),
+}
+_SHORT = {"t": "text", "l": "text", "txt": "text", "a": "audio", "aud": "audio", "v": "visual", "vis": "visual"}
+_OTHER = (
+    "mask", "len", "label", "target", "speak", "spk", "party", "adj", "edge", "graph", "index", "idx", "posi", "dist",
+    "time", "hidden", "state", "weight", "mode", "type", "dia", "epoch", "pad", "gender", "class", "loss", "knn", "dropout",
+    "sentiment", "emo", "qmask", "umask",
+)  # fmt: skip
+_GENERIC = {"u", "x", "utt", "utterance", "utterances", "features", "feature", "input", "inputs", "seq", "r"}
+
+ModalitiesLike = Mapping[str, Any] | Sequence[str] | None
+
+
+@dataclass
+class Leaf:
+    """A tensor among the arguments: where it is, what it holds, and the modality that it was taken for."""
+
+    path: str
+    hint: str
+    tensor: Tensor
+    modality: str | None = None
+    widths: dict[str, int] | None = None  # of an argument that holds several modalities side by side
+
+
+def _words(name: str) -> list[str]:
+    return [w.lower() for w in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", name)]
+
+
+def canonical(name: str) -> str | None:
+    """text, audio or visual where a name says so.
+
+    >>> [canonical(n) for n in ("Uacoustic", "x_l", "visuf", "r3", "eeg")]
+    ['audio', 'text', 'visual', 'text', None]
+    """
+    low, words = name.lower(), _words(name)
+    for modality, stems in _STEMS.items():
+        if any(s in low for s in stems):
+            return modality
+    for word in reversed(words):
+        if word in _SHORT:
+            return _SHORT[word]
+    return "text" if re.fullmatch(r"r\d", low) else None
+
+
+def _is_other(name: str) -> bool:
+    words = _words(name)
+    return any(w.startswith(_OTHER) or w.endswith(("mask", "len", "lens", "lengths", "label", "labels")) for w in words)
+
+
+def _binary(x: Tensor) -> bool:
+    sample = x.detach().flatten()[:4096]
+    return bool(((sample == 0) | (sample == 1)).all())
+
+
+def bind(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Name -> value of a call's arguments, in order."""
+    try:
+        bound = inspect.signature(function).bind_partial(*args, **kwargs).arguments
+    except (TypeError, ValueError):
+        return {**{f"input{i}": a for i, a in enumerate(args)}, **kwargs}
+    out: dict[str, Any] = {}
+    kinds = {n: p.kind for n, p in inspect.signature(function).parameters.items()}
+    for name, value in bound.items():
+        if kinds[name] is inspect.Parameter.VAR_POSITIONAL:
+            out |= {f"{name}[{i}]": v for i, v in enumerate(value)}
+        elif kinds[name] is inspect.Parameter.VAR_KEYWORD:
+            out |= value
+        else:
+            out[name] = value
+    return out
+
+
+def leaves(value: Any, path: str, hint: str, depth: int = 0) -> Iterator[Leaf]:
+    """Every tensor inside an argument: containers, named tuples, dataclasses and plain objects are looked into."""
+    if isinstance(value, Tensor):
+        yield Leaf(path, hint, value)
+    elif (
+        depth > 4 or value is None or isinstance(value, (str, bytes, int, float, nn.Module, torch.device, torch.dtype))
+    ):
+        return
+    elif isinstance(value, Mapping):
+        for k, v in value.items():
+            yield from leaves(v, f"{path}[{k!r}]", k if isinstance(k, str) else hint, depth + 1)
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        for k in value._fields:  # type: ignore[attr-defined]
+            yield from leaves(getattr(value, k), f"{path}.{k}", k, depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for i, v in enumerate(value):
+            yield from leaves(v, f"{path}[{i}]", hint, depth + 1)
+    elif dataclasses.is_dataclass(value) or hasattr(value, "__dict__"):
+        for k, v in _attributes(value):
+            yield from leaves(v, f"{path}.{k}", k, depth + 1)
+
+
+def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, type) or callable(value):
+        return
+    store = getattr(value, "_store", None)  # torch_geometric's Data
+    items = store.items() if isinstance(store, Mapping) else list(vars(value).items())
+    for k, v in items:
+        if isinstance(k, str) and not k.startswith("_"):
+            yield k, v
+
+
+def find_modalities(arguments: Mapping[str, Any], modalities: ModalitiesLike = None) -> list[Leaf]:
+    """Every tensor among the arguments, with `modality` set where it is one."""
+    found = [one for name, value in arguments.items() for one in leaves(value, name, name)]
+    if isinstance(modalities, Mapping) and any(v is not None for v in modalities.values()):
+        return _by_mapping(found, modalities)
+    candidates = [f for f in found if _is_feature(f)]
+    if isinstance(modalities, Mapping):
+        excluded = {k for k, v in modalities.items() if v is None}
+        candidates = [f for f in candidates if not any(_under(f, k) for k in excluded)]
+    if modalities is not None and not isinstance(modalities, Mapping):
+        return _by_order(found, candidates, list(modalities))
+    _name(candidates)
+    return found
+
+
+def _is_feature(f: Leaf) -> bool:
+    x, named = f.tensor, canonical(f.hint)
+    if x.dim() < 2 or x.numel() == 0 or _is_other(f.hint):
+        return False
+    if x.is_floating_point():
+        return not _binary(x)
+    return named is not None and x.dtype in (torch.int64, torch.int32)
+
+
+def _name(candidates: list[Leaf]) -> None:
+    groups: dict[str, int] = {}
+    for f in candidates:
+        groups[f.hint] = groups.get(f.hint, 0) + 1
+    seen: dict[str, int] = {}
+    for f in candidates:
+        index = seen[f.hint] = seen.get(f.hint, -1) + 1
+        # Several tensors under a name that says a modality are all of it: textf=[r1, r2, r3, r4].
+        f.modality = canonical(f.hint) if groups[f.hint] == 1 or canonical(f.hint) else f"{f.hint}{index}"
+    named = {f.modality for f in candidates}
+    rest = [f for f in candidates if f.modality is None]
+    # One stream beside audio and visual is the text: forward(U, qmask, umask, U_a, U_v).
+    lone = [f for f in rest if f.hint.lower() in _GENERIC] or (rest if {"audio", "visual"} <= named else [])
+    if "text" not in named and named & {"audio", "visual"} and len(lone) == 1:
+        lone[0].modality = "text"
+    for f in rest:
+        f.modality = f.modality or re.sub(r"\W+", "_", f.hint).strip("_").lower() or "input"
+
+
+def _under(f: Leaf, key: str) -> bool:
+    return f.path == key or f.hint == key or f.path.startswith((f"{key}[", f"{key}."))
+
+
+def _by_mapping(found: list[Leaf], modalities: Mapping[str, Any]) -> list[Leaf]:
+    for key, value in modalities.items():
+        hits = [f for f in found if f.path == key] or [f for f in found if _under(f, key)]
+        hits = [f for f in hits if f.tensor.is_floating_point() or f.tensor.dtype in (torch.int64, torch.int32)]
+        if not hits:
+            paths = [f.path for f in found]
+            raise ModalityError(
+                f"modalities= names {key!r}, which is no tensor among the arguments{close_matches_hint(key, paths)}; "
+                f"they hold: {', '.join(paths) or 'none'}"
+            )
+        if isinstance(value, (list, tuple)):
+            if len(value) != len(hits):
+                raise ModalityError(
+                    f"modalities= gives {len(value)} names for {key!r}, which holds {len(hits)} tensors"
+                )
+            for f, one in zip(hits, value, strict=True):
+                f.modality = one
+        elif isinstance(value, Mapping):
+            if len(hits) != 1 or sum(value.values()) != hits[0].tensor.shape[-1]:
+                raise ModalityError(
+                    f"modalities= splits {key!r} into widths {dict(value)}, which do not add up to its "
+                    f"{hits[0].tensor.shape[-1]} features"
+                )
+            hits[0].widths = dict(value)
+        else:
+            for f in hits:
+                f.modality = value
+    return found
+
+
+def _by_order(found: list[Leaf], candidates: list[Leaf], names: list[str]) -> list[Leaf]:
+    if len(names) != len(candidates):
+        raise ModalityError(
+            f"modalities= names {len(names)} streams ({', '.join(names)}), but {len(candidates)} arguments look like streams "
+            f"({', '.join(f.path for f in candidates) or 'none'}); give a mapping of argument to modality"
+        )
+    for f, name in zip(candidates, names, strict=True):
+        f.modality = name
+    return found

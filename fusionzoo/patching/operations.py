@@ -1,0 +1,69 @@
+"""Names of torch operations by what they do to the elements of a tensor."""
+
+MOVES = frozenset(
+    (
+        "view", "reshape", "permute", "transpose", "t", "T", "mT", "H", "mH", "swapaxes", "swapdims", "squeeze",
+        "unsqueeze", "expand", "expand_as", "repeat", "repeat_interleave", "tile", "flatten", "ravel", "unflatten",
+        "movedim", "moveaxis", "chunk", "split", "split_with_sizes", "tensor_split", "hsplit", "vsplit", "dsplit",
+        "unbind", "__getitem__", "index_select", "select", "narrow", "gather", "take", "take_along_dim",
+        "masked_select", "flip", "fliplr", "flipud", "roll", "rot90", "contiguous", "diagonal", "unfold", "view_as",
+        "reshape_as", "pad", "_pack_padded_sequence", "_pad_packed_sequence", "pad_sequence", "atleast_1d",
+        "atleast_2d", "atleast_3d", "broadcast_to", "broadcast_tensors", "cat", "concat", "concatenate", "hstack",
+        "vstack", "dstack", "column_stack", "row_stack", "stack", "index_copy", "scatter", "index_put",
+        "constant_pad_nd", "tril", "triu", "diag", "diag_embed", "block_diag", "meshgrid", "cartesian_prod",
+        "nan_to_num", "select_scatter", "slice_scatter", "narrow_copy", "swapaxes",
+    )
+)  # fmt: skip
+FIRST_ONLY = frozenset(
+    (
+        "gather", "take", "take_along_dim", "index_select", "masked_select", "__getitem__", "repeat_interleave",
+    )
+)  # fmt: skip
+SUMS_LAST = frozenset(
+    (
+        "linear", "embedding_bag",
+    )
+)  # fmt: skip
+RECURRENT = frozenset(
+    (
+        "lstm", "gru", "rnn_tanh", "rnn_relu",
+    )
+)  # fmt: skip
+CELLS = frozenset(
+    (
+        "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell",
+    )
+)  # fmt: skip
+PRODUCTS = frozenset(
+    (
+        "matmul", "mm", "bmm", "mv", "dot", "vdot", "inner", "addmm", "baddbmm", "addbmm", "addmv", "spmm", "sparse_mm",
+        "__matmul__", "__rmatmul__",
+    )
+)  # fmt: skip
+SCATTERS = frozenset(
+    (
+        "index_add", "scatter_add", "scatter_reduce", "index_reduce",
+    )
+)  # fmt: skip
+REDUCTIONS = frozenset(
+    (
+        "sum", "mean", "max", "min", "amax", "amin", "prod", "logsumexp", "norm", "std", "var", "any", "all", "median",
+        "nanmean", "nansum", "argmax", "argmin", "vector_norm", "std_mean", "var_mean", "mode", "quantile",
+    )
+)  # fmt: skip
+SILENT = frozenset(
+    (
+        "argmax", "argmin", "argsort", "eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite", "nonzero",
+        "bucketize",
+    )
+)  # fmt: skip
+
+# What meets in these is a join: the site's kind.
+JOINING = {
+    **dict.fromkeys(("cat", "concat", "concatenate", "hstack", "vstack", "dstack", "column_stack", "row_stack"), "cat"),
+    "stack": "stack",
+    **dict.fromkeys(("add", "sub", "maximum", "minimum", "lerp", "addcmul", "max", "min"), "sum"),
+    **dict.fromkeys(("mul", "div"), "product"),
+    **dict.fromkeys((*PRODUCTS, "einsum", "outer", "ger", "kron", "tensordot", "bilinear"), "outer"),
+    **dict.fromkeys(("multi_head_attention_forward", "scaled_dot_product_attention"), "cross-attention"),
+}

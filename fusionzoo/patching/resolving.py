@@ -1,0 +1,80 @@
+"""Which site `patch` means: one that was given, the best candidate for some inputs, or what an adapter knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from fusionzoo.errors import ModalityError, NoSiteError, PatchError
+from fusionzoo.patching.finding import find_sites
+from fusionzoo.patching.layer import Context
+from fusionzoo.patching.names import ModalitiesLike
+from fusionzoo.patching.planning import AnySite
+from fusionzoo.patching.sites import InputSite, Site
+
+
+def read_inputs(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments and keyword arguments of a call from what `inputs=` takes."""
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    if isinstance(inputs, Tensor):
+        return (inputs,), {}
+    if (
+        isinstance(inputs, Sequence)
+        and len(inputs) == 2
+        and isinstance(inputs[0], tuple)
+        and isinstance(inputs[1], dict)
+    ):
+        return inputs[0], inputs[1]
+    if isinstance(inputs, Sequence) and not isinstance(inputs, str):
+        return tuple(inputs), {}
+    raise PatchError("inputs= is a tuple of arguments, a pair (args, kwargs), or a dict of keyword arguments")
+
+
+def resolve(
+    model: nn.Module, site: Any, inputs: Any, layout: str | None, context: Context | None, modalities: ModalitiesLike
+) -> tuple[AnySite, str | None, Context | None]:
+    if isinstance(site, (Site, InputSite)):
+        if isinstance(modalities, Sequence) and not isinstance(modalities, str):
+            site = renamed(site, list(modalities))
+        return site, layout, context
+    if inputs is not None:
+        args, kwargs = read_inputs(inputs)
+        sites = find_sites(model, *args, modalities=modalities, **kwargs)
+        if site is None or isinstance(site, int):
+            index = site or 0
+            if not -len(sites) <= index < len(sites):
+                raise NoSiteError(f"there is no site {index}; {len(sites)} were found:\n{sites}")
+            return sites[index], layout, context
+        hits = [s for s in sites if s.where.endswith(site) or (s.path and s.path == site)]
+        if not hits:
+            raise NoSiteError(f"no site is at {site!r}; these were found:\n{sites}")
+        return hits[0], layout, context
+    if site is not None:
+        raise PatchError(
+            f"site={site!r} can only be looked up with inputs=(what the model is called with); or pick one of "
+            "fusionzoo.find_sites(model, ...)"
+        )
+    from fusionzoo.patching.adapters import adapted, adapter_for
+
+    adapter = adapter_for(model)
+    if adapter is None:
+        raise NoSiteError(
+            f"no adapter knows {type(model).__name__}; say where: site=fusionzoo.find_sites(model, *batch)[0], or "
+            "inputs=batch for the best candidate"
+        )
+    return adapted(adapter, model, layout, context)
+
+
+def renamed(site: AnySite, names: list[str]) -> AnySite:
+    if len(names) != len(site.modalities):
+        raise ModalityError(
+            f"modalities= gives {len(names)} names ({', '.join(names)}) for the {len(site.modalities)} streams of the site "
+            f"({', '.join(site.modalities)})"
+        )
+    if isinstance(site, InputSite):
+        return replace(site, widths=dict(zip(names, site.widths.values(), strict=True)))
+    return replace(site, groups=dict(zip(names, site.groups.values(), strict=True)))

@@ -1,0 +1,276 @@
+"""What `find_sites` returns: places where streams of different modalities meet."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fusionzoo.errors import ModalityError
+from fusionzoo.patching.frames import Position, Step
+from fusionzoo.patching.layouts import check_layout
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One operand of a join: its shape, and who leads it (`""` nobody, `"audio+visual"` both)."""
+
+    lead: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.lead or '-'}:{self.shape[-1] if self.shape else 1}"
+
+
+@dataclass(eq=False)
+class Site:
+    """A place where streams of different modalities meet.
+
+    path, module : path and class of the module whose code runs there, free functions called by it included.
+    file, line, function : of the expression.
+    kind : "cat", "rows", "stack", "sum", "product", "outer" or "cross-attention".
+    operands : shape and leading modality of everything that is joined, in order.
+    result, axis : shape of what comes out; the axis along which operands are joined.
+    layout : of the streams, `"(B, T, d)"` and so on; `sure` says whether the trace proved it.
+    calls : how often one forward passes here.
+    consumer : who reads the result first.
+    live : whether the result reaches the model's output.
+    groups : modality -> positions of its operands: the streams that a fusion put here receives.
+    """
+
+    path: str
+    module: str
+    file: str
+    line: int
+    function: str
+    kind: str
+    op: str
+    operands: tuple[Stream, ...]
+    result: tuple[int, ...]
+    axis: int | None
+    layout: str
+    sure: bool
+    calls: int
+    consumer: str
+    live: bool
+    groups: dict[str, tuple[int, ...]]
+    steps: tuple[Step, ...] = ()
+    inner: tuple[Position, ...] = ()
+    feature_axis: int = -1
+    dtype: str = "float32"
+    device: str = "cpu"
+    how: str = "rewrite"
+    score: float = 0.0
+    varies: bool = False
+    total: int = 0  # modalities of the model
+    code: str = ""
+    context: tuple[str, str] | None = None  # argument that tells dialogues or real steps, and how
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The streams that meet, as a fusion put here will name them."""
+        return tuple(self.groups)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Modality -> width of the stream that a fusion put here receives."""
+        side_by_side = self.kind not in ("rows", "cross-attention")
+        out = {}
+        for name, where in self.groups.items():
+            widths = [self.stream_width(self.operands[i].shape) for i in where]
+            out[name] = sum(widths) if side_by_side else widths[0]
+        return out
+
+    def stream_width(self, shape: tuple[int, ...]) -> int:
+        """Features of an operand of this shape."""
+        if self.kind == "outer" and self.layout == "(B, d)":
+            width = 1
+            for s in shape[1:]:
+                width *= s
+            return width
+        return shape[self.feature_axis] if shape else 1
+
+    @property
+    def where(self) -> str:
+        """`file:line` with the folder that it lies in."""
+        parts = self.file.replace(os.sep, "/").split("/")
+        return f"{'/'.join(parts[-2:])}:{self.line}"
+
+    def __str__(self) -> str:
+        axis = "" if self.axis is None else f", axis {self.axis}"
+        return (
+            f"{self.kind} ({self.op}{axis}) of {', '.join(map(str, self.operands))} at {self.where} in {self.function} "
+            f"[{self.path or '<root>'}:{self.module}] layout {self.layout}{'' if self.sure else '?'} -> {list(self.result)}"
+            f"{f' x{self.calls}' if self.calls > 1 else ''} -> {self.consumer or '?'}{'' if self.live else ' (not live)'}"
+        )
+
+    def __repr__(self) -> str:
+        return f"Site({self})"
+
+    def to_json(self) -> str:
+        """Plain values, for machines and for `load_patch`."""
+        return json.dumps(self.to_dict(), indent=1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        out = asdict_shallow(self)
+        out["operands"] = [asdict(o) for o in self.operands]
+        out["steps"] = [
+            {"file": s.file, "module": s.module, "qualname": s.qualname, "line": s.line, "position": list(s.position)}
+            for s in self.steps
+        ]
+        out["modalities"], out["widths"] = list(self.modalities), self.widths
+        return out
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Site:
+        """The site that `to_dict` wrote down."""
+        v = {k: x for k, x in values.items() if k not in ("modalities", "widths", "type")}
+        v["operands"] = tuple(Stream(o["lead"], tuple(o["shape"])) for o in v["operands"])
+        v["result"] = tuple(v["result"])
+        v["groups"] = {k: tuple(x) for k, x in v["groups"].items()}
+        v["context"] = None if v.get("context") is None else tuple(v["context"])
+        v["inner"] = tuple(tuple(p) for p in v["inner"])
+        v["steps"] = tuple(
+            Step(s["file"], s["module"], s["qualname"], s["line"], tuple(s["position"])) for s in v["steps"]
+        )
+        return cls(**v)
+
+
+def asdict_shallow(value: Any) -> dict[str, Any]:
+    """Fields of a dataclass, tuples as they are."""
+    return {f: getattr(value, f) for f in value.__dataclass_fields__}
+
+
+@dataclass(eq=False)
+class InputSite:
+    """The model's own input, where the trainer joined the features before.
+
+    arg : name of forward's argument that holds the joined tensor, or a path into it: `"data['input_tensor']"`, `"x[0]"`.
+    widths : modality -> width of its share of the last axis, in order.
+    layout : of that tensor; None for `"(B, T, d)"` or `"(B, d)"` by its rank, unsure of which axis is time.
+
+    >>> InputSite("U", widths={"text": 100, "audio": 100, "visual": 512}, layout="(T, B, d)").total
+    712
+    """
+
+    arg: str
+    widths: dict[str, int] = field(default_factory=dict)
+    layout: str | None = None
+    shape: tuple[int, ...] = ()
+    kind: str = "input"
+    path: str = ""
+    live: bool = True
+    sure: bool = False
+    dtype: str = "float32"
+    device: str = "cpu"
+    score: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.widths = dict(self.widths)
+        if self.layout is not None:
+            self.layout, self.sure = check_layout(self.layout), True
+        for name, width in self.widths.items():
+            if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+                raise ModalityError(f"InputSite: the width of {name!r} must be a positive integer, not {width!r}")
+
+    @property
+    def total(self) -> int:
+        """Features of the joined tensor."""
+        return sum(self.widths.values())
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.widths)
+
+    @property
+    def where(self) -> str:
+        return f"argument {self.arg}"
+
+    def __str__(self) -> str:
+        shares = (
+            ", ".join(f"{k}:{v}" for k, v in self.widths.items()) or "widths unknown, give widths={modality: width}"
+        )
+        shape = f" {list(self.shape)}" if self.shape else ""
+        return f"input {self.arg}{shape} ({shares}), joined before the model; layout {self.layout or 'unknown'}"
+
+    def __repr__(self) -> str:
+        return f"InputSite({self})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"type": "input", **asdict_shallow(self)}
+
+    def to_json(self) -> str:
+        """Plain values, for machines and for `load_patch`."""
+        return json.dumps(self.to_dict(), indent=1)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> InputSite:
+        """The site that `to_dict` wrote down."""
+        v = {k: x for k, x in values.items() if k != "type"}
+        return cls(**{**v, "shape": tuple(v["shape"])})
+
+
+def read_site(values: Mapping[str, Any]) -> Site | InputSite:
+    """A site of either kind from its plain values."""
+    return InputSite.from_dict(values) if values.get("type") == "input" else Site.from_dict(values)
+
+
+class SiteList(list["Site | InputSite"]):
+    """Sites, the best candidate first; prints as a table."""
+
+    def __init__(self, sites: Iterable[Site | InputSite] = ()):
+        super().__init__(sites)
+
+    def table(self) -> Table:
+        """A rich table."""
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in ("", "kind", "where", "module", "operands", "layout", "result", "calls", "consumer", "live"):
+            table.add_column(column, overflow="fold")
+        for i, s in enumerate(self):
+            if isinstance(s, InputSite):
+                shares = ", ".join(f"{k}:{v}" for k, v in s.widths.items()) or "?"
+                table.add_row(
+                    str(i), "input", s.arg, "<root>", shares, s.layout or "?", str(list(s.shape)), "1", "", "yes"
+                )
+                continue
+            table.add_row(
+                str(i),
+                s.kind,
+                f"{s.where} {s.function}",
+                f"{s.path or '<root>'}:{s.module}",
+                ", ".join(map(str, s.operands)),
+                s.layout + ("" if s.sure else "?"),
+                str(list(s.result)),
+                str(s.calls),
+                s.consumer,
+                "yes" if s.live else "no",
+            )
+        return table
+
+    def __rich__(self) -> Table:
+        return self.table()
+
+    def __str__(self) -> str:
+        return "\n".join(f"{i}: {s}" for i, s in enumerate(self)) or "no site"
+
+    __repr__ = __str__
+
+    def to_json(self) -> str:
+        """A JSON list."""
+        return json.dumps([s.to_dict() for s in self], indent=1)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`float32` of `torch.float32`."""
+    return str(dtype).removeprefix("torch.")

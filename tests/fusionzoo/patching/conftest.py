@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+
+def _hosts():
+    if "fz_hosts" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("fz_hosts", Path(__file__).with_name("hosts.py"))
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["fz_hosts"] = module
+        spec.loader.exec_module(module)
+    return sys.modules["fz_hosts"]
+
+
+def pytest_generate_tests(metafunc):
+    if "style" in metafunc.fixturenames:
+        metafunc.parametrize("style", _hosts().STYLES, ids=lambda c: c.__name__)
+
+
+@pytest.fixture(scope="session")
+def hosts():
+    """The module of test hosts, which has to be importable under one name for pickles."""
+    return _hosts()
+
+
+@pytest.fixture
+def build():
+    """`build(cls)` gives a seeded model in eval mode and the arguments of a call."""
+
+    def make(cls, training=False):
+        torch.manual_seed(0)
+        model = cls().train(training)
+        args, kwargs = cls.call()
+        return model, args, kwargs
+
+    return make
+
+
+@pytest.fixture
+def shake():
+    """Moves a patch's parameters, as training would."""
+
+    def move(patch):
+        g = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for p in patch.parameters():
+                p.add_((torch.randn(p.shape, generator=g) * 0.3).to(p.dtype))
+
+    return move

@@ -1,0 +1,61 @@
+"""Every style of join: found first, bit-identical at step 0, learns, and is taken out without a trace."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+import fusionzoo
+
+
+def tensor(out):
+    return out["logits"] if isinstance(out, dict) else out
+
+
+def test_found(build, style):
+    model, args, kwargs = build(style)
+    site = fusionzoo.find_sites(model, *args, **kwargs)[0]
+    assert site.kind == style.kind
+    assert sorted(site.modalities) == sorted(style.modalities)
+    assert site.layout == style.layout
+    assert site.file.endswith("hosts.py")
+    assert site.live
+
+
+@pytest.mark.parametrize("mode", ["residual", "replace"])
+@pytest.mark.parametrize("fusion", ["lmam", "cross-attention", "gated"])
+@pytest.mark.filterwarnings("ignore:.*looks across steps")
+def test_patch(build, shake, style, fusion, mode):
+    model, args, kwargs = build(style)
+    expected = tensor(model(*args, **kwargs))
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    attributes = [(n, set(vars(m))) for n, m in model.named_modules()]
+    state = torch.get_rng_state()
+    site = fusionzoo.find_sites(model, *args, **kwargs)[0]
+    patch = fusionzoo.patch(model, fusion, site, mode=mode)
+    assert torch.equal(torch.get_rng_state(), state)
+    got = tensor(model(*args, **kwargs))
+    assert patch.calls == site.calls
+    assert got.shape == expected.shape
+    if mode == "residual":
+        assert torch.equal(got.view(torch.int32), expected.view(torch.int32))
+    shake(patch)
+    changed = tensor(model(*args, **kwargs))
+    assert not torch.equal(changed, expected)
+    changed.square().sum().backward()
+    assert any(p.grad is not None and p.grad.any() for p in model.parameters())
+    assert all(p.grad is not None for p in patch.parameters())
+    assert any(p.grad.any() for p in patch.parameters()) or fusion == "concat"
+    with torch.no_grad():
+        model(*args, **kwargs)  # a host may keep what it computed, which could not be copied with its graph
+    other = copy.deepcopy(model)
+    assert torch.equal(tensor(other(*args, **kwargs)), changed)
+    patch.remove()
+    assert torch.equal(tensor(model(*args, **kwargs)), expected)
+    assert torch.equal(tensor(other(*args, **kwargs)), changed)
+    assert [(n, set(vars(m))) for n, m in model.named_modules()] == attributes
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[k], before[k]) for k in before)
