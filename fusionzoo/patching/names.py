@@ -22,16 +22,52 @@ from fusionzoo.errors import ModalityError, close_matches_hint
 
 ORDER = ("text", "audio", "visual")
 _STEMS = {
-    "audio": ("audio", "acou", "speech", "wav", "voice", "sound", "mfcc", "prosod", "covarep", "opensmile"),
-    "visual": ("visu", "video", "vision", "image", "img", "face", "facial", "frame", "vid", "openface"),
+    "audio": (
+        "audio",
+        "acou",
+        "speech",
+        "wav",
+        "voice",
+        "sound",
+        "mfcc",
+        "prosod",
+        "covarep",
+        "opensmile",
+        "spectro",
+        "fbank",
+        "hubert",
+        "vggish",
+        "gemaps",
+    ),
+    "visual": (
+        "visu",
+        "video",
+        "vision",
+        "image",
+        "img",
+        "face",
+        "facial",
+        "frame",
+        "vid",
+        "openface",
+        "gesture",
+        "gaze",
+        "landmark",
+    ),
     "text": ("text", "lingu", "lang", "word", "bert", "token", "sent", "transcript", "glove", "roberta", "input_ids"),
 }
-_SHORT = {"t": "text", "l": "text", "txt": "text", "a": "audio", "aud": "audio", "v": "visual", "vis": "visual"}
+_SHORT = {
+    **dict.fromkeys(("t", "l", "txt", "lin"), "text"),
+    **dict.fromkeys(("a", "aud", "aco", "ac", "wave"), "audio"),
+    **dict.fromkeys(("v", "vis", "vi", "img"), "visual"),
+}
 _OTHER = (
     "mask", "len", "label", "target", "speak", "spk", "party", "adj", "edge", "graph", "index", "idx", "posi", "dist",
     "time", "hidden", "state", "weight", "mode", "type", "dia", "epoch", "pad", "gender", "class", "loss", "knn", "dropout",
     "sentiment", "emo", "qmask", "umask",
 )  # fmt: skip
+# Said of a stream too, where the modality comes after it: padded_audio, hidden_text.
+_WEAK = ("pad", "emo", "sentiment", "hidden", "state", "weight", "time", "mode", "class", "dia", "dist", "graph")
 _GENERIC = {"u", "x", "utt", "utterance", "utterances", "features", "feature", "input", "inputs", "seq", "r"}
 
 ModalitiesLike = Mapping[str, Any] | Sequence[str] | None
@@ -59,18 +95,26 @@ def canonical(name: str) -> str | None:
     ['audio', 'text', 'visual', 'text', None]
     """
     low, words = name.lower(), _words(name)
-    for modality, stems in _STEMS.items():
-        if any(s in low for s in stems):
-            return modality
+    if (modality := _stem(low)) is not None:
+        return modality
     for word in reversed(words):
         if word in _SHORT:
             return _SHORT[word]
     return "text" if re.fullmatch(r"r\d", low) else None
 
 
+def _stem(low: str) -> str | None:
+    return next((m for m, stems in _STEMS.items() if any(s in low for s in stems)), None)
+
+
 def _is_other(name: str) -> bool:
     words = _words(name)
-    return any(w.startswith(_OTHER) or w.endswith(("mask", "len", "lens", "lengths", "label", "labels")) for w in words)
+    for i, w in enumerate(words):
+        if w.endswith(("mask", "len", "lens", "lengths", "label", "labels")):
+            return True
+        if w.startswith(_OTHER) and not (w.startswith(_WEAK) and any(map(_stem, words[i + 1 :]))):
+            return True
+    return False
 
 
 def _binary(x: Tensor) -> bool:
