@@ -46,6 +46,7 @@ class Event:
     live: bool = True
     callee: nn.Module | None = None  # of an attention written out in operations: the module that was called for it
     lifted: bool = False
+    scores: int | None = None  # of an attention written out in one function: the event that computed its weights
     node: Any = None  # the expression in the source
     inner: list[F.Position] = field(default_factory=list)
 

@@ -46,6 +46,8 @@ class Plan:
     what: str
     arg: str = ""
     unaligned: bool = False  # whether the fusion takes streams of different lengths
+    leading: int = 1
+    sources: tuple[tuple[int, int], ...] = ()  # where operands of earlier expressions belong to the join: the site's
     separate: bool = field(default=False)  # rows and stacks: every modality's rows get a projection of their own
 
 
@@ -67,7 +69,10 @@ class FusionLayer(nn.Module):
         self._random: dict[str, Any] = {}
         # The usual join, whose operands are the streams: a time loop passes here at every step.
         single = all(len(where) == 1 for where in plan.groups.values())
-        self._direct = single and plan.kind in ("cat", "sum", "product") and plan.feature_axis == -1
+        self._kept: dict[int, list[Tensor]] = {}  # operands of earlier expressions, until the join takes them
+        self._direct = (
+            single and not plan.sources and plan.kind in ("cat", "sum", "product") and plan.feature_axis == -1
+        )
         self._in_place = plan.mode == "residual"
         self._order = [where[0] for where in plan.groups.values() if where]
 
@@ -77,7 +82,9 @@ class FusionLayer(nn.Module):
             xs = args[0] if self.plan.kind == "cat" else args
             if len(xs) == self.plan.slots:
                 streams = [xs[i] for i in self._order]
-                if [x.shape for x in streams] == [(*result.shape[:-1], w) for w in self.plan.widths.values()]:
+                if [getattr(x, "shape", None) for x in streams] == [
+                    (*result.shape[:-1], w) for w in self.plan.widths.values()
+                ]:
                     self.calls += 1
                     fused, arranged = self._fuse(streams)
                     delta = arranged.back(self._project("joined", fused))
@@ -87,8 +94,14 @@ class FusionLayer(nn.Module):
         target = result if isinstance(result, Tensor) else next(iter(tensors_in(result)), None)
         if target is None:
             return result
-        bound = getattr(function, "__self__", None)
-        operands = [x for x in tensors_in([bound, list(args), dict(kwargs)]) if x.dim() > 0]
+        operands = _operands(function, args, kwargs)
+        if self.plan.sources:
+            known = {-1: operands, **self._kept}
+            self._kept = {}
+            try:
+                operands = [known[k][j] for k, j in self.plan.sources]
+            except (KeyError, IndexError):  # another way through the host's code led here
+                return self._misfit(result, f"no operands of {len(self.plan.sources)} streams")
         changed = self._at_join(target, operands)
         if changed is target:
             return result
@@ -96,6 +109,10 @@ class FusionLayer(nn.Module):
         if isinstance(result, Tensor):
             return changed
         return type(result)([changed, *list(result)[1:]]) if type(result) in (list, tuple) else changed
+
+    def keep(self, index: int, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Remember what an earlier expression joined."""
+        self._kept[index] = _operands(function, args, kwargs)
 
     def fuse_input(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -122,17 +139,20 @@ class FusionLayer(nn.Module):
         groups = plan.groups
         if plan.kind in ("cat", "rows", "stack") and len(operands) != plan.slots:
             groups = spread(groups, plan.slots, len(operands))
+        if len(operands) < 2:  # `0 + x` at the beginning of a sum: nothing is joined yet
+            return target
         if groups is None or any(i >= len(operands) for where in groups.values() for i in where):
             return self._misfit(target, f"{len(operands)} operands instead of {plan.slots}")
         streams = {m: [operands[i] for i in where] for m, where in groups.items()}
         if plan.kind in ("rows", "stack"):
             return self._rows(target, operands, streams)
-        if plan.kind == "outer" and plan.layout == "(B, d)":
-            xs = [torch.cat([x.flatten(1) for x in parts], -1) for parts in streams.values()]
+        if plan.kind == "outer":
+            lead = target.shape[: plan.leading]
+            xs = [torch.cat([x.reshape(*lead, -1) for x in parts], -1) for parts in streams.values()]
             if not self._fits(xs):
                 return self._misfit(target, _shapes(xs))
-            fused, _ = self._fuse(xs)
-            return self._combine(target, self._project("joined", fused).view(target.shape))
+            fused, arranged = self._fuse(xs)
+            return self._combine(target, arranged.back(self._project("joined", fused)).reshape(target.shape))
         axis = plan.feature_axis
         if plan.kind == "cross-attention":
             return self._attention(target, streams)
@@ -224,7 +244,7 @@ class FusionLayer(nn.Module):
         xs = []
         for parts in streams.values():
             x = parts[0]  # keys and values are one stream
-            if x.shape[:-1] != target.shape[:-1] and not self.plan.unaligned:
+            if x.shape[:-1] != target.shape[:-1] and not (self.plan.unaligned and self.plan.layout != "(..., d)"):
                 x = x.mean(time, keepdim=True).expand(*target.shape[:-1], x.shape[-1])
             xs.append(x)
         if not self._fits(xs):
@@ -299,7 +319,7 @@ class FusionLayer(nn.Module):
         return target - delta if self.plan.mode == "residual" else delta
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_random": {}}
+        return {**self.__dict__, "_random": {}, "_kept": {}}
 
     def extra_repr(self) -> str:
         return f"{self.plan.mode} at {self.plan.what}"
@@ -307,6 +327,12 @@ class FusionLayer(nn.Module):
 
 _FRESH = (torch.cat, torch.concat, torch.concatenate)
 _AS_IT_IS = Arranged([], None, lambda y: y)
+
+
+def _operands(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    bound = getattr(function, "__self__", None)
+    named = {k: v for k, v in kwargs.items() if k != "out"}
+    return [x for x in tensors_in([bound, list(args), named]) if x.dim() > 0]
 
 
 def _shapes(xs: Sequence[Tensor]) -> str:

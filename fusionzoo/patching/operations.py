@@ -54,9 +54,15 @@ REDUCTIONS = frozenset(
 SILENT = frozenset(
     (
         "argmax", "argmin", "argsort", "eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite", "nonzero",
-        "bucketize",
+        "bucketize", "searchsorted",
+        # Made in the likeness of a tensor, but not of what it holds.
+        "new_ones", "new_zeros", "new_empty", "new_full", "new_tensor", "zeros_like", "ones_like", "empty_like",
+        "full_like", "rand_like", "randn_like", "randint_like",
     )
 )  # fmt: skip
+LIKENESS = frozenset(
+    ("type_as", "to", "view_as", "expand_as", "reshape_as")
+)  # of the second tensor: its values do not matter
 
 # What meets in these is a join: the site's kind.
 JOINING = {

@@ -203,7 +203,7 @@ class Patch:
             )
         for name in names:
             if site.how == "rewrite":
-                route = install.Route(self.name, site.steps, site.inner, self.digests)
+                route = install.Route(self.name, site.steps, site.inner, site.kept, site.op, self.digests)
                 overrides.change(owner, name, routes=lambda old, r=route: (*old, r))
             else:
                 last = site.steps[-1]

@@ -166,7 +166,8 @@ def _placed(owner: nn.Module, site: Site, digests: tuple[str, ...], model: nn.Mo
         steps.append(F.Step(file, step.module, step.qualname, line, position))
     shift = steps[-1].line - site.steps[-1].line
     inner = tuple(install.moved(p, shift) for p in site.inner)
-    return replace(site, steps=tuple(steps), inner=inner, file=steps[-1].file, line=steps[-1].position[0])
+    kept = tuple((install.moved(p, shift), tuple(install.moved(i, shift) for i in more)) for p, more in site.kept)
+    return replace(site, steps=tuple(steps), inner=inner, kept=kept, file=steps[-1].file, line=steps[-1].position[0])
 
 
 def _file(owner: nn.Module, step: F.Step, model: nn.Module) -> str | None:

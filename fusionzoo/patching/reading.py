@@ -40,14 +40,27 @@ def feature_axis(event: Event, operands: list[Operand]) -> int:
     return free[-1] - rank if free else -1
 
 
-def layout(kind: str, axis: int | None, feature: int, operands: list[Operand], time: int | None) -> tuple[str, bool]:
+def leading_axes(operands: list[Operand], result: tuple[int, ...]) -> int:
+    """How many axes in front an outer product leaves alone."""
+    shapes = [o.shape for o in operands if o.bits]
+    count = min(len(s) for s in shapes) - 1
+    for d in range(count):
+        if any(s[d] != result[d] for s in shapes):
+            return d
+    return count
+
+
+def layout(
+    kind: str, axis: int | None, feature: int, operands: list[Operand], time: int | None, leading: int, flat: bool
+) -> tuple[str, bool]:
+    """The layout of the streams at a join, and whether the trace proves it.
+
+    leading : of an outer product, see `leading_axes`.
+    flat : whether the model's streams have no axis of time: they are vectors, one a sample.
+    """
     o = next((o for o in operands if o.bits), operands[0])
     rank = len(o.shape)
-    if kind == "outer" and rank > 2:
-        wide = [d for d in range(1, rank) if o.shape[d] != 1]
-        if len(wide) <= 1:
-            return "(B, d)", True
-    dims = [d for d in range(rank) if d != feature % rank]
+    dims = list(range(leading)) if kind == "outer" else [d for d in range(rank) if d != feature % rank]
     if kind == "rows" and axis is not None and len(dims) > 1 and all(x.shape[axis] == 1 for x in operands):
         dims = [d for d in dims if d != axis]  # one slot a modality
     if kind in ("sum", "product", "stack") and feature == -2:
@@ -59,6 +72,10 @@ def layout(kind: str, axis: int | None, feature: int, operands: list[Operand], t
         if any(along) and time is not None and along[time]:
             return "(T, d)", True
         return "(B, d)", True
+    if not dims:
+        return "(B, d)", True
+    if len(dims) == 2 and flat:
+        return "(..., d)", True
     if len(dims) == 2:
         first = [_varying(o, dims[0], i) for i in (0, 1)]
         second = [_varying(o, dims[1], i) for i in (0, 1)]

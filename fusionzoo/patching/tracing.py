@@ -124,6 +124,8 @@ class Tracer(TorchFunctionMode):
             operands, streams = operands[:3], [o for o in operands[:3] if o.bits]
             if not _differ(streams):
                 return 0
+        elif kind == "product" and len(operands) == 2 and P.spreads(*(o.shape for o in operands)):
+            kind = "outer"
         frames = F.user_frames(sys._getframe(2), self.stop)
         if not frames:
             return 0
@@ -134,10 +136,13 @@ class Tracer(TorchFunctionMode):
         owner, steps = found
         callee: nn.Module | None = None
         lifted = None
+        scores: Event | None = None
         if kind == "cross-attention":
             lifted = self._called(sys._getframe(2), frames[0], owner, steps) or self._lift(frames)
             if lifted is not None:
                 owner, steps, operands, callee = lifted
+            elif name in O.PRODUCTS or name == "einsum":
+                scores = self._scores(inputs[:2], frames[0])
         dim = kwargs.get("dim", kwargs.get("axis"))
         if dim is None and len(args) > 1 and isinstance(args[1], int):
             dim = args[1]
@@ -165,12 +170,32 @@ class Tracer(TorchFunctionMode):
             if lifted is not None:
                 event.frame = id(self.frames[-1])
             query = next(o for o in operands if o.bits)
-            event.result, event.result_labels = query.shape, query.labels
+            if scores is not None:
+                scores.absorbed, event.scores = True, scores.index
+                event.operands = [next(o for o in scores.operands if o.bits), operands[1]]
+            elif lifted is not None or name in ("multi_head_attention_forward", "scaled_dot_product_attention"):
+                event.result, event.result_labels = query.shape, query.labels
         self.trace.events.append(event)
         self.results[id(results[0])] = event.index
         self.waiting.add(id(results[0]))
         self.keep[id(results[0])] = results[0]
         return 1 << event.index
+
+    def _scores(self, inputs: list[Tensor], frame: FrameType) -> Event | None:
+        """The product of query and keys, in the same function, from which a product with values takes its weights."""
+        via = self.via.get(id(inputs[0]), 0)
+        for event in reversed(self.trace.events):
+            if (
+                via >> event.index & 1
+                and event.op == "attention"
+                and not event.lifted
+                and event.frame == id(frame)
+                and event.scores is None
+                and len(event.operands) == 2
+                and event.result[-2:] == tuple(inputs[0].shape[-2:])
+            ):
+                return event
+        return None
 
     def _called(self, frame: FrameType | None, user: FrameType, owner: nn.Module, steps: list[F.Step]) -> Any:
         """A library's attention module that the model's own code calls: its arguments are the streams."""
@@ -209,8 +234,9 @@ class Tracer(TorchFunctionMode):
                 continue
             found = F.chain(frames[i + 1 :], self.registered)
             if found is not None:
-                self.frames.append(given if module is not None else frame)
-                return (*found, streams, module)
+                called = module if module is not None and given is self.given.get(id(module)) else None
+                self.frames.append(frame if called is None else given)
+                return (*found, streams, called)
         return None
 
     def _consume(self, tagged: list[Tensor], frame: FrameType) -> None:
