@@ -59,6 +59,11 @@ def trace_model(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
             f"find_sites takes a torch.nn.Module, not {type(model).__name__}; wrap a plain object in a module whose forward "
             "calls it"
         )
+    if isinstance(model, torch.jit.ScriptModule):
+        raise PatchError(
+            f"{getattr(model, 'original_name', type(model).__name__)} is a ScriptModule: its code is compiled and cannot be looked "
+            "into or changed; patch the module before torch.jit.script or torch.jit.trace"
+        )
     memo: dict[int, Any] = {}
     args, kwargs = _fresh(tuple(args), memo), _fresh(dict(kwargs), memo)
     arguments = bind(model.forward, args, kwargs)
@@ -112,6 +117,9 @@ def _fresh(value: Any, memo: dict[int, Any]) -> Any:
 def nothing_found(model: nn.Module, trace: Trace) -> str:
     """What to say where no site was found."""
     seen = ", ".join(f"{x.path} {tuple(x.tensor.shape)} as {x.modality}" for x in trace.leaves if x.modality)
+    scripted = [name for name, m in model.named_modules() if isinstance(m, torch.jit.ScriptModule)]
+    if scripted:
+        trace.seen.append(f"{scripted[0]} is a ScriptModule, which cannot be looked into")
     others = ", ".join(x.path for x in trace.leaves if x.modality is None and x.widths is None)
     if len(trace.names) == 1:
         (leaf,) = [x for x in trace.leaves if x.modality][:1]

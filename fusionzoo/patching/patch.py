@@ -33,6 +33,7 @@ from fusionzoo.patching.planning import (
     AnySite,
     check_fit,
     device_of,
+    fitting,
     free_name,
     holder_of,
     looks_across,
@@ -89,7 +90,12 @@ def patch(
         raise PatchError(f"patch takes a torch.nn.Module, not {type(model).__name__}")
     site, layout, context = resolve(model, site, inputs, layout, context, modalities)
     if layout is not None:
-        site = replace(site, layout=check_layout(layout), sure=True)
+        site = replace(site, layout=fitting(site, check_layout(layout)), sure=True)
+    if context is not None and not callable(context):
+        raise OptionError(
+            f"context= is a function of (model, args, kwargs) that returns {{'mask': ...}} or {{'lengths': ...}}, not "
+            f"{type(context).__name__}"
+        )
     if context is None and isinstance(site, Site) and site.context is not None:
         context = ArgumentContext(*site.context)
     prepared = Patch._prepare(model, fusion, site, mode, context, options)
@@ -150,7 +156,7 @@ class Patch:
         plan, out_dim = make_plan(site, mode, f"{ATTRIBUTE}:{random.SystemRandom().getrandbits(48):012x}")
         device, dtype = torch.device(site.device), getattr(torch, site.dtype)
         devices = [torch.cuda.current_device()] if torch.cuda.is_available() and torch.cuda.is_initialized() else []
-        with torch.random.fork_rng(devices=devices):
+        with torch.inference_mode(False), torch.random.fork_rng(devices=devices):
             if isinstance(fusion, str):
                 fusion = (fusion, {})
             if isinstance(fusion, tuple) and len(fusion) == 2:
@@ -175,7 +181,10 @@ class Patch:
         """Register the layer and shadow the method; all of it or nothing."""
         site, owner = self.site, self._owner
         if isinstance(owner, torch.jit.ScriptModule):
-            raise PatchError(f"{site.path or 'the model'} is a ScriptModule, whose code cannot be changed")
+            raise PatchError(
+                f"{site.path or 'the model'} is a ScriptModule, whose code cannot be changed; patch the module before "
+                "torch.jit.script or torch.jit.trace"
+            )
         self._holder.add_module(self.name, self.layer)
         try:
             if isinstance(site, InputSite):
@@ -253,6 +262,10 @@ class Patch:
         """
         from fusionzoo.patching.finding import _fresh
 
+        if not self.active:
+            raise SiteNotReachedError(
+                f"this patch is not in the model: it was {'a dry run' if self.dry else 'removed'}"
+            )
         buffers = [(b, b.clone()) for b in self.model.buffers()]
         before = self.layer.calls
         devices = {p.device.index or 0 for p in self.model.parameters() if p.device.type == "cuda"}

@@ -72,6 +72,8 @@ def load_patch(model: nn.Module, path: str | PathLike[str], *, context: Context 
     CheckpointError : not a saved patch, damaged, or weights that lack or have too much.
     HostChangedError : the host's code on the way to the site is not what it was.
     """
+    if not isinstance(model, nn.Module):
+        raise PatchError(f"load_patch takes a torch.nn.Module, not {type(model).__name__}")
     path = Path(path)
     meta, weights = _read(path)
     site = read_site(meta["site"])

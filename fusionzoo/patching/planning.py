@@ -73,6 +73,18 @@ def make_plan(site: AnySite, mode: str, token: str) -> tuple[Plan, int | None]:
     return plan, None if mode == "residual" or separate else width
 
 
+def fitting(site: AnySite, layout: str) -> str:
+    """A layout that a caller named, where the site's streams have as many axes."""
+    axes = {"(B, T, d)": 2, "(T, B, d)": 2, "(..., d)": None}.get(layout, 1)
+    found = {"(B, T, d)": 2, "(T, B, d)": 2, "(..., d)": None}.get(site.layout or "(..., d)", 1)
+    if axes != found and None not in (axes, found):
+        shape = site.shape if isinstance(site, InputSite) else site.operands[0].shape
+        raise LayoutError(
+            f"layout={layout!r} does not fit the streams at {site.where}, which are {tuple(shape)}, taken for {site.layout}"
+        )
+    return layout
+
+
 def looks_across(fusion: Fusion) -> bool:
     """Whether a fusion looks across steps; one that nobody registered is taken to."""
     from fusionzoo.hub import _provider_of

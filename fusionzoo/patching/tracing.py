@@ -340,7 +340,8 @@ def run(
         ),
     ]
     try:
-        with torch.random.fork_rng(devices=sorted(devices)), torch.no_grad(), tracer:
+        eager = torch.compiler.set_stance("force_eager")  # a model may have been compiled in place
+        with torch.random.fork_rng(devices=sorted(devices)), torch.no_grad(), eager, tracer:
             trace.output = model(*args, **kwargs)
     finally:
         for hook in hooks:
