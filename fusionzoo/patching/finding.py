@@ -260,6 +260,12 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     event = events[0]
     last = event.steps[-1]
     kind, axis = event.kind, event.dim
+    if event.node is None and event.op == "attention":
+        if event.raw is None:  # in matrix products, which nothing would hold together
+            trace.seen.append(f"an attention in {last.qualname} of {last.file}, whose source cannot be read")
+            return None
+        event.op, event.operands, event.owner, event.path, event.steps = event.raw
+        event.lifted, last, event.result = False, event.steps[-1], event.operands[0].shape
     operands, sources, kept = _with_earlier(event, trace)
     if kept and any(_with_earlier(e, trace)[1:] != (sources, kept) for e in events[1:]):
         operands, sources, kept = [o for o in event.operands if len(o.shape)], (), ()
@@ -280,8 +286,6 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     stream = next((o for o in operands if o.bits), operands[0])
     found = context.infer(trace, arrangement, stream, time) if sure and not varies else None
     how = "rewrite" if event.node is not None else "intercept"
-    if how == "intercept" and kind == "cross-attention" and event.op == "attention":
-        return None
     return Site(
         path=event.path,
         module=type(event.owner).__name__,

@@ -64,6 +64,8 @@ LIKENESS = frozenset(
     ("type_as", "to", "view_as", "expand_as", "reshape_as")
 )  # of the second tensor: its values do not matter
 
+ATTENTIONS = ("multi_head_attention_forward", "scaled_dot_product_attention")
+
 # What meets in these is a join: the site's kind.
 JOINING = {
     **dict.fromkeys(("cat", "concat", "concatenate", "hstack", "vstack", "dstack", "column_stack", "row_stack"), "cat"),
@@ -71,5 +73,5 @@ JOINING = {
     **dict.fromkeys(("add", "sub", "maximum", "minimum", "lerp", "addcmul", "max", "min"), "sum"),
     **dict.fromkeys(("mul", "div"), "product"),
     **dict.fromkeys((*PRODUCTS, "einsum", "outer", "ger", "kron", "tensordot", "bilinear"), "outer"),
-    **dict.fromkeys(("multi_head_attention_forward", "scaled_dot_product_attention"), "cross-attention"),
+    **dict.fromkeys(ATTENTIONS, "cross-attention"),
 }

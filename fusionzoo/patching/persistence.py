@@ -182,6 +182,9 @@ def _file(owner: nn.Module, step: F.Step, model: nn.Module) -> str | None:
             code = getattr(function, "__code__", None)
             if code is not None and code.co_qualname == step.qualname and code.co_name == name:
                 return code.co_filename
+            beside = getattr(getattr(function, "__globals__", {}).get(step.qualname), "__code__", None)
+            if beside is not None and getattr(function, "__module__", None) == step.module:
+                return beside.co_filename
     module = sys.modules.get(step.module)
     if module is not None and getattr(module, "__file__", None):
         return module.__file__

@@ -137,6 +137,7 @@ class Tracer(TorchFunctionMode):
         callee: nn.Module | None = None
         lifted = None
         scores: Event | None = None
+        raw = (name, operands, owner, self.registered[id(owner)], steps) if name in O.ATTENTIONS else None
         if kind == "cross-attention":
             lifted = self._called(sys._getframe(2), frames[0], owner, steps) or self._lift(frames)
             if lifted is not None:
@@ -164,7 +165,7 @@ class Tracer(TorchFunctionMode):
             frame=id(frames[0]),
         )
         if kind == "cross-attention":
-            event.op = "attention"
+            event.op, event.raw = "attention", raw
             event.callee = callee
             event.lifted = lifted is not None
             if lifted is not None:
@@ -173,7 +174,7 @@ class Tracer(TorchFunctionMode):
             if scores is not None:
                 scores.absorbed, event.scores = True, scores.index
                 event.operands = [next(o for o in scores.operands if o.bits), operands[1]]
-            elif lifted is not None or name in ("multi_head_attention_forward", "scaled_dot_product_attention"):
+            elif lifted is not None or raw is not None:
                 event.result, event.result_labels = query.shape, query.labels
         self.trace.events.append(event)
         self.results[id(results[0])] = event.index
