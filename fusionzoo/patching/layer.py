@@ -65,7 +65,7 @@ class FusionLayer(nn.Module):
         self.out = nn.ModuleDict(out)
         self.plan = plan
         self.context = context
-        self.calls = 0
+        self._count = [0]
         self._random: dict[str, Any] = {}
         # The usual join, whose operands are the streams: a time loop passes here at every step.
         single = all(len(where) == 1 for where in plan.groups.values())
@@ -74,8 +74,18 @@ class FusionLayer(nn.Module):
         )
         own = tuple(getattr(fusion, "dims", plan.widths))  # an instance may have names of its own
         self._names = tuple(plan.widths) if set(own) == set(plan.widths) else own
+        self._usual: list[Any] = []  # shapes that were found to fit
         self._in_place = plan.mode == "residual"
         self._order = [where[0] for where in plan.groups.values() if where]
+
+    @property
+    def calls(self) -> int:
+        """How often the host came by."""
+        return self._count[0]
+
+    @calls.setter
+    def calls(self, count: int) -> None:
+        self._count[0] = count
 
     def forward(self, result: Any, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Act on what a join returned."""
@@ -83,10 +93,10 @@ class FusionLayer(nn.Module):
             xs = args[0] if self.plan.kind == "cat" else args
             if len(xs) == self.plan.slots:
                 streams = [xs[i] for i in self._order]
-                if [getattr(x, "shape", None) for x in streams] == [
-                    (*result.shape[:-1], w) for w in self.plan.widths.values()
-                ]:
-                    self.calls += 1
+                shapes = [getattr(x, "shape", None) for x in streams]
+                if shapes == self._usual or shapes == [(*result.shape[:-1], w) for w in self.plan.widths.values()]:
+                    self._usual[:] = shapes
+                    self._count[0] += 1
                     fused, arranged = self._fuse(streams)
                     delta = arranged.back(self._project("joined", fused))
                     if self._in_place and function in _FRESH and delta.dtype == result.dtype:
@@ -105,7 +115,7 @@ class FusionLayer(nn.Module):
         changed = self._at_join(target, operands)
         if changed is target:
             return result
-        self.calls += 1
+        self._count[0] += 1
         if isinstance(result, Tensor):
             return changed
         return type(result)([changed, *list(result)[1:]]) if type(result) in (list, tuple) else changed
@@ -129,7 +139,7 @@ class FusionLayer(nn.Module):
         parts = list(joined.split(list(plan.widths.values()), -1))
         fused, arranged = self._fuse(parts)
         changed = self._combine(joined, arranged.back(self._project("joined", fused)))
-        self.calls += 1
+        self._count[0] += 1
         return set_argument(function, args, kwargs, plan.arg, changed)
 
     # -- joins ----------------------------------------------------------------------------------------------------
@@ -307,15 +317,15 @@ class FusionLayer(nn.Module):
                 return self.fusion(dict(zip(self._names, xs, strict=True)), mask)
             self._random["like"] = like
         dtype, device = like.dtype, like.device
-        xs = [x if x.dtype == dtype and x.device == device else x.to(device, dtype) for x in xs]
+        xs = [x if x.dtype is dtype and x.device == device else x.to(device, dtype) for x in xs]
         streams = dict(zip(self._names, xs, strict=True))
         if not self.training:
-            return self.fusion(streams, mask)
+            return self._modules["fusion"](streams, mask)  # type: ignore[misc]  (nn.Module finds an attribute slowly)
         with OwnRandomness(self, xs[0].device):
             return self.fusion(streams, mask)
 
     def _project(self, name: str, fused: Tensor) -> Tensor:
-        return self.out[name if self.plan.separate else "joined"](fused)
+        return self._modules["out"]._modules[name if self.plan.separate else "joined"](fused)  # type: ignore[index,misc,union-attr]
 
     def _combine(self, target: Tensor, delta: Tensor) -> Tensor:
         if delta.dtype != target.dtype or delta.device != target.device:
