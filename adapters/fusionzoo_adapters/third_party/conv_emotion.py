@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.patching.modernising import CUDA, NUMPY_INDEX
+from fusionzoo.patching.modernising import CUDA, EDGE_WEIGHTS, NUMPY_INDEX
 from fusionzoo.patching.sites import InputSite
 from fusionzoo.specs import Spec
 from fusionzoo_adapters.third_party import _stand_ins
@@ -31,7 +31,7 @@ class ConvEmotion:
         {"text": 600, "audio": 300},  # MELD
         {"text": 100, "audio": 100},
     )
-    repairs = (CUDA, NUMPY_INDEX)
+    repairs = (CUDA, NUMPY_INDEX, EDGE_WEIGHTS)
 
     @staticmethod
     def recognise(model: nn.Module) -> bool:

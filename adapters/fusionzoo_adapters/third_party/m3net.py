@@ -17,7 +17,7 @@ from torch import nn
 
 from fusionzoo.hookspecs import hookimpl
 from fusionzoo.patching.adapters import declare
-from fusionzoo.patching.modernising import CUDA
+from fusionzoo.patching.modernising import CUDA, HYPERGRAPH_SIZE
 from fusionzoo.patching.sites import Site
 from fusionzoo.specs import Spec
 from fusionzoo_adapters.third_party import _stand_ins
@@ -28,7 +28,7 @@ class M3NET:
     """`Model` with `graph_type="hyper"` and three modalities."""
 
     layout = "(N, d)"
-    repairs = (CUDA,)
+    repairs = (CUDA, HYPERGRAPH_SIZE)
 
     @staticmethod
     def recognise(model: nn.Module) -> bool:

@@ -18,7 +18,7 @@ from torch import nn
 
 from fusionzoo.hookspecs import hookimpl
 from fusionzoo.patching.adapters import declare
-from fusionzoo.patching.modernising import CUDA, NUMPY_INDEX
+from fusionzoo.patching.modernising import CUDA, EDGE_WEIGHTS, NUMPY_INDEX
 from fusionzoo.patching.sites import Site
 from fusionzoo.specs import Spec
 from fusionzoo_adapters.third_party import _stand_ins
@@ -29,7 +29,7 @@ class MMGCN:
     """`DialogueGCNModel` of this repository, with its multimodal graph or its gated attention."""
 
     layout = "(N, d)"
-    repairs = (CUDA, NUMPY_INDEX)
+    repairs = (CUDA, NUMPY_INDEX, EDGE_WEIGHTS)
 
     @staticmethod
     def recognise(model: nn.Module) -> bool:

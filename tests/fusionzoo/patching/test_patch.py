@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -560,3 +561,76 @@ def test_modernise(monkeypatch):
         with pytest.raises((RuntimeError, AssertionError)):
             other(*args)
     assert fusionzoo.find_sites(model, *args)[0].kind == "cat"
+
+
+def test_modernise_hooks_submodules_of_this_instance(monkeypatch):
+    from fusionzoo.patching import adapters, modernising
+
+    class RGCNConv(nn.Module):
+        def forward(self, x, edge_index, edge_type=None):
+            return x
+
+    class HypergraphConv(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.flow, self.hooks, self.size = "target_to_source", [], None
+
+        def register_propagate_forward_pre_hook(self, hook):
+            self.hooks.append(hook)
+            return SimpleNamespace(remove=lambda: self.hooks.remove(hook))
+
+        def forward(self, x):
+            inputs = (None, (3, 5), {})
+            for hook in self.hooks:
+                inputs = hook(self, inputs) or inputs
+            self.size = inputs[1]
+            return x
+
+    class Old(nn.Module):
+        def __init__(self, hyper=True):
+            super().__init__()
+            self.conv = RGCNConv()
+            self.hyper = HypergraphConv() if hyper else nn.Identity()
+
+        def forward(self, text, audio):
+            return self.hyper(self.conv(torch.cat([text, audio], -1), None, None, torch.ones(2)))
+
+    class Knows(Known):
+        repairs = (modernising.EDGE_WEIGHTS, modernising.HYPERGRAPH_SIZE)
+        context = None
+
+        @staticmethod
+        def recognise(model):
+            return isinstance(model, Old)
+
+        @staticmethod
+        def example(model):
+            return (torch.randn(2, 3), torch.randn(2, 2)), {}
+
+    monkeypatch.setattr(adapters, "adapter_for", lambda model: Knows)
+    args = (torch.randn(2, 3), torch.randn(2, 2))
+    untouched = Old()
+    patch = fusionzoo.patch(
+        untouched, "gated"
+    )  # the repairs are in force while the adapter's example runs, and only then
+    patch.remove()
+    assert not untouched.conv._forward_pre_hooks
+    assert not untouched.hyper.hooks
+    with pytest.raises(TypeError, match="positional"):
+        untouched(*args)
+
+    model = Old()
+    assert len(fusionzoo.modernise(model)) == 2
+    assert fusionzoo.modernise(model) == []
+    assert len(fusionzoo.modernise(Old(hyper=False))) == 1  # only what it needed is listed
+    model(*args)
+    assert model.hyper.size == (5, 3)
+    model.hyper.flow = "source_to_target"
+    model(*args)
+    assert model.hyper.size == (3, 5)
+    expected = model(*args)
+    patch = fusionzoo.patch(model, "gated")
+    assert torch.equal(model(*args), expected)
+    assert torch.equal(copy.deepcopy(model)(*args), expected)
+    patch.remove()
+    assert len(model.conv._forward_pre_hooks) == 1
