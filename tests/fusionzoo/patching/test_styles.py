@@ -59,3 +59,16 @@ def test_patch(build, shake, style, fusion, mode):
     after = model.state_dict()
     assert list(after) == list(before)
     assert all(torch.equal(after[k], before[k]) for k in before)
+
+
+def test_a_generic_list_beside_audio_and_visual_is_text():
+    from fusionzoo.patching.names import find_modalities
+
+    def named(**arguments):
+        return [f.modality for f in find_modalities(arguments)]
+
+    x = torch.randn(4, 3, 2)
+    assert named(U=[x, x], U_a=x, U_v=x) == ["text", "text", "audio", "visual"]
+    assert named(U=x, U_a=x) == ["text", "audio"]
+    assert named(x=[x, x, x]) == ["x0", "x1", "x2"]
+    assert named(x=[x, x], visual=x) == ["x0", "x1", "visual"]  # which of the two is text is not said
