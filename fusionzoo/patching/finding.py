@@ -347,6 +347,8 @@ def _score(site: Site, late: float) -> float:
     pure_share = len(pure) / total
     if len(parts) > 1 and len(union) == total == sum(map(len, parts)):  # completes what earlier joins began
         pure_share = max(pure_share, 0.9)
+    elif len(parts) > 2 and len(union) == total and not any(p >= union for p in parts):
+        pure_share = max(pure_share, 0.75 * min(len(parts), total) / total)  # all gated pairs rather than one of them
     score = 300.0 * pure_share + 100.0 * len(union) / total + _KIND_SCORE.get(site.kind, 0) + 25.0 * late
     score -= 6.0 * math.log2(site.calls)
     if any(set(s.lead.split("+")) >= union for s in site.operands):

@@ -72,3 +72,25 @@ def test_a_generic_list_beside_audio_and_visual_is_text():
     assert named(U=x, U_a=x) == ["text", "audio"]
     assert named(x=[x, x, x]) == ["x0", "x1", "x2"]
     assert named(x=[x, x], visual=x) == ["x0", "x1", "visual"]  # which of the two is text is not said
+
+
+class GatedPairs(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gates = torch.nn.ModuleList(torch.nn.Linear(8, 4) for _ in range(3))
+        self.head = torch.nn.Linear(12, 2)
+
+    def gated(self, gate, a, b):
+        z = torch.sigmoid(gate(torch.cat([a, b], -1)))
+        return z * a + (1 - z) * b
+
+    def forward(self, text, audio, visual):
+        pairs = (text, audio), (text, visual), (audio, visual)
+        return self.head(torch.cat([self.gated(g, *p) for g, p in zip(self.gates, pairs, strict=True)], -1))
+
+
+def test_the_join_of_all_pairs_goes_before_the_join_of_one():
+    model, args = GatedPairs(), [torch.randn(3, 4) for _ in range(3)]
+    site = fusionzoo.find_sites(model, *args)[0]
+    assert site.kind == "cat"
+    assert site.modalities == ("text+audio", "text+visual", "audio+visual")
