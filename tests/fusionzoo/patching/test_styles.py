@@ -94,3 +94,20 @@ def test_the_join_of_all_pairs_goes_before_the_join_of_one():
     site = fusionzoo.find_sites(model, *args)[0]
     assert site.kind == "cat"
     assert site.modalities == ("text+audio", "text+visual", "audio+visual")
+
+
+class MaskedSlots(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head = torch.nn.GRU(4, 4, batch_first=True), torch.nn.Linear(4, 2)
+
+    def forward(self, text, audio, utterance_mask):
+        del utterance_mask
+        slots = torch.cat([self.rnn(text)[0].unsqueeze(-2), audio.unsqueeze(-2)], dim=-2)
+        return self.head(slots.mean(-2))
+
+
+def test_slots_have_the_mask_of_the_arguments():
+    mask = torch.arange(5) < torch.tensor([[5], [3], [2]])
+    site = fusionzoo.find_sites(MaskedSlots(), torch.randn(3, 5, 4), torch.randn(3, 5, 4), mask.float())[0]
+    assert (site.kind, site.layout, site.context) == ("rows", "(B, T, d)", ("utterance_mask", "mask"))
