@@ -68,6 +68,14 @@ def infer(
     return None
 
 
+def of_input(trace: Trace, layout: str | None, shape: Sequence[int]) -> ArgumentContext | None:
+    """The argument that tells which steps of a joined input are real."""
+    if layout not in ("(T, B, d)", "(B, T, d)"):
+        return None
+    steps, batch = shape[:2] if layout == "(T, B, d)" else (shape[1], shape[0])
+    return _mask_of(trace, batch, steps)
+
+
 def _runs(labels: Tensor, batch_axis: int) -> list[int] | None:
     """Lengths of the dialogues in a flat list, where each dialogue's rows lie together and in order."""
     line = L.read_positions(labels.flatten(1)[:, 0] if labels.dim() > 1 else labels, batch_axis)

@@ -169,6 +169,8 @@ def _inputs(trace: Trace, axes: int | None) -> list[Site | InputSite]:
     site = InputSite(leaf.path, leaf.widths or {}, shape, tuple(leaf.tensor.shape))
     site.dtype, site.device = dtype_name(leaf.tensor.dtype), str(leaf.tensor.device)
     site.score = 1000.0 if leaf.widths else 0.0
+    found = context.of_input(trace, shape, leaf.tensor.shape)
+    site.context = None if found is None else (found.path, found.form)
     return [site]
 
 

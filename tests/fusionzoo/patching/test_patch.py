@@ -276,6 +276,8 @@ def test_input_site(build, hosts, shake):
     widths = {"text": 10, "audio": 6, "visual": 4}
     site = first(model, args, kwargs, modalities={"U": widths})
     assert site.layout == "(T, B, d)"
+    assert site.context == ("umask", "mask")
+    assert fusionzoo.InputSite.from_dict(site.to_dict()).context == site.context
     expected = model(*args)
     for s in (site, fusionzoo.InputSite("U", widths, layout="tbd")):
         patch = fusionzoo.patch(model, "lmam", s, context=lambda model, args, kwargs: {"mask": args[1].bool()})
@@ -285,6 +287,13 @@ def test_input_site(build, hosts, shake):
         assert not torch.equal(changed, expected)
         patch.remove()
         assert torch.equal(model(*args), expected)
+    patch = fusionzoo.patch(model, "lmam", site)  # the mask is the one that find_sites saw
+    seen = []
+    hook = patch.fusion.register_forward_pre_hook(lambda module, given: seen.append(given[1]))
+    model(*args)
+    hook.remove()
+    assert torch.equal(seen[0], args[1].bool())
+    patch.remove()
     patch = fusionzoo.patch(model, "gated", fusionzoo.InputSite("U", {**widths, "visual": 5}, layout="tbd"))
     with pytest.raises(ShapeError, match="expected 21 features"):
         model(*args)
