@@ -169,6 +169,8 @@ def _inputs(trace: Trace, axes: int | None) -> list[Site | InputSite]:
     site = InputSite(leaf.path, leaf.widths or {}, shape, tuple(leaf.tensor.shape))
     site.dtype, site.device = dtype_name(leaf.tensor.dtype), str(leaf.tensor.device)
     site.score = 1000.0 if leaf.widths else 0.0
+    found = context.of_input(trace, shape, leaf.tensor.shape)
+    site.context = None if found is None else (found.path, found.form)
     return [site]
 
 
@@ -284,7 +286,7 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     flat = all(x.tensor.dim() == 2 and x.tensor.is_floating_point() for x in trace.leaves if x.modality or x.widths)
     arrangement, sure = layout(kind, axis, feature, operands, time, leading, flat)
     stream = next((o for o in operands if o.bits), operands[0])
-    found = context.infer(trace, arrangement, stream, time) if sure and not varies else None
+    found = context.infer(trace, arrangement, stream, time, feature, axis) if sure and not varies else None
     how = "rewrite" if event.node is not None else "intercept"
     return Site(
         path=event.path,
@@ -347,6 +349,8 @@ def _score(site: Site, late: float) -> float:
     pure_share = len(pure) / total
     if len(parts) > 1 and len(union) == total == sum(map(len, parts)):  # completes what earlier joins began
         pure_share = max(pure_share, 0.9)
+    elif len(parts) > 2 and len(union) == total and not any(p >= union for p in parts):
+        pure_share = max(pure_share, 0.75 * min(len(parts), total) / total)  # all gated pairs rather than one of them
     score = 300.0 * pure_share + 100.0 * len(union) / total + _KIND_SCORE.get(site.kind, 0) + 25.0 * late
     score -= 6.0 * math.log2(site.calls)
     if any(set(s.lead.split("+")) >= union for s in site.operands):

@@ -197,22 +197,25 @@ def _is_feature(f: Leaf) -> bool:
 
 
 def _name(candidates: list[Leaf]) -> None:
-    groups: dict[str, int] = {}
+    named: set[str | None] = set()
     for f in candidates:
-        groups[f.hint] = groups.get(f.hint, 0) + 1
-    seen: dict[str, int] = {}
-    for f in candidates:
-        index = seen[f.hint] = seen.get(f.hint, -1) + 1
         # Several tensors under a name that says a modality are all of it: textf=[r1, r2, r3, r4].
-        f.modality = canonical(f.hint) if groups[f.hint] == 1 or canonical(f.hint) else f"{f.hint}{index}"
-    named = {f.modality for f in candidates}
-    rest = [f for f in candidates if f.modality is None]
-    # One stream beside audio and visual is the text: forward(U, qmask, umask, U_a, U_v).
-    lone = [f for f in rest if f.hint.lower() in _GENERIC] or (rest if {"audio", "visual"} <= named else [])
-    if "text" not in named and named & {"audio", "visual"} and len(lone) == 1:
-        lone[0].modality = "text"
-    for f in rest:
-        f.modality = f.modality or re.sub(r"\W+", "_", f.hint).strip("_").lower() or "input"
+        f.modality = canonical(f.hint)
+        named.add(f.modality)
+    rest: dict[str, list[Leaf]] = {}
+    for f in candidates:
+        if f.modality is None:
+            rest.setdefault(f.hint, []).append(f)
+    # One stream beside audio and visual is the text: forward(U, qmask, umask, U_a, U_v). Beside both, U may be a list.
+    both = {"audio", "visual"} <= named
+    lone = [h for h in rest if h.lower() in _GENERIC] or (list(rest) if both else [])
+    if "text" not in named and named & {"audio", "visual"} and len(lone) == 1 and (both or len(rest[lone[0]]) == 1):
+        for f in rest.pop(lone[0]):
+            f.modality = "text"
+    for hint, group in rest.items():
+        for i, f in enumerate(group):
+            name = hint if len(group) == 1 else f"{hint}{i}"
+            f.modality = re.sub(r"\W+", "_", name).strip("_").lower() or "input"
 
 
 def _under(f: Leaf, key: str) -> bool:

@@ -96,7 +96,7 @@ def patch(
             f"context= is a function of (model, args, kwargs) that returns {{'mask': ...}} or {{'lengths': ...}}, not "
             f"{type(context).__name__}"
         )
-    if context is None and isinstance(site, Site) and site.context is not None:
+    if context is None and site.context is not None:
         context = ArgumentContext(*site.context)
     prepared = Patch._prepare(model, fusion, site, mode, context, options)
     if dry_run:

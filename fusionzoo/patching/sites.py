@@ -162,6 +162,7 @@ class InputSite:
     arg : name of forward's argument that holds the joined tensor, or a path into it: `"data['input_tensor']"`, `"x[0]"`.
     widths : modality -> width of its share of the last axis, in order.
     layout : of that tensor; None for `"(B, T, d)"` or `"(B, d)"` by its rank, unsure of which axis is time.
+    context : argument that tells which steps are real, and how, where `find_sites` saw one.
 
     >>> InputSite("U", widths={"text": 100, "audio": 100, "visual": 512}, layout="(T, B, d)").total
     712
@@ -178,6 +179,7 @@ class InputSite:
     dtype: str = "float32"
     device: str = "cpu"
     score: float = 0.0
+    context: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         self.widths = dict(self.widths)
@@ -222,7 +224,8 @@ class InputSite:
     def from_dict(cls, values: Mapping[str, Any]) -> InputSite:
         """The site that `to_dict` wrote down."""
         v = {k: x for k, x in values.items() if k != "type"}
-        return cls(**{**v, "shape": tuple(v["shape"])})
+        context = None if v.get("context") is None else tuple(v["context"])
+        return cls(**{**v, "shape": tuple(v["shape"]), "context": context})
 
 
 def read_site(values: Mapping[str, Any]) -> Site | InputSite:

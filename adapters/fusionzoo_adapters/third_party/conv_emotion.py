@@ -16,10 +16,9 @@ from typing import Any
 from torch import nn
 
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.patching.modernising import CUDA, NUMPY_INDEX
+from fusionzoo.patching.modernising import CUDA, EDGE_WEIGHTS, NUMPY_INDEX
 from fusionzoo.patching.sites import InputSite
 from fusionzoo.specs import Spec
-from fusionzoo_adapters.third_party import _stand_ins
 from fusionzoo_adapters.third_party._known import mask_of, named, shares
 
 
@@ -31,7 +30,7 @@ class ConvEmotion:
         {"text": 600, "audio": 300},  # MELD
         {"text": 100, "audio": 100},
     )
-    repairs = (CUDA, NUMPY_INDEX)
+    repairs = (CUDA, NUMPY_INDEX, EDGE_WEIGHTS)
 
     @staticmethod
     def recognise(model: nn.Module) -> bool:
@@ -64,6 +63,8 @@ class ConvEmotion:
     @staticmethod
     def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
         """A small model with the names and the expression that this adapter looks for."""
+        from fusionzoo_adapters.third_party import _stand_ins
+
         return _stand_ins.BiModel.small()
 
 

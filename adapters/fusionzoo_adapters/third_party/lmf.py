@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from fusionzoo.hookspecs import hookimpl
 from fusionzoo.specs import Spec
-from fusionzoo_adapters.third_party import _stand_ins
 from fusionzoo_adapters.third_party._known import named
 
 
@@ -41,6 +40,8 @@ class LMF:
     @staticmethod
     def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
         """A small model with the names and the expression that this adapter looks for."""
+        from fusionzoo_adapters.third_party import _stand_ins
+
         return _stand_ins.LMF.small()
 
 

@@ -17,10 +17,9 @@ from torch import nn
 
 from fusionzoo.hookspecs import hookimpl
 from fusionzoo.patching.adapters import declare
-from fusionzoo.patching.modernising import CUDA
+from fusionzoo.patching.modernising import CUDA, HYPERGRAPH_SIZE
 from fusionzoo.patching.sites import Site
 from fusionzoo.specs import Spec
-from fusionzoo_adapters.third_party import _stand_ins
 from fusionzoo_adapters.third_party._known import lengths_of, named
 
 
@@ -28,7 +27,7 @@ class M3NET:
     """`Model` with `graph_type="hyper"` and three modalities."""
 
     layout = "(N, d)"
-    repairs = (CUDA,)
+    repairs = (CUDA, HYPERGRAPH_SIZE)
 
     @staticmethod
     def recognise(model: nn.Module) -> bool:
@@ -56,6 +55,8 @@ class M3NET:
     @staticmethod
     def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
         """A small model with the names and the expression that this adapter looks for."""
+        from fusionzoo_adapters.third_party import _stand_ins
+
         return _stand_ins.Model.small()
 
 

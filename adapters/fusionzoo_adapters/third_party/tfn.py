@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from fusionzoo.hookspecs import hookimpl
 from fusionzoo.specs import Spec
-from fusionzoo_adapters.third_party import _stand_ins
 from fusionzoo_adapters.third_party._known import named
 
 
@@ -36,6 +35,8 @@ class TFN:
     @staticmethod
     def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
         """A small model with the names and the expression that this adapter looks for."""
+        from fusionzoo_adapters.third_party import _stand_ins
+
         return _stand_ins.TFN.small()
 
 
