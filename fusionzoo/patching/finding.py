@@ -48,6 +48,12 @@ def find_sites(model: nn.Module, *args: Any, modalities: ModalitiesLike = None, 
     trace = trace_model(model, args, kwargs, modalities)
     sites = sites_of(model, trace)
     if not sites:
+        alike = [x.path for x in trace.leaves if x.modality]
+        if len(trace.names) == 1 and len({x.hint for x in trace.leaves if x.modality}) > 1:
+            raise ModalityError(
+                f"{', '.join(alike)} of {type(model).__name__} are all taken for {trace.names[0]}, so that nothing could meet; say "
+                f"which they are: modalities={{{', '.join(f'{a!r}: ...' for a in alike)}}}"
+            )
         raise NoSiteError(nothing_found(model, trace))
     return sites
 
@@ -63,6 +69,11 @@ def trace_model(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
         raise PatchError(
             f"{getattr(model, 'original_name', type(model).__name__)} is a ScriptModule: its code is compiled and cannot be looked "
             "into or changed; patch the module before torch.jit.script or torch.jit.trace"
+        )
+    lazy = next((n for n, p in model.named_parameters() if nn.parameter.is_lazy(p)), None)
+    if lazy is not None:
+        raise PatchError(
+            f"{type(model).__name__} is not initialised yet: {lazy} gets its shape in the first forward; call the model once before"
         )
     memo: dict[int, Any] = {}
     args, kwargs = _fresh(tuple(args), memo), _fresh(dict(kwargs), memo)
@@ -271,6 +282,8 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     operands, sources, kept = _with_earlier(event, trace)
     if kept and any(_with_earlier(e, trace)[1:] != (sources, kept) for e in events[1:]):
         operands, sources, kept = [o for o in event.operands if len(o.shape)], (), ()
+    if len(operands) < 2:  # numbers, such as losses that are added up
+        return None
     streams = tuple(Stream(_lead(o.bits, trace.names), o.shape) for o in operands)
     feature = feature_axis(event, operands)
     rank = len(event.result)
@@ -352,6 +365,8 @@ def _score(site: Site, late: float) -> float:
     elif len(parts) > 2 and len(union) == total and not any(p >= union for p in parts):
         pure_share = max(pure_share, 0.75 * min(len(parts), total) / total)  # all gated pairs rather than one of them
     score = 300.0 * pure_share + 100.0 * len(union) / total + _KIND_SCORE.get(site.kind, 0) + 25.0 * late
+    if site.op in ("sub", "div"):  # a distance or a norm more often than a fusion
+        score -= 30.0
     score -= 6.0 * math.log2(site.calls)
     if any(set(s.lead.split("+")) >= union for s in site.operands):
         score -= 120.0  # one of the streams holds all the others already: a residual

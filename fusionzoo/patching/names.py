@@ -30,6 +30,8 @@ _STEMS = {
         "voice",
         "sound",
         "mfcc",
+        "input_values",
+        "input_features",
         "prosod",
         "covarep",
         "opensmile",
@@ -53,6 +55,7 @@ _STEMS = {
         "gesture",
         "gaze",
         "landmark",
+        "pixel",
     ),
     "text": ("text", "lingu", "lang", "word", "bert", "token", "sent", "transcript", "glove", "roberta", "input_ids"),
 }

@@ -70,7 +70,7 @@ ATTENTIONS = ("multi_head_attention_forward", "scaled_dot_product_attention")
 JOINING = {
     **dict.fromkeys(("cat", "concat", "concatenate", "hstack", "vstack", "dstack", "column_stack", "row_stack"), "cat"),
     "stack": "stack",
-    **dict.fromkeys(("add", "sub", "maximum", "minimum", "lerp", "addcmul", "max", "min"), "sum"),
+    **dict.fromkeys(("add", "sub", "maximum", "minimum", "lerp", "addcmul", "max", "min", "where"), "sum"),
     **dict.fromkeys(("mul", "div"), "product"),
     **dict.fromkeys((*PRODUCTS, "einsum", "outer", "ger", "kron", "tensordot", "bilinear"), "outer"),
     **dict.fromkeys(ATTENTIONS, "cross-attention"),

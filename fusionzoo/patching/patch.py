@@ -42,6 +42,7 @@ from fusionzoo.patching.planning import (
 )
 from fusionzoo.patching.resolving import read_inputs, resolve
 from fusionzoo.patching.sites import InputSite, Site
+from fusionzoo.patching.untouched import untouched
 
 MODES = ("residual", "replace")
 
@@ -266,18 +267,10 @@ class Patch:
             raise SiteNotReachedError(
                 f"this patch is not in the model: it was {'a dry run' if self.dry else 'removed'}"
             )
-        buffers = [(b, b.clone()) for b in self.model.buffers()]
         before = self.layer.calls
-        devices = {p.device.index or 0 for p in self.model.parameters() if p.device.type == "cuda"}
-        memory = dict(self.layer._random)
-        try:
-            with torch.random.fork_rng(devices=sorted(devices)), torch.no_grad():
-                self.model(*_fresh(args, {}), **_fresh(kwargs, {}))
-        finally:
-            self.layer._random = memory
-            with torch.no_grad():
-                for b, saved in buffers:
-                    b.copy_(saved)
+        with untouched(self.model), torch.no_grad():
+            self.layer._random = dict(self.layer._random)
+            self.model(*_fresh(args, {}), **_fresh(kwargs, {}))
         reached, self.layer.calls = self.layer.calls > before, before
         if not reached:
             raise SiteNotReachedError(

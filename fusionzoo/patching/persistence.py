@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -182,9 +183,10 @@ def _file(owner: nn.Module, step: F.Step, model: nn.Module) -> str | None:
             code = getattr(function, "__code__", None)
             if code is not None and code.co_qualname == step.qualname and code.co_name == name:
                 return code.co_filename
-            beside = getattr(getattr(function, "__globals__", {}).get(step.qualname), "__code__", None)
-            if beside is not None and getattr(function, "__module__", None) == step.module:
-                return beside.co_filename
+            beside = getattr(function, "__globals__", {}).get(step.qualname)
+            for other in (beside, *install.closed_over(beside)) if isinstance(beside, FunctionType) else ():
+                if other.__code__.co_qualname == step.qualname and other.__module__ == step.module:
+                    return other.__code__.co_filename
     module = sys.modules.get(step.module)
     if module is not None and getattr(module, "__file__", None):
         return module.__file__

@@ -17,6 +17,13 @@ def _varying(o: Operand, dim: int, axis: int) -> bool:
     return bool((line >= 0).all()) and len(torch.unique(line)) > 1
 
 
+def _once(o: Operand, dim: int, axis: int) -> bool:
+    """Whether every position of an input axis comes just once along a tensor's dim."""
+    assert o.labels is not None
+    line = L.read_positions(o.labels.movedim(dim, 0).flatten(1)[:, 0], axis)
+    return len(torch.unique(line)) == len(line)
+
+
 def _runs(o: Operand, dim: int, axis: int) -> bool:
     """Whether a dim goes through the positions of an input axis in runs: dialogues laid one after the other."""
     if not _varying(o, dim, axis) or o.labels is None:
@@ -67,6 +74,8 @@ def layout(
         dims = [d for d in dims if d != rank - 1]
     if len(dims) == 1:
         along = [_varying(o, dims[0], i) for i in (0, 1)]
+        if all(along) and any(_once(o, dims[0], i) for i in ((0, 1) if time is None else (1 - time,))):
+            return "(B, d)", True  # one step of every dialogue
         if all(along) or any(_runs(o, dims[0], i) for i in (0, 1)):
             return "(N, d)", True
         if any(along) and time is not None and along[time]:

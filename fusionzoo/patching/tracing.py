@@ -17,6 +17,7 @@ from fusionzoo.patching import operations as O
 from fusionzoo.patching import propagation as P
 from fusionzoo.patching.events import Event, Operand, Trace
 from fusionzoo.patching.names import Leaf
+from fusionzoo.patching.untouched import untouched
 
 
 class Tracer(TorchFunctionMode):
@@ -200,15 +201,17 @@ class Tracer(TorchFunctionMode):
 
     def _called(self, frame: FrameType | None, user: FrameType, owner: nn.Module, steps: list[F.Step]) -> Any:
         """A library's attention module that the model's own code calls: its arguments are the streams."""
-        while frame is not None and frame is not user:
+        found = None
+        while frame is not None and frame is not user:  # the outermost one is what the model calls
             module = F.receiver(frame)
             if isinstance(module, nn.Module) and id(module) in self.given and frame.f_code.co_name == "forward":
                 streams = [self._operand(x) for x in self.given[id(module)]]
                 if len({o.bits for o in streams if o.bits}) > 1:
-                    self.frames.append(self.given[id(module)])
-                    return owner, steps, streams, module
+                    found = owner, steps, streams, module
             frame = frame.f_back
-        return None
+        if found is not None:
+            self.frames.append(self.given[id(found[3])])
+        return found
 
     def _operand(self, x: Tensor) -> Operand:
         labels = self.labels.get(id(x))
@@ -329,8 +332,6 @@ def run(
         tracer.keep[id(one.tensor)] = one.tensor
         if one.modality is not None or one.widths is not None:
             tracer.tag(one.tensor, L.leaf(one.tensor.shape, bits(one)).to(one.tensor.device))
-    buffers = [(b, b.clone()) for b in model.buffers()]
-    devices = {p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"}
     modules = nn.modules.module
     hooks = [
         modules.register_module_forward_pre_hook(
@@ -342,14 +343,11 @@ def run(
     ]
     try:
         eager = torch.compiler.set_stance("force_eager")  # a model may have been compiled in place
-        with torch.random.fork_rng(devices=sorted(devices)), torch.no_grad(), eager, tracer:
+        with untouched(model), torch.no_grad(), eager, tracer:
             trace.output = model(*args, **kwargs)
     finally:
         for hook in hooks:
             hook.remove()
-        with torch.no_grad():
-            for b, saved in buffers:
-                b.copy_(saved)
     for event in trace.events:
         if event.callee is not None:
             event.result = tracer.returned.get(id(event.callee), event.result)

@@ -7,7 +7,8 @@
 right there, and the modalities (None: several answers are).
 """
 
-import functools, operator, math, contextlib, collections
+import functools, operator, math, contextlib, collections, random, types, abc, typing
+import numpy as np
 from collections import namedtuple, OrderedDict
 from dataclasses import dataclass
 from typing import Optional, List, Dict, NamedTuple
@@ -1341,3 +1342,288 @@ class ResidualX(Enc):
         return self.cls(l + self.x(l, a, a, need_weights=False)[0])
     any_line = True
     call = HeadX.call
+
+
+@host(kind="outer", layout="(B, T, d)", mods=("text", "audio"))
+class EllipsisOuter(Enc):
+    def __init__(self): super().__init__(out=64)
+    def forward(self, text, audio):
+        z = torch.einsum("...i,...j->...ij", self.enc_l(text), self.enc_a(audio))  # SITE EllipsisOuter
+        return self.cls(z.flatten(-2))
+    @classmethod
+    def call(cls): return tuple(xs()[:2]), {}
+
+@host(kind="cross-attention", layout=("(B, T, d)",), mods=("text", "audio"))
+class DecoderLayer(Enc):
+    def __init__(self):
+        super().__init__(out=8); self.dec = nn.TransformerDecoderLayer(8, 2, 16, dropout=0.1, batch_first=True)
+    def forward(self, text, audio):
+        return self.cls(self.dec(self.enc_l(text), self.enc_a(audio)))  # SITE DecoderLayer
+    @classmethod
+    def call(cls): return tuple(xs()[:2]), {}
+
+@host(kind="rows", layout=("(B, T, d)",), mods=("text", "audio", "visual"))
+class ClsTokens(Enc):
+    def __init__(self):
+        super().__init__(out=8); self.cls_tok = nn.Parameter(torch.randn(1, 1, 8)); self.sep = nn.Parameter(torch.randn(1, 1, 8))
+        self.tr = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 1, enable_nested_tensor=False)
+    def forward(self, text, audio, video):
+        l, a, v = self.enc(text, audio, video); b = l.size(0)
+        seq = torch.cat([self.cls_tok.expand(b, -1, -1), l, self.sep.expand(b, 1, 8), a[:, :4], self.sep.repeat(b, 1, 1), v], dim=1)  # SITE ClsTokens
+        return self.cls(self.tr(seq)[:, 0])
+
+@host(kind="cat", layout=("(B, d)",), mods=("text", "audio", "visual"))
+class HFStyle(nn.Module):
+    def __init__(self):
+        super().__init__(); self.emb = nn.Embedding(30, 8); self.rnn = nn.GRU(8, 8, batch_first=True); self.a = nn.Conv1d(1, 8, 5, 3); self.v = nn.Conv2d(3, 8, 3); self.cls = nn.Linear(24, 4)
+    def forward(self, input_ids=None, attention_mask=None, input_values=None, pixel_values=None, labels=None):
+        t = self.rnn(self.emb(input_ids))[0][:, -1]
+        a = F.gelu(self.a(input_values[:, None])).mean(-1)
+        v = self.v(pixel_values).flatten(2).mean(-1)
+        logits = self.cls(torch.cat([t, a, v], dim=1))  # SITE HFStyle
+        loss = F.cross_entropy(logits, labels) if labels is not None else None
+        return types.SimpleNamespace(loss=loss, logits=logits)
+    @classmethod
+    def call(cls):
+        g = torch.Generator().manual_seed(1)
+        return (), dict(input_ids=torch.randint(0, 30, (3, 6), generator=g), attention_mask=torch.ones(3, 6, dtype=torch.long), input_values=torch.randn(3, 40, generator=g), pixel_values=torch.randn(3, 3, 8, 8, generator=g), labels=torch.tensor([0, 1, 2]))
+
+@host(mods=("text", "audio"))
+class SplitInside(nn.Module):
+    """one joined tensor that the model splits itself"""
+    opts = {"modalities": {"x": {"text": 7, "audio": 5}}}
+    def __init__(self): super().__init__(); self.l, self.a, self.cls = nn.Linear(7, 8), nn.Linear(5, 8), nn.Linear(16, 4)
+    def forward(self, x):
+        l, a = x[..., :7], x[..., 7:]
+        return self.cls(torch.cat([self.l(l).relu(), self.a(a).relu()], -1))  # SITE SplitInside
+    @classmethod
+    def call(cls): l, a, _ = xs(); return (torch.cat([l, a], -1),), {}
+
+@host(kind="sum", mods=("text", "audio"))
+class WhereHost(Enc):
+    def __init__(self): super().__init__(out=8)
+    def forward(self, text, audio):
+        l, a = self.enc_l(text), self.enc_a(audio)
+        return self.cls(torch.where(l.abs() > a.abs(), l, a))  # SITE WhereHost
+    @classmethod
+    def call(cls): return tuple(xs()[:2]), {}
+
+@host(kind="sum", mods=("text", "audio"))
+class OperatorAdd(Enc):
+    def __init__(self): super().__init__(out=8)
+    def forward(self, text, audio):
+        return self.cls(operator.add(self.enc_l(text), self.enc_a(audio)))  # SITE OperatorAdd
+    @classmethod
+    def call(cls): return tuple(xs()[:2]), {}
+
+@host(kind="product", mods=("text", "audio", "visual"))
+class MathProd(Enc):
+    def __init__(self): super().__init__(out=8)
+    def forward(self, text, audio, video):
+        return self.cls(math.prod(self.enc(text, audio, video)))  # SITE MathProd
+
+@host(kind=("cat",), mods=("text", "audio"))
+class ContrastiveLoss(Enc):
+    def __init__(self): super().__init__(out=16)
+    def forward(self, text, audio):
+        l, a = self.enc_l(text), self.enc_a(audio)
+        logits = self.cls(torch.cat([l, a], 1))  # SITE ContrastiveLoss
+        sim = F.normalize(l, dim=-1) @ F.normalize(a, dim=-1).t() / 0.07
+        nce = F.cross_entropy(sim, torch.arange(l.size(0)))
+        return logits, nce + (l - a).pow(2).mean()
+    @classmethod
+    def call(cls): return tuple(xs("bd")[:2]), {}
+ContrastiveLoss.layouts = ("(B, d)",)
+
+@host(kind=("sum",), mods=("text", "audio"))
+class SumWithLoss(Enc):
+    def __init__(self): super().__init__(out=8)
+    def forward(self, text, audio):
+        l, a = self.enc_l(text), self.enc_a(audio)
+        logits = self.cls(l + a)  # SITE SumWithLoss
+        return {"logits": logits, "loss": (l - a).pow(2).mean() + ((l * a).sum(-1) ** 2).mean()}
+    @classmethod
+    def call(cls): return tuple(xs()[:2]), {}
+
+@host(kind="cat")
+class ModalityDropout(Enc):
+    def __init__(self): super().__init__(); self.seen = 0; self.cache = None
+    def forward(self, text, audio, video):
+        self.seen += 1
+        if random.random() < 0.5 and np.random.rand() < 0.5 and False: audio = audio * 0
+        if not hasattr(self, "proj"): self.proj2 = None
+        self.cache = torch.cat(self.enc(text, audio, video), -1)  # SITE ModalityDropout
+        return self.cls(F.dropout(self.cache, 0.2, self.training))
+ModalityDropout.nocopy = True
+
+@host(kind="cat")
+class CallOverride(Enc):
+    def __call__(self, *a, **k):
+        return super().__call__(*a, **k)
+    def forward(self, text, audio, video): return self._impl(text, audio, video)
+    def _impl(self, *a):
+        return self.cls(torch.cat(self.enc(*a), -1))  # SITE CallOverride
+
+@host(kind="cat")
+class TwoOnALine(Enc):
+    def forward(self, text, audio, video):
+        l, a, v = self.enc(text, audio, video); z = torch.cat([l, a, v], -1); w = torch.cat([v, l, a], -1); return self.cls(z) + self.cls(w)  # SITE TwoOnALine
+
+@host(kind="cat")
+class LambdaPair(Enc):
+    f, g = (lambda self, p: torch.cat(p, -1)), (lambda self, p: sum(p))  # SITE LambdaPair
+    def forward(self, text, audio, video):
+        return self.cls(self.f(self.enc(text, audio, video)))
+
+@host(kind="cat")
+class CompiledHelper(Enc):
+    def forward(self, text, audio, video):
+        return self.cls(_disabled(self.enc(text, audio, video)))
+@torch.compiler.disable
+def _disabled(p):
+    return torch.cat(p, -1)  # SITE CompiledHelper
+
+@host(kind="cat")
+class NoGradDeco(Enc):
+    @torch.enable_grad()
+    def mix(self, p):
+        return torch.cat(p, -1)  # SITE NoGradDeco
+    @torch.autocast("cpu", enabled=False)
+    def forward(self, text, audio, video): return self.cls(self.mix(self.enc(text, audio, video)))
+
+@host(kind="cat")
+class LruHost(Enc):
+    def forward(self, text, audio, video): return self.cls(_maker(-1)(self.enc(text, audio, video)))
+@functools.lru_cache(None)
+def _maker(dim):
+    def go(p):
+        return torch.cat(p, dim)  # SITE LruHost
+    return go
+
+@host(kind="cat")
+class SingleDispatch(Enc):
+    def forward(self, text, audio, video): return self.cls(_sd(self.enc(text, audio, video)))
+@functools.singledispatch
+def _sd(x): raise TypeError
+@_sd.register
+def _(x: tuple):
+    return torch.cat(x, -1)  # SITE SingleDispatch
+
+@host(kind="cat")
+class WrapperModel(nn.Module):
+    def __init__(self): super().__init__(); self.net = XlXaXv()
+    def forward(self, batch): return self.net(**{k: v for k, v in batch.items() if k != "ids"})
+    marker = "XlXaXv"
+    @classmethod
+    def call(cls): l, a, v = xs("bd"); return ({"x_l": l, "x_a": a, "x_v": v, "ids": ["q"]},), {}
+WrapperModel.layouts = ("(B, d)",)
+
+@host(kind="cat", layout="(B, d)")
+class UnsortedPacked(Enc):
+    def __init__(self):
+        super().__init__(); self.r = nn.ModuleDict({k: nn.LSTM(w, 8, batch_first=True) for k, w in zip("lav", D.values())})
+    def last(self, r, x, lens):
+        order = torch.argsort(lens, descending=True); inv = torch.argsort(order)
+        p = nn.utils.rnn.pack_padded_sequence(x.index_select(0, order), lens[order], batch_first=True)
+        o, _ = nn.utils.rnn.pad_packed_sequence(r(p)[0], batch_first=True)
+        o = o[inv]
+        return o.gather(1, (lens - 1).view(-1, 1, 1).expand(-1, 1, o.size(2))).squeeze(1)
+    def forward(self, lang, acou, vis, length):
+        return self.cls(torch.cat([self.last(self.r[k], x, length) for k, x in zip("lav", (lang, acou, vis))], 1))  # SITE UnsortedPacked
+    @classmethod
+    def call(cls): return (*xs(), torch.tensor(LENS)), {}
+
+@host(kind="cat", layout=("(B, T, d)", "(T, B, d)"))
+class DialogueCell(Enc):
+    """speaker-wise states in a python loop, then stacked per modality, cat at the end"""
+    def __init__(self):
+        super().__init__(); self.g = nn.ModuleDict({k: nn.GRUCell(8, 8) for k in "lav"})
+    def run(self, cell, x, q):
+        B, T, d = x.shape; s = x.new_zeros(B, 2, d); out = []
+        for t in range(T):
+            idx = q[:, t].argmax(-1); prev = s[torch.arange(B), idx]
+            h = cell(x[:, t], prev); s = s.clone(); s[torch.arange(B), idx] = h; out.append(h)
+        return torch.stack(out, dim=1)
+    def forward(self, text, audio, video, qmask):
+        z = [self.run(self.g[k], e, qmask) for k, e in zip("lav", self.enc(text, audio, video))]
+        return self.cls(torch.cat(z, -1))  # SITE DialogueCell
+    @classmethod
+    def call(cls): return (*xs(), F.one_hot(torch.randint(0, 2, (Bz, L), generator=torch.Generator().manual_seed(3)), 2).float()), {}
+
+@host(kind="stack", layout=("(B, T, d)",))
+class AttnOverMods(Enc):
+    """stack on dim 2 and attention over modalities with nn.MultiheadAttention on (B*T, 3, d)"""
+    def __init__(self):
+        super().__init__(out=8); self.at = nn.MultiheadAttention(8, 2, batch_first=True)
+    def forward(self, text, audio, video):
+        s = torch.stack(self.enc(text, audio, video), dim=2)  # SITE AttnOverMods
+        b, t, m, d = s.shape
+        q = s.view(b * t, m, d)
+        return self.cls(self.at(q, q, q)[0].mean(1).view(b, t, d))
+
+@host(kind="product", layout="(B, T, d)", mods=("text", "audio", "visual"))
+class LMFRank(Enc):
+    def __init__(self):
+        super().__init__(out=8); self.fac = nn.ParameterDict({k: nn.Parameter(torch.randn(2, 9, 8) * .3) for k in "lav"})
+    def forward(self, text, audio, video):
+        hs = {k: torch.cat([x, torch.ones_like(x[..., :1])], -1) for k, x in zip("lav", self.enc(text, audio, video))}
+        z = torch.einsum("btd,rdo->rbto", hs["l"], self.fac["l"]) * torch.einsum("btd,rdo->rbto", hs["a"], self.fac["a"]) * torch.einsum("btd,rdo->rbto", hs["v"], self.fac["v"])  # SITE LMFRank
+        return self.cls(z.sum(0))
+LMFRank.layouts = ("(..., d)",)
+
+
+
+@host(kind="cat", layout="(B, T, d)", mods=("text", "audio"))
+class ScriptHelper(Enc):
+    def __init__(self): super().__init__(out=16)
+    def forward(self, text, audio):
+        return self.cls(_scripted_gate(torch.cat([self.enc_l(text), self.enc_a(audio)], -1)))  # SITE ScriptHelper
+    @classmethod
+    def call(cls): return tuple(xs()[:2]), {}
+@torch.jit.script
+def _scripted_gate(x):
+    return x * torch.sigmoid(x)
+
+@host(kind="rows", layout="(N, d)", mods=("text", "audio", "visual"))
+class SparseGraph(Enc):
+    """MMGCN-like with sparse adjacency, rows then split back"""
+    def __init__(self): super().__init__(out=24); self.w = nn.Linear(8, 8)
+    def forward(self, text, audio, video, dia_len):
+        l, a, v = (torch.cat([x[i, :n] for i, n in enumerate(dia_len)]) for x in self.enc(text, audio, video))
+        x = torch.cat((a, v, l))  # SITE SparseGraph
+        n = x.size(0); adj = torch.eye(n).to_sparse()
+        h = torch.sparse.mm(adj, self.w(x)).relu() + x
+        a, v, l = torch.chunk(h, 3, dim=0)
+        return self.cls(torch.cat([a, v, l], -1))  # SITE SparseGraph
+    @classmethod
+    def call(cls): return (*xs(), list(LENS)), {}
+SparseGraph.kinds = ("rows", "cat")
+
+@host(kind="cat", layout="(T, d)")
+class OneDialogue(Enc):
+    """no batch: (T, d) of one dialogue through an LSTM"""
+    def __init__(self): super().__init__(); self.r = nn.LSTM(7, 8)
+    def forward(self, text, audio, video):
+        l, _ = self.r(text)
+        return self.cls(torch.cat([l, self.enc_a(audio), self.enc_v(video)], -1))  # SITE OneDialogue
+    @classmethod
+    def call(cls): return tuple(x[0] for x in xs()), {}
+OneDialogue.layouts = ("(T, d)", "(B, d)")
+
+@host(kind="cat", layout="(B, T, d)")
+class AbstractImpl(Enc, abc.ABC):
+    @abc.abstractmethod
+    def fuse(self, parts): ...
+    def forward(self, text, audio, video): return self.cls(self.fuse(list(self.enc(text, audio, video))))
+ALL.remove(AbstractImpl)
+@host(kind="cat", layout="(B, T, d)")
+class ConcreteImpl(AbstractImpl):
+    def fuse(self, parts: typing.List[Tensor]) -> Tensor:
+        assert len(parts) == 3, f"got {len(parts)}"
+        joined: Tensor = torch.cat(
+            # the three streams
+            parts,
+            dim=-1,  # features
+        )
+        return joined
+    any_line = True
