@@ -21,7 +21,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
     Values of buffers; which parameters, buffers, submodules and plain attributes every module has; torch's, Python's and numpy's
     random state. A module that becomes another class meanwhile (a lazy one) stays so.
     """
-    modules = list(model.modules())
+    modules = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
     buffers = [(b, b.clone()) for b in model.buffers()]
     before = [(type(m), dict(vars(m)), [dict(vars(m)[k]) for k in _OWN]) for m in modules]
     devices = {p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"}

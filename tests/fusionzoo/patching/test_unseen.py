@@ -22,6 +22,10 @@ import unseen  # noqa: E402  (hosts have to be importable under one name for pic
 
 sys.path.remove(str(HERE))
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*looks across steps", "ignore:.*weight_norm", "ignore:None of the inputs"
+)
+
 
 def make(cls, training=False):
     torch.manual_seed(0)
@@ -53,7 +57,6 @@ def marked(name):
 
 
 @pytest.mark.parametrize("cls", unseen.ALL, ids=lambda c: c.__name__)
-@pytest.mark.filterwarnings("ignore:None of the inputs")
 def test_found(cls):
     model, args, kwargs = make(cls)
     sites = fusionzoo.find_sites(model, *args, **getattr(cls, "opts", {}), **kwargs)
@@ -70,7 +73,6 @@ def test_found(cls):
 
 
 @pytest.mark.parametrize("cls", unseen.ALL, ids=lambda c: c.__name__)
-@pytest.mark.filterwarnings("ignore:.*weight_norm", "ignore:None of the inputs")
 def test_patch(cls, shake, tmp_path):
     expected = outputs(*make(cls, True))
     model, args, kwargs = make(cls, True)
@@ -107,7 +109,6 @@ def test_patch(cls, shake, tmp_path):
 
 
 @pytest.mark.parametrize("cls", unseen.ALL, ids=lambda c: c.__name__)
-@pytest.mark.filterwarnings("ignore:.*weight_norm", "ignore:None of the inputs")
 def test_replace(cls):
     model, args, kwargs = make(cls)
     expected = outputs(model, args, kwargs)
