@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
@@ -123,6 +123,10 @@ def moved(position: Position, shift: int) -> Position:
 
 def run_join(owner: nn.Module, names: Sequence[str], function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Compute a join as the host does, then let the patches that wait there act on it."""
+    for a in args:
+        if type(a) not in _PLAIN and isinstance(a, Iterator):  # sum(x for ...): it can be gone through once only
+            args = tuple(list(x) if isinstance(x, Iterator) else x for x in args)
+            break
     call, given = function, args
     written = None
     if type(function) is BuiltinFunctionType:  # in-place: keep what the tensor held before
@@ -146,6 +150,7 @@ def run_join(owner: nn.Module, names: Sequence[str], function: Callable[..., Any
 _INPLACE = {"Add": operator.iadd, "Mult": operator.imul, "Sub": operator.isub, "Div": operator.itruediv,
             "MatMult": operator.imatmul, "Mod": operator.imod, "Pow": operator.ipow,
             "FloorDiv": operator.ifloordiv}  # fmt: skip
+_PLAIN = frozenset((Tensor, list, tuple, int, float))
 _IN_PLACE = frozenset(_INPLACE.values())
 
 

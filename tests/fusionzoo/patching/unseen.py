@@ -1,7 +1,7 @@
 # ruff: noqa
 # fmt: off
 # pyright: basic
-"""A hundred hosts written without a look at the patcher, in as many hands as possible; nothing is known to an adapter.
+"""Nearly a hundred and fifty hosts written without a look at the patcher, in as many hands as possible; nothing is known to an adapter.
 
 `# SITE Name` marks the line that `find_sites` has to name first for host `Name`; the decorator says kinds and layouts that are
 right there, and the modalities (None: several answers are).
@@ -1627,3 +1627,247 @@ class ConcreteImpl(AbstractImpl):
         )
         return joined
     any_line = True
+
+
+@host(kind="cat", layout=("(T, B, d)",))
+class CMNlike(Enc):
+    """U list input, loops, time first, masks named differently"""
+    def __init__(self):
+        super().__init__(); self.r = nn.ModuleList(nn.GRU(w, 8) for w in D.values())
+    def forward(self, feats, party, mask_utt):
+        hs = []
+        for i in range(3):
+            h, _ = self.r[i](feats[i]); hs.append(h)
+        hidden = torch.cat(hs, -1)  # SITE CMNlike
+        return F.log_softmax(self.cls(hidden).transpose(0, 1), 2)
+    opts = {"modalities": {"feats": ["text", "audio", "visual"]}}
+    @classmethod
+    def call(cls):
+        return (list(xs("tbd")), F.one_hot(torch.zeros(L, Bz, dtype=torch.long), 2).float(), torch.ones(Bz, L)), {}
+
+@host(kind="cat", layout="(B, T, d)", mods=("text", "audio", "visual"))
+class M2FNet(Enc):
+    """fusion attention: q = audio-vis, text as k,v; several layers; final cat"""
+    def __init__(self):
+        super().__init__(out=24); self.att = nn.ModuleList(nn.MultiheadAttention(8, 2, batch_first=True) for _ in range(2)); self.fc = nn.ModuleList(nn.Linear(16, 8) for _ in range(2))
+    def forward(self, text, audio, visual, key_padding_mask):
+        l, a, v = self.enc(text, audio, visual)
+        for at, fc in zip(self.att, self.fc):
+            o = at(l, a, a, key_padding_mask=key_padding_mask)[0]
+            l = fc(torch.cat((o, l), dim=-1))
+        return self.cls(torch.cat((l, a, v), dim=-1))  # SITE M2FNet
+    @classmethod
+    def call(cls): return (*xs(), torch.arange(L) >= torch.tensor(LENS)[:, None]), {}
+
+@host(kind="cat", layout="(B, d)", mods=("text", "audio", "visual"))
+class MulTlike(Enc):
+    """six crossmodal modules, cat pairs, self-attn, last step, cat"""
+    def __init__(self):
+        super().__init__(out=48)
+        self.x = nn.ModuleDict({p: nn.MultiheadAttention(8, 2) for p in ("la", "lv", "al", "av", "vl", "va")})
+        self.mem = nn.ModuleDict({p: nn.TransformerEncoderLayer(16, 2, 16, dropout=0.1) for p in "lav"})
+    def forward(self, x_l, x_a, x_v):
+        x = dict(zip("lav", (e.permute(1, 0, 2) for e in self.enc(x_l, x_a, x_v))))
+        last = []
+        for m in "lav":
+            o1, o2 = [n for n in "lav" if n != m]
+            h = torch.cat([self.x[m + o1](x[m], x[o1], x[o1])[0], self.x[m + o2](x[m], x[o2], x[o2])[0]], dim=2)
+            h = self.mem[m](h)
+            if type(h) == tuple: h = h[0]
+            last.append(h[-1])
+        last_hs = torch.cat(last, dim=1)  # SITE MulTlike
+        proj = F.relu(self.cls(last_hs))
+        return proj, last_hs
+
+@host(kind="outer", layout="(B, d)", mods=("text", "audio", "visual"))
+class TFNlike(Enc):
+    def __init__(self): super().__init__(out=9 * 9 * 9)
+    def forward(self, audio_x, video_x, text_x):
+        l, a, v = self.enc(text_x, audio_x, video_x); batch_size = a.data.shape[0]
+        DTYPE = torch.FloatTensor
+        _a = torch.cat((torch.ones(batch_size, 1).type(DTYPE), a), dim=1)
+        _v = torch.cat((torch.ones(batch_size, 1).type(DTYPE), v), dim=1)
+        _l = torch.cat((torch.ones(batch_size, 1).type(DTYPE), l), dim=1)
+        fusion = torch.bmm(_a.unsqueeze(2), _v.unsqueeze(1))  # SITE TFNlike
+        fusion = fusion.view(-1, 81, 1)
+        fusion = torch.bmm(fusion, _l.unsqueeze(1)).view(batch_size, -1)  # SITE TFNlike
+        return self.cls(fusion)
+    @classmethod
+    def call(cls): l, a, v = xs("bd"); return (a, v, l), {}
+TFNlike.mods = None
+
+@host(kind=("cat", "sum"), layout=("(B, T, d)",), mods=None)
+class GMULike(Enc):
+    def __init__(self): super().__init__(out=8); self.z = nn.Linear(16, 8)
+    def forward(self, text, audio):
+        l, a = torch.tanh(self.enc_l(text)), torch.tanh(self.enc_a(audio))
+        z = torch.sigmoid(self.z(torch.cat([l, a], dim=-1)))
+        return self.cls(z * l + (1 - z) * a)
+    any_line = True
+    @classmethod
+    def call(cls): return tuple(xs()[:2]), {}
+
+@host(kind=("sum",), layout=("(B, T, d)",), mods=("text", "audio"))
+class GateNoCat(Enc):
+    def __init__(self): super().__init__(out=8); self.p, self.q = nn.Linear(8, 8), nn.Linear(8, 8)
+    def forward(self, text, audio):
+        l, a = self.enc_l(text), self.enc_a(audio)
+        g = torch.sigmoid(self.p(l) + self.q(a))
+        return self.cls(g * l + (1 - g) * a)
+    any_line = True
+    @classmethod
+    def call(cls): return tuple(xs()[:2]), {}
+
+@host(kind=("sum", "stack", "product"), layout=("(B, T, d)", "(..., d)"), mods=None)
+class SoftmaxWeights(Enc):
+    """scores per modality -> softmax -> weighted stack sum"""
+    def __init__(self): super().__init__(out=8); self.s = nn.Linear(8, 1)
+    def forward(self, text, audio, video):
+        hs = self.enc(text, audio, video)
+        w = torch.softmax(torch.cat([self.s(h) for h in hs], -1), -1)
+        return self.cls(sum(w[..., i:i + 1] * h for i, h in enumerate(hs)))
+    any_line = True
+SoftmaxWeights.kinds = ("cat", "sum", "stack")
+
+@host(kind="stack", layout="(B, T, d)")
+class StackMul(Enc):
+    def __init__(self): super().__init__(out=8); self.w = nn.Parameter(torch.ones(3))
+    def forward(self, text, audio, video):
+        z = torch.stack(self.enc(text, audio, video), dim=-1)  # SITE StackMul
+        return self.cls((z * self.w.softmax(0)).sum(dim=-1))
+
+@host(kind="stack", layout="(B, T, d)")
+class StackMatmul(Enc):
+    def __init__(self): super().__init__(out=8); self.w = nn.Linear(3, 1)
+    def forward(self, text, audio, video):
+        return self.cls(self.w(torch.stack(self.enc(text, audio, video), -1)).squeeze(-1))  # SITE StackMatmul
+
+@host(kind="cat", layout="(B, d)")
+class WhileLoop(Enc):
+    def __init__(self): super().__init__(); self.cell = nn.GRUCell(24, 24)
+    def forward(self, text, audio, video):
+        l, a, v = self.enc(text, audio, video); i = 0; h = l.new_zeros(l.size(0), 24)
+        while i < l.size(1):
+            x = torch.cat((l[:, i, :], a[:, i, :], v[:, i, :]), dim=-1)  # SITE WhileLoop
+            h = self.cell(x, h); i += 1
+            if not torch.isfinite(h).all(): break
+        return self.cls(h)
+
+@host(kind="cat", layout="(B, d)")
+class UnbindLoop(Enc):
+    def __init__(self): super().__init__(); self.cell = nn.LSTMCell(24, 24)
+    def step(self, inp, state):
+        return self.cell(torch.cat(inp, 1), state)  # SITE UnbindLoop
+    def forward(self, text, audio, video):
+        state = None; outs = []
+        for inp in zip(*(x.unbind(1) for x in self.enc(text, audio, video))):
+            state = self.step(inp, state); outs.append(state[0])
+        return self.cls(torch.stack(outs, 1))
+
+@host(kind="cat", layout="(B, T, d)", mods=("text", "audio", "visual"))
+class ConvThenCat(Enc):
+    """(B, d, T) convs; cat on channels dim=1; conv after"""
+    def __init__(self):
+        super().__init__(); self.c = nn.ModuleList(nn.Conv1d(w, 8, 3, padding=1) for w in D.values()); self.f = nn.Conv1d(24, 24, 3, padding=1)
+    def forward(self, t, a, v):
+        z = torch.cat([c(x.transpose(1, 2)) for c, x in zip(self.c, (t, a, v))], dim=1)  # SITE ConvThenCat
+        return self.cls(self.f(z).transpose(1, 2))
+
+@host(kind="cat", layout="(B, T, d)", mods=("text", "audio"))
+class Residuals(Enc):
+    def __init__(self): super().__init__(out=16); self.x, self.y = HeadAttn(8, 2), HeadAttn(8, 2); self.n = nn.LayerNorm(8)
+    def forward(self, text, audio):
+        l, a = self.enc_l(text), self.enc_a(audio)
+        for _ in range(2):
+            l, a = self.n(l + self.x(l, a, a)), self.n(a + self.y(a, l, l))
+        return self.cls(torch.cat([l, a], -1))  # SITE Residuals
+    @classmethod
+    def call(cls): return tuple(xs()[:2]), {}
+
+@host(kind="cross-attention", layout="(B, T, d)", mods=("text", "audio"))
+class BottleneckX(Enc):
+    """cross-attention in a method taking a dict, einsum multi-head, with mask"""
+    def __init__(self): super().__init__(out=8); self.wq, self.wk, self.wv = (nn.Linear(8, 8, bias=False) for _ in range(3))
+    def attend(self, q, kv, mask=None):
+        b, n, d = q.shape
+        q_, k_, v_ = (w(x).reshape(b, -1, 2, d // 2) for w, x in ((self.wq, q), (self.wk, kv), (self.wv, kv)))
+        s = torch.einsum("bihd,bjhd->bhij", q_, k_) * d ** -0.5
+        if mask is not None: s = s.masked_fill(~mask[:, None, None, :], -1e9)
+        return torch.einsum("bhij,bjhd->bihd", s.softmax(-1), v_).reshape(b, n, d)
+    def forward(self, text, audio, mask):
+        return self.cls(self.attend(self.enc_l(text), self.enc_a(audio), mask=mask))  # SITE BottleneckX
+    @classmethod
+    def call(cls): return (*xs()[:2], torch.arange(L) < torch.tensor(LENS)[:, None]), {}
+
+@host(kind="product", layout="(B, d)", mods=("text", "audio"))
+class MFBlike(Enc):
+    def __init__(self): super().__init__(out=8); self.u, self.w = nn.Linear(8, 32), nn.Linear(8, 32)
+    def forward(self, text, audio):
+        z = self.u(self.enc_l(text)) * self.w(self.enc_a(audio))  # SITE MFBlike
+        z = F.dropout(z, 0.1, self.training).view(-1, 8, 4).sum(2)
+        return self.cls(F.normalize(torch.sqrt(F.relu(z)) - torch.sqrt(F.relu(-z) + 1e-8)))
+    @classmethod
+    def call(cls): return tuple(xs("bd")[:2]), {}
+
+@host(kind="product", layout="(B, d)", mods=("text", "audio"))
+class FiLM(Enc):
+    def __init__(self): super().__init__(out=8); self.g = nn.Linear(8, 16)
+    def forward(self, text, audio):
+        gamma, beta = self.g(self.enc_a(audio)).chunk(2, -1)
+        return self.cls((1 + gamma) * self.enc_l(text) + beta)
+    any_line = True
+    @classmethod
+    def call(cls): return tuple(xs("bd")[:2]), {}
+FiLM.kinds = ("product", "sum")
+
+@host(kind="cat", layout="(B, d)")
+class Pooled3(Enc):
+    """unaligned lengths, adaptive pooling"""
+    def forward(self, text, audio, video):
+        l, a, v = self.enc(text, audio, video)
+        p = [F.adaptive_avg_pool1d(x.transpose(1, 2), 1).squeeze(-1) for x in (l, a, v)]
+        return self.cls(torch.cat(p, dim=-1))  # SITE Pooled3
+    @classmethod
+    def call(cls): l, a, v = xs(); return (l, torch.cat([a, a], 1), v[:, :3]), {}
+
+@host(kind="rows", layout="(N, d)", mods=("text", "audio", "visual"))
+class HyperRows(Enc):
+    """rows per dialogue interleaved: for each dialogue cat (l_i, a_i, v_i) rows, M3NET-like"""
+    def __init__(self): super().__init__(out=8)
+    def forward(self, text, audio, video, dia_len):
+        l, a, v = self.enc(text, audio, video); rows = []
+        for i, n in enumerate(dia_len):
+            rows += [l[i, :n]]; rows += [a[i, :n]]; rows += [v[i, :n]]
+        x = torch.cat(rows, dim=0)  # SITE HyperRows
+        return self.cls(torch.relu(x))
+    @classmethod
+    def call(cls): return (*xs(), list(LENS)), {}
+
+@host(kind="cat", layout=("(B, T, d)",))
+class GradScale(Enc):
+    """custom autograd Function (gradient reversal) on a stream"""
+    nocopy = False
+    def forward(self, text, audio, video):
+        l, a, v = self.enc(text, audio, video)
+        return self.cls(torch.cat([Rev.apply(l), a, v], -1))  # SITE GradScale
+class Rev(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x): return x.view_as(x)
+    @staticmethod
+    def backward(ctx, g): return -g
+
+@host(kind="cat", layout=("(B, T, d)",))
+class NumpyDetour(Enc):
+    def forward(self, text, audio, video):
+        l, a, v = self.enc(text, audio, video)
+        keep = torch.from_numpy(text.detach().numpy().copy())
+        return self.cls(torch.cat([l + self.enc_l(keep), a, v], -1))  # SITE NumpyDetour
+
+@host(kind="cat", layout=("(B, T, d)",))
+class StrangeNames(Enc):
+    """linguistic_x: l ; modality names via **batch"""
+    def forward(self, **batch):
+        order = ("linguistic", "acoustic_feat", "facial")
+        return self.cls(torch.cat([f(batch[k]) for f, k in zip((self.enc_l, self.enc_a, self.enc_v), order)], dim=2))  # SITE StrangeNames
+    @classmethod
+    def call(cls): return (), dict(zip(("linguistic", "acoustic_feat", "facial"), xs())) | {"labels": torch.zeros(Bz, L, dtype=torch.long), "utt_mask": torch.ones(Bz, L)}
