@@ -4,8 +4,8 @@ Source: https://github.com/declare-lab/conv-emotion at 6128ca20e9 (MIT), Dialogu
 bc-LSTM-pytorch/model.py; none of its code is here. How wide each modality is cannot be read off the models: the repository's
 feature files are known by their sum. A model built for text alone has no site. Real steps are `umask`.
 
-With current torch and numpy DialogueGCN needs `fusionzoo.modernise` (nested index lists). It also hands `RGCNConv` edge weights,
-which torch-geometric has not taken since 1.6.
+With current torch, numpy and torch-geometric DialogueGCN needs `fusionzoo.modernise`: nested index lists, and edge weights
+handed to `RGCNConv`, which has not taken them since 1.6 and goes without.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ Source: https://github.com/feiyuchen7/M3NET at 4d0fa88cd4 (no licence stated), m
 site is the last concatenation, after hypergraph and high-frequency graph; the lists `[text; audio; visual]` of each dialogue
 before them are sites too, found by `find_sites`. Lengths are `seq_lengths`.
 
-Without CUDA the hard-coded `.cuda` calls need `fusionzoo.modernise`. With torch-geometric 2.5 and newer `HypergraphConv` needs
-its `propagate` interpreted instead of compiled at its first call, with `size` reversed where `flow` is "target_to_source".
+`fusionzoo.modernise` sees to the hard-coded `.cuda` calls and to `HypergraphConv`, which hands `propagate` a size against its
+flow. What the repository imports (torch_scatter, `topk` of an old torch-geometric, ipdb) has to be there before: no instance
+exists yet that could be modernised.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ Source: https://github.com/hujingwen6666/MMGCN at 85732d984f (no licence stated)
 `att_type="gated"` it is the concatenation of the three gated pairs in `MMGatedAttention`, whose streams are called after their
 pair. Lengths are `seq_lengths`.
 
-Without CUDA and with numpy index arrays (torch 2) the model needs `fusionzoo.modernise`. With `graph_type="relation"` it also
-hands `RGCNConv` edge weights, which torch-geometric has not taken since 1.6.
+Without CUDA and with numpy index arrays (torch 2) the model needs `fusionzoo.modernise`; with `graph_type="relation"` also for
+the edge weights that it hands `RGCNConv`, which torch-geometric has not taken since 1.6 and which are dropped.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """TFN takes the outer product of three vectors, each with a one in front.
 
-Source: https://github.com/Justin1904/TensorFusionNetworks at ef0e78b558 (MIT), model.py; none of its code is here. Two batched products in `forward`; the site is the first candidate that the tracer finds. One vector
-an utterance: no step is padding.
+Source: https://github.com/Justin1904/TensorFusionNetworks at ef0e78b558 (MIT), model.py; none of its code is here. The site is
+the second of the two batched products in `forward`, in which the text meets the product of audio and visual. One vector an
+utterance: no step is padding.
 """
 
 from __future__ import annotations
