@@ -49,6 +49,12 @@ Protocol = Annotated[
     str | None, typer.Option(help="Of a recipe: honest (the default), or published: as the paper did, flaws included.")
 ]
 Variant = Annotated[str | None, typer.Option(help="Of a recipe that has some; see: fusionzoo info RECIPE.")]
+Folds = Annotated[
+    str | None,
+    typer.Option(
+        help="Cross-validate: session, speaker, a column of the data, a number of folds, speaker:5; none: one run."
+    ),
+]
 Seeds = Annotated[int | None, typer.Option(help="Number of seeds; they are 0, 1, ...", min=1)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
@@ -134,6 +140,7 @@ def train(
     selection: Selection = None,
     protocol: Protocol = None,
     variant: Variant = None,
+    folds: Folds = None,
     out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest good checkpoint in --out.")] = False,
     device: Device = None,
@@ -158,15 +165,19 @@ def train(
         selection=selection,
         device=device,
     )
+    if seeds is not None and seeds > 1 and seed is not None:
+        raise OptionError("--seed and --seeds exclude each other: --seed 3 is one run, --seeds 3 are three")
+    about = None if loaded is None else loaded.facts(protocol, variant)
+    plan = folds if folds is not None or loaded is None else loaded.resolve_folds(protocol, variant)
+    if plan is not None and plan != "none":
+        _cross_validate(run, plan, seeds, out or Path("fusionzoo-runs") / _folder_name(run, about), quiet, about)
+        return
     if seeds is not None and seeds > 1:
-        if seed is not None:
-            raise OptionError("--seed and --seeds exclude each other: --seed 3 is one run, --seeds 3 are three")
         _compare(run, [run.host.name], [run.fusion.name], seeds, out, jobs=1, quiet=quiet)
         return
     from fusionzoo.cli import show
     from fusionzoo.training.trainer import train as run_training
 
-    about = None if loaded is None else loaded.facts(protocol, variant)
     folder = out or Path("fusionzoo-runs") / _folder_name(run, about)
     result = run_training(run, folder, resume=resume, quiet=quiet, recipe=about)
     if result.is_main:
@@ -243,6 +254,20 @@ def compare(
     )
     hosts_, fusions_ = _comma(hosts) or [run.host.name], _comma(fusions) or [run.fusion.name]
     _compare(run, hosts_, fusions_, seeds or 5, out, jobs, quiet)
+
+
+def _cross_validate(
+    run: RunConfig, folds: Any, seeds: int | None, out: Path, quiet: bool, about: Mapping[str, Any] | None
+) -> None:
+    from fusionzoo.cli import show
+    from fusionzoo.evaluation.folds import cross_validate
+
+    chosen = None if seeds is None else list(range(seeds))
+    done = cross_validate(run, out, folds, seeds=chosen, quiet=quiet, recipe=about)
+    if done.is_main:
+        show.with_red(str(done), done.warnings)
+    if done.failed:
+        raise typer.Exit(1)
 
 
 def _compare(
