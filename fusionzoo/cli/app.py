@@ -185,6 +185,60 @@ def train(
 
 
 @app.command()
+def reproduce(
+    target: Annotated[
+        str, typer.Argument(help="A recipe's name or YAML file, a finished run's folder, or its card.json.")
+    ],
+    data: Data = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Of a recipe: published or honest alone; default: both, side by side.")
+    ] = None,
+    variant: Variant = None,
+    folds: Folds = None,
+    modalities: Modalities = None,
+    split: Split = None,
+    set_: Sets = None,
+    out: Out = None,
+    device: Device = None,
+    tolerance: Annotated[
+        float | None, typer.Option(help="Of a run: exit with 1 where a score differs by more than this.", min=0.0)
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the result.")] = False,
+) -> None:
+    """Do a published recipe or a finished run again, and show what was reported beside what comes out here."""
+    from fusionzoo.cli import show
+    from fusionzoo.evaluation.reproduce import CARD, read_card, reproduce_card, reproduce_recipe
+    from fusionzoo.recipes import PROTOCOLS
+
+    path = Path(target)
+    if path.is_dir() or path.suffix == ".json":
+        if any(o is not None for o in (protocol, variant, folds, modalities, split, set_)):
+            raise OptionError(
+                "a finished run is done again as it was: only --data, --device, --out, --tolerance go with it"
+            )
+        card = read_card(path)
+        if device is not None:
+            card["config"]["training"]["device"] = device
+        name = path.name if path.name != CARD else path.resolve().parent.name
+        done = reproduce_card(
+            card, out or Path("fusionzoo-runs") / f"reproduce__{name}", data=data, quiet=quiet, name=name
+        )
+    else:
+        recipe = _load_recipe(target)
+        assert recipe is not None
+        chosen = [protocol] if protocol is not None else [p for p in PROTOCOLS if p in recipe.protocols] or ["honest"]
+        configs = {
+            p: _run_config(None, set_, recipe, modalities, p, variant, data=data, split=split, device=device)
+            for p in chosen
+        }
+        folder = out or Path("fusionzoo-runs") / f"reproduce__{recipe.name}{f'__{variant}' if variant else ''}"
+        done = reproduce_recipe(recipe, configs, folder, variant=variant, folds=folds, quiet=quiet)
+    show.with_red(str(done), done.warnings)
+    if tolerance is not None and any(abs(d) > tolerance for d in done.differences.values()):
+        raise typer.Exit(1)
+
+
+@app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run folder made by train.")],
     data: Data = None,
