@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -87,6 +88,12 @@ def build_host(meta: Mapping[str, Any]) -> Host:
         placement=meta["placement"],
         **meta["host_options"],
     )
+
+
+def class_counts(corpus: Corpus) -> Tensor:
+    """Labelled utterances of each class in the train split, `(C,)`."""
+    labels = corpus.label[(corpus.split == "train") & (corpus.label >= 0)]
+    return torch.from_numpy(np.bincount(labels, minlength=corpus.num_classes))
 
 
 class WeightedObjective(nn.Module):
