@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fusionzoo.cli.extract import extract
+from fusionzoo.cli.extract import extract, reader_options
 from fusionzoo.errors import OptionError
 
 if TYPE_CHECKING:
@@ -491,13 +491,16 @@ def check(
 
 @data_app.command("inspect")
 def data_inspect(
-    path: Annotated[Path, typer.Argument(help="A data file.")],
+    path: Annotated[Path, typer.Argument(help="A data file, a folder of pickles, or the folder of a release.")],
+    reader: Annotated[
+        list[str] | None, typer.Option(help="Option of a release's reader, for example classes=4.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Say what a data file holds and what is wrong with it; executes nothing of it."""
+    """Say what a data file or a release holds, what is missing, and what will be left out; executes nothing of it."""
     from fusionzoo.data.inspection import inspect
 
-    inspection = inspect(path)
+    inspection = inspect(path, reader_options(reader))
     typer.echo(inspection.to_json() if json else str(inspection))
     if inspection.problems:
         raise typer.Exit(1)
