@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,3 +94,13 @@ def test_protocols_and_variants_change_sections():
         Recipe.from_mapping({"training": {}}, "plain").resolve("published")
     with pytest.raises(UnknownNameError, match="did you mean 'multiemo-meld'"):
         load_recipe("multiemo-mled")
+
+
+def test_looking_at_a_recipe_imports_no_torch():
+    code = (
+        "import sys, fusionzoo\n"
+        "str(fusionzoo.card('multiemo-iemocap', 'recipe'))\n"
+        "fusionzoo.get('multiemo-iemocap', kind='recipe').resolve('published')\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
