@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fusionzoo.cli.extract import extract
+from fusionzoo.cli.extract import extract, reader_options
 from fusionzoo.errors import OptionError
 
 if TYPE_CHECKING:
+    from fusionzoo.recipes import Recipe
     from fusionzoo.training.config import RunConfig
 
 app = typer.Typer(
@@ -40,6 +42,19 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; defaul
 Selection = Annotated[
     str | None, typer.Option(help="Split on which the epoch is chosen: dev, or test to reproduce numbers so published.")
 ]
+RecipeName = Annotated[
+    str | None, typer.Argument(help="A recipe's name (fusionzoo plugins --kind recipe) or YAML file.")
+]
+Protocol = Annotated[
+    str | None, typer.Option(help="Of a recipe: honest (the default), or published: as the paper did, flaws included.")
+]
+Variant = Annotated[str | None, typer.Option(help="Of a recipe that has some; see: fusionzoo info RECIPE.")]
+Folds = Annotated[
+    str | None,
+    typer.Option(
+        help="Cross-validate: session, speaker, a column of the data, a number of folds, speaker:5; none: one run."
+    ),
+]
 Seeds = Annotated[int | None, typer.Option(help="Number of seeds; they are 0, 1, ...", min=1)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
@@ -66,32 +81,51 @@ def _comma(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _recipe(name: str | None) -> Any:
-    """A recipe is a YAML file, or the name of an installed recipe, whose plugin gives a path or a mapping."""
-    if name is None:
-        return None
-    if Path(name).suffix in (".yaml", ".yml") or Path(name).is_file():
-        return name
-    import fusionzoo
+def _load_recipe(name: str | None) -> Recipe | None:
+    from fusionzoo.recipes import load_recipe
 
-    recipe = fusionzoo.get(name, kind="recipe")
-    return recipe() if callable(recipe) else recipe
+    return None if name is None else load_recipe(name)
+
+
+def _folder_name(run: RunConfig, about: Mapping[str, Any] | None) -> str:
+    """`multiemo-iemocap__honest__seed0`, or `dialogue-gcn__lmam__seed0` without a recipe."""
+    parts = [run.host.name, run.fusion.name]
+    if about is not None:
+        parts = [p for p in (about["name"], about["variant"], about["protocol"]) if p]
+    return "__".join([*parts, f"seed{run.training.seed}"])
 
 
 def _run_config(
-    config: Path | None, sets: list[str] | None, recipe: str | None, modalities: str | None, **arguments: Any
+    config: Path | None,
+    sets: list[str] | None,
+    recipe: Recipe | None,
+    modalities: str | None,
+    protocol: str | None = None,
+    variant: str | None = None,
+    **arguments: Any,
 ) -> RunConfig:
     """The configuration that a command line asks for."""
-    from fusionzoo.training.config import RunConfig
+    from fusionzoo.training.config import RunConfig, read_yaml
 
-    return RunConfig.from_sources(
-        config, sets=sets or [], recipe=_recipe(recipe), modalities=_comma(modalities), **arguments
-    )
+    sets = sets or []
+    sections = None
+    if recipe is not None:
+        sections = recipe.resolve(protocol, variant)
+        given = (sections.get("data") or {}, (read_yaml(config).get("data") or {}) if config is not None else {})
+        named = arguments.get("data") is not None or any(s.startswith("data.source=") for s in sets)
+        if recipe.published and not named and not any("source" in g for g in given):
+            raise OptionError(
+                f"the recipe {recipe.name!r} needs data: give the features' file or folder with --data (published with: "
+                f"{recipe.features or 'see its card'}); --data demo tries it on generated conversations"
+            )
+    elif protocol is not None or variant is not None:
+        raise OptionError("--protocol and --variant belong to a recipe: fusionzoo train RECIPE --protocol published")
+    return RunConfig.from_sources(config, sets=sets, recipe=sections, modalities=_comma(modalities), **arguments)
 
 
 @app.command()
 def train(
-    recipe: Annotated[str | None, typer.Argument(help="A recipe's name or YAML file.")] = None,
+    recipe: RecipeName = None,
     data: Data = None,
     host: Host = None,
     fusion: FusionName = None,
@@ -104,17 +138,23 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Seed of weights, batches and dropout.", min=0)] = None,
     seeds: Seeds = None,
     selection: Selection = None,
+    protocol: Protocol = None,
+    variant: Variant = None,
+    folds: Folds = None,
     out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest good checkpoint in --out.")] = False,
     device: Device = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the result.")] = False,
 ) -> None:
     """Train one model (or the same with several seeds) and report on its dev and test splits."""
+    loaded = _load_recipe(recipe)
     run = _run_config(
         config,
         set_,
-        recipe,
+        loaded,
         modalities,
+        protocol,
+        variant,
         data=data,
         host=host,
         fusion=fusion,
@@ -125,17 +165,77 @@ def train(
         selection=selection,
         device=device,
     )
-    if seeds is not None and seeds > 1:
-        if seed is not None:
-            raise OptionError("--seed and --seeds exclude each other: --seed 3 is one run, --seeds 3 are three")
-        _compare(run, [run.host.name], [run.fusion.name], seeds, out, jobs=1, quiet=quiet)
+    if seeds is not None and seeds > 1 and seed is not None:
+        raise OptionError("--seed and --seeds exclude each other: --seed 3 is one run, --seeds 3 are three")
+    about = None if loaded is None else loaded.facts(protocol, variant)
+    plan = folds if folds is not None or loaded is None else loaded.resolve_folds(protocol, variant)
+    if plan is not None and plan != "none":
+        _cross_validate(run, plan, seeds, out or Path("fusionzoo-runs") / _folder_name(run, about), quiet, about)
         return
+    if seeds is not None and seeds > 1:
+        _compare(run, [run.host.name], [run.fusion.name], seeds, out, jobs=1, quiet=quiet, about=about)
+        return
+    from fusionzoo.cli import show
     from fusionzoo.training.trainer import train as run_training
 
-    folder = out or Path("fusionzoo-runs") / f"{run.host.name}__{run.fusion.name}__seed{run.training.seed}"
-    result = run_training(run, folder, resume=resume, quiet=quiet)
+    folder = out or Path("fusionzoo-runs") / _folder_name(run, about)
+    result = run_training(run, folder, resume=resume, quiet=quiet, recipe=about)
     if result.is_main:
-        typer.echo(str(result))
+        show.run(result)
+
+
+@app.command()
+def reproduce(
+    target: Annotated[
+        str, typer.Argument(help="A recipe's name or YAML file, a finished run's folder, or its card.json.")
+    ],
+    data: Data = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Of a recipe: published or honest alone; default: both, side by side.")
+    ] = None,
+    variant: Variant = None,
+    folds: Folds = None,
+    modalities: Modalities = None,
+    split: Split = None,
+    set_: Sets = None,
+    out: Out = None,
+    device: Device = None,
+    tolerance: Annotated[
+        float | None, typer.Option(help="Of a run: exit with 1 where a score differs by more than this.", min=0.0)
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the result.")] = False,
+) -> None:
+    """Do a published recipe or a finished run again, and show what was reported beside what comes out here."""
+    from fusionzoo.cli import show
+    from fusionzoo.evaluation.reproduce import CARD, read_card, reproduce_card, reproduce_recipe
+    from fusionzoo.recipes import PROTOCOLS
+
+    path = Path(target)
+    if path.is_dir() or path.suffix == ".json":
+        if any(o is not None for o in (protocol, variant, folds, modalities, split, set_)):
+            raise OptionError(
+                "a finished run is done again as it was: only --data, --device, --out, --tolerance go with it"
+            )
+        card = read_card(path)
+        if device is not None:
+            card["config"]["training"]["device"] = device
+        name = path.name if path.name != CARD else path.resolve().parent.name
+        done = reproduce_card(
+            card, out or Path("fusionzoo-runs") / f"reproduce__{name}", data=data, quiet=quiet, name=name
+        )
+    else:
+        recipe = _load_recipe(target)
+        assert recipe is not None
+        chosen = [protocol] if protocol is not None else [p for p in PROTOCOLS if p in recipe.protocols] or ["honest"]
+        configs = {
+            p: _run_config(None, set_, recipe, modalities, p, variant, data=data, split=split, device=device)
+            for p in chosen
+        }
+        folder = out or Path("fusionzoo-runs") / f"reproduce__{recipe.name}{f'__{variant}' if variant else ''}"
+        done = reproduce_recipe(recipe, configs, folder, variant=variant, folds=folds, quiet=quiet)
+    show.with_red(str(done), done.warnings)
+    if tolerance is not None and any(abs(d) > tolerance for d in done.differences.values()):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -172,7 +272,7 @@ def predict(
 
 @app.command()
 def compare(
-    recipe: Annotated[str | None, typer.Argument(help="A recipe's name or YAML file.")] = None,
+    recipe: RecipeName = None,
     data: Data = None,
     hosts: Annotated[str | None, typer.Option(help="Hosts, comma-separated.")] = None,
     fusions: Annotated[str | None, typer.Option(help="Fusions, comma-separated; the first is the baseline.")] = None,
@@ -196,7 +296,7 @@ def compare(
     run = _run_config(
         config,
         set_,
-        recipe,
+        _load_recipe(recipe),
         modalities,
         check=False,  # its options are for several hosts and fusions
         data=data,
@@ -210,14 +310,42 @@ def compare(
     _compare(run, hosts_, fusions_, seeds or 5, out, jobs, quiet)
 
 
-def _compare(
-    run: RunConfig, hosts: list[str], fusions: list[str], seeds: int, out: Path | None, jobs: int, quiet: bool
+def _cross_validate(
+    run: RunConfig, folds: Any, seeds: int | None, out: Path, quiet: bool, about: Mapping[str, Any] | None
 ) -> None:
+    from fusionzoo.cli import show
+    from fusionzoo.evaluation.folds import cross_validate
+
+    chosen = None if seeds is None else list(range(seeds))
+    done = cross_validate(run, out, folds, seeds=chosen, quiet=quiet, recipe=about)
+    if done.is_main:
+        show.with_red(str(done), done.warnings)
+    if done.failed:
+        raise typer.Exit(1)
+
+
+def _compare(
+    run: RunConfig,
+    hosts: list[str],
+    fusions: list[str],
+    seeds: int,
+    out: Path | None,
+    jobs: int,
+    quiet: bool,
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    from fusionzoo.cli import show
     from fusionzoo.evaluation.compare import compare as run_comparison
+    from fusionzoo.evaluation.published import published_lines
+    from fusionzoo.evaluation.report import TEST_SELECTED
 
     folder = out or Path("fusionzoo-runs") / "compare"
     comparison = run_comparison(run, folder, hosts=hosts, fusions=fusions, seeds=seeds, jobs=jobs, quiet=quiet)
-    typer.echo(str(comparison))
+    text = str(comparison)
+    if about is not None and comparison.rows:
+        means = {k: v["mean"] for k, v in comparison.rows[0].test.items()}
+        text += "\n" + "\n".join(published_lines(about, means))
+    show.with_red(text, [TEST_SELECTED])
     if comparison.failed:
         raise typer.Exit(1)
 
@@ -375,13 +503,16 @@ def check(
 
 @data_app.command("inspect")
 def data_inspect(
-    path: Annotated[Path, typer.Argument(help="A data file.")],
+    path: Annotated[Path, typer.Argument(help="A data file, a folder of pickles, or the folder of a release.")],
+    reader: Annotated[
+        list[str] | None, typer.Option(help="Option of a release's reader, for example classes=4.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Say what a data file holds and what is wrong with it; executes nothing of it."""
+    """Say what a data file or a release holds, what is missing, and what will be left out; executes nothing of it."""
     from fusionzoo.data.inspection import inspect
 
-    inspection = inspect(path)
+    inspection = inspect(path, reader_options(reader))
     typer.echo(inspection.to_json() if json else str(inspection))
     if inspection.problems:
         raise typer.Exit(1)

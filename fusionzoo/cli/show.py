@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -16,6 +17,7 @@ from fusionzoo.errors import OptionError
 if TYPE_CHECKING:
     from fusionzoo.evaluation.bench import Cost
     from fusionzoo.specs import Card
+    from fusionzoo.training.trainer import RunResult
 
 _STYLE = {"available": "", "loaded": "green", "disabled": "dim", "shadowed": "yellow", "ambiguous": "yellow"}
 
@@ -52,6 +54,19 @@ def plugins(rows: list[dict[str, Any]], long: bool, as_json: bool) -> None:
 def card(card: Card, as_json: bool) -> None:
     """A plugin's card."""
     print(json.dumps(card.to_dict(), indent=2, default=str) if as_json else card)
+
+
+def run(result: RunResult) -> None:
+    """A finished run; what was chosen on the test split stands in red."""
+    from fusionzoo.training.trainer import SELECTED_ON_TEST
+
+    with_red(str(result), [SELECTED_ON_TEST])
+
+
+def with_red(text: str, red: Sequence[str]) -> None:
+    """Lines of text, those of `red` in red where the terminal has colours."""
+    for line in text.splitlines():
+        typer.secho(line, fg="red" if line in red else None, bold=line in red)
 
 
 def metrics(metrics: Mapping[str, Any], title: str, as_json: bool, out: Path | None) -> None:
