@@ -34,12 +34,15 @@ class HostOutput:
     streams : named intermediate streams `(B, T, d)`; `"fused"` is what the fusion returned.
     losses : auxiliary losses by name, scalars, those of the fusion included.
     attention : attention maps by name.
+    sequences : the frames and tokens behind a stream of the same name, `(B * T, S, d)` and bool mask `(B * T, S)` or None
+        for everywhere; row `b * T + t` is utterance t of dialogue b. Only of hosts that encode clips.
     """
 
     logits: Tensor
     streams: dict[str, Tensor] = field(default_factory=dict)
     losses: dict[str, Tensor] = field(default_factory=dict)
     attention: dict[str, Tensor] = field(default_factory=dict)
+    sequences: dict[str, tuple[Tensor, Tensor | None]] = field(default_factory=dict)
 
 
 def build_fusion(fusion: FusionLike, dims: Dims, out_dim: int | None = None) -> Fusion:
@@ -159,6 +162,15 @@ class Host(Pretrained, nn.Module, metaclass=CheckedOptions):
         """Standardise features with these `{modality: (mean (d,), std (d,))}` of the training split from now on."""
         self.standardize.fit(statistics)
 
+    def example(self) -> Batch:
+        """A small batch of zeros that this host takes, on its device."""
+        from fusionzoo.data.batch import Batch
+
+        device = next((t.device for t in (*self.parameters(), *self.buffers())), torch.device("cpu"))
+        zeros = torch.zeros(2, 2, dtype=torch.long, device=device)
+        features = {m: torch.zeros(2, 2, d, device=device) for m, d in self.dims.items()}
+        return Batch(features, zeros == 0, zeros, zeros, ["0", "1"], None, [2, 2])
+
     def encode(self, features: dict[str, Tensor | None], mask: MaskLike, batch: Batch) -> HostOutput:
         """The host itself.
 
@@ -175,6 +187,11 @@ class Host(Pretrained, nn.Module, metaclass=CheckedOptions):
 
     def forward(self, batch: Batch) -> HostOutput:
         """Logits for every utterance of a batch."""
+        if batch.clips:
+            raise ShapeError(
+                f"{type(self).__name__} takes features, and this batch holds clips of {', '.join(batch.clips)}: take a host "
+                "that encodes them (memo-cmt, foal-net, cfn-sr), or make features first with `fusionzoo extract`"
+            )
         self._check(batch)
         mask = batch.modality_masks()
         features = self.standardize(batch.features)

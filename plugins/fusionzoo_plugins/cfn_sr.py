@@ -259,6 +259,11 @@ class CFNSR(Fusion):
         maps = {self.anchor: weights.squeeze(1)} if streams.attention else {}
         return Fused(join_streams(xs, streams.present, self.join), dict(zip(self.names, xs, strict=True)), maps)
 
+    def on_maps(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Feature maps `(B, C_m, ...)`, the anchor's looked at, of the same shapes; guides `(B, width, T)`."""
+        looked, _ = self.block(*maps)
+        return [looked, *maps[1:]]
+
     def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load the official `CrossModalAttentionLayer`: two modalities, the guide of the block's width, no output map."""
         if len(self.names) != 2 or list(self.project.parameters()) or list(self.out.parameters()):

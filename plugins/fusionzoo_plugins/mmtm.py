@@ -140,6 +140,10 @@ class MMTM(Fusion):
         outs = [x * g for x, g in zip(xs, gates, strict=True)]
         return Fused(join_streams(outs, present, self.join), dict(zip(self.names, outs, strict=True)))
 
+    def on_maps(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Feature maps `(B, C_m, ...)` of all modalities, excited, of the same shapes."""
+        return self.block(maps)
+
     def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load the official `MMTM` (`fc_squeeze`, `fc_visual` the first modality's, `fc_skeleton` the second's)."""
         self.block.load_reference(state_dict)

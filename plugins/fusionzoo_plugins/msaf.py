@@ -316,6 +316,10 @@ class MSAF(Fusion):
             return _segments(step, x.shape[1], self.segments)
         return _segments(mask.cumsum(1) - 1, mask.sum(1, keepdim=True), self.segments)
 
+    def on_maps(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Feature maps `(B, C_m, ...)` of all modalities, reweighed, of the same shapes."""
+        return self.split(maps)
+
     def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load the official `MSAF` (`blocks.0.joint_features.0.weight`, ...), for `variant="official"`."""
         self.split.load_reference(state_dict)
