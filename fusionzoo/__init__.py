@@ -74,6 +74,7 @@ _MODULES = {
     "numerics",
     "objective",
     "patching",
+    "recipes",
     "specs",
     "testing",
     "training",

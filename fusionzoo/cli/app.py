@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from fusionzoo.cli.extract import extract
 from fusionzoo.errors import OptionError
 
 if TYPE_CHECKING:
+    from fusionzoo.recipes import Recipe
     from fusionzoo.training.config import RunConfig
 
 app = typer.Typer(
@@ -40,6 +42,13 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; defaul
 Selection = Annotated[
     str | None, typer.Option(help="Split on which the epoch is chosen: dev, or test to reproduce numbers so published.")
 ]
+RecipeName = Annotated[
+    str | None, typer.Argument(help="A recipe's name (fusionzoo plugins --kind recipe) or YAML file.")
+]
+Protocol = Annotated[
+    str | None, typer.Option(help="Of a recipe: honest (the default), or published: as the paper did, flaws included.")
+]
+Variant = Annotated[str | None, typer.Option(help="Of a recipe that has some; see: fusionzoo info RECIPE.")]
 Seeds = Annotated[int | None, typer.Option(help="Number of seeds; they are 0, 1, ...", min=1)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
@@ -66,32 +75,51 @@ def _comma(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _recipe(name: str | None) -> Any:
-    """A recipe is a YAML file, or the name of an installed recipe, whose plugin gives a path or a mapping."""
-    if name is None:
-        return None
-    if Path(name).suffix in (".yaml", ".yml") or Path(name).is_file():
-        return name
-    import fusionzoo
+def _load_recipe(name: str | None) -> Recipe | None:
+    from fusionzoo.recipes import load_recipe
 
-    recipe = fusionzoo.get(name, kind="recipe")
-    return recipe() if callable(recipe) else recipe
+    return None if name is None else load_recipe(name)
+
+
+def _folder_name(run: RunConfig, about: Mapping[str, Any] | None) -> str:
+    """`multiemo-iemocap__honest__seed0`, or `dialogue-gcn__lmam__seed0` without a recipe."""
+    parts = [run.host.name, run.fusion.name]
+    if about is not None:
+        parts = [p for p in (about["name"], about["variant"], about["protocol"]) if p]
+    return "__".join([*parts, f"seed{run.training.seed}"])
 
 
 def _run_config(
-    config: Path | None, sets: list[str] | None, recipe: str | None, modalities: str | None, **arguments: Any
+    config: Path | None,
+    sets: list[str] | None,
+    recipe: Recipe | None,
+    modalities: str | None,
+    protocol: str | None = None,
+    variant: str | None = None,
+    **arguments: Any,
 ) -> RunConfig:
     """The configuration that a command line asks for."""
-    from fusionzoo.training.config import RunConfig
+    from fusionzoo.training.config import RunConfig, read_yaml
 
-    return RunConfig.from_sources(
-        config, sets=sets or [], recipe=_recipe(recipe), modalities=_comma(modalities), **arguments
-    )
+    sets = sets or []
+    sections = None
+    if recipe is not None:
+        sections = recipe.resolve(protocol, variant)
+        given = (sections.get("data") or {}, (read_yaml(config).get("data") or {}) if config is not None else {})
+        named = arguments.get("data") is not None or any(s.startswith("data.source=") for s in sets)
+        if recipe.published and not named and not any("source" in g for g in given):
+            raise OptionError(
+                f"the recipe {recipe.name!r} needs data: give the features' file or folder with --data (published with: "
+                f"{recipe.features or 'see its card'}); --data demo tries it on generated conversations"
+            )
+    elif protocol is not None or variant is not None:
+        raise OptionError("--protocol and --variant belong to a recipe: fusionzoo train RECIPE --protocol published")
+    return RunConfig.from_sources(config, sets=sets, recipe=sections, modalities=_comma(modalities), **arguments)
 
 
 @app.command()
 def train(
-    recipe: Annotated[str | None, typer.Argument(help="A recipe's name or YAML file.")] = None,
+    recipe: RecipeName = None,
     data: Data = None,
     host: Host = None,
     fusion: FusionName = None,
@@ -104,17 +132,22 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Seed of weights, batches and dropout.", min=0)] = None,
     seeds: Seeds = None,
     selection: Selection = None,
+    protocol: Protocol = None,
+    variant: Variant = None,
     out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest good checkpoint in --out.")] = False,
     device: Device = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the result.")] = False,
 ) -> None:
     """Train one model (or the same with several seeds) and report on its dev and test splits."""
+    loaded = _load_recipe(recipe)
     run = _run_config(
         config,
         set_,
-        recipe,
+        loaded,
         modalities,
+        protocol,
+        variant,
         data=data,
         host=host,
         fusion=fusion,
@@ -130,12 +163,14 @@ def train(
             raise OptionError("--seed and --seeds exclude each other: --seed 3 is one run, --seeds 3 are three")
         _compare(run, [run.host.name], [run.fusion.name], seeds, out, jobs=1, quiet=quiet)
         return
+    from fusionzoo.cli import show
     from fusionzoo.training.trainer import train as run_training
 
-    folder = out or Path("fusionzoo-runs") / f"{run.host.name}__{run.fusion.name}__seed{run.training.seed}"
-    result = run_training(run, folder, resume=resume, quiet=quiet)
+    about = None if loaded is None else loaded.facts(protocol, variant)
+    folder = out or Path("fusionzoo-runs") / _folder_name(run, about)
+    result = run_training(run, folder, resume=resume, quiet=quiet, recipe=about)
     if result.is_main:
-        typer.echo(str(result))
+        show.run(result)
 
 
 @app.command()
@@ -172,7 +207,7 @@ def predict(
 
 @app.command()
 def compare(
-    recipe: Annotated[str | None, typer.Argument(help="A recipe's name or YAML file.")] = None,
+    recipe: RecipeName = None,
     data: Data = None,
     hosts: Annotated[str | None, typer.Option(help="Hosts, comma-separated.")] = None,
     fusions: Annotated[str | None, typer.Option(help="Fusions, comma-separated; the first is the baseline.")] = None,
@@ -196,7 +231,7 @@ def compare(
     run = _run_config(
         config,
         set_,
-        recipe,
+        _load_recipe(recipe),
         modalities,
         check=False,  # its options are for several hosts and fusions
         data=data,

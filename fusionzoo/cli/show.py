@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
     from fusionzoo.specs import Card
+    from fusionzoo.training.trainer import RunResult
 
 _STYLE = {"available": "", "loaded": "green", "disabled": "dim", "shadowed": "yellow", "ambiguous": "yellow"}
 
@@ -48,6 +50,14 @@ def plugins(rows: list[dict[str, Any]], long: bool, as_json: bool) -> None:
 def card(card: Card, as_json: bool) -> None:
     """A plugin's card."""
     print(json.dumps(card.to_dict(), indent=2, default=str) if as_json else card)
+
+
+def run(result: RunResult) -> None:
+    """A finished run; what was chosen on the test split stands in red."""
+    from fusionzoo.training.trainer import SELECTED_ON_TEST
+
+    for line in str(result).splitlines():
+        typer.secho(line, fg="red" if line == SELECTED_ON_TEST else None, bold=line == SELECTED_ON_TEST)
 
 
 def metrics(metrics: Mapping[str, Any], title: str, as_json: bool, out: Path | None) -> None:

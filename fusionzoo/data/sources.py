@@ -13,7 +13,7 @@ from fusionzoo.data.corpus import Corpus
 from fusionzoo.data.npz import read_npz
 from fusionzoo.data.pickle_folders import folder_layout, read_folder
 from fusionzoo.data.raw import recognise
-from fusionzoo.data.splits import ensure_dev, read_split
+from fusionzoo.data.splits import ensure_dev, merged_dev, read_split
 from fusionzoo.errors import DataError, OptionError, close_matches_hint
 
 _FILE_OPTIONS = ("label_names", "name")
@@ -25,6 +25,7 @@ def load(
     split: str | os.PathLike[str] | None = None,
     modalities: Sequence[str] | None = None,
     dev_fraction: float = 0.1,
+    merge_dev: bool = False,
     split_seed: int = 0,
     **options: Any,
 ) -> Corpus:
@@ -38,6 +39,7 @@ def load(
         `{"train": [...], "dev": [...], "test": [...]}`. It must name exactly the corpus's dialogues.
     modalities : keep only these, in this order; None keeps all.
     dev_fraction, split_seed : where there is no dev split, this share of the train dialogues is drawn for it.
+    merge_dev : count the dev dialogues as train before that, as many published trainings do.
     options : files: `label_names` (the classes, overriding the file's) and `name`; datasets: their own; with `media`, the
         source is a release that is read as clips, and they are those of `fusionzoo.data.clips.read_clips`.
 
@@ -72,7 +74,7 @@ def load(
     if split is not None:
         corpus = corpus.with_split(read_split(split), origin=f"split={split}")
         corpus.info = corpus.info | {"split": f"from {Path(split).name}"}
-    return ensure_dev(corpus, dev_fraction, split_seed)
+    return ensure_dev(merged_dev(corpus) if merge_dev else corpus, dev_fraction, split_seed)
 
 
 def read_file(source: str | os.PathLike[str], *, keep_all: bool = False, **options: Any) -> Corpus:

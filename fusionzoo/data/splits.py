@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,15 @@ def ensure_dev(corpus: Corpus, fraction: float, seed: int) -> Corpus:
     out = corpus.with_split(mapping)
     out.info = corpus.info | {"split": f"dev: {len(drawn)} train dialogues drawn with seed {seed}"}
     return out
+
+
+def merged_dev(corpus: Corpus) -> Corpus:
+    """The same corpus with its dev dialogues among the train dialogues."""
+    if not (corpus.split == "dev").any():
+        return corpus
+    merged = replace(corpus, split=np.where(corpus.split == "dev", "train", corpus.split))
+    merged.info = corpus.info | {"split": "the dev dialogues count as train"}
+    return merged
 
 
 def read_split(path: str | os.PathLike[str]) -> dict[str, str]:

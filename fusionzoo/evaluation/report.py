@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusionzoo.evaluation.metrics import SHORT_NAMES
+from fusionzoo.evaluation.published import beside
 from fusionzoo.training.files import write_bytes, write_text
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ def write_run_report(
     if result["selection"] == "test":
         parts.append(paragraph(TEST_SELECTED, "warning"))
     scored = {s: result[s] for s in ("dev", "test") if result[s]}
+    if result.get("recipe"):
+        parts += published_part(result["recipe"], [("here", result["test"] or result["dev"])])
     parts.append(
         paragraph(
             f"Host {result['host']} (placement {result['placement']}), fusion {result['fusion']}, seed {result['seed']}; "
@@ -133,6 +136,24 @@ def write_run_report(
     parts += ["<h2>Configuration</h2>", f"<pre>{html.escape(config.to_yaml())}</pre>"]
     parts.append(paragraph(f"Data {result['data']['name']}, SHA-256 {result['data']['sha256']}.", "note"))
     write_text(folder / "report.html", page(f"{result['host']} + {result['fusion']}", parts))
+
+
+def published_part(recipe: Mapping[str, Any], ours: Sequence[tuple[str, Mapping[str, Any] | None]]) -> list[str]:
+    """What a recipe's paper reports and how, beside our scores, each with its column's name."""
+    name = recipe["name"] + (f" ({recipe['variant']})" if recipe.get("variant") else "")
+    published = recipe["published"]
+    parts = [paragraph(f"Recipe {name}, protocol {recipe['protocol']}.")]
+    columns = [(label, beside(recipe, scores)) for label, scores in ours]
+    if columns and columns[0][1]:
+        rows = []
+        for i, (metric, number, _) in enumerate(columns[0][1]):
+            mine = ["" if r[i][2] is None else f"{r[i][2]:.2f}" for _, r in columns]
+            rows.append([metric, f"{number:.2f}", *mine])
+        parts.append(table(["percent", "published", *(label for label, _ in columns)], rows))
+    else:
+        parts.append(paragraph("No published number is known.", "note"))
+    words = [f"{k}: {' '.join(str(published[k]).split())}." for k in ("protocol", "flaw") if published.get(k)]
+    return [*parts, *(paragraph(f"Published {w}", "note") for w in words)]
 
 
 def ceiling_part(info: Mapping[str, Any], splits: Sequence[str]) -> list[str]:

@@ -65,7 +65,8 @@ class DataConfig(Section):
     source : name of a dataset plugin (`demo`) or path of a file or folder.
     split : a file that assigns dialogues to train, dev and test; `None` takes the source's own split.
     modalities : the modalities to use, in order, the anchor first; `None` takes all, in the source's order.
-    dev_fraction : share of the training dialogues set aside where the source has no dev split.
+    dev_fraction : share of the training dialogues set aside where the source has no dev split; 0 for no dev split.
+    merge_dev : count the source's dev dialogues as training first, as many published trainings do; dev is then drawn.
     split_seed : seed of that choice; not the training seed, so that all seeds of a comparison share one split.
     """
 
@@ -74,6 +75,7 @@ class DataConfig(Section):
     split: str | None = None
     modalities: list[str] | None = None
     dev_fraction: float = field(default=0.1, metadata={"min": 0.0, "max": 0.9})
+    merge_dev: bool = False
     split_seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -140,6 +142,9 @@ class TrainingConfig(Section):
     epochs, batch_size : upper limit of epochs; dialogues a step and process.
     lr, weight_decay, optimizer : as in torch.optim.
     scheduler, warmup : how the learning rate moves; share of all steps in which it rises from zero.
+    decay, decay_epochs : what the rate is multiplied by, with `step` every so many epochs, with `plateau` after so many in
+        a row without a new best (torch's ReduceLROnPlateau waits for one more than its patience).
+    plateau_on : what `plateau` looks at: `score`, by which the epoch is chosen, `dev_loss` (log loss) or `train_loss`.
     clip : largest norm of all gradients together; 0 does not clip.
     precision : `auto` is bf16 on a GPU that has it and full precision on a CPU.
     patience : epochs without improvement on the selecting split before stopping; 0 runs all epochs.
@@ -162,7 +167,10 @@ class TrainingConfig(Section):
     lr: float = field(default=1e-3, metadata={"min": 0.0})
     weight_decay: float = field(default=1e-4, metadata={"min": 0.0})
     optimizer: str = field(default="adamw", metadata={"choices": ("adamw", "adam", "sgd")})
-    scheduler: str = field(default="cosine", metadata={"choices": ("constant", "cosine", "linear", "plateau")})
+    scheduler: str = field(default="cosine", metadata={"choices": ("constant", "cosine", "linear", "plateau", "step")})
+    decay: float = field(default=0.5, metadata={"min": 0.0, "max": 1.0})
+    decay_epochs: int = field(default=5, metadata={"min": 1})
+    plateau_on: str = field(default="score", metadata={"choices": ("score", "dev_loss", "train_loss")})
     warmup: float = field(default=0.05, metadata={"min": 0.0, "max": 1.0})
     clip: float = field(default=1.0, metadata={"min": 0.0})
     precision: str = field(default="auto", metadata={"choices": ("auto", "no", "bf16", "fp16")})
@@ -225,7 +233,7 @@ class RunConfig:
         merged: dict[str, Any] = {}
         for source in (recipe, file):
             if source is not None:
-                _merge(merged, source if isinstance(source, Mapping) else read_yaml(source), str(source))
+                merge_sections(merged, source if isinstance(source, Mapping) else read_yaml(source), str(source))
         for name, value in arguments.items():
             if value is not None:
                 _assign(merged, _ARGUMENTS.get(name, f"training.{name}"), value)
@@ -351,7 +359,8 @@ def parse_set(text: str) -> tuple[str, Any]:
         raise ConfigError(f"the value in --set {text!r} is not valid YAML: {error}") from error
 
 
-def _merge(into: dict[str, Any], values: Mapping[str, Any], source: str) -> None:
+def merge_sections(into: dict[str, Any], values: Mapping[str, Any], source: str) -> None:
+    """Write the keys of `values` over those of `into`, section by section; `source` is what a refusal names."""
     for section, keys in values.items():
         if isinstance(keys, Mapping):
             _start_over(into, section, keys)

@@ -61,6 +61,7 @@ def load_corpus(data: DataConfig) -> Corpus:
         split=data.split,
         modalities=data.modalities,
         dev_fraction=data.dev_fraction,
+        merge_dev=data.merge_dev,
         split_seed=data.split_seed,
         **data.options,
     )
@@ -81,7 +82,7 @@ def claim(folder: Path, config: RunConfig, resume: bool) -> dict[str, Any] | Non
         raise ConfigError(f"{str(folder)!r} already holds a run; continue it with --resume or choose another --out")
     before, now = (flatten(c.to_dict()) for c in (RunConfig.load(stored), config))
     free = {*INCIDENTAL, "training.device"}
-    if config.training.scheduler in ("constant", "plateau") and not config.training.warmup:
+    if config.training.scheduler in ("constant", "plateau", "step") and not config.training.warmup:
         free |= {"training.epochs", "training.patience"}  # these schedules do not depend on how long the run is
     changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k) and k not in free)
     if changed:

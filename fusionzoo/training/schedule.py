@@ -5,20 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-PLATEAU_EPOCHS = 5
-PLATEAU_FACTOR = 0.5
 
-
-def lr_factor(kind: str, step: int, total: int, warmup: float, scores: Sequence[float]) -> float:
+def lr_factor(
+    kind: str,
+    step: int,
+    total: int,
+    warmup: float,
+    scores: Sequence[float],
+    decay: float = 0.5,
+    decay_epochs: int = 5,
+) -> float:
     """What the base learning rate is multiplied by at a step.
 
     Parameters
     ----------
-    kind : `constant`, `cosine` (to zero at the last step), `linear` (likewise), or `plateau` (halved after every five
-        epochs without a new best score).
+    kind : `constant`, `cosine` (to zero at the last step), `linear` (likewise), `plateau` (times `decay` after every
+        `decay_epochs` epochs without a new best score), or `step` (times `decay` every `decay_epochs` epochs).
     step, total : steps taken so far, steps of the whole run.
     warmup : share of `total` in which the factor rises linearly from zero.
-    scores : score of every finished epoch, for `plateau`.
+    scores : score of every finished epoch, higher being better.
     """
     rising = round(warmup * total)
     if step < rising:
@@ -29,16 +34,18 @@ def lr_factor(kind: str, step: int, total: int, warmup: float, scores: Sequence[
     if kind == "linear":
         return max(1.0 - progress, 0.0)
     if kind == "plateau":
-        return PLATEAU_FACTOR ** plateaus(scores)
+        return decay ** plateaus(scores, decay_epochs)
+    if kind == "step":
+        return decay ** (len(scores) // decay_epochs)
     return 1.0
 
 
-def plateaus(scores: Sequence[float]) -> int:
-    """How many times five epochs in a row went by without a new best score."""
+def plateaus(scores: Sequence[float], epochs: int = 5) -> int:
+    """How many times so many epochs in a row went by without a new best score."""
     best, waited, count = -math.inf, 0, 0
     for score in scores:
         best, waited = (score, 0) if score > best else (best, waited + 1)
-        if waited == PLATEAU_EPOCHS:
+        if waited == epochs:
             waited, count = 0, count + 1
     return count
 

@@ -26,6 +26,7 @@ from fusionzoo._weights import load_weights
 from fusionzoo.errors import CheckpointError, TrainingError
 from fusionzoo.evaluation.inference import split_probabilities
 from fusionzoo.evaluation.metrics import SHORT_NAMES, evaluate_predictions, scores_from_confusion
+from fusionzoo.evaluation.published import published_lines
 from fusionzoo.training import runfolder
 from fusionzoo.training.checkpoint import (
     Checkpoint,
@@ -61,6 +62,9 @@ if TYPE_CHECKING:
     from fusionzoo.data.corpus import Corpus
 
 
+SELECTED_ON_TEST = "THE EPOCH WAS SELECTED ON THE TEST SPLIT: the test score is too high"
+
+
 @dataclass
 class RunResult:
     """A finished run: its folder and the contents of its `result.json`."""
@@ -78,8 +82,10 @@ class RunResult:
             if r[split]:
                 scores = "   ".join(f"{label} {r[split][key]:.4f}" for key, label in SHORT_NAMES.items())
                 lines.append(f"{split:<5} {scores}")
+        if r.get("recipe"):
+            lines += published_lines(r["recipe"], r["test"] or r["dev"])
         if r["selection"] == "test":
-            lines.append("THE EPOCH WAS SELECTED ON THE TEST SPLIT: the test score is too high")
+            lines.append(SELECTED_ON_TEST)
         return "\n".join([*lines, f"run folder: {self.folder}"])
 
     @property
@@ -99,6 +105,7 @@ def train(
     resume: bool = False,
     quiet: bool = False,
     corpus: Corpus | None = None,
+    recipe: Mapping[str, Any] | None = None,
 ) -> RunResult:
     """Train one model and leave a run folder.
 
@@ -110,6 +117,7 @@ def train(
         return the result of a run that has finished.
     quiet : print nothing.
     corpus : data already in memory, instead of `config.data.source`.
+    recipe : what reports say about the recipe that the configuration came from, see `fusionzoo.recipes.Recipe.facts`.
 
     Raises `ConfigError`, `DataError`, `CheckpointError` (resuming with another configuration, model or data) and
     `TrainingError` (a loss that is not finite, a split that is missing, a device that is not there).
@@ -128,7 +136,7 @@ def train(
         accelerator = make_accelerator(config, folder)
         if corpus is None:
             corpus = runfolder.load_corpus(config.data)
-        run = _Run(config, folder, corpus, accelerator)
+        run = _Run(config, folder, corpus, accelerator, recipe)
         if resume:
             run.restore()
         accelerator.wait_for_everyone()  # every process has looked at the folder before the first one writes to it
@@ -142,13 +150,21 @@ def train(
 class _Run:
     """One training run: what it is made of, an epoch, a checkpoint."""
 
-    def __init__(self, config: RunConfig, folder: Path, corpus: Corpus, accelerator: Accelerator):
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: Path,
+        corpus: Corpus,
+        accelerator: Accelerator,
+        recipe: Mapping[str, Any] | None = None,
+    ):
         from fusionzoo.data.loading import ResidentSplit, feature_statistics
 
         self.config, self.settings, self.folder = config, config.training, folder
-        self.corpus, self.accelerator = corpus, accelerator
+        self.corpus, self.accelerator, self.recipe = corpus, accelerator, recipe
         self.device = accelerator.device
-        self.selecting = _check_splits(corpus, self.settings.selection)
+        self.watching_dev = self.settings.scheduler == "plateau" and self.settings.plateau_on == "dev_loss"
+        self.selecting = _check_splits(corpus, self.settings.selection, self.watching_dev)
         self.data_sha256 = corpus_sha256(corpus)
         self.meta = describe_model(config, corpus, self.data_sha256)
 
@@ -202,6 +218,14 @@ class _Run:
         """What the epochs are chosen by."""
         return [row[f"{self.selecting}_{self.settings.metric}"] for row in self.history]
 
+    @property
+    def watched(self) -> list[float]:
+        """What the learning rate of a plateau schedule is lowered by; higher is better."""
+        if self.settings.plateau_on == "score":
+            return self.scores
+        column = "train_loss" if self.settings.plateau_on == "train_loss" else "dev_log_loss"
+        return [-row[column] for row in self.history]
+
     def fit(self, progress: Progress) -> None:
         """Train until the last epoch or until patience runs out."""
         tracking = start_tracker(self.accelerator, self.config)
@@ -209,6 +233,8 @@ class _Run:
             started = time.perf_counter()
             epoch = len(self.history) + 1
             row = {"epoch": epoch, **self.train_epoch(epoch, progress), **self.judge(self.selecting)}
+            if self.watching_dev and self.selecting != "dev":
+                row |= self.judge("dev")
             self.seconds += time.perf_counter() - started
             self.history.append(row | {"seconds": self.seconds})
             self.save()
@@ -229,9 +255,9 @@ class _Run:
         confusion = torch.zeros(classes * classes + 1, dtype=torch.long, device=self.device)
         step = first = (epoch - 1) * self.steps
         total_steps = settings.epochs * self.steps
-        lr = settings.lr
+        lr, decay = settings.lr, (self.watched, settings.decay, settings.decay_epochs)
         for batch in self.batches(epoch):
-            lr = settings.lr * lr_factor(settings.scheduler, step, total_steps, settings.warmup, self.scores)
+            lr = settings.lr * lr_factor(settings.scheduler, step, total_steps, settings.warmup, *decay)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             with accelerator.autocast():
@@ -375,6 +401,8 @@ class _Run:
             "dev": outcome["dev"][0] if "dev" in outcome else None,
             "test": outcome["test"][0] if "test" in outcome else None,
         }
+        if self.recipe is not None:
+            result["recipe"] = dict(self.recipe)
         if self.accelerator.is_main_process:
             save_model(self.folder, state, self.meta)
             runfolder.write_finish(
@@ -389,9 +417,9 @@ class _Run:
 # -- pieces ---------------------------------------------------------------------------------------------------------
 
 
-def _check_splits(corpus: Corpus, selection: str) -> str:
-    """The split that chooses the epoch, after checking that it and the training split have labels."""
-    for split in ("train", selection):
+def _check_splits(corpus: Corpus, selection: str, watching_dev: bool = False) -> str:
+    """The split that chooses the epoch, after checking that it and the others that are needed have labels."""
+    for split in ("train", selection, *(("dev",) if watching_dev else ())):
         if not ((corpus.split == split) & (corpus.label >= 0)).any():
             advice = {
                 "train": "name another file, or a split file with data.split",

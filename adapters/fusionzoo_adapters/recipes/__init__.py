@@ -1,0 +1,19 @@
+"""Published training recipes, one YAML file each; see `fusionzoo.recipes` for what stands in one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fusionzoo.hookspecs import hookimpl
+from fusionzoo.recipes import Recipe, recipe_of, register_folder
+
+FOLDER = Path(__file__).parent
+
+
+@hookimpl
+def fusionzoo_register(register):
+    register_folder(register, __name__, FOLDER)
+
+
+def __getattr__(name: str) -> Recipe:
+    return recipe_of(FOLDER, name)
