@@ -58,6 +58,11 @@ def load(
     if dataset is not None:
         import fusionzoo
 
+        if options.get("media") is not None:
+            raise OptionError(
+                f"data.media reads the recordings of a release, and {dataset!r} is a dataset of features; name the release's "
+                "folder with --data"
+            )
         corpus: Corpus = fusionzoo.get(dataset, kind="dataset")(**options)
     elif options.get("media") is not None:
         from fusionzoo.data.clips import read_clips

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import fusionzoo
 from fusionzoo._weights import load_weights, pack_weights, read_weights
-from fusionzoo.errors import CheckpointError, FusionZooError
+from fusionzoo.errors import CheckpointError, FusionZooError, OptionError
 from fusionzoo.training.config import RunConfig
 from fusionzoo.training.files import write_bytes, write_json
 
@@ -30,6 +30,10 @@ WEIGHTS, CARD = "model.safetensors", "model.json"
 
 def corpus_sha256(corpus: Corpus) -> str:
     """Hash of everything in a corpus that can change a run: features, labels, speakers, order and split."""
+    from fusionzoo.data.clips.corpus import ClipCorpus
+
+    if isinstance(corpus, ClipCorpus):
+        return corpus.sha256()
     digest = hashlib.sha256()
     for name in (*corpus.features,):
         digest.update(name.encode())
@@ -77,6 +81,20 @@ def build_host(meta: Mapping[str, Any]) -> Host:
         placement=meta["placement"],
         **meta["host_options"],
     )
+
+
+def check_media(host: Host, corpus: Corpus) -> None:
+    """Raise `OptionError` where a corpus of clips does not fit the host's encoders, or the host takes none."""
+    from fusionzoo.clip_host import ClipHost
+
+    media = getattr(corpus, "media", None)
+    if media and not isinstance(host, ClipHost):
+        raise OptionError(
+            f"the host {type(host).__name__} takes features, and data.media reads recordings; take a host that encodes them "
+            "(memo-cmt, foal-net, cfn-sr, msaf), or make features first with `fusionzoo extract` and leave data.media out"
+        )
+    if media and isinstance(host, ClipHost):
+        host.check_media(media)
 
 
 class WeightedObjective(nn.Module):

@@ -1,7 +1,7 @@
 """The training loop.
 
 `train` builds everything from a `RunConfig`, trains, and leaves a run folder. The loop below is written for a GPU: the
-features lie on the device, nothing inside a step waits for it (losses and the confusion matrix are summed there and read
+features lie on the device (clips are read as they are asked for), nothing inside a step waits for it (losses and the confusion matrix are summed there and read
 once an epoch), and each process of `accelerate launch` takes its share of the dialogues. On a CPU it is the same loop.
 
 What makes a resumed run give the same numbers: the random stream of an epoch is seeded from (seed, epoch, process), the
@@ -40,6 +40,7 @@ from fusionzoo.training.config import RunConfig
 from fusionzoo.training.models import (
     WeightedObjective,
     build_host,
+    check_media,
     corpus_sha256,
     count_parameters,
     describe_model,
@@ -158,7 +159,7 @@ class _Run:
         accelerator: Accelerator,
         recipe: Mapping[str, Any] | None = None,
     ):
-        from fusionzoo.data.loading import ResidentSplit, feature_statistics
+        from fusionzoo.data.loading import feature_statistics
 
         self.config, self.settings, self.folder = config, config.training, folder
         self.corpus, self.accelerator, self.recipe = corpus, accelerator, recipe
@@ -170,7 +171,10 @@ class _Run:
 
         seed_everything(self.settings.seed, 0, 0)
         self.host = build_host(self.meta)
-        self.host.fit_features(feature_statistics(corpus, "train"))
+        if corpus.features:
+            self.host.fit_features(feature_statistics(corpus, "train"))
+        else:
+            check_media(self.host, corpus)
         self.meta["placement"] = getattr(self.host, "placement", config.host.placement)
         labels = corpus.label[(corpus.split == "train") & (corpus.label >= 0)]
         counts = torch.from_numpy(np.bincount(labels, minlength=corpus.num_classes))
@@ -185,7 +189,7 @@ class _Run:
         if any(p.requires_grad for p in self.objective.parameters()):
             self.loss = accelerator.prepare(self.objective)
 
-        self.splits: dict[str, ResidentSplit] = {}
+        self.splits: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
         self.seconds = 0.0
         self.steps = len(self.batches(epoch=1))
@@ -194,10 +198,10 @@ class _Run:
 
     def resident(self, split: str) -> Any:
         """A split on the device; moved there when first asked for."""
-        from fusionzoo.data.loading import ResidentSplit
+        from fusionzoo.data.loading import split_of
 
         if split not in self.splits:
-            self.splits[split] = ResidentSplit(self.corpus, split, self.device)
+            self.splits[split] = split_of(self.corpus, split, self.device)
         return self.splits[split]
 
     def batches(self, epoch: int) -> Any:
@@ -205,6 +209,7 @@ class _Run:
         return self.resident("train").batches(
             self.settings.batch_size,
             shuffle=True,
+            balanced=self.settings.sampler == "balanced",
             seed=self.settings.seed,
             epoch=epoch,
             rank=self.accelerator.process_index,

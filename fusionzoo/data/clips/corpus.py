@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,8 +14,8 @@ import numpy as np
 
 from fusionzoo.data.clips.media import Medium, read_media
 from fusionzoo.data.corpus import Corpus
-from fusionzoo.data.raw import RawCorpus, RawUtterance, read_raw
-from fusionzoo.errors import DataError, OptionError, close_matches_hint
+from fusionzoo.data.raw import READERS, RawCorpus, RawUtterance, read_raw
+from fusionzoo.errors import ConfigError, DataError, OptionError, close_matches_hint
 
 
 @dataclass(eq=False, repr=False)
@@ -77,6 +79,7 @@ def read_clips(
     kind: str | None = None,
     modalities: Sequence[str] | None = None,
     random: Mapping[str, Any] | None = None,
+    groups: Mapping[str, Any] | None = None,
     partial: bool = False,
     workers: int = 0,
     keep: bool = False,
@@ -90,9 +93,12 @@ def read_clips(
     media : modality -> kind of medium and its options, see `fusionzoo.data.clips.media`. modalities : only these.
     random : `{"test": 0.1, "dev": 0.1, "seed": 0}` splits by drawing utterances, MemoCMT's protocol on IEMOCAP; speakers are
         then in train and test. None takes the reader's split.
+    groups : `{"k": 5, "published": false}` puts the release's folds (actors, speakers, sessions) into groups of neighbours, the
+        column `group` for cross-validation by group, see `RawCorpus.group_folds`; a fold in none of the published groups is
+        called "" and always train.
     partial : keep utterances that lack one of the media; False leaves them out.
     workers : threads that read ahead. keep : keep in memory what was read and not augmented.
-    options : the reader's own, such as `classes` and `test_session`.
+    options : the reader's own, such as `classes` and `test_session`; None leaves its default.
 
     Raises `DataError` where nothing usable is left, `OptionError` for an unknown option, kind or modality.
     """
@@ -106,12 +112,52 @@ def read_clips(
                     f"{', '.join(kinds)}."
                 )
         kinds = {m: kinds[m] for m in wanted}
-    raw = read_raw(source, kind, **options)
+    raw = read_raw(source, kind, **{k: v for k, v in options.items() if v is not None})
     raw = raw.random_split(**_drawn(random)) if random else raw.as_single_utterances()
     needs = {m: medium.needs() for m, medium in kinds.items()}
     if not partial:
         raw = raw.require(*dict.fromkeys(needs.values()))
-    return _corpus(raw, kinds, needs, workers, keep)
+    corpus = _corpus(raw, kinds, needs, workers, keep)
+    if groups is not None:
+        corpus.extras["group"] = _groups(raw, groups)
+    return corpus
+
+
+def _groups(raw: RawCorpus, given: Mapping[str, Any]) -> np.ndarray:
+    if not isinstance(given, Mapping) or set(given) - {"k", "published"} or not isinstance(given.get("k"), int):
+        raise OptionError(f"data.groups is like {{k: 5, published: false}}, not {given!r}")
+    made = raw.group_folds(given["k"], published=bool(given.get("published", False)))
+    number = {fold: f"group{i + 1}" for i, folds in enumerate(made) for fold in folds}
+    return np.array([number.get(u.fold or "", "") for u in raw.utterances])
+
+
+def check_clip_options(options: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for an option of section `data` that neither `read_clips` nor the reader (of `kind`) takes."""
+    own = {p.name for p in inspect.signature(read_clips).parameters.values() if p.kind is p.KEYWORD_ONLY} - {
+        "modalities"
+    }
+    try:
+        read_media(options["media"])
+        if options.get("random") is not None:
+            _drawn(options["random"])
+    except OptionError as error:
+        raise ConfigError(str(error)) from error
+    kind = options.get("kind")
+    if kind is not None and kind not in READERS:
+        raise ConfigError(
+            f"configuration key 'data.kind': there is no corpus {kind!r}{close_matches_hint(str(kind), READERS) or '.'} Known: "
+            f"{', '.join(READERS)}."
+        )
+    known = own | {"media"}
+    for module, function in READERS.values() if kind is None else [READERS[str(kind)]]:
+        reader = getattr(importlib.import_module(module), function)
+        known |= {p for p in inspect.signature(reader).parameters if p != "root"}
+    for key, value in options.items():
+        if key not in known and value is not None:
+            raise ConfigError(
+                f"unknown configuration key 'data.{key}'{close_matches_hint(str(key), known) or '.'} With data.media it takes: "
+                f"{', '.join(sorted(known))}."
+            )
 
 
 def _drawn(given: Mapping[str, Any]) -> dict[str, Any]:
