@@ -225,7 +225,10 @@ def flops_per_utterance(meta: Mapping[str, Any], corpus: Corpus, split: str) -> 
                 FlopCounterMode(display=False) as counter,
             ):
                 host(batch)
-        except (RuntimeError, NotImplementedError):
+        except (
+            RuntimeError,
+            AttributeError,
+        ):  # the latter of parametrised weights, whose property hides what went wrong
             return None
     return counter.get_total_flops() / max(batch.num_utterances, 1)
 

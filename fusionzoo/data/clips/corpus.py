@@ -65,7 +65,7 @@ class ClipCorpus(Corpus):
         """Hash of what can change a run without opening recordings: names and sizes of files, words, labels and split."""
         digest = hashlib.sha256(repr(sorted(self.media.items())).encode())
         for u, label, split in zip(self.clips, self.label.tolist(), self.split.tolist(), strict=True):
-            sizes = [medium.size(u) for medium in self.media.values()]
+            sizes = [medium.num_bytes(u) for medium in self.media.values()]
             span = (u.start, u.end, u.audio_start, u.audio_end, u.crop)
             digest.update(repr((u.id, u.speaker, u.text, sizes, span, label, split)).encode())
         digest.update("\0".join(self.label_names).encode())

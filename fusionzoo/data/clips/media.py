@@ -49,7 +49,7 @@ class Medium:
         """Width of one step, found on an utterance that has the medium."""
         return 1
 
-    def size(self, utterance: RawUtterance) -> int | None:
+    def num_bytes(self, utterance: RawUtterance) -> int | None:
         """Bytes that identify the recording beside its name, where they are cheap to know."""
         path = getattr(utterance, self.medium)
         return path.stat().st_size if isinstance(path, Path) and path.is_file() else None
@@ -74,7 +74,7 @@ class Words(Medium):
     clean: bool = False
     empty: str = ""
 
-    def size(self, utterance: RawUtterance) -> int | None:
+    def num_bytes(self, utterance: RawUtterance) -> int | None:
         return None
 
     def read(self, utterance: RawUtterance, random: np.random.Generator | None) -> str:
@@ -223,7 +223,7 @@ class Features(Medium):
     def width(self, utterance: RawUtterance) -> int:
         return int(self._open(utterance).shape[1])
 
-    def size(self, utterance: RawUtterance) -> int | None:
+    def num_bytes(self, utterance: RawUtterance) -> int | None:
         path = utterance.features.get(self.of)
         return path.stat().st_size if path is not None and path.is_file() else None
 
