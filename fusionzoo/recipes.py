@@ -179,12 +179,14 @@ class Recipe:
 
         Raises `ConfigError` or `UnknownNameError`, naming recipe, key and closest match.
         """
+        from fusionzoo.evaluation.folds import FoldPlan
         from fusionzoo.training.config import RunConfig
 
         for variant in (None, *self.variants):
             for protocol in PROTOCOLS if self.protocols else ("honest",):
                 try:
                     RunConfig.from_sources(recipe=self.resolve(protocol, variant))
+                    FoldPlan.read(self.resolve_folds(protocol, variant))
                 except (ConfigError, UnknownNameError) as error:
                     where = protocol if variant is None else f"{protocol}, variant {variant}"
                     raise type(error)(f"recipe {self.origin} ({where}): {error}") from error
@@ -206,7 +208,7 @@ def load_recipe(name: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
         return Recipe.load(name)
     import fusionzoo
 
-    found = fusionzoo.get(str(name), kind="recipe")
+    found: Any = fusionzoo.get(str(name), kind="recipe")
     plain = normalise_name(str(name).rpartition(":")[2])
     found = found() if callable(found) else found
     if isinstance(found, Recipe):

@@ -49,6 +49,12 @@ Protocol = Annotated[
     str | None, typer.Option(help="Of a recipe: honest (the default), or published: as the paper did, flaws included.")
 ]
 Variant = Annotated[str | None, typer.Option(help="Of a recipe that has some; see: fusionzoo info RECIPE.")]
+Folds = Annotated[
+    str | None,
+    typer.Option(
+        help="Cross-validate: session, speaker, a column of the data, a number of folds, speaker:5; none: one run."
+    ),
+]
 Seeds = Annotated[int | None, typer.Option(help="Number of seeds; they are 0, 1, ...", min=1)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
@@ -134,6 +140,7 @@ def train(
     selection: Selection = None,
     protocol: Protocol = None,
     variant: Variant = None,
+    folds: Folds = None,
     out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest good checkpoint in --out.")] = False,
     device: Device = None,
@@ -158,19 +165,77 @@ def train(
         selection=selection,
         device=device,
     )
+    if seeds is not None and seeds > 1 and seed is not None:
+        raise OptionError("--seed and --seeds exclude each other: --seed 3 is one run, --seeds 3 are three")
+    about = None if loaded is None else loaded.facts(protocol, variant)
+    plan = folds if folds is not None or loaded is None else loaded.resolve_folds(protocol, variant)
+    if plan is not None and plan != "none":
+        _cross_validate(run, plan, seeds, out or Path("fusionzoo-runs") / _folder_name(run, about), quiet, about)
+        return
     if seeds is not None and seeds > 1:
-        if seed is not None:
-            raise OptionError("--seed and --seeds exclude each other: --seed 3 is one run, --seeds 3 are three")
         _compare(run, [run.host.name], [run.fusion.name], seeds, out, jobs=1, quiet=quiet)
         return
     from fusionzoo.cli import show
     from fusionzoo.training.trainer import train as run_training
 
-    about = None if loaded is None else loaded.facts(protocol, variant)
     folder = out or Path("fusionzoo-runs") / _folder_name(run, about)
     result = run_training(run, folder, resume=resume, quiet=quiet, recipe=about)
     if result.is_main:
         show.run(result)
+
+
+@app.command()
+def reproduce(
+    target: Annotated[
+        str, typer.Argument(help="A recipe's name or YAML file, a finished run's folder, or its card.json.")
+    ],
+    data: Data = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Of a recipe: published or honest alone; default: both, side by side.")
+    ] = None,
+    variant: Variant = None,
+    folds: Folds = None,
+    modalities: Modalities = None,
+    split: Split = None,
+    set_: Sets = None,
+    out: Out = None,
+    device: Device = None,
+    tolerance: Annotated[
+        float | None, typer.Option(help="Of a run: exit with 1 where a score differs by more than this.", min=0.0)
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the result.")] = False,
+) -> None:
+    """Do a published recipe or a finished run again, and show what was reported beside what comes out here."""
+    from fusionzoo.cli import show
+    from fusionzoo.evaluation.reproduce import CARD, read_card, reproduce_card, reproduce_recipe
+    from fusionzoo.recipes import PROTOCOLS
+
+    path = Path(target)
+    if path.is_dir() or path.suffix == ".json":
+        if any(o is not None for o in (protocol, variant, folds, modalities, split, set_)):
+            raise OptionError(
+                "a finished run is done again as it was: only --data, --device, --out, --tolerance go with it"
+            )
+        card = read_card(path)
+        if device is not None:
+            card["config"]["training"]["device"] = device
+        name = path.name if path.name != CARD else path.resolve().parent.name
+        done = reproduce_card(
+            card, out or Path("fusionzoo-runs") / f"reproduce__{name}", data=data, quiet=quiet, name=name
+        )
+    else:
+        recipe = _load_recipe(target)
+        assert recipe is not None
+        chosen = [protocol] if protocol is not None else [p for p in PROTOCOLS if p in recipe.protocols] or ["honest"]
+        configs = {
+            p: _run_config(None, set_, recipe, modalities, p, variant, data=data, split=split, device=device)
+            for p in chosen
+        }
+        folder = out or Path("fusionzoo-runs") / f"reproduce__{recipe.name}{f'__{variant}' if variant else ''}"
+        done = reproduce_recipe(recipe, configs, folder, variant=variant, folds=folds, quiet=quiet)
+    show.with_red(str(done), done.warnings)
+    if tolerance is not None and any(abs(d) > tolerance for d in done.differences.values()):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -243,6 +308,20 @@ def compare(
     )
     hosts_, fusions_ = _comma(hosts) or [run.host.name], _comma(fusions) or [run.fusion.name]
     _compare(run, hosts_, fusions_, seeds or 5, out, jobs, quiet)
+
+
+def _cross_validate(
+    run: RunConfig, folds: Any, seeds: int | None, out: Path, quiet: bool, about: Mapping[str, Any] | None
+) -> None:
+    from fusionzoo.cli import show
+    from fusionzoo.evaluation.folds import cross_validate
+
+    chosen = None if seeds is None else list(range(seeds))
+    done = cross_validate(run, out, folds, seeds=chosen, quiet=quiet, recipe=about)
+    if done.is_main:
+        show.with_red(str(done), done.warnings)
+    if done.failed:
+        raise typer.Exit(1)
 
 
 def _compare(

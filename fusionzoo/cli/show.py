@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,8 +56,13 @@ def run(result: RunResult) -> None:
     """A finished run; what was chosen on the test split stands in red."""
     from fusionzoo.training.trainer import SELECTED_ON_TEST
 
-    for line in str(result).splitlines():
-        typer.secho(line, fg="red" if line == SELECTED_ON_TEST else None, bold=line == SELECTED_ON_TEST)
+    with_red(str(result), [SELECTED_ON_TEST])
+
+
+def with_red(text: str, red: Sequence[str]) -> None:
+    """Lines of text, those of `red` in red where the terminal has colours."""
+    for line in text.splitlines():
+        typer.secho(line, fg="red" if line in red else None, bold=line in red)
 
 
 def metrics(metrics: Mapping[str, Any], title: str, as_json: bool, out: Path | None) -> None:

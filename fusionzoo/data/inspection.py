@@ -225,7 +225,9 @@ def _inspect_release(path: Path, release: str, report: Inspection) -> None:
 def _describe(corpus: Corpus, report: Inspection) -> None:
     report.skipped += [str(s) for s in corpus.info.get("skipped", [])]
     if views := corpus.info.get("text_views"):
-        report.notes.append(f"text is {views} views side by side: build the host with text_views={views}")
+        report.notes.append(
+            f"text is {views} views side by side: hosts that have the option get text_views={views} when training"
+        )
     report.skipped += [f"column {c!r}: not a modality, kept out of the model" for c in corpus.extras]
     report.problems += corpus.problems()
     dtypes = corpus.info.get("stored_dtypes", {})

@@ -332,12 +332,17 @@ def _assemble(
         split=np.array([u.split or "train" for u in rows], dtype=str),
         present={m: x[keep] for m, x in present.items() if not x[keep].all()},
         utterance_id=np.array([u.id for u in rows], dtype=str),
-        info={"extraction": card},
+        info={"extraction": card, **_views(features)},
         extras=_extras(rows),
     )
     result.path.parent.mkdir(parents=True, exist_ok=True)
     save_npz(corpus, result.path)
     write_json(result.card, card | {"failed": result.failed})
+
+
+def _views(features: Sequence[Feature]) -> dict[str, int]:
+    """That text is four layers side by side, so that a host can take them apart."""
+    return {"text_views": 4} if any(f.modality == "text" and f.layer == "views" for f in features) else {}
 
 
 def _split_notes(raw: RawCorpus) -> list[str]:

@@ -19,6 +19,7 @@ from fusionzoo._weights import load_weights, pack_weights, read_weights
 from fusionzoo.errors import CheckpointError, FusionZooError, OptionError
 from fusionzoo.training.config import RunConfig
 from fusionzoo.training.files import write_bytes, write_json
+from fusionzoo.training.options import accepted_options
 
 if TYPE_CHECKING:
     from fusionzoo.data.corpus import Corpus
@@ -46,6 +47,15 @@ def corpus_sha256(corpus: Corpus) -> str:
     return digest.hexdigest()
 
 
+def host_options(config: RunConfig, corpus: Corpus) -> dict[str, Any]:
+    """The host's options; data whose text is several views side by side tell a host that can take them apart."""
+    options, views = dict(config.host.options), int(corpus.info.get("text_views") or 0)
+    taken = views > 0 and "text_views" in accepted_options(config.host.name, "host").types
+    if taken and corpus.modalities[0] == "text":
+        options.setdefault("text_views", views)
+    return options
+
+
 def describe_model(config: RunConfig, corpus: Corpus, data_sha256: str) -> dict[str, Any]:
     """The contents of `model.json`: what is needed to build the same model and to judge whether data fit it."""
 
@@ -56,7 +66,7 @@ def describe_model(config: RunConfig, corpus: Corpus, data_sha256: str) -> dict[
     return {
         "format": 1,
         "host": config.host.name,
-        "host_options": config.host.options,
+        "host_options": host_options(config, corpus),
         "placement": config.host.placement,
         "fusion": config.fusion.name,
         "fusion_options": config.fusion.options,

@@ -9,6 +9,7 @@ predictions.csv     every utterance of dev and test: true, predicted, probabilit
 confusion.csv       of the test split (dev where test has no labels); confusion.png, curves.png with matplotlib
 result.json         scores, chosen epoch, parameters, seconds
 report.html         all of it on one page
+card.json           configuration, scores, data and versions: what `fusionzoo reproduce` does again and compares
 """
 
 from __future__ import annotations
@@ -184,6 +185,7 @@ def write_finish(
     """Predictions, confusion matrix, plots, report; `result.json` last, since its presence says that the run is whole."""
     from fusionzoo.evaluation.inference import prediction_header, prediction_rows
     from fusionzoo.evaluation.report import write_run_report
+    from fusionzoo.evaluation.reproduce import write_card
 
     names = list(corpus.label_names)
     rows = [r for split, (which, p) in predictions.items() for r in prediction_rows(corpus, split, which, p, names)]
@@ -193,6 +195,8 @@ def write_finish(
         matrix = zip(names, scored["confusion"], strict=True)
         write_text(folder / "confusion.csv", csv_text(["true \\ predicted", *names], ([n, *r] for n, r in matrix)))
     write_run_report(folder, config, history, result)
+    environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    write_card(folder, config, result, environment)
     write_json(folder / "result.json", result)
 
 

@@ -28,6 +28,15 @@ def test_plateau_halves_after_five_epochs_without_a_best():
     assert plateaus([*scores, 0.2, 0.4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]) == 3
 
 
+def test_decay_and_its_epochs_are_options():
+    scores = [0.1] * 12  # one best and eleven without a new one: torch's patience of 10
+    assert lr_factor("plateau", 3, 9, 0.0, scores[:-1], 0.95, 11) == 1.0
+    assert lr_factor("plateau", 3, 9, 0.0, scores, 0.95, 11) == 0.95
+    assert [lr_factor("step", 3, 9, 0.0, [0.0] * n, 0.1, 30) for n in (0, 29, 30, 60)] == pytest.approx(
+        [1, 1, 0.1, 0.01]
+    )
+
+
 def test_the_earlier_of_equal_epochs_is_best_and_patience_counts_from_it():
     scores = [0.1, 0.5, 0.5, 0.4]
     assert best_epoch(scores) == 2

@@ -55,7 +55,15 @@ class TestRunFolder:
         names = {p.name for p in finished.iterdir()}
         assert names == {
             *("config.yaml", "environment.json", "metrics.csv", "checkpoints", "model.safetensors", "model.json"),
-            *("predictions.csv", "confusion.csv", "confusion.png", "curves.png", "result.json", "report.html"),
+            *(
+                "predictions.csv",
+                "confusion.csv",
+                "confusion.png",
+                "curves.png",
+                "result.json",
+                "report.html",
+                "card.json",
+            ),
         }
 
     def test_predictions_give_the_scores_of_the_result(self, finished, corpus):
@@ -240,6 +248,44 @@ class TestSelection:
         assert result.test is None
         assert result.dev is not None
         assert (tmp_path / "r" / "confusion.csv").exists()
+
+    def test_the_rate_may_watch_another_split_than_the_choice(self, tmp_path, corpus, make_config):
+        config = make_config(
+            "training.lr=0", "training.scheduler=plateau", "training.plateau_on=dev_loss", "training.warmup=0",
+            "training.decay=0.5", "training.decay_epochs=1", selection="test",
+        )  # fmt: skip
+        train(config, tmp_path / "r", quiet=True, corpus=corpus)
+        history = rows(tmp_path / "r" / "metrics.csv")
+        assert {"dev_log_loss", "test_weighted_f1"} <= set(history[0])
+        config.training.lr = 1.0
+        config.training.weight_decay = 0.0
+        result = train(config, tmp_path / "s", quiet=True, corpus=corpus)
+        losses = [float(r["dev_log_loss"]) for r in rows(tmp_path / "s" / "metrics.csv")]
+        rates = [float(r["lr"]) for r in rows(tmp_path / "s" / "metrics.csv")]
+        worse = sum(loss >= min(losses[: i + 1]) for i, loss in enumerate(losses[1:-1]))
+        assert rates[-1] == pytest.approx(0.5**worse)
+        assert result.dev is not None
+
+    def test_dev_may_count_as_training(self):
+        from fusionzoo.data import load
+
+        sizes = {"dialogues": [10, 4, 4], "length": [3, 4]}
+        split = {d.id: str(load("demo", **sizes).split[d.start]) for d in load("demo", **sizes).dialogues()}
+        merged = load("demo", merge_dev=True, dev_fraction=0.0, **sizes)
+        assert {s: len(merged.dialogues(s)) for s in ("train", "dev", "test")} == {"train": 14, "dev": 0, "test": 4}
+        drawn = load("demo", merge_dev=True, dev_fraction=0.5, **sizes)
+        assert {s: len(drawn.dialogues(s)) for s in ("train", "dev", "test")} == {"train": 7, "dev": 7, "test": 4}
+        assert {d.id for d in drawn.dialogues("test")} == {d for d, s in split.items() if s == "test"}
+
+    def test_views_side_by_side_reach_a_host_that_takes_them_apart(self, tmp_path, corpus, make_config):
+        from dataclasses import replace
+
+        text = np.tile(corpus.features["text"], (1, 4))
+        views = replace(corpus, features={**corpus.features, "text": text}, info={**corpus.info, "text_views": 4})
+        train(make_config(epochs=1), tmp_path / "r", quiet=True, corpus=views)
+        assert json.loads((tmp_path / "r" / "model.json").read_text())["host_options"]["text_views"] == 4
+        train(make_config("host.text_views=1", epochs=1), tmp_path / "s", quiet=True, corpus=views)
+        assert json.loads((tmp_path / "s" / "model.json").read_text())["host_options"]["text_views"] == 1
 
 
 class TestLoop:
