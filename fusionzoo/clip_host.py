@@ -47,9 +47,9 @@ class ClipHost(Host):
     fusion_width : of the fusion's output; None is the fusion's own choice.
     variant : `"official"` is the authors' behaviour.
 
-    How a fusion is used: one that takes unaligned sequences gets the states with their masks (with `join="pool"`,
-    `aligned=False` and, if it is the host's own, `pool`, where it has these options and nothing else is said); any other gets
-    the mean of each modality's real states. What it returns is pooled over the anchor's real steps if it has steps.
+    How a fusion is used: one that takes unaligned sequences gets the states with their masks, and is built with its
+    `for_sequences` where nothing else is said; any other gets the mean of each modality's real states. What it returns is
+    pooled over the anchor's real steps if it has steps.
 
     Subclasses name their published fusion in `own` with its options in `own_options`, and build `self.head`; they set
     `official_masks` to False where the authors' code has no masks, which `variant="official"` then leaves out.
@@ -123,10 +123,9 @@ class ClipHost(Host):
         if not isinstance(fusion, tuple) or len(fusion) != 2:
             return fusion
         name, given = fusion
-        wanted = {"join": "pool", "aligned": False}
-        if normalise_name(name) == self.own:
-            wanted |= own
-        takes = accepted_options(registry.get(name))
+        cls = registry.get(name)
+        wanted = dict(getattr(cls, "for_sequences", {})) | (own if normalise_name(name) == self.own else {})
+        takes = accepted_options(cls)
         return name, {**{k: v for k, v in wanted.items() if k in takes}, **given}
 
     # -- what comes in ------------------------------------------------------------------------------------------------

@@ -121,12 +121,16 @@ class Fusion(Pretrained, nn.Module, metaclass=CheckedOptions):
         modality counts as missing. Methods with `unaligned = True` take a different T for each modality.
     returns : `(B, out_dim)` or `(B, T, out_dim)`; zero at padded steps.
 
+    `for_sequences` holds the options with which a method that is unaligned takes frames and tokens of any lengths, where its
+    defaults are made for utterances; hosts of clips use them.
+
     Subclasses set the class attributes below, call `self.set_width(w)` with the width that `combine` returns, and
     implement `combine` and `parameter_count`.
     """
 
     modalities: ClassVar[tuple[int, int | None]] = (2, None)
     unaligned: ClassVar[bool] = False
+    for_sequences: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, dims: Dims, out_dim: int | None = None, *, missing: str = "zero"):
         super().__init__()

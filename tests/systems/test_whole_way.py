@@ -12,6 +12,7 @@ pytest.importorskip("transformers")
 pytest.importorskip("av")
 
 from fusionzoo.cli import main
+from fusionzoo.errors import OptionError
 from fusionzoo.evaluation.evaluate import evaluate
 from fusionzoo.recipes import load_recipe
 from fusionzoo.training import RunConfig, train
@@ -123,3 +124,45 @@ def test_the_rows_of_cfn_srs_table(ravdess, tmp_path, row):
     result = run(f"ravdess-{row}", ravdess, tmp_path / "run", *sets, "data.groups.k=3", protocol="published")
     assert result["test"]["utterances"] > 0
     assert result["selection"] == "test"
+
+
+@pytest.mark.slow
+def test_leaving_groups_of_actors_out_from_the_command_line(ravdess, tmp_path, capsys):
+    out = tmp_path / "folds"
+    sets = [TRUNKS, *SMALL, "training.epochs=1", "training.batch_size=16", "fusion.heads=2", "fusion.layers=1"]
+    sets += ["data.groups={k: 4, published: true}", "data.media.visual.augment=none"]
+    line = ["train", "cfn-sr-ravdess", "--data", str(ravdess), "--protocol", "published", "--out", str(out), "--quiet"]
+    with pytest.raises(SystemExit) as end:
+        main([*line, *(word for s in sets for word in ("--set", s))])
+    assert end.value.code == 0
+    summary = json.loads((out / "summary.json").read_text())
+    # Six actors in four groups of int(6 / 4): actors 5 and 6 are never tested, as the published code leaves some out.
+    assert [r["fold"] for r in summary["rows"]] == ["group1", "group2", "group3", "group4"]
+    assert [r["utterances"] for r in summary["rows"]] == [16] * 4
+    assert summary["mean"]["wa"]["mean"] is not None
+    printed = capsys.readouterr().out
+    assert "75.76" in printed
+    assert "SELECTED ON THE TEST" in printed.upper()
+
+
+@pytest.mark.slow
+def test_a_run_that_was_interrupted_goes_on_to_the_same_numbers(ravdess, tmp_path):
+    sets = [TRUNKS, *SMALL, "training.batch_size=16", "fusion.heads=2", "fusion.layers=1", "training.sampler=balanced"]
+    sections = load_recipe("cfn-sr-ravdess").resolve("published")
+
+    def config(epochs: int) -> RunConfig:
+        more = [*sets, f"training.epochs={epochs}"]
+        return RunConfig.from_sources(recipe=sections, data=str(ravdess), sets=more, device="cpu")
+
+    whole = train(config(3), tmp_path / "whole", quiet=True)
+    train(config(1), tmp_path / "part", quiet=True)
+    part = train(config(3), tmp_path / "part", quiet=True, resume=True)
+    for name in ("predictions.csv", "model.safetensors"):
+        assert (whole.folder / name).read_bytes() == (part.folder / name).read_bytes(), name
+
+
+def test_another_host_is_told_that_it_takes_features(iemocap, models, tmp_path):
+    sections = load_recipe("memocmt-iemocap").resolve("published")
+    config = RunConfig.from_sources(recipe=sections, data=str(iemocap), host="bc-lstm", fusion="concat", device="cpu")
+    with pytest.raises(OptionError, match="takes features"):
+        train(config, tmp_path / "run", quiet=True)
