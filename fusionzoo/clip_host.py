@@ -21,6 +21,7 @@ from fusionzoo.errors import OptionError, ShapeError, close_matches_hint
 from fusionzoo.fusion import Dims, Fused
 from fusionzoo.host import FusionLike, Host, HostOutput
 from fusionzoo.numerics import masked_mean, zero_padded
+from fusionzoo.objective import zero_features
 from fusionzoo.specs import normalise_name
 
 if TYPE_CHECKING:
@@ -174,10 +175,18 @@ class ClipHost(Host):
                     f"data.media.{name}.rate={wanted}"
                 )
 
+    def frozen_encoders(self) -> set[str]:
+        """Names of the parameters of pretrained encoders that do not learn."""
+        out = set()
+        for m, encoder in self.encoders.items():
+            if getattr(encoder, "files", None) is not None and not getattr(encoder, "trainable", True):
+                out |= {f"encoders.{m}.{name}" for name, _ in encoder.named_parameters()}
+        return out
+
     def example(self) -> Batch:
         """One utterance of silence, a black picture, or zeros."""
         if not self.encoders:
-            return super().example()
+            return zero_features(self)
         from fusionzoo.data.batch import Batch, Clip
 
         device = next((t.device for t in (*self.parameters(), *self.buffers())), torch.device("cpu"))

@@ -162,15 +162,6 @@ class Host(Pretrained, nn.Module, metaclass=CheckedOptions):
         """Standardise features with these `{modality: (mean (d,), std (d,))}` of the training split from now on."""
         self.standardize.fit(statistics)
 
-    def example(self) -> Batch:
-        """A small batch of zeros that this host takes, on its device."""
-        from fusionzoo.data.batch import Batch
-
-        device = next((t.device for t in (*self.parameters(), *self.buffers())), torch.device("cpu"))
-        zeros = torch.zeros(2, 2, dtype=torch.long, device=device)
-        features = {m: torch.zeros(2, 2, d, device=device) for m, d in self.dims.items()}
-        return Batch(features, zeros == 0, zeros, zeros, ["0", "1"], None, [2, 2])
-
     def encode(self, features: dict[str, Tensor | None], mask: MaskLike, batch: Batch) -> HostOutput:
         """The host itself.
 

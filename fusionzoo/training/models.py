@@ -138,6 +138,24 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+def _frozen(host: nn.Module) -> set[str]:
+    """Names of the parameters of frozen encoders, which a pretrained model's files hold already."""
+    encoders = getattr(host, "frozen_encoders", None)
+    return set() if encoders is None else encoders()
+
+
+def trained_state(host: nn.Module) -> dict[str, Tensor]:
+    """A host's state without the weights of frozen encoders, for checkpoints, which come every epoch."""
+    frozen = _frozen(host)
+    return {k: v for k, v in host.state_dict().items() if k not in frozen}
+
+
+def whole_state(host: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A checkpoint's state with the frozen encoders' weights of `host`."""
+    frozen = _frozen(host)
+    return {k: v for k, v in host.state_dict().items() if k in frozen} | dict(state) if frozen else dict(state)
+
+
 def save_model(folder: Path, state: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
     """Write `model.safetensors` and `model.json`, each atomically."""
     write_bytes(folder / WEIGHTS, pack_weights(state))

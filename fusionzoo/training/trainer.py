@@ -45,6 +45,8 @@ from fusionzoo.training.models import (
     count_parameters,
     describe_model,
     save_model,
+    trained_state,
+    whole_state,
 )
 from fusionzoo.training.progress import Progress
 from fusionzoo.training.schedule import best_epoch, lr_factor, out_of_patience
@@ -328,7 +330,7 @@ class _Run:
         last = epoch == settings.epochs or out_of_patience(self.scores, settings.patience)
         if self.accelerator.is_main_process:
             if epoch == best or last or epoch % settings.checkpoint_every == 0:
-                average = None if self.average is None else self.average.state_dict()
+                average = None if self.average is None else trained_state(self.average)
                 scaler = self.accelerator.scaler
                 optimizer = {
                     "optimizer": self.optimizer.state_dict(),
@@ -343,7 +345,7 @@ class _Run:
                     "data_sha256": self.data_sha256,
                     "steps": self.steps,
                 }
-                write_checkpoint(self.folder, Checkpoint(self.host.state_dict(), average, optimizer, state))
+                write_checkpoint(self.folder, Checkpoint(trained_state(self.host), average, optimizer, state))
                 remove_old_checkpoints(self.folder, max(settings.keep, 1), best)
             if epoch == best:
                 save_model(self.folder, (self.average or self.host).state_dict(), self.meta)
@@ -367,9 +369,9 @@ class _Run:
                 "resume with the same number of processes"
             )
         source = f"{str(checkpoint_folder(self.folder, checkpoint.epoch))!r}"
-        load_weights(self.host, checkpoint.model, source)
+        load_weights(self.host, whole_state(self.host, checkpoint.model), source)
         if self.average is not None and checkpoint.average is not None:
-            load_weights(self.average, checkpoint.average, source)
+            load_weights(self.average, whole_state(self.host, checkpoint.average), source)
         self.objective.load_state_dict(checkpoint.optimizer["objective"])
         self.optimizer.load_state_dict(checkpoint.optimizer["optimizer"])
         if self.accelerator.scaler is not None and checkpoint.optimizer["scaler"]:
@@ -382,7 +384,7 @@ class _Run:
         """Take the best epoch's weights, score them on every split that was set aside, write the run folder."""
         best = best_epoch(self.scores)
         chosen = read_checkpoint(checkpoint_folder(self.folder, best))
-        state = chosen.model if chosen.average is None else chosen.average
+        state = whole_state(self.host, chosen.model if chosen.average is None else chosen.average)
         load_weights(self.average or self.host, state, f"the checkpoint of epoch {best}")
         outcome = {s: self.predict(s) for s in ("dev", "test") if (self.corpus.split == s).any()}
         result: dict[str, Any] = {

@@ -51,7 +51,9 @@ def test_memocmt_on_iemocap_from_the_command_line(iemocap, models, tmp_path, cap
     assert result["test"]["wa"] >= 0.7
     assert result["dev"]["wa"] >= 0.7
     assert (out / "report.html").exists()
-    # Loaded again, it scores the same.
+    # A checkpoint holds what was trained; the model of the run is whole, and scores the same again.
+    newest = sorted((out / "checkpoints").glob("epoch-*/model.safetensors"))[-1]
+    assert newest.stat().st_size < 0.5 * (out / "model.safetensors").stat().st_size
     again = evaluate(out, split="test", device="cpu")
     assert again["wa"] == result["test"]["wa"]
     assert "81.85" in capsys.readouterr().out

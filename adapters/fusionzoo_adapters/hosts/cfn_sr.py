@@ -52,8 +52,8 @@ class CFNSR(ClipHost):
         is no trunk, and which the fusion takes as every `ClipHost`'s.
     fusion : `"cfn-sr"`, `"msaf"` and `"mmtm"` work on the trunks' feature maps; any other takes the two pooled vectors, of
         widths 2048 and 1664.
-    encoders : `"auto"`: a `ResNeXt3D` for a modality of width 3 and a `MFCCNet` for one of width 13; or a mapping of a modality
-        to the options of its trunk, such as `{visual: {layers: [1, 1, 1, 1], groups: 2}, audio: {widths: [8, 8]}}`.
+    encoders : `"auto"`: where all are of the published widths, a `ResNeXt3D` for pictures (3) and a `MFCCNet` for MFCCs (audio, 13),
+        else none; or a mapping of a modality to the options of its trunk, such as `{visual: {layers: [1, 1, 1, 1], groups: 2}, audio: {widths: [8, 8]}}`.
     stages : places at which a fusion works on maps: 1 behind both trunks (cfn-sr), 2 before their last blocks too (mmtm, msaf,
         as MSAF publishes it), 0 on pooled vectors; None as published.
     head : `"linear"` over the fused vector; `"sum"`: a linear map of each modality's vector, added up, as MSAF has it, for
@@ -126,7 +126,8 @@ class CFNSR(ClipHost):
 
     def make_encoders(self, given: Any) -> dict[str, nn.Module]:
         if given == "auto":
-            given = {m: {} for m, d in self.dims.items() if d == 3 or (d == 13 and m == "audio")}
+            published = all(d == 3 or (d == 13 and m == "audio") for m, d in self.dims.items())
+            given = {m: {} for m in self.dims} if published else {}
         if not isinstance(given, Mapping) or any(m not in self.dims for m in given):
             raise OptionError(
                 f"CFNSR: encoders is 'auto' or maps some of {', '.join(self.names)} to options, not {given!r}"
