@@ -60,7 +60,7 @@ class CFNSR(ClipHost):
         fusions on maps; `"none"`: the fusion's output are the logits, for the late fusions.
     dropout : on the flattened audio, 0.4. pool, fusion_width : see `ClipHost`.
     weights : modality -> a checkpoint of its trunk, to begin with, as published: an official file, or the folder of a run of
-        this host on that modality alone (`--modalities visual`). A `{fold}` in it is for a script to fill in.
+        this host on that modality alone (`--modalities visual`).
     variant : `"official"` has the quirks of the fusion's official variant, and no ReLU after the first convolution of the
         video trunk, as the authors' joint networks.
 
