@@ -1,6 +1,6 @@
 """Which fusions see what no single modality shows: every installed fusion on `demo` with synergistic evidence alone.
 
-    python benchmarks/synergy.py [--fusions concat,lmf] [--epochs 24] [--seeds 2] [--width 32]
+    python benchmarks/synergy.py [--fusions concat,lmf] [--epochs 24] [--seeds 2] [--width 32] [--lr 3e-3]
 
 A single modality, and any sum of functions of single modalities, carries nothing about the emotion here: the evidence is
 whether hidden signs of two modalities agree (see `demo`). The fusion's output goes straight to a linear map to the
@@ -49,13 +49,13 @@ class LinearReader(Host):
         return self.fused_output(fused, self.classify(fused.fused))
 
 
-def test_score(corpus: Corpus, fusion: str, width: int, epochs: int, seed: int) -> float:
+def test_score(corpus: Corpus, fusion: str, width: int, epochs: int, seed: int, lr: float) -> float:
     """Accuracy on the test split at the best dev epoch."""
     torch.manual_seed(seed)
     model = LinearReader(corpus.dims, corpus.num_classes, 2, fusion, width=width)
     model.fit_features(feature_statistics(corpus))
     splits = {name: ResidentSplit(corpus, name) for name in ("train", "dev", "test")}
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
 
     def score(split: str) -> float:
@@ -87,12 +87,13 @@ def main() -> None:
     parser.add_argument("--fusions", default=",".join(fusionzoo.names()))
     for name, default in {"epochs": 24, "seeds": 2, "width": 32}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--lr", type=float, default=3e-3)
     args = parser.parse_args()
     corpus = demo(**OPTIONS)
     ceiling = corpus.info["ceiling"]["test"]
     scores: dict[str, list[float]] = {}
     for fusion in args.fusions.split(","):
-        scores[fusion] = [test_score(corpus, fusion, args.width, args.epochs, s) for s in range(args.seeds)]
+        scores[fusion] = [test_score(corpus, fusion, args.width, args.epochs, s, args.lr) for s in range(args.seeds)]
         print(f"{fusion} {scores[fusion]}", flush=True)
     print("\n| fusion | test accuracy | share of what can be had |\n|---|---|---|")
     floor = ceiling["majority"]["accuracy"]

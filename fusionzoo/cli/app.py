@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fusionzoo.cli.extract import extract
+from fusionzoo.cli.extract import extract, reader_options
 from fusionzoo.errors import OptionError
 
 if TYPE_CHECKING:
@@ -337,6 +337,53 @@ def _compare(
 
 
 @app.command()
+def bench(
+    hosts: Annotated[
+        str | None, typer.Option(help="Hosts, comma-separated, on --data; without them the fusions alone.")
+    ] = None,
+    fusions: Annotated[
+        str | None,
+        typer.Option(help="Fusions, comma-separated; the first is the baseline. Default: all, after concat."),
+    ] = None,
+    data: Data = None,
+    dims: Annotated[
+        str | None, typer.Option(help="Widths for fusions alone; default text=1024,audio=1582,visual=342.")
+    ] = None,
+    width: Annotated[int, typer.Option(help="Output width of fusions alone.", min=1)] = 512,
+    batch: Annotated[int, typer.Option(help="Dialogues a step.", min=1)] = 16,
+    steps: Annotated[int, typer.Option(help="Utterances of the longest dialogue, for fusions alone.", min=1)] = 110,
+    repeats: Annotated[int, typer.Option(help="Measured steps of each.", min=1)] = 3,
+    set_: Sets = None,
+    device: Device = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the table to this JSON file.")] = None,
+    json: Json = False,
+) -> None:
+    """Measure what fusions cost, alone or in hosts: a training step beside one of the first, operations, parameters."""
+    import fusionzoo
+    from fusionzoo.cli import show
+    from fusionzoo.evaluation.bench import bench_fusions, bench_hosts, pick_device
+    from fusionzoo.evaluation.compare import make_cells
+    from fusionzoo.training.runfolder import load_corpus
+
+    chosen = _comma(fusions) or ["concat", *(n for n in fusionzoo.names() if n != "concat")]
+    run = _run_config(None, set_, None, None, check=False, data=data, batch_size=batch)
+    cells = make_cells(run, Path(), _comma(hosts), chosen, 1)
+    on = pick_device(device)
+    with show.costs(f"{'a training step' if hosts else 'forward and backward'}, B={batch}, {on}", json, out) as report:
+        if hosts is None:
+            options = {c.fusion: c.config.fusion.options for c in cells}
+            widths = show.widths(dims)
+            bench_fusions(
+                chosen, widths, width, options=options, batch_size=batch, steps=steps, repeats=repeats, device=on,
+                report=report,
+            )  # fmt: skip
+        else:
+            if dims is not None:
+                raise OptionError("--dims is for fusions alone; with --hosts the widths are those of --data")
+            bench_hosts([c.config for c in cells], load_corpus(run.data), repeats=repeats, device=on, report=report)
+
+
+@app.command()
 def plugins(
     kind: Annotated[str | None, typer.Option(help="fusion, objective, host, dataset, adapter or recipe.")] = None,
     long: Annotated[
@@ -444,13 +491,16 @@ def check(
 
 @data_app.command("inspect")
 def data_inspect(
-    path: Annotated[Path, typer.Argument(help="A data file.")],
+    path: Annotated[Path, typer.Argument(help="A data file, a folder of pickles, or the folder of a release.")],
+    reader: Annotated[
+        list[str] | None, typer.Option(help="Option of a release's reader, for example classes=4.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Say what a data file holds and what is wrong with it; executes nothing of it."""
+    """Say what a data file or a release holds, what is missing, and what will be left out; executes nothing of it."""
     from fusionzoo.data.inspection import inspect
 
-    inspection = inspect(path)
+    inspection = inspect(path, reader_options(reader))
     typer.echo(inspection.to_json() if json else str(inspection))
     if inspection.problems:
         raise typer.Exit(1)

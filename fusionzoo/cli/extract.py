@@ -27,7 +27,7 @@ def _converted(text: str, convert: Any) -> Any:
         raise OptionError(f"{text!r} is not a number") from error
 
 
-def _reader_options(sets: list[str] | None) -> dict[str, Any]:
+def reader_options(sets: list[str] | None) -> dict[str, Any]:
     """`classes=4` -> `{"classes": 4}`, read as YAML."""
     import yaml
 
@@ -80,7 +80,7 @@ def extract(
         out=out,
         name=name,
         kind=kind,
-        reader=_reader_options(reader),
+        reader=reader_options(reader),
         layer=_each(layer),
         pooling=_each(pooling),
         normalise=_each(normalise),

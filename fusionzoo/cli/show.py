@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fusionzoo.errors import OptionError
+
 if TYPE_CHECKING:
+    from fusionzoo.evaluation.bench import Cost
     from fusionzoo.specs import Card
     from fusionzoo.training.trainer import RunResult
 
@@ -83,3 +87,53 @@ def metrics(metrics: Mapping[str, Any], title: str, as_json: bool, out: Path | N
     console().print(table)
     averages = {"weighted F1": "weighted_f1", "macro F1": "macro_f1", "UA": "ua", "WA": "wa"}
     print("   ".join(f"{label} {metrics[key]:.4f}" for label, key in averages.items()))
+
+
+def widths(text: str | None) -> dict[str, int]:
+    """`text=1024,audio=1582` as a mapping; the field's widths for None."""
+    from fusionzoo.evaluation.bench import FIELD
+
+    if text is None:
+        return dict(FIELD)
+    found: dict[str, int] = {}
+    for part in text.split(","):
+        name, _, width = (p.strip() for p in part.partition("="))
+        if not name or not width.isdigit() or name in found:
+            raise OptionError(f"--dims {text!r}: expected different names with widths, such as text=1024,audio=1582")
+        found[name] = int(width)
+    return found
+
+
+@contextmanager
+def costs(title: str, as_json: bool, out: Path | None) -> Iterator[Callable[[Cost], None]]:
+    """Takes the rows of `fusionzoo bench` as they are measured and shows the table, or JSON, at the end."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    rows: list[dict[str, Any]] = []
+    terminal = console()
+    progress = Progress(SpinnerColumn(), TextColumn("{task.description}"), console=terminal, transient=True)
+    with progress:
+        task = progress.add_task("measuring")
+
+        def report(cost: Cost) -> None:
+            rows.append(cost.to_dict())
+            progress.update(task, description=f"{len(rows)} measured, {cost.name} the last")
+
+        yield report
+    text = json.dumps(rows, indent=2)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n", encoding="utf-8")
+    if as_json:
+        print(text)
+        return
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    with_memory = any(r["peak_mib"] is not None for r in rows)
+    heads = ["", "ms", "ratio", "MFLOPs / utterance", "parameters", *(["peak MiB"] if with_memory else [])]
+    for head in heads:
+        table.add_column(head, justify="right" if head else "left")
+    for r in rows:
+        cells = [r["name"], f"{r['milliseconds']:.1f}", f"{r['ratio']:.2f}"]
+        cells += ["" if r["mflops"] is None else f"{r['mflops']:.2f}", f"{r['parameters']:,}"]
+        table.add_row(*cells, *([f"{r['peak_mib']:.0f}"] if with_memory else []))
+    terminal.print(table)

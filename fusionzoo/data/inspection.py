@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,11 @@ class Inspection:
         lines += [("note", s) for s in self.notes]
         lines += [("skipped", s) for s in self.skipped]
         lines += [("PROBLEM", p) for p in self.problems]
-        sound = f"readable: `fusionzoo extract {self.path}` makes features of it" if self.is_raw else "sound"
+        sound = "sound"
+        if self.is_raw:
+            sound = f"readable: `fusionzoo extract {self.path}` makes features of it"
+        if self.is_raw and not self.media:
+            sound = "readable, but no recording was found: `fusionzoo extract` would have nothing to read"
         lines.append(("verdict", sound if self.ok else f"not usable: {len(self.problems)} problem(s)"))
         return lines
 
@@ -144,9 +149,13 @@ def _counts(n: dict[str, Any]) -> str:
     return f"{n['dialogues']} dialogues, {n['utterances']} utterances" + (f": {labels}" if labels else "")
 
 
-def inspect(path: str | os.PathLike[str]) -> Inspection:
+def inspect(path: str | os.PathLike[str], reader: Mapping[str, Any] | None = None) -> Inspection:
     """Report on a file of features, or on the folder of a release. Never raises for what is wrong with it, and runs
-    nothing of a pickle."""
+    nothing of a pickle.
+
+    reader : of a release, options of its reader, as `fusionzoo extract --reader` takes them; an unknown one is an
+        `OptionError`.
+    """
     path = Path(path)
     report = Inspection(path=str(path))
     try:
@@ -155,7 +164,7 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
                 _inspect_folder(path, layout, report)
                 return report
             if release := recognise(path):
-                _inspect_release(path, release, report)
+                _inspect_release(path, release, report, reader or {})
                 return report
         kind = file_kind(path)
         report.size_bytes, report.sha256 = path.stat().st_size, sha256(path)
@@ -203,9 +212,9 @@ def _inspect_folder(path: Path, layout: str, report: Inspection) -> None:
     _describe(read_folder(path), report)
 
 
-def _inspect_release(path: Path, release: str, report: Inspection) -> None:
+def _inspect_release(path: Path, release: str, report: Inspection, reader: Mapping[str, Any]) -> None:
     report.kind = f"raw-{release}"
-    corpus = read_raw(path, release)
+    corpus = read_raw(path, release, **reader)
     summary = corpus.summary()
     report.rows, report.dialogues = summary["utterances"], summary["dialogues"]
     report.labels, report.unlabelled = summary["labels"], summary["unlabelled"]

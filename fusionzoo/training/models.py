@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -105,6 +106,12 @@ def check_media(host: Host, corpus: Corpus) -> None:
         )
     if media and isinstance(host, ClipHost):
         host.check_media(media)
+
+
+def class_counts(corpus: Corpus) -> Tensor:
+    """Labelled utterances of each class in the train split, `(C,)`."""
+    labels = corpus.label[(corpus.split == "train") & (corpus.label >= 0)]
+    return torch.from_numpy(np.bincount(labels, minlength=corpus.num_classes))
 
 
 class WeightedObjective(nn.Module):

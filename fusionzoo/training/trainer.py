@@ -41,6 +41,7 @@ from fusionzoo.training.models import (
     WeightedObjective,
     build_host,
     check_media,
+    class_counts,
     corpus_sha256,
     count_parameters,
     describe_model,
@@ -178,9 +179,7 @@ class _Run:
         else:
             check_media(self.host, corpus)
         self.meta["placement"] = getattr(self.host, "placement", config.host.placement)
-        labels = corpus.label[(corpus.split == "train") & (corpus.label >= 0)]
-        counts = torch.from_numpy(np.bincount(labels, minlength=corpus.num_classes))
-        self.objective = WeightedObjective(config, corpus.num_classes, counts, self.host).to(self.device)
+        self.objective = WeightedObjective(config, corpus.num_classes, class_counts(corpus), self.host).to(self.device)
         self.host.to(self.device)
         self.average = copy.deepcopy(self.host).requires_grad_(False) if self.settings.ema else None
         self.parameters = [p for m in (self.host, self.objective) for p in m.parameters() if p.requires_grad]

@@ -268,7 +268,8 @@ def test_deep_cca_of_few_and_of_equal_samples_is_finite(count):
     gradient = torch.autograd.grad(loss, out.streams["text"])[0]
     assert loss.isfinite()
     assert gradient.isfinite().all()
-    assert -loss <= count - 1 + 1e-4
+    # The rank of centred rows; the covariance's condition, 16 / 1e-3, times the rounding of float32 is what may come on top.
+    assert -loss <= count - 1 + 2e-3
 
 
 # -- MISA --------------------------------------------------------------------------------------------------------------

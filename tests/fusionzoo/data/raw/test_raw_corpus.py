@@ -146,3 +146,14 @@ def test_with_split_says_what_is_missing(esd: Path):
         corpus.with_split({})
     with pytest.raises(DataError, match="'validation'"):
         corpus.with_split(dict.fromkeys(corpus.dialogues(), "validation"))
+
+
+def test_inspection_takes_the_readers_options_and_says_where_nothing_can_be_made(release):
+    from fusionzoo.data.inspection import inspect
+
+    assert inspect(release("iemocap"), {"classes": 4}).labels == {"happy": 20, "sad": 10, "neutral": 10, "angry": 10}
+    lists = release("scp")
+    assert "no recording was found" in str(inspect(lists))
+    found = inspect(lists, {"audio_root": str(lists.parent / "here")})
+    assert found.media["audio"] == 40
+    assert "makes features of it" in str(found)
