@@ -385,7 +385,7 @@ def fusionzoo_register(register):
             "emotion recognition, arXiv 2111.02172",
             code="skeletonNN/CFN-SR@2443494729",
             modalities=(1, None),
-            level="utterance",
+            level="sequence",
             handles=frozenset({"masks", "missing", "clips"}),
             placements=CFNSR.placements,
             variants=VARIANTS,

@@ -120,7 +120,7 @@ def fusionzoo_register(register):
             "Interspeech 2024, arXiv 2408.09438",
             code="ASolitaryMan/Foal-Net@781849fdf6",
             modalities=(1, None),
-            level="utterance",
+            level="sequence",
             handles=frozenset({"masks", "missing", "clips"}),
             placements=FoalNet.placements,
             variants=VARIANTS,

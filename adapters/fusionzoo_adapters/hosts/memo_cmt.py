@@ -144,7 +144,7 @@ def fusionzoo_register(register):
             "fusion, Scientific Reports 15, 5473, 2025",
             code="tpnam0901/MemoCMT@d3248703e7",
             modalities=(1, None),
-            level="utterance",
+            level="sequence",
             handles=frozenset({"masks", "missing", "clips"}),
             placements=MemoCMT.placements,
             variants=VARIANTS,

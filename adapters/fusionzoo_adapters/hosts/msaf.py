@@ -156,7 +156,7 @@ def fusionzoo_register(register):
             paper="Su et al., MSAF: Multimodal Split Attention Fusion, arXiv 2012.07175",
             code="anita-hu/MSAF@125e0f1eef",
             modalities=(1, None),
-            level="utterance",
+            level="sequence",
             handles=frozenset({"masks", "missing", "clips"}),
             placements=MSAF.placements,
             variants=VARIANTS,
