@@ -173,7 +173,7 @@ def train(
         _cross_validate(run, plan, seeds, out or Path("fusionzoo-runs") / _folder_name(run, about), quiet, about)
         return
     if seeds is not None and seeds > 1:
-        _compare(run, [run.host.name], [run.fusion.name], seeds, out, jobs=1, quiet=quiet)
+        _compare(run, [run.host.name], [run.fusion.name], seeds, out, jobs=1, quiet=quiet, about=about)
         return
     from fusionzoo.cli import show
     from fusionzoo.training.trainer import train as run_training
@@ -325,13 +325,27 @@ def _cross_validate(
 
 
 def _compare(
-    run: RunConfig, hosts: list[str], fusions: list[str], seeds: int, out: Path | None, jobs: int, quiet: bool
+    run: RunConfig,
+    hosts: list[str],
+    fusions: list[str],
+    seeds: int,
+    out: Path | None,
+    jobs: int,
+    quiet: bool,
+    about: Mapping[str, Any] | None = None,
 ) -> None:
+    from fusionzoo.cli import show
     from fusionzoo.evaluation.compare import compare as run_comparison
+    from fusionzoo.evaluation.published import published_lines
+    from fusionzoo.evaluation.report import TEST_SELECTED
 
     folder = out or Path("fusionzoo-runs") / "compare"
     comparison = run_comparison(run, folder, hosts=hosts, fusions=fusions, seeds=seeds, jobs=jobs, quiet=quiet)
-    typer.echo(str(comparison))
+    text = str(comparison)
+    if about is not None and comparison.rows:
+        means = {k: v["mean"] for k, v in comparison.rows[0].test.items()}
+        text += "\n" + "\n".join(published_lines(about, means))
+    show.with_red(text, [TEST_SELECTED])
     if comparison.failed:
         raise typer.Exit(1)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,3 +94,43 @@ def test_protocols_and_variants_change_sections():
         Recipe.from_mapping({"training": {}}, "plain").resolve("published")
     with pytest.raises(UnknownNameError, match="did you mean 'multiemo-meld'"):
         load_recipe("multiemo-mled")
+
+
+def test_looking_at_a_recipe_imports_no_torch():
+    code = (
+        "import sys, fusionzoo\n"
+        "str(fusionzoo.card('multiemo-iemocap', 'recipe'))\n"
+        "fusionzoo.get('multiemo-iemocap', kind='recipe').resolve('published')\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def host_of(name: str, dims: dict[str, int], classes: int, speakers: int, **options):
+    config = RunConfig.from_sources(recipe=load_recipe(name).resolve())
+    return fusionzoo.get(config.host.name, kind="host")(
+        dims,
+        num_classes=classes,
+        num_speakers=speakers,
+        fusion=(config.fusion.name, config.fusion.options),
+        placement=config.host.placement,
+        **config.host.options,
+        **options,
+    )
+
+
+def parameters(module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_recipes_build_models_of_the_published_size():
+    """At the published features' widths; parts that the published code builds and never runs are not here."""
+    dims = {"text": 768, "audio": 512, "visual": 1000}
+    model = host_of("multiemo-iemocap", dims, 6, 2)
+    assert (parameters(model), parameters(model.fusion.stacks)) == (29_670_918, 18_961_920)
+    assert parameters(host_of("multiemo-meld", dims, 7, 9).fusion.stacks) == 6_320_640
+    dims = {"text": 4 * 1024, "audio": 1582, "visual": 342}
+    for host in ("text-cnn", "bc-lstm", "dialogue-rnn"):
+        model = host_of(f"lmam-{host}-iemocap", dims, 6, 2, text_views=4)
+        assert parameters(model.fusion) == 512**2 + 512, host
+    assert parameters(model) == 9_403_710  # the official DialogueRNN

@@ -161,3 +161,11 @@ def test_lower_bounds_hold_in_constraints():
     for text in project()["dependencies"]:
         requirement = Requirement(text)
         assert requirement.specifier.contains(pins[requirement.name.lower()]), text
+
+
+def test_the_wheel_holds_every_recipe():
+    builder = pytest.importorskip("hatchling.builders.wheel").WheelBuilder(str(ROOT))
+    shipped = {Path(f.distribution_path).as_posix() for f in builder.recurse_included_files()}
+    recipes = {p.name for p in (ROOT / "adapters/fusionzoo_adapters/recipes").glob("*.yaml")}
+    assert recipes
+    assert {f"fusionzoo_adapters/recipes/{name}" for name in recipes} <= shipped

@@ -69,6 +69,14 @@ def test_protocols_decide_what_is_chosen_on_and_every_report_says_so(recipe, cap
     assert (result["selection"], result["fusion"]) == ("dev", "sum")
 
 
+def test_several_seeds_beside_the_published_number(recipe, capfd):
+    command = ["train", recipe, "--seeds", 2, "--protocol", "published", "--out", "seeds", "--set", "training.epochs=1"]
+    status, out, err = call(capfd, *command)
+    assert status == 0, err
+    for words in ("±", "published 70.50", "Selected on the test split"):
+        assert words in out
+
+
 def test_folds_as_one_command(recipe, capfd):
     command = ["train", recipe, "--folds", "3", "--out", "cv", "--set", "training.epochs=1"]
     status, out, err = call(capfd, *command)
