@@ -122,12 +122,15 @@ class Fusion(Pretrained, nn.Module, metaclass=CheckedOptions):
     returns : `(B, out_dim)` or `(B, T, out_dim)`; zero at padded steps.
 
     Subclasses set the class attributes below (modalities : smallest and largest number of them. unaligned : takes another
-    length in each. decides : returns log-probabilities, which are never positive, so that hosts do not rectify them), call `self.set_width(w)` with the width that `combine` returns, and
+    length in each. for_sequences : the options with which such a method takes frames and tokens of any lengths, where its
+    defaults are made for utterances; hosts of clips use them. decides : returns log-probabilities, which are never positive,
+    so that hosts do not rectify them), call `self.set_width(w)` with the width that `combine` returns, and
     implement `combine` and `parameter_count`.
     """
 
     modalities: ClassVar[tuple[int, int | None]] = (2, None)
     unaligned: ClassVar[bool] = False
+    for_sequences: ClassVar[Mapping[str, Any]] = {}
     decides: ClassVar[bool] = False
 
     def __init__(self, dims: Dims, out_dim: int | None = None, *, missing: str = "zero"):
