@@ -235,6 +235,7 @@ class ClipHost(Host):
     def fuse_sequences(self, encoded: Mapping[str, Encoded | None]) -> tuple[Fused, dict[str, Tensor]]:
         """The same from states."""
         official = self.variant == "official" and not self.official_masks
+        encoded = _one_dtype(encoded)
         masks = {m: e.mask for m, e in encoded.items() if e is not None}
         if official:
             masks = {m: torch.ones_like(mask) for m, mask in masks.items()}
@@ -304,6 +305,17 @@ class ClipHost(Host):
                     f"the clips of {name!r} have shape {tuple(clip.values.shape)} and no encoder; expected features of frames "
                     f"(B * T, S, {self.dims[name]}), or name an encoder: encoders={{{name!r}: ...}}"
                 )
+
+
+def _one_dtype(encoded: Mapping[str, Encoded | None]) -> dict[str, Encoded | None]:
+    """States of one dtype: under autocast one encoder ends in a norm, which gives single precision, another in a product."""
+    there = [e for e in encoded.values() if e is not None]
+    if len({e.states.dtype for e in there}) < 2:
+        return dict(encoded)
+    widest = there[0].states.dtype
+    for e in there[1:]:
+        widest = torch.promote_types(widest, e.states.dtype)
+    return {m: None if e is None else Encoded(e.states.to(widest), e.mask) for m, e in encoded.items()}
 
 
 def _renamed(stream: str, names: Mapping[str, str]) -> str:

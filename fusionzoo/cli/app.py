@@ -27,7 +27,8 @@ app.add_typer(data_app, name="data")
 app.command()(extract)
 
 Data = Annotated[
-    str | None, typer.Option("--data", help="A data file (.npz, .pkl) or a data set's name, such as demo.")
+    str | None,
+    typer.Option("--data", help="A data file (.npz, .pkl), a release's folder, or a data set's name, such as demo."),
 ]
 Split = Annotated[str | None, typer.Option(help="File that assigns dialogues to train, dev and test (.npz or .json).")]
 Modalities = Annotated[str | None, typer.Option(help="Modalities to use, comma-separated, the anchor first.")]

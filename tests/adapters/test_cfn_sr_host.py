@@ -120,6 +120,16 @@ def test_every_fusion_fits():
             assert out.logits.isfinite().all(), name
 
 
+@pytest.mark.parametrize("fusion", ["cfn-sr", "mmtm", "msaf", "concat", "late-average"])
+def test_under_autocast(fusion):
+    host, batch = small(fusion), clips()
+    exact = host(batch).logits
+    with torch.autocast("cpu", torch.bfloat16):
+        out = host(batch).logits
+    assert out.isfinite().all()
+    assert (out.float() - exact).norm() < 0.2 * exact.norm() + 0.05
+
+
 def test_an_instance_of_the_fusion():
     maps = {"video": 32 * 4, "audio": 8}
     fusion = fusionzoo.get("cfn-sr")(maps, out_dim=sum(maps.values()), width=8, layers=1)

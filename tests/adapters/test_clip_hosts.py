@@ -219,6 +219,24 @@ def test_encoders_in_the_graph(models):
         host(Batch({"text": torch.zeros(1, 1, 1)}, *[torch.ones(1, 1, dtype=t) for t in (bool, int, int)], ["0"]))
 
 
+@pytest.mark.parametrize("name", ["memo-cmt", "foal-net", "msaf"])
+def test_encoders_under_autocast(models, name):
+    dims = {"audio": 1, "visual": 3}
+    host = build(name, dims=dims, encoders={"audio": models["audio"], "visual": models["visual"]})
+    batch = recordings()
+    del batch.clips["text"]
+    exact = host(batch).logits
+    with torch.autocast("cpu", torch.bfloat16):
+        out = host(batch)
+        if name == "foal-net":
+            mem = fusionzoo.get("mem", kind="objective")(3, alignment=10.0, width=5, variant="official")
+            mem.bind(host)
+            batch.labels = torch.tensor([[0], [1], [0]])
+            mem(out, batch).backward()
+    assert out.logits.isfinite().all()
+    assert (out.logits.float() - exact).norm() < 0.2 * exact.norm() + 0.05
+
+
 def test_encoders_that_cannot_be_had_or_do_not_fit(models, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     dims = {"text": 1, "audio": 1}

@@ -111,7 +111,7 @@ SMALL = (
 
 
 def test_cfn_sr_on_ravdess(ravdess, tmp_path):
-    sets = [TRUNKS, *SMALL, "training.epochs=8", "training.batch_size=8", "fusion.heads=2", "fusion.layers=1"]
+    sets = [TRUNKS, *SMALL, "training.epochs=6", "training.batch_size=8", "fusion.heads=2", "fusion.layers=1"]
     result = run("cfn-sr-ravdess", ravdess, tmp_path / "run", *sets, "data.k_fold=6", "data.fold=5")
     # One actor is held out, 16 clips of eight classes; another chooses the epoch.
     assert result["test"]["utterances"] == 16
