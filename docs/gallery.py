@@ -1,4 +1,4 @@
-"""Write the gallery: a page a fusion under docs/fusions/, the table in docs/fusions.md, and docs/objectives.md.
+"""Write the gallery: a page a fusion under docs/fusions/, the tables in docs/fusions.md and docs/hosts.md, docs/objectives.md.
 
     python docs/gallery.py [--check]
 
@@ -22,6 +22,7 @@ from fusionzoo.specs import Card
 HERE = Path(__file__).parent
 PAGES = HERE / "fusions"
 INDEX = HERE / "fusions.md"
+HOSTS = HERE / "hosts.md"
 START, END = "<!-- gallery: written by docs/gallery.py -->", "<!-- end of gallery -->"
 FIELD = {"text": 1024, "audio": 1582, "visual": 342}
 WIDTH = 512
@@ -184,14 +185,43 @@ def objectives() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def host_table() -> str:
+    """The table of all hosts."""
+    lines = ["| name | what | placements (the first is the default) | variants | source |", "|---|---|---|---|---|"]
+    for name in fusionzoo.names("host"):
+        card = fusionzoo.card(name, kind="host")
+        places, variants = (", ".join(f"`{v}`" for v in some) for some in (card.placements, card.variants))
+        lines.append(f"| [`{name}`](#{name}) | {card.summary} | {places} | {variants} | {source(card)} |")
+    return "\n".join(lines)
+
+
+def host_sections() -> str:
+    """A section a host: formula, what differs in its variants, options, shapes, source."""
+    parts = []
+    for name in fusionzoo.names("host"):
+        card, cls = fusionzoo.card(name, kind="host"), fusionzoo.get(name, kind="host")
+        body = re.sub(r"^## ", "#### ", to_markdown(cls.__doc__ or ""), flags=re.MULTILINE)
+        body = re.sub(r"^(\w+(?:, \w+)*) : ", r"- `\1`: ", body, flags=re.MULTILINE)
+        parts += [f"### {name}", body]
+        if card.code:
+            parts.append(f"Official code: `{card.code}`.")
+    return "\n\n".join(parts)
+
+
+def between(path: Path, body: str) -> str:
+    """A page with what stands between its two marks replaced."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(START)
+    _, _, after = rest.partition(END)
+    return f"{before}{START}\n\n{body}\n\n{END}{after}"
+
+
 def contents() -> dict[Path, str]:
     """Every file of the gallery with what it should hold."""
     costs = json.loads((PAGES / "cost.json").read_text(encoding="utf-8"))
     files = {PAGES / f"{name}.md": page(name, costs) for name in fusionzoo.names()}
     files[HERE / "objectives.md"] = objectives()
-    before, _, rest = INDEX.read_text(encoding="utf-8").partition(START)
-    _, _, after = rest.partition(END)
-    files[INDEX] = f"{before}{START}\n\n{index_table(costs)}\n\n{END}{after}"
+    files[INDEX] = between(INDEX, index_table(costs))
+    files[HOSTS] = between(HOSTS, f"{host_table()}\n\n{host_sections()}")
     return files
 
 

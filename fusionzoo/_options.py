@@ -38,6 +38,12 @@ class CheckedOptions(type):
     `save_pretrained` can write down how to build it again even when a later version has other defaults.
     """
 
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """The constructor's, for `help`, editors and cards, which would otherwise show `__call__`'s `(*args, **kwargs)`."""
+        signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
+
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         signature = inspect.signature(cls.__init__)  # type: ignore[misc]
         try:

@@ -121,12 +121,17 @@ class Fusion(Pretrained, nn.Module, metaclass=CheckedOptions):
         modality counts as missing. Methods with `unaligned = True` take a different T for each modality.
     returns : `(B, out_dim)` or `(B, T, out_dim)`; zero at padded steps.
 
-    Subclasses set the class attributes below, call `self.set_width(w)` with the width that `combine` returns, and
+    Subclasses set the class attributes below (modalities : smallest and largest number of them. unaligned : takes another
+    length in each. for_sequences : the options with which such a method takes frames and tokens of any lengths, where its
+    defaults are made for utterances; hosts of clips use them. decides : returns log-probabilities, which are never positive,
+    so that hosts do not rectify them), call `self.set_width(w)` with the width that `combine` returns, and
     implement `combine` and `parameter_count`.
     """
 
     modalities: ClassVar[tuple[int, int | None]] = (2, None)
     unaligned: ClassVar[bool] = False
+    for_sequences: ClassVar[Mapping[str, Any]] = {}
+    decides: ClassVar[bool] = False
 
     def __init__(self, dims: Dims, out_dim: int | None = None, *, missing: str = "zero"):
         super().__init__()

@@ -34,12 +34,15 @@ class HostOutput:
     streams : named intermediate streams `(B, T, d)`; `"fused"` is what the fusion returned.
     losses : auxiliary losses by name, scalars, those of the fusion included.
     attention : attention maps by name.
+    sequences : the frames and tokens behind a stream of the same name, `(B * T, S, d)` and bool mask `(B * T, S)` or None
+        for everywhere; row `b * T + t` is utterance t of dialogue b. Only of hosts that encode clips.
     """
 
     logits: Tensor
     streams: dict[str, Tensor] = field(default_factory=dict)
     losses: dict[str, Tensor] = field(default_factory=dict)
     attention: dict[str, Tensor] = field(default_factory=dict)
+    sequences: dict[str, tuple[Tensor, Tensor | None]] = field(default_factory=dict)
 
 
 def build_fusion(fusion: FusionLike, dims: Dims, out_dim: int | None = None) -> Fusion:
@@ -175,6 +178,11 @@ class Host(Pretrained, nn.Module, metaclass=CheckedOptions):
 
     def forward(self, batch: Batch) -> HostOutput:
         """Logits for every utterance of a batch."""
+        if batch.clips:
+            raise ShapeError(
+                f"{type(self).__name__} takes features, and this batch holds clips of {', '.join(batch.clips)}: take a host "
+                "that encodes them (memo-cmt, foal-net, cfn-sr), or make features first with `fusionzoo extract`"
+            )
         self._check(batch)
         mask = batch.modality_masks()
         features = self.standardize(batch.features)

@@ -63,13 +63,8 @@ class Objective(nn.Module, metaclass=CheckedOptions):
 
 @torch.no_grad()
 def stream_widths(host: Host) -> dict[str, int]:
-    """Name and width of every stream that a host reports, found by running it on zeros in eval mode."""
-    from fusionzoo.data.batch import Batch
-
-    device = next((t.device for t in (*host.parameters(), *host.buffers())), torch.device("cpu"))
-    zeros = torch.zeros(2, 2, dtype=torch.long, device=device)
-    features = {m: torch.zeros(2, 2, d, device=device) for m, d in host.dims.items()}
-    batch = Batch(features, zeros == 0, zeros, zeros, ["0", "1"], None, [2, 2])
+    """Name and width of every stream that a host reports, found by running it in eval mode on zeros, or on its `example`."""
+    batch = host.example() if hasattr(host, "example") else zero_features(host)  # type: ignore[operator]
     training = [part for part in host.modules() if part.training]
     try:
         streams = host.eval()(batch).streams
@@ -77,3 +72,13 @@ def stream_widths(host: Host) -> dict[str, int]:
         for part in training:
             part.training = True
     return {name: x.shape[-1] for name, x in streams.items()}
+
+
+def zero_features(host: Host) -> Batch:
+    """Two dialogues of two utterances, all zeros, on the host's device."""
+    from fusionzoo.data.batch import Batch
+
+    device = next((t.device for t in (*host.parameters(), *host.buffers())), torch.device("cpu"))
+    zeros = torch.zeros(2, 2, dtype=torch.long, device=device)
+    features = {m: torch.zeros(2, 2, d, device=device) for m, d in host.dims.items()}
+    return Batch(features, zeros == 0, zeros, zeros, ["0", "1"], None, [2, 2])

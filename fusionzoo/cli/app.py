@@ -470,11 +470,9 @@ def sites(
 ) -> None:
     """Show where a model joins its modalities, the best place for a fusion first; runs the model once."""
     from fusionzoo.cli import show
-    from fusionzoo.patching.finding import find_sites
-    from fusionzoo.patching.loading import build_target
+    from fusionzoo.patching.loading import sites_of
 
-    model, args, kwargs = build_target(target)
-    found = find_sites(model, *args, modalities=_comma(modalities), **kwargs)
+    found = sites_of(target, _comma(modalities))
     if json:
         typer.echo(found.to_json())
     else:

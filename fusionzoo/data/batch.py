@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+
+
+@dataclass
+class Clip:
+    """One medium of the utterances of a batch before any encoder; row `b * T + t` is utterance t of dialogue b.
+
+    values : samples `(B * T, S)` float, frame features `(B * T, S, d)` float, pictures `(B * T, S, 3, H, W)` uint8; or
+        `B * T` texts.
+    mask : bool `(B * T, S)`, True where a step is real; a row without any lacks the medium. None for texts, of which an
+        empty one lacks it.
+    """
+
+    values: Tensor | list[str]
+    mask: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Clip:
+        """The same with `function` applied to its tensors."""
+        return Clip(
+            function(self.values) if isinstance(self.values, Tensor) else self.values,
+            None if self.mask is None else function(self.mask),
+        )
 
 
 @dataclass
@@ -22,6 +47,8 @@ class Batch:
     present : modality -> `(B, T)` bool, True where that modality was recorded; None means everywhere.
     lengths : utterances per dialogue as Python ints, so that packing a sequence needs no wait for the device; None
         means that they are computed from `mask` when asked for (which waits for the device).
+    clips : modality -> `Clip`: recordings and words for hosts that encode them (see `fusionzoo.clip_host`), which then
+        are in the place of features.
     """
 
     features: dict[str, Tensor]
@@ -31,6 +58,12 @@ class Batch:
     ids: list[str]
     present: dict[str, Tensor] | None = None
     lengths: list[int] | None = None
+    clips: dict[str, Clip] = field(default_factory=dict)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that the batch has, as features or as clips."""
+        return (*self.features, *(m for m in self.clips if m not in self.features))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -56,7 +89,7 @@ class Batch:
         """What to hand to a fusion as `mask`: `(B, T)`, or one `(B, T)` per modality when some were not recorded."""
         if not self.present:
             return self.mask
-        return {m: self.mask & self.present[m] if m in self.present else self.mask for m in self.features}
+        return {m: self.mask & self.present[m] if m in self.present else self.mask for m in self.modalities}
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on `device`; tensors already there are shared, not copied."""
@@ -78,4 +111,5 @@ class Batch:
             speakers=fn(self.speakers),
             labels=fn(self.labels),
             present=None if self.present is None else {m: fn(x) for m, x in self.present.items()},
+            clips={m: c.map(fn) for m, c in self.clips.items()},
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,6 +53,69 @@ class _Plan:
 
     batches: list[np.ndarray]
     repeated: list[bool]
+
+
+def plan_batches(
+    lengths: np.ndarray,
+    batch_size: int,
+    shuffle: bool,
+    weights: np.ndarray | None = None,
+    seed: int = 0,
+    epoch: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> _Plan:
+    """One rank's batches of one epoch, of dialogues of these lengths (see `ResidentSplit.batches`).
+
+    weights : with which dialogues are drawn with replacement; None takes each once.
+    """
+    if batch_size < 1 or not 0 <= rank < world_size:
+        raise DataError(
+            f"batch_size={batch_size}, rank={rank}, world_size={world_size}: expected a batch_size of 1 or more "
+            f"and a rank from 0 to world_size - 1."
+        )
+    count = len(lengths)
+    number = -(-count // batch_size)
+    random = np.random.default_rng([seed, epoch])
+    if shuffle or weights is not None:
+        pool = batch_size * min(_POOL_BATCHES, max(2, number // _POOLS))
+        order = random.permutation(count) if weights is None else random.choice(count, count, p=weights / weights.sum())
+        # Stable sort by (pool, length): dialogues stay in their pool and come by length within it.
+        order = order[np.lexsort((lengths[order], np.arange(count) // pool))]
+    else:
+        order = np.argsort(lengths, kind="stable")
+    batches = [order[i : i + batch_size] for i in range(0, count, batch_size)]
+    # Neighbours in this list have similar lengths: give the ranks neighbours, so that none waits for the others.
+    steps = -(-number // world_size)
+    slots = np.arange(steps * world_size).reshape(steps, world_size)
+    if shuffle:
+        slots = slots[random.permutation(steps)]
+    mine = slots[:, rank].tolist()
+    return _Plan([batches[i % number] for i in mine], [i >= number for i in mine])
+
+
+def class_weights(labels: np.ndarray, dialogue: np.ndarray, count: int) -> np.ndarray:
+    """For each of `count` dialogues the mean of one over its utterances' class counts; the labels `(N,)` are of `dialogue`.
+
+    Unlabelled utterances take no part; a dialogue of nothing else is never drawn, unless all are.
+    """
+    known = labels >= 0
+    counts = np.bincount(labels[known]) if known.any() else np.ones(1)
+    each = np.where(known, 1.0 / np.maximum(counts[np.where(known, labels, 0)], 1), 0.0)
+    total = np.bincount(dialogue, each, count)
+    weights = total / np.maximum(np.bincount(dialogue, known, count), 1)
+    return weights if weights.any() else np.ones(count)
+
+
+def split_of(corpus: Corpus, split: str, device: torch.device | str = "cpu") -> Any:
+    """The dialogues of a split ready to be cut into batches: `ResidentSplit`, or `ClipSplit` of a corpus of clips."""
+    from fusionzoo.data.clips.corpus import ClipCorpus
+
+    if isinstance(corpus, ClipCorpus):
+        from fusionzoo.data.clips.loading import ClipSplit
+
+        return ClipSplit(corpus, split, device)
+    return ResidentSplit(corpus, split, device)
 
 
 class ResidentSplit:
@@ -100,6 +164,8 @@ class ResidentSplit:
         self._starts = np.cumsum(self.lengths) - self.lengths
         rows = np.concatenate([np.arange(d.start, d.stop) for d in self.dialogues])
         self._rows = len(rows)
+        owner = np.repeat(np.arange(len(self.dialogues)), self.lengths)
+        self.weights = class_weights(corpus.label[rows], owner, len(self.dialogues))
         self.resident = self._fits(max_bytes) if resident is None else resident
         home = self.device if self.resident else torch.device("cpu")
         # One more row than there are utterances: what padding reads. Padded steps need no masking after the gather.
@@ -147,6 +213,7 @@ class ResidentSplit:
         batch_size: int,
         *,
         shuffle: bool,
+        balanced: bool = False,
         seed: int = 0,
         epoch: int = 0,
         rank: int = 0,
@@ -162,32 +229,8 @@ class ResidentSplit:
             batches do not divide evenly, the list starts again from its beginning; those repeats are marked in
             `Batches.repeated`, so that an evaluation can leave them out (training may use them).
         """
-        if batch_size < 1 or not 0 <= rank < world_size:
-            raise DataError(
-                f"batch_size={batch_size}, rank={rank}, world_size={world_size}: expected a batch_size of 1 or more "
-                f"and a rank from 0 to world_size - 1."
-            )
-        return Batches(self, self._plan(batch_size, shuffle, seed, epoch, rank, world_size))
-
-    def _plan(self, batch_size: int, shuffle: bool, seed: int, epoch: int, rank: int, world_size: int) -> _Plan:
-        count = len(self.dialogues)
-        number = -(-count // batch_size)
-        random = np.random.default_rng([seed, epoch])
-        if shuffle:
-            pool = batch_size * min(_POOL_BATCHES, max(2, number // _POOLS))
-            order = random.permutation(count)
-            # Stable sort by (pool, length): dialogues stay in their pool and come by length within it.
-            order = order[np.lexsort((self.lengths[order], np.arange(count) // pool))]
-        else:
-            order = np.argsort(self.lengths, kind="stable")
-        batches = [order[i : i + batch_size] for i in range(0, count, batch_size)]
-        # Neighbours in this list have similar lengths: give the ranks neighbours, so that none waits for the others.
-        steps = -(-number // world_size)
-        slots = np.arange(steps * world_size).reshape(steps, world_size)
-        if shuffle:
-            slots = slots[random.permutation(steps)]
-        mine = slots[:, rank].tolist()
-        return _Plan([batches[i % number] for i in mine], [i >= number for i in mine])
+        weights = self.weights if balanced else None
+        return Batches(self, plan_batches(self.lengths, batch_size, shuffle, weights, seed, epoch, rank, world_size))
 
     def _index(self, plan: _Plan) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
         """Row numbers of all batches, flat, and each batch's `(offset, B, T)`; padding points at the extra last row."""

@@ -40,7 +40,8 @@ def load(
     modalities : keep only these, in this order; None keeps all.
     dev_fraction, split_seed : where there is no dev split, this share of the train dialogues is drawn for it.
     merge_dev : count the dev dialogues as train before that, as many published trainings do.
-    options : files: `label_names` (the classes, overriding the file's) and `name`; datasets: their own.
+    options : files: `label_names` (the classes, overriding the file's) and `name`; datasets: their own; with `media`, the
+        source is a release that is read as clips, and they are those of `fusionzoo.data.clips.read_clips`.
 
     Raises
     ------
@@ -57,7 +58,19 @@ def load(
     if dataset is not None:
         import fusionzoo
 
+        if options.get("media") is not None:
+            raise OptionError(
+                f"data.media reads the recordings of a release, and {dataset!r} is a dataset of features; name the release's "
+                "folder with --data"
+            )
         corpus: Corpus = fusionzoo.get(dataset, kind="dataset")(**options)
+    elif options.get("media") is not None:
+        from fusionzoo.data.clips import read_clips
+
+        words = ("release", "speakers", "random")
+        if split is not None and str(split) in words and not Path(split).exists():  # a word of ESD's reader
+            options, split = {**options, "split": str(split)}, None
+        corpus, modalities = read_clips(source, modalities=modalities, **options), None
     else:
         corpus = read_file(source, keep_all=split is not None, **options)
     if modalities is not None:  # first, so that a broken modality that nobody asked for is no obstacle
@@ -87,7 +100,8 @@ def read_file(source: str | os.PathLike[str], *, keep_all: bool = False, **optio
         if (release := recognise(path)) is not None:
             raise DataError(
                 f"{path}: is a folder, the release of {release}: recordings, no features. Make features first (`fusionzoo "
-                f"extract {path} --out FOLDER`) and load those."
+                f"extract {path} --out FOLDER`) and load those; or train a host that encodes recordings, whose recipe says "
+                f"in data.media how they are read (memo-cmt, foal-net, cfn-sr)."
             )
     if file_kind(path) == "pickle":
         return read_classic(path, keep_all=keep_all, **options)

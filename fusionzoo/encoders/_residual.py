@@ -68,19 +68,27 @@ class ResidualNetwork(nn.Module):
                 parts.append(Bottleneck(dims, inside, middle << stage, outside << stage, stride, groups))
                 inside = outside << stage
             setattr(self, f"layer{stage + 1}", nn.Sequential(*parts))
-        self.width = inside
+        self.width, self.early_width = inside, inside // 2
         self.fc = nn.Linear(inside, classes) if classes else None
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Conv3d)):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def maps(self, x: Tensor) -> Tensor:
-        """The last stage's feature maps."""
+    def early(self, x: Tensor) -> Tensor:
+        """The maps of the last stage but one."""
         x = self.bn1(self.conv1(x))
         x = self.maxpool(x.relu() if self.rectified_stem else x)
-        for stage in (1, 2, 3, 4):
+        for stage in (1, 2, 3):
             x = getattr(self, f"layer{stage}")(x)
         return x
+
+    def late(self, x: Tensor) -> Tensor:
+        """The last stage's maps, from `early`'s."""
+        return self.layer4(x)  # type: ignore[operator]
+
+    def maps(self, x: Tensor) -> Tensor:
+        """The last stage's feature maps."""
+        return self.late(self.early(x))
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = self.maps(x).flatten(2).mean(-1)

@@ -43,7 +43,7 @@ class MFCCNet(nn.Module):
     ):
         super().__init__()
         first, last = widths
-        self.coefficients, self.width = coefficients, last
+        self.coefficients, self.width, self.early_width = coefficients, last, first
         self.conv1, self.bn1 = nn.Conv1d(coefficients, first, 7, padding=2), nn.BatchNorm1d(first)
         self.conv2, self.bn2 = nn.Conv1d(first, first, 7, padding=2), nn.BatchNorm1d(first)
         self.conv3, self.bn3 = nn.Conv1d(first, last, 5, padding=2), nn.BatchNorm1d(last)
@@ -52,12 +52,20 @@ class MFCCNet(nn.Module):
         self.flat = last * self.steps
         self.fc1 = nn.Linear(self.flat, classes) if classes else None
 
-    def maps(self, x: Tensor) -> Tensor:
+    def early(self, x: Tensor) -> Tensor:
+        """The maps of the second convolution, `(B, 32, 208)`."""
         if x.dim() != 3 or x.shape[1] != self.coefficients:
             raise ShapeError(f"MFCCNet takes (B, {self.coefficients}, frames), got {tuple(x.shape)}; time comes last")
         x = self.bn1(self.conv1(x).relu())
-        x = self.dropout(self.bn2(self.pool(self.conv2(x).relu())))
+        return self.conv2(x).relu()
+
+    def late(self, x: Tensor) -> Tensor:
+        """The last maps, from `early`'s."""
+        x = self.dropout(self.bn2(self.pool(x)))
         return self.bn3(self.conv3(x).relu())
+
+    def maps(self, x: Tensor) -> Tensor:
+        return self.late(self.early(x))
 
     def forward(self, x: Tensor) -> Tensor:
         flat = self.head_dropout(self.maps(x).flatten(1))

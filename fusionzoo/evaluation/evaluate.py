@@ -127,6 +127,9 @@ def _data_section(run: str | Path, data: str | Path | None, options: dict[str, A
         return own
     if own is not None and not options and own.source == absolute_source(str(data)):
         return own
+    if own is not None and own.options.get("media") and "media" not in options and Path(data).exists():
+        # Another release is read as the one that it was trained on.
+        options = {**own.options, **options}
     # Which modalities to take is the model's affair, and no dialogue is moved to a dev split that is not in the data.
     return DataConfig(source=str(data), dev_fraction=0.0, options=dict(options))
 
@@ -164,12 +167,12 @@ def _check_classes(corpus: Corpus, meta: dict[str, Any], run: str | Path) -> Non
 
 
 def _probabilities(host: Host, corpus: Corpus, split: str, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    from fusionzoo.data.loading import ResidentSplit
+    from fusionzoo.data.loading import split_of
 
     corpus.dialogues(split)  # an unknown split is reported with the names of those there are
     if not (corpus.split == split).any():
         return np.zeros(0, int), np.zeros((0, host.num_classes), np.float32)
-    resident = ResidentSplit(corpus, split, next(host.parameters()).device)
+    resident = split_of(corpus, split, next(host.parameters()).device)
     return split_probabilities(host, corpus, resident, split, batch_size)
 
 

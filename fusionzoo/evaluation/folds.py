@@ -43,7 +43,8 @@ class FoldPlan:
     """What is held out together, and how many folds.
 
     by : `session` (a column `session` or `fold` of the data, or IEMOCAP's dialogue ids), `speaker` (also `actor`: dialogues
-        that share a speaker stay together), `dialogue`, or any other text column of the data.
+        that share a speaker stay together), `dialogue`, or any other text column of the data. A dialogue whose column is
+        empty is never held out.
     k : number of folds; None is one a group. Groups are spread over k folds of about equal size.
     seed : of that spreading.
     dev : `fraction` (dialogues of the training folds, `data.dev_fraction` of them) or `fold` (the next fold).
@@ -126,6 +127,8 @@ def groups_of(corpus: Corpus, by: str) -> dict[str, list[str]]:
                 f"{corpus.source}: dialogue {dialogue!r} is in several groups of {by!r} ({', '.join(values[:4])}), so that "
                 f"none of them can be held out; use folds by dialogue."
             )
+        if not values[0]:
+            continue  # in no group: always train
         groups.setdefault(values[0], []).append(dialogue)
     return {name: sorted(groups[name]) for name in sorted(groups)}
 
@@ -290,7 +293,8 @@ def cross_validate(
     for seed in chosen:
         for name in parts:
             number += 1
-            mapping = fold_split(parts, name, plan, base.data.dev_fraction, base.data.split_seed)
+            mapping = dict.fromkeys((d.id for d in corpus.dialogues()), "train")
+            mapping |= fold_split(parts, name, plan, base.data.dev_fraction, base.data.split_seed)
             path = folder / "splits" / f"{name}.json"
             _write_split(path, mapping)
             data = {**base.data.to_dict(), "split": str(path.resolve()), "merge_dev": False, "dev_fraction": 0.0}

@@ -15,14 +15,13 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from fusionzoo.data.corpus import Corpus
-    from fusionzoo.data.loading import ResidentSplit
 
 
 @torch.inference_mode()
 def split_probabilities(
     model: nn.Module,
     corpus: Corpus,
-    resident: ResidentSplit,
+    resident: Any,
     split: str,
     batch_size: int,
     accelerator: Accelerator | None = None,

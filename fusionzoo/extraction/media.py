@@ -22,6 +22,8 @@ from fusionzoo.errors import FusionZooError, MediaError, MissingDependency
 #: What holds pictures too, and is read by PyAV.
 CONTAINERS = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".flv", ".m4a", ".mpg", ".mpeg"})
 _Sound = tuple[np.ndarray, int]
+_Crop = tuple[float, float, float, float]
+_Crops = _Crop | list[_Crop | None] | None
 
 
 def read_audio(
@@ -170,6 +172,20 @@ def read_frames(
     Raises `MediaError` for a file that cannot be read or has no picture in that span, `MissingDependency` where neither
     PyAV nor OpenCV is installed.
     """
+    return np.stack(read_pictures(path, frames, start, end, crop))
+
+
+def read_pictures(
+    path: str | os.PathLike[str],
+    frames: int | None = 16,
+    start: float | None = None,
+    end: float | None = None,
+    crop: _Crops = None,
+) -> list[np.ndarray]:
+    """The same as a list of `(H, W, 3)`, for which `crop` may also be a list: one of each picture of the file, in order.
+
+    A picture for which the list has nothing, or None, is not cropped; they then differ in size.
+    """
     path = Path(path)
     if frames is not None:
         check_positive(frames, "frames", read_frames)
@@ -187,7 +203,7 @@ def read_frames(
     if not pictures:
         span = "" if start is None and end is None else f" between {start or 0} s and {end or 'the end'} s"
         raise MediaError(f"{path}: holds no picture{span}")
-    return np.stack(pictures)
+    return pictures
 
 
 def _installed(name: str) -> bool:
@@ -207,7 +223,8 @@ def _choose(times: list[float], frames: int | None, start: float, end: float | N
     return [inside[int(p)] for p in places]
 
 
-def _cropped(picture: np.ndarray, crop: tuple[float, float, float, float] | None) -> np.ndarray:
+def _cropped(picture: np.ndarray, crops: _Crops, index: int) -> np.ndarray:
+    crop = (crops[index] if index < len(crops) else None) if isinstance(crops, list) else crops
     if crop is None:
         return picture
     height, width = picture.shape[:2]
@@ -216,9 +233,7 @@ def _cropped(picture: np.ndarray, crop: tuple[float, float, float, float] | None
     return np.ascontiguousarray(picture[top:bottom, left:right])
 
 
-def _frames_by_av(
-    path: Path, frames: int | None, start: float, end: float | None, crop: tuple[float, float, float, float] | None
-) -> list[np.ndarray]:
+def _frames_by_av(path: Path, frames: int | None, start: float, end: float | None, crop: _Crops) -> list[np.ndarray]:
     """Two passes: the times of all pictures from the packets, which decodes nothing, then the chosen pictures."""
     library = importlib.import_module("av")
     with library.open(str(path)) as container:
@@ -228,7 +243,7 @@ def _frames_by_av(
         origin = (stream.start_time or 0) * stream.time_base if stream.time_base else 0
         stamps = sorted(p.pts for p in container.demux(stream) if p.pts is not None)
         times = [float(s * stream.time_base - origin) for s in stamps]
-    wanted = {stamps[i] for i in _choose(times, frames, start, end)}
+    wanted = {stamps[i]: i for i in _choose(times, frames, start, end)}
     if not wanted:
         return []
     last, taken = max(wanted), []
@@ -238,15 +253,13 @@ def _frames_by_av(
         container.seek(min(wanted), stream=stream, backward=True)
         for frame in container.decode(stream):
             if frame.pts in wanted:
-                taken.append(_cropped(frame.to_ndarray(format="rgb24"), crop))
+                taken.append(_cropped(frame.to_ndarray(format="rgb24"), crop, wanted[frame.pts]))
             if frame.pts is not None and frame.pts >= last:
                 break
     return taken
 
 
-def _frames_by_cv2(
-    path: Path, frames: int | None, start: float, end: float | None, crop: tuple[float, float, float, float] | None
-) -> list[np.ndarray]:
+def _frames_by_cv2(path: Path, frames: int | None, start: float, end: float | None, crop: _Crops) -> list[np.ndarray]:
     library = _library("cv2", "av", "video", "reading videos")
     capture = library.VideoCapture(str(path))
     try:
@@ -266,7 +279,7 @@ def _frames_by_cv2(
             if index in wanted:
                 fine, picture = capture.retrieve()
                 if fine:
-                    taken.append(_cropped(library.cvtColor(picture, library.COLOR_BGR2RGB), crop))
+                    taken.append(_cropped(library.cvtColor(picture, library.COLOR_BGR2RGB), crop, index))
         return taken
     finally:
         capture.release()

@@ -106,7 +106,7 @@ def _site(adapter: Any, model: nn.Module) -> Site | InputSite:
 
     args, kwargs = adapter.example(model)
     with ExitStack() as stack:
-        stack.enter_context(in_force(part(adapter, "repairs", model, ()) or ()))
+        stack.enter_context(in_force(model, part(adapter, "repairs", model, ()) or ()))
         sites = find_sites(model, *args, modalities=part(adapter, "modalities", model), **kwargs)
     choose = getattr(adapter, "choose", None)
     return sites[0] if choose is None else choose(sites)

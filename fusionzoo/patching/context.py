@@ -45,8 +45,13 @@ def _forward(model: nn.Module) -> Any:
     return base() if base is not None else model.forward
 
 
-def infer(trace: Trace, layout: str, operand: Operand, time: int | None) -> ArgumentContext | None:
-    """The argument that tells dialogues or real steps at a site, where one fits what the labels say."""
+def infer(
+    trace: Trace, layout: str, operand: Operand, time: int | None, feature: int = -1, axis: int | None = None
+) -> ArgumentContext | None:
+    """The argument that tells dialogues or real steps at a site, where one fits what the labels say.
+
+    feature, axis : of the features, and the one along which operands are joined; an axis of size one is a modality's slot.
+    """
     if operand.labels is None:
         return None
     if layout == "(N, d)" and time is not None:
@@ -54,12 +59,21 @@ def infer(trace: Trace, layout: str, operand: Operand, time: int | None) -> Argu
         return None if runs is None else _matching(trace, runs)
     if layout in ("(T, B, d)", "(B, T, d)") and time is not None:
         rank = len(operand.shape)
-        sizes = operand.shape[:2] if rank == 3 else None
-        if sizes is None:
+        slot = axis % rank if axis is not None and rank > 3 and operand.shape[axis] == 1 else -1
+        sizes = [n for d, n in enumerate(operand.shape) if d not in (feature % rank, slot)]
+        if len(sizes) != 2:
             return None
         steps, batch = sizes if layout == "(T, B, d)" else (sizes[1], sizes[0])
         return _mask_of(trace, batch, steps)
     return None
+
+
+def of_input(trace: Trace, layout: str | None, shape: Sequence[int]) -> ArgumentContext | None:
+    """The argument that tells which steps of a joined input are real."""
+    if layout not in ("(T, B, d)", "(B, T, d)"):
+        return None
+    steps, batch = shape[:2] if layout == "(T, B, d)" else (shape[1], shape[0])
+    return _mask_of(trace, batch, steps)
 
 
 def _runs(labels: Tensor, batch_axis: int) -> list[int] | None:

@@ -46,6 +46,10 @@ class Event:
     live: bool = True
     callee: nn.Module | None = None  # of an attention written out in operations: the module that was called for it
     lifted: bool = False
+    raw: tuple[str, list[Operand], nn.Module, str, list[F.Step]] | None = (
+        None  # a library's attention function, as it was called
+    )
+    scores: int | None = None  # of an attention written out in one function: the event that computed its weights
     node: Any = None  # the expression in the source
     inner: list[F.Position] = field(default_factory=list)
 

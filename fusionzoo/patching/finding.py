@@ -18,7 +18,7 @@ from fusionzoo.patching import source as S
 from fusionzoo.patching.events import Event, Operand, Trace
 from fusionzoo.patching.frames import Position
 from fusionzoo.patching.names import ORDER, Leaf, ModalitiesLike, bind, find_modalities
-from fusionzoo.patching.reading import feature_axis, layout, time_axis
+from fusionzoo.patching.reading import feature_axis, layout, leading_axes, time_axis
 from fusionzoo.patching.sites import InputSite, Site, SiteList, Stream, dtype_name
 
 _KIND_SCORE = {"cat": 60, "stack": 45, "rows": 40, "sum": 40, "outer": 35, "product": 15, "cross-attention": 12}
@@ -48,6 +48,12 @@ def find_sites(model: nn.Module, *args: Any, modalities: ModalitiesLike = None, 
     trace = trace_model(model, args, kwargs, modalities)
     sites = sites_of(model, trace)
     if not sites:
+        alike = [x.path for x in trace.leaves if x.modality]
+        if len(trace.names) == 1 and len({x.hint for x in trace.leaves if x.modality}) > 1:
+            raise ModalityError(
+                f"{', '.join(alike)} of {type(model).__name__} are all taken for {trace.names[0]}, so that nothing could meet; say "
+                f"which they are: modalities={{{', '.join(f'{a!r}: ...' for a in alike)}}}"
+            )
         raise NoSiteError(nothing_found(model, trace))
     return sites
 
@@ -58,6 +64,16 @@ def trace_model(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
         raise PatchError(
             f"find_sites takes a torch.nn.Module, not {type(model).__name__}; wrap a plain object in a module whose forward "
             "calls it"
+        )
+    if isinstance(model, torch.jit.ScriptModule):
+        raise PatchError(
+            f"{getattr(model, 'original_name', type(model).__name__)} is a ScriptModule: its code is compiled and cannot be looked "
+            "into or changed; patch the module before torch.jit.script or torch.jit.trace"
+        )
+    lazy = next((n for n, p in model.named_parameters() if nn.parameter.is_lazy(p)), None)
+    if lazy is not None:
+        raise PatchError(
+            f"{type(model).__name__} is not initialised yet: {lazy} gets its shape in the first forward; call the model once before"
         )
     memo: dict[int, Any] = {}
     args, kwargs = _fresh(tuple(args), memo), _fresh(dict(kwargs), memo)
@@ -112,6 +128,9 @@ def _fresh(value: Any, memo: dict[int, Any]) -> Any:
 def nothing_found(model: nn.Module, trace: Trace) -> str:
     """What to say where no site was found."""
     seen = ", ".join(f"{x.path} {tuple(x.tensor.shape)} as {x.modality}" for x in trace.leaves if x.modality)
+    scripted = [name for name, m in model.named_modules() if isinstance(m, torch.jit.ScriptModule)]
+    if scripted:
+        trace.seen.append(f"{scripted[0]} is a ScriptModule, which cannot be looked into")
     others = ", ".join(x.path for x in trace.leaves if x.modality is None and x.widths is None)
     if len(trace.names) == 1:
         (leaf,) = [x for x in trace.leaves if x.modality][:1]
@@ -161,6 +180,8 @@ def _inputs(trace: Trace, axes: int | None) -> list[Site | InputSite]:
     site = InputSite(leaf.path, leaf.widths or {}, shape, tuple(leaf.tensor.shape))
     site.dtype, site.device = dtype_name(leaf.tensor.dtype), str(leaf.tensor.device)
     site.score = 1000.0 if leaf.widths else 0.0
+    found = context.of_input(trace, shape, leaf.tensor.shape)
+    site.context = None if found is None else (found.path, found.form)
     return [site]
 
 
@@ -168,14 +189,16 @@ def _absorb(trace: Trace) -> None:
     """`a + b + c` is one site of three streams, and so is `sum([a, b, c])`."""
     nodes: dict[tuple[Any, ...], ast.AST | None] = {}
     for event in trace.events:
-        last = event.steps[-1]
-        key = (*last.key, last.position)
-        if key not in nodes:
-            found = S.step_source(last)
-            nodes[key] = None if found is None else S.expression(found, last.position)
-        event.node = nodes[key]
+        for step in event.steps:
+            key = (*step.key, step.position)
+            if key not in nodes:
+                found = S.step_source(step)
+                nodes[key] = None if found is None else S.expression(found, step.position)
+            event.node = nodes[key]
+            if event.node is None:  # not all of the way there could be rewritten
+                break
     for event in trace.events:
-        if event.kind not in ("sum", "product"):
+        if event.kind not in ("sum", "product", "outer"):
             continue
         operands: list[Operand] = []
         inner: list[Position] = []
@@ -201,13 +224,45 @@ def _part_of(before: Event, event: Event) -> bool:
         return False
     if before.steps[-1].position == event.steps[-1].position:
         return isinstance(event.node, ast.Call)
-    outer = event.node
-    while isinstance(outer, ast.BinOp):
-        for side in (outer.left, outer.right):
-            if isinstance(side, ast.BinOp) and S.span(side) == before.steps[-1].position:
-                return True
-        outer = outer.left
-    return False
+    return before.node is not None and any(S.span(p) == before.steps[-1].position for p in S.parts(event.node))
+
+
+def _with_earlier(
+    event: Event, trace: Trace
+) -> tuple[list[Operand], tuple[tuple[int, int], ...], tuple[tuple[Position, tuple[Position, ...]], ...]]:
+    """A join's operands, those of the joins that it continues in place of their results: `h = a + b`, then `h += c`."""
+    operands: list[Operand] = []
+    sources: list[tuple[int, int]] = []
+    kept: list[tuple[Position, tuple[Position, ...]]] = []
+
+    def grow(one: Event, k: int) -> None:
+        for j, o in enumerate([o for o in one.operands if len(o.shape)]):
+            before = trace.events[o.producer] if o.producer >= 0 else None
+            if before is not None and _continued(before, one):
+                kept.append((before.steps[-1].position, tuple(before.inner)))
+                grow(before, len(kept) - 1)
+            else:
+                operands.append(o)
+                sources.append((k, j))
+
+    if event.scores is not None:
+        query = trace.events[event.scores]
+        where = next(j for j, o in enumerate(query.operands) if o is event.operands[0])
+        return event.operands, ((0, where), (-1, 1)), ((query.steps[-1].position, ()),)
+    grow(event, -1)
+    return operands, tuple(sources) if kept else (), tuple(kept)
+
+
+def _continued(before: Event, event: Event) -> bool:
+    return (
+        event.kind == before.kind == "sum"
+        and before.frame == event.frame
+        and before.steps[:-1] == event.steps[:-1]
+        and before.steps[-1].key == event.steps[-1].key
+        and before.steps[-1].position != event.steps[-1].position
+        and before.node is not None
+        and event.node is not None
+    )
 
 
 def _lead(bits: int, names: list[str]) -> str:
@@ -218,7 +273,17 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     event = events[0]
     last = event.steps[-1]
     kind, axis = event.kind, event.dim
-    operands = [o for o in event.operands if len(o.shape)]
+    if event.node is None and event.op == "attention":
+        if event.raw is None:  # in matrix products, which nothing would hold together
+            trace.seen.append(f"an attention in {last.qualname} of {last.file}, whose source cannot be read")
+            return None
+        event.op, event.operands, event.owner, event.path, event.steps = event.raw
+        event.lifted, last, event.result = False, event.steps[-1], event.operands[0].shape
+    operands, sources, kept = _with_earlier(event, trace)
+    if kept and any(_with_earlier(e, trace)[1:] != (sources, kept) for e in events[1:]):
+        operands, sources, kept = [o for o in event.operands if len(o.shape)], (), ()
+    if len(operands) < 2:  # numbers, such as losses that are added up
+        return None
     streams = tuple(Stream(_lead(o.bits, trace.names), o.shape) for o in operands)
     feature = feature_axis(event, operands)
     rank = len(event.result)
@@ -230,12 +295,14 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
         groups = dict(sorted(groups.items(), key=lambda g: g[1][0]))
     if len(groups) < 2:
         return None
-    arrangement, sure = layout(kind, axis, feature, operands, time)
+    leading = leading_axes(operands, event.result) if kind == "outer" else 1
+    flat = all(x.tensor.dim() == 2 and x.tensor.is_floating_point() for x in trace.leaves if x.modality or x.widths)
+    arrangement, sure = layout(kind, axis, feature, operands, time, leading, flat)
+    if kind == "rows" and arrangement in ("(B, d)", "(T, d)") and any(len(g) > 1 for g in groups.values()):
+        arrangement = "(N, d)"  # a piece a dialogue
     stream = next((o for o in operands if o.bits), operands[0])
-    found = context.infer(trace, arrangement, stream, time) if sure and not varies else None
+    found = context.infer(trace, arrangement, stream, time, feature, axis) if sure and not varies else None
     how = "rewrite" if event.node is not None else "intercept"
-    if how == "intercept" and kind == "cross-attention" and event.op == "attention":
-        return None
     return Site(
         path=event.path,
         module=type(event.owner).__name__,
@@ -255,7 +322,10 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
         groups=groups,
         steps=tuple(event.steps),
         inner=tuple(event.inner),
+        kept=kept,
+        sources=sources,
         feature_axis=feature,
+        leading=leading,
         dtype=dtype_name(event.dtype),
         device=str(event.device),
         how=how,
@@ -290,7 +360,15 @@ def _score(site: Site, late: float) -> float:
     pure = {s.lead for s in site.operands if s.lead and "+" not in s.lead}
     union = {p for s in site.operands for p in s.lead.split("+") if p}
     total = max(1, site.total)
-    score = 300.0 * len(pure) / total + 100.0 * len(union) / total + _KIND_SCORE.get(site.kind, 0) + 25.0 * late
+    parts = [set(lead.split("+")) for lead in {s.lead for s in site.operands} if lead]
+    pure_share = len(pure) / total
+    if len(parts) > 1 and len(union) == total == sum(map(len, parts)):  # completes what earlier joins began
+        pure_share = max(pure_share, 0.9)
+    elif len(parts) > 2 and len(union) == total and not any(p >= union for p in parts):
+        pure_share = max(pure_share, 0.75 * min(len(parts), total) / total)  # all gated pairs rather than one of them
+    score = 300.0 * pure_share + 100.0 * len(union) / total + _KIND_SCORE.get(site.kind, 0) + 25.0 * late
+    if site.op in ("sub", "div"):  # a distance or a norm more often than a fusion
+        score -= 30.0
     score -= 6.0 * math.log2(site.calls)
     if any(set(s.lead.split("+")) >= union for s in site.operands):
         score -= 120.0  # one of the streams holds all the others already: a residual

@@ -9,20 +9,27 @@ deep copy or an unpickled model builds its own.
 from __future__ import annotations
 
 import functools
+import inspect
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from types import FunctionType, MethodType
-from typing import Any
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from fusionzoo.errors import HostChangedError
 from fusionzoo.patching import frames as F
 from fusionzoo.patching import source as S
 from fusionzoo.patching.frames import Position, Step
 
+if TYPE_CHECKING:
+    from fusionzoo.patching.intercept import Fallback
+
 MISSING = "<missing>"
+Kept = tuple[
+    Position, tuple[Position, ...]
+]  # an earlier expression whose operands a join needs, and what belongs to it
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,8 @@ class Route:
     name: str
     steps: tuple[Step, ...]
     inner: tuple[Position, ...] = ()
+    kept: tuple[Kept, ...] = ()
+    op: str = ""
     digests: tuple[str, ...] = ()  # of the steps' sources, where they have to be verified
 
 
@@ -44,6 +53,7 @@ class Node:
     calls: list[tuple[Position, Step, Node]] = field(default_factory=list)
     step: Step | None = None
     digest: str = ""
+    ops: dict[str, str] = field(default_factory=dict)
     functions: dict[int, FunctionType] = field(default_factory=dict)  # by the id of their code, which they keep alive
 
     def add(self, route: Route, depth: int = 0) -> None:
@@ -54,6 +64,10 @@ class Node:
         if depth == len(route.steps) - 1:
             self.joins.setdefault(step.position, []).append(route.name)
             self.inner[step.position] = route.inner
+            self.ops[route.name] = route.op
+            for i, (position, inner) in enumerate(route.kept):
+                self.joins.setdefault(position, []).append(f"{route.name}#{i}")
+                self.inner[position] = inner
             return
         following = route.steps[depth + 1]
         for position, other, node in self.calls:
@@ -62,6 +76,16 @@ class Node:
                 return
         self.calls.append((step.position, following, Node()))
         self.calls[-1][2].add(route, depth + 1)
+
+    def fallbacks(self) -> list[Fallback]:
+        """Every join from here on, to be recognised when it happens."""
+        from fusionzoo.patching.intercept import Fallback
+
+        out = [f for _, _, node in self.calls for f in node.fallbacks()]
+        for position, names in self.joins.items():
+            assert self.step is not None
+            out += [Fallback(n, self.ops[n], *self.step.key[:2], position) for n in names if n in self.ops]
+        return out
 
     def rewritten(self, function: FunctionType) -> FunctionType:
         """This function with its joins and calls replaced; compiled once."""
@@ -99,18 +123,40 @@ def moved(position: Position, shift: int) -> Position:
 
 def run_join(owner: nn.Module, names: Sequence[str], function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Compute a join as the host does, then let the patches that wait there act on it."""
-    result = function(*args, **kwargs)
+    for a in args:
+        if type(a) not in _PLAIN and isinstance(a, Iterator):  # sum(x for ...): it can be gone through once only
+            args = tuple(list(x) if isinstance(x, Iterator) else x for x in args)
+            break
+    call, given = function, args
+    written = None
+    if type(function) is BuiltinFunctionType:  # in-place: keep what the tensor held before
+        if function in _IN_PLACE and isinstance(args[0], Tensor):
+            args = (args[0].clone(), *args[1:])
+        elif function.__name__[-1] == "_" and isinstance(function.__self__, Tensor):
+            written = function.__self__
+            function = getattr(written.clone(), function.__name__)
+    result = call(*given, **kwargs)
     for name in names:
         layer = owner._modules.get(name)
         if layer is not None:
             result = layer(result, function, args, kwargs)
+        elif "#" in name and (layer := owner._modules.get(name.partition("#")[0])) is not None:
+            layer.keep(int(name.partition("#")[2]), function, args, kwargs)  # type: ignore[operator]
+    if written is not None and result is not written:
+        return written.copy_(result)
     return result
+
+
+_INPLACE = {"Add": operator.iadd, "Mult": operator.imul, "Sub": operator.isub, "Div": operator.itruediv,
+            "MatMult": operator.imatmul, "Mod": operator.imod, "Pow": operator.ipow,
+            "FloorDiv": operator.ifloordiv}  # fmt: skip
+_PLAIN = frozenset((Tensor, list, tuple, int, float))
+_IN_PLACE = frozenset(_INPLACE.values())
 
 
 def inplace(name: str) -> Callable[[Any, Any], Any]:
     """The in-place operator of an augmented assignment."""
-    return {"Add": operator.iadd, "Mult": operator.imul, "Sub": operator.isub, "Div": operator.itruediv,
-            "MatMult": operator.imatmul}[name]  # fmt: skip
+    return _INPLACE[name]
 
 
 def run_call(owner: nn.Module, node: Node, index: int, function: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -124,9 +170,15 @@ def run_call(owner: nn.Module, node: Node, index: int, function: Any, /, *args: 
     new = swap.value(function)
     if new is not None:
         return new(*args, **kwargs)
-    args = tuple(swap.value(a) or a if callable(a) else a for a in args)
-    kwargs = {k: swap.value(v) or v if callable(v) else v for k, v in kwargs.items()}
-    return function(*args, **kwargs)
+    swapped = {i: v for i, a in enumerate(args) if callable(a) and (v := swap.value(a)) is not None}
+    named = {k: v for k, a in kwargs.items() if callable(a) and (v := swap.value(a)) is not None}
+    if swapped or named:
+        return function(*(swapped.get(i, a) for i, a in enumerate(args)), **{**kwargs, **named})
+    # The function is reached in a way that cannot be exchanged (a cache, a table of functions, ...), or is another one today.
+    from fusionzoo.patching.intercept import Interceptor
+
+    with Interceptor(owner, following.fallbacks()):
+        return function(*args, **kwargs)
 
 
 @dataclass
@@ -158,6 +210,9 @@ class Swap:
             return self.module(value)
         function = self._is(value)
         if function is None:
+            call = inspect.getattr_static(type(value), "__call__", None)
+            if isinstance(call, FunctionType):  # an object that can be called
+                return self.value(MethodType(call, value))
             return self._wrapped(value)
         new = functools.partial(self.node.rewritten(function), self.owner)
         while not isinstance(value, FunctionType):

@@ -47,8 +47,8 @@ class Interceptor(TorchFunctionMode):
             frame: FrameType | None = sys._getframe(1)
             while frame is not None and is_library(frame.f_code.co_filename):
                 frame = frame.f_back
-            if frame is None or frame.f_code.co_qualname != fallback.qualname:
-                continue
+            if frame is None or not f"{frame.f_code.co_qualname}.".startswith(f"{fallback.qualname}."):
+                continue  # functions and comprehensions written inside count as part of it
             if frame.f_code.co_filename == fallback.file and position_of(frame) == fallback.position:
                 layer = self.owner._modules.get(fallback.name)
                 if layer is not None:

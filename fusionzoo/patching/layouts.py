@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fusionzoo.errors import LayoutError, close_matches_hint
 
@@ -34,12 +34,46 @@ def check_layout(layout: str) -> str:
     )
 
 
+def read_context(
+    context: Callable[..., Any], model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], what: str
+) -> dict[str, Any]:
+    """What a context function says of a call, with mask and lengths as tensors."""
+    try:
+        found = context(model, args, kwargs)
+    except Exception as error:
+        raise LayoutError(
+            f"{what}: context(model, args, kwargs) raises {type(error).__name__}: {error}; this call has {len(args)} positional "
+            f"arguments{f' and {chr(44).join(kwargs)}' if kwargs else ''}"
+        ) from error
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping):
+        raise LayoutError(
+            f"{what}: the context returned {type(found).__name__}; return {{'mask': bool (B, T)}} or {{'lengths': ...}}"
+        )
+    unknown = found.keys() - {"mask", "lengths"}
+    if unknown:
+        raise LayoutError(f"{what}: the context may give 'mask' or 'lengths', not {sorted(map(str, unknown))[0]!r}")
+    out = {}
+    for key, value in found.items():
+        try:
+            out[key] = None if value is None else torch.as_tensor(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise LayoutError(
+                f"{what}: the context's {key} is {type(value).__name__}, no tensor or list of numbers"
+            ) from None
+    lengths = out.get("lengths")
+    if lengths is not None and (lengths.is_floating_point() or bool((lengths < 0).any())):
+        raise LayoutError(f"{what}: the dialogues' lengths {lengths.tolist()} are not all whole numbers from 0 on")
+    return out
+
+
 def lengths_of(context: dict[str, Any]) -> Tensor | None:
     """Dialogue lengths from a context, on the CPU."""
     lengths = context.get("lengths")
     if lengths is None:
         mask = context.get("mask")
-        return None if mask is None else mask.sum(1).cpu()
+        return None if mask is None else mask.bool().sum(-1).flatten().cpu()
     return torch.as_tensor(lengths).flatten().to("cpu", torch.int64)
 
 
@@ -75,7 +109,12 @@ def arrange(streams: Sequence[Tensor], layout: str, context: dict[str, Any], acr
 def _mask(mask: Any, context: dict[str, Any], like: Tensor, what: str) -> Tensor | None:
     batch, steps = like.shape[:2]
     if mask is None and (lengths := context.get("lengths")) is not None:
-        lengths = torch.as_tensor(lengths).to(like.device)
+        lengths = torch.as_tensor(lengths).to(like.device).flatten()
+        if len(lengths) != batch or int(lengths.max()) > steps:
+            raise LayoutError(
+                f"{what}: the context's lengths {lengths.tolist()} do not fit the streams, which are {batch} dialogues of "
+                f"{steps} steps"
+            )
         mask = torch.arange(steps, device=like.device) < lengths.view(-1, 1)
     if mask is None:
         return None

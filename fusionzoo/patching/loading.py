@@ -6,12 +6,16 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
 
-from fusionzoo.errors import PatchError, close_matches_hint
+from fusionzoo.errors import FusionZooError, PatchError, close_matches_hint
+from fusionzoo.patching.finding import find_sites
+from fusionzoo.patching.names import ModalitiesLike
+from fusionzoo.patching.sites import SiteList
 
 
 def build_target(target: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
@@ -24,7 +28,8 @@ def build_target(target: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any
     if not callable(function):
         names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
         raise PatchError(f"{where} has no function {name!r}{close_matches_hint(name, names)}")
-    built = function()
+    with _said(f"{name}() of {where}"):
+        built = function()
     if not isinstance(built, tuple) or len(built) not in (2, 3) or not isinstance(built[0], nn.Module):
         raise PatchError(f"{name}() must return (model, args) or (model, args, kwargs), not {type(built).__name__}")
     model, args = built[:2]
@@ -34,13 +39,34 @@ def build_target(target: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any
     return model, tuple(args) if isinstance(args, (list, tuple)) else (args,), dict(kwargs)
 
 
+def sites_of(target: str, modalities: ModalitiesLike = None) -> SiteList:
+    """The sites of what `build` returns."""
+    model, args, kwargs = build_target(target)
+    with _said(f"{type(model).__name__}, run with what {target.rpartition(':')[2]}() gave,"):
+        return find_sites(model, *args, modalities=modalities, **kwargs)
+
+
+@contextmanager
+def _said(who: str) -> Iterator[None]:
+    """Somebody else's exception in one line; --debug shows where it came from."""
+    try:
+        yield
+    except FusionZooError:
+        raise
+    except Exception as error:
+        raise PatchError(f"{who} raises {type(error).__name__}: {error}") from error
+
+
 def _load(where: str) -> Any:
     if not where.endswith(".py"):
         sys.path.insert(0, os.getcwd())
         try:
-            return importlib.import_module(where)
-        except ModuleNotFoundError as error:
-            raise PatchError(f"there is no module {where!r} ({error}); a script's path ends in .py") from None
+            with _said(where):
+                return importlib.import_module(where)
+        except PatchError as error:
+            if isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name == where:
+                raise PatchError(f"there is no module {where!r}; a script's path ends in .py") from None
+            raise
     if not os.path.isfile(where):
         raise PatchError(f"there is no file {where!r}")
     path = os.path.abspath(where)
@@ -51,5 +77,6 @@ def _load(where: str) -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    with _said(where):
+        spec.loader.exec_module(module)
     return module

@@ -1,14 +1,15 @@
 """`modernise`: what an official repository needs to run on current libraries, for one instance.
 
-A repair watches torch's calls while the instance's forward runs. Neither the repository's modules nor torch are changed, and
-other instances behave as before.
+A repair watches torch's calls while the instance's forward runs, or hooks submodules of this instance. Neither the
+repository's modules nor torch nor torch-geometric are changed, and other instances behave as before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 import torch
@@ -27,11 +28,13 @@ class Repair:
     summary : what is wrong without it, for people.
     operations : names of the torch operations concerned (`cuda`, `__getitem__`, ...).
     act : `act(func, args, kwargs) -> result`, called in place of the operation.
+    hooks : `hooks(model)` registers hooks on those submodules that need one, and gives their handles.
     """
 
     summary: str
-    operations: tuple[str, ...]
-    act: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any] = field(compare=False)
+    operations: tuple[str, ...] = ()
+    act: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any] | None = field(default=None, compare=False)
+    hooks: Callable[[nn.Module], Sequence[Any]] | None = field(default=None, compare=False)
 
 
 def _cuda(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -59,12 +62,48 @@ def _view(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return args[0].reshape(*args[1:])
 
 
+def _weightless(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return args[:3]
+
+
+def _drop_weights(model: nn.Module) -> list[Any]:
+    found = [m for m in model.modules() if type(m).__name__ in ("RGCNConv", "FastRGCNConv")]
+    return [m.register_forward_pre_hook(_weightless) for m in found if len(signature(m.forward).parameters) == 3]
+
+
+def _reversed_size(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    edges, size, kwargs = inputs
+    if module.flow != "target_to_source" or size is None:
+        return None
+    return edges, tuple(reversed(size)), kwargs
+
+
+def _reverse_sizes(model: nn.Module) -> list[Any]:
+    # Whose own code turns the flow round between two calls: the library's own convolution does not need it.
+    found = [m for m in model.modules() if type(m).__name__ == "HypergraphConv" and is_foreign(m)]
+    return [m.register_propagate_forward_pre_hook(_reversed_size) for m in found]  # type: ignore[operator]
+
+
+def is_foreign(module: nn.Module) -> bool:
+    """Whether a message-passing layer is the repository's own and not torch-geometric's."""
+    return not type(module).__module__.startswith("torch_geometric") and hasattr(
+        module, "register_propagate_forward_pre_hook"
+    )
+
+
 CUDA = Repair("hard-coded .cuda where there is no CUDA", ("cuda",), _cuda)
 NUMPY_INDEX = Repair(
     "an array (2, n) as index means (rows, columns), as in torch before 2.0", ("__getitem__", "__setitem__"), _index
 )
 VIEW = Repair("view() of a tensor whose strides do not allow it any more", ("view",), _view)
-COMMON = (CUDA, NUMPY_INDEX, VIEW)
+EDGE_WEIGHTS = Repair(
+    "edge weights handed to RGCNConv, which torch-geometric has not taken since 1.6: they are dropped",
+    hooks=_drop_weights,
+)
+HYPERGRAPH_SIZE = Repair(
+    "propagate(size=...) against the flow is (nodes, edges) since torch-geometric 1.7: turned round",
+    hooks=_reverse_sizes,
+)
 
 
 class _Repairs(TorchFunctionMode):
@@ -74,12 +113,34 @@ class _Repairs(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         repair = self.by_op.get(name_of(func))
-        return func(*args, **(kwargs or {})) if repair is None else repair.act(func, tuple(args), kwargs or {})
+        if repair is None or repair.act is None:
+            return func(*args, **(kwargs or {}))
+        return repair.act(func, tuple(args), kwargs or {})
 
 
-def in_force(repairs: Sequence[Repair]) -> AbstractContextManager[Any]:
-    """The repairs while a block runs."""
-    return _Repairs(repairs) if repairs else nullcontext()
+def _watching(repairs: Sequence[Repair]) -> AbstractContextManager[Any]:
+    watched = [r for r in repairs if r.operations]
+    return _Repairs(watched) if watched else nullcontext()
+
+
+@contextmanager
+def in_force(model: nn.Module, repairs: Sequence[Repair]) -> Iterator[None]:
+    """The repairs while a block runs; a model that is modernised already needs none."""
+    if _is_modernised(model):
+        yield
+        return
+    handles = [h for r in repairs if r.hooks is not None for h in r.hooks(model)]
+    try:
+        with _watching(repairs):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _is_modernised(model: nn.Module) -> bool:
+    current = model.__dict__.get("forward")
+    return isinstance(current, overrides.Override) and any(isinstance(f, _Watch) for f in current.fallbacks)
 
 
 @dataclass(frozen=True)
@@ -90,7 +151,7 @@ class _Watch:
     def enter(self, owner: nn.Module) -> AbstractContextManager[Any]:
         """What watches while the owner runs."""
         del owner
-        return _Repairs(self.repairs)
+        return _watching(self.repairs)
 
 
 def modernise(module: nn.Module) -> list[str]:
@@ -108,10 +169,10 @@ def modernise(module: nn.Module) -> list[str]:
     if adapter is None:
         raise NoSiteError(f"no adapter knows {type(module).__name__}, so it is not known what it needs")
     repairs: tuple[Repair, ...] = tuple(part(adapter, "repairs", module) or ())
-    current = module.__dict__.get("forward")
-    if not repairs or (
-        isinstance(current, overrides.Override) and any(isinstance(f, _Watch) for f in current.fallbacks)
-    ):
+    if not repairs or _is_modernised(module):
         return []
-    overrides.change(module, "forward", fallbacks=lambda old: (*old, _Watch(repairs)))
-    return [r.summary for r in repairs]
+    # A hook that no submodule needs is no change, and is not listed as one.
+    needed = tuple(r for r in repairs if r.operations or (r.hooks is not None and r.hooks(module)))
+    if needed:
+        overrides.change(module, "forward", fallbacks=lambda old: (*old, _Watch(needed)))
+    return [r.summary for r in needed]

@@ -22,16 +22,55 @@ from fusionzoo.errors import ModalityError, close_matches_hint
 
 ORDER = ("text", "audio", "visual")
 _STEMS = {
-    "audio": ("audio", "acou", "speech", "wav", "voice", "sound", "mfcc", "prosod", "covarep", "opensmile"),
-    "visual": ("visu", "video", "vision", "image", "img", "face", "facial", "frame", "vid", "openface"),
+    "audio": (
+        "audio",
+        "acou",
+        "speech",
+        "wav",
+        "voice",
+        "sound",
+        "mfcc",
+        "input_values",
+        "input_features",
+        "prosod",
+        "covarep",
+        "opensmile",
+        "spectro",
+        "fbank",
+        "hubert",
+        "vggish",
+        "gemaps",
+    ),
+    "visual": (
+        "visu",
+        "video",
+        "vision",
+        "image",
+        "img",
+        "face",
+        "facial",
+        "frame",
+        "vid",
+        "openface",
+        "gesture",
+        "gaze",
+        "landmark",
+        "pixel",
+    ),
     "text": ("text", "lingu", "lang", "word", "bert", "token", "sent", "transcript", "glove", "roberta", "input_ids"),
 }
-_SHORT = {"t": "text", "l": "text", "txt": "text", "a": "audio", "aud": "audio", "v": "visual", "vis": "visual"}
+_SHORT = {
+    **dict.fromkeys(("t", "l", "txt", "lin"), "text"),
+    **dict.fromkeys(("a", "aud", "aco", "ac", "wave"), "audio"),
+    **dict.fromkeys(("v", "vis", "vi", "img"), "visual"),
+}
 _OTHER = (
     "mask", "len", "label", "target", "speak", "spk", "party", "adj", "edge", "graph", "index", "idx", "posi", "dist",
     "time", "hidden", "state", "weight", "mode", "type", "dia", "epoch", "pad", "gender", "class", "loss", "knn", "dropout",
     "sentiment", "emo", "qmask", "umask",
 )  # fmt: skip
+# Said of a stream too, where the modality comes after it: padded_audio, hidden_text.
+_WEAK = ("pad", "emo", "sentiment", "hidden", "state", "weight", "time", "mode", "class", "dia", "dist", "graph")
 _GENERIC = {"u", "x", "utt", "utterance", "utterances", "features", "feature", "input", "inputs", "seq", "r"}
 
 ModalitiesLike = Mapping[str, Any] | Sequence[str] | None
@@ -59,18 +98,26 @@ def canonical(name: str) -> str | None:
     ['audio', 'text', 'visual', 'text', None]
     """
     low, words = name.lower(), _words(name)
-    for modality, stems in _STEMS.items():
-        if any(s in low for s in stems):
-            return modality
+    if (modality := _stem(low)) is not None:
+        return modality
     for word in reversed(words):
         if word in _SHORT:
             return _SHORT[word]
     return "text" if re.fullmatch(r"r\d", low) else None
 
 
+def _stem(low: str) -> str | None:
+    return next((m for m, stems in _STEMS.items() if any(s in low for s in stems)), None)
+
+
 def _is_other(name: str) -> bool:
     words = _words(name)
-    return any(w.startswith(_OTHER) or w.endswith(("mask", "len", "lens", "lengths", "label", "labels")) for w in words)
+    for i, w in enumerate(words):
+        if w.endswith(("mask", "len", "lens", "lengths", "label", "labels")):
+            return True
+        if w.startswith(_OTHER) and not (w.startswith(_WEAK) and any(map(_stem, words[i + 1 :]))):
+            return True
+    return False
 
 
 def _binary(x: Tensor) -> bool:
@@ -153,22 +200,25 @@ def _is_feature(f: Leaf) -> bool:
 
 
 def _name(candidates: list[Leaf]) -> None:
-    groups: dict[str, int] = {}
+    named: set[str | None] = set()
     for f in candidates:
-        groups[f.hint] = groups.get(f.hint, 0) + 1
-    seen: dict[str, int] = {}
-    for f in candidates:
-        index = seen[f.hint] = seen.get(f.hint, -1) + 1
         # Several tensors under a name that says a modality are all of it: textf=[r1, r2, r3, r4].
-        f.modality = canonical(f.hint) if groups[f.hint] == 1 or canonical(f.hint) else f"{f.hint}{index}"
-    named = {f.modality for f in candidates}
-    rest = [f for f in candidates if f.modality is None]
-    # One stream beside audio and visual is the text: forward(U, qmask, umask, U_a, U_v).
-    lone = [f for f in rest if f.hint.lower() in _GENERIC] or (rest if {"audio", "visual"} <= named else [])
-    if "text" not in named and named & {"audio", "visual"} and len(lone) == 1:
-        lone[0].modality = "text"
-    for f in rest:
-        f.modality = f.modality or re.sub(r"\W+", "_", f.hint).strip("_").lower() or "input"
+        f.modality = canonical(f.hint)
+        named.add(f.modality)
+    rest: dict[str, list[Leaf]] = {}
+    for f in candidates:
+        if f.modality is None:
+            rest.setdefault(f.hint, []).append(f)
+    # One stream beside audio and visual is the text: forward(U, qmask, umask, U_a, U_v). Beside both, U may be a list.
+    both = {"audio", "visual"} <= named
+    lone = [h for h in rest if h.lower() in _GENERIC] or (list(rest) if both else [])
+    if "text" not in named and named & {"audio", "visual"} and len(lone) == 1 and (both or len(rest[lone[0]]) == 1):
+        for f in rest.pop(lone[0]):
+            f.modality = "text"
+    for hint, group in rest.items():
+        for i, f in enumerate(group):
+            name = hint if len(group) == 1 else f"{hint}{i}"
+            f.modality = re.sub(r"\W+", "_", name).strip("_").lower() or "input"
 
 
 def _under(f: Leaf, key: str) -> bool:

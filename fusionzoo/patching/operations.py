@@ -54,16 +54,24 @@ REDUCTIONS = frozenset(
 SILENT = frozenset(
     (
         "argmax", "argmin", "argsort", "eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite", "nonzero",
-        "bucketize",
+        "bucketize", "searchsorted",
+        # Made in the likeness of a tensor, but not of what it holds.
+        "new_ones", "new_zeros", "new_empty", "new_full", "new_tensor", "zeros_like", "ones_like", "empty_like",
+        "full_like", "rand_like", "randn_like", "randint_like",
     )
 )  # fmt: skip
+LIKENESS = frozenset(
+    ("type_as", "to", "view_as", "expand_as", "reshape_as")
+)  # of the second tensor: its values do not matter
+
+ATTENTIONS = ("multi_head_attention_forward", "scaled_dot_product_attention")
 
 # What meets in these is a join: the site's kind.
 JOINING = {
     **dict.fromkeys(("cat", "concat", "concatenate", "hstack", "vstack", "dstack", "column_stack", "row_stack"), "cat"),
     "stack": "stack",
-    **dict.fromkeys(("add", "sub", "maximum", "minimum", "lerp", "addcmul", "max", "min"), "sum"),
+    **dict.fromkeys(("add", "sub", "maximum", "minimum", "lerp", "addcmul", "max", "min", "where"), "sum"),
     **dict.fromkeys(("mul", "div"), "product"),
     **dict.fromkeys((*PRODUCTS, "einsum", "outer", "ger", "kron", "tensordot", "bilinear"), "outer"),
-    **dict.fromkeys(("multi_head_attention_forward", "scaled_dot_product_attention"), "cross-attention"),
+    **dict.fromkeys(ATTENTIONS, "cross-attention"),
 }

@@ -8,10 +8,10 @@ import inspect
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from fusionzoo.errors import HostChangedError
 from fusionzoo.patching import frames as F
@@ -27,6 +27,16 @@ def running_call(token: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]
         if token in tokens:
             return tuple(call)  # type: ignore[return-value]
     return None
+
+
+def keep_operands(token: str, index: int, operands: list[Tensor]) -> None:
+    """Put by what an expression joined, for a later one in the same function and thread."""
+    _running.__dict__.setdefault("kept", {}).setdefault(token, {})[index] = operands
+
+
+def kept_operands(token: str) -> dict[int, list[Tensor]]:
+    """Take what was put by."""
+    return _running.__dict__.get("kept", {}).pop(token, {})
 
 
 class Override:
@@ -69,6 +79,10 @@ class Override:
     @property
     def __signature__(self) -> inspect.Signature:
         return inspect.signature(self._bound())
+
+    @property
+    def __code__(self) -> CodeType:
+        return self._bound().__code__
 
     def _bound(self) -> Any:
         base = self.__fz_base__

@@ -33,6 +33,7 @@ from fusionzoo.patching.planning import (
     AnySite,
     check_fit,
     device_of,
+    fitting,
     free_name,
     holder_of,
     looks_across,
@@ -41,6 +42,7 @@ from fusionzoo.patching.planning import (
 )
 from fusionzoo.patching.resolving import read_inputs, resolve
 from fusionzoo.patching.sites import InputSite, Site
+from fusionzoo.patching.untouched import untouched
 
 MODES = ("residual", "replace")
 
@@ -89,8 +91,13 @@ def patch(
         raise PatchError(f"patch takes a torch.nn.Module, not {type(model).__name__}")
     site, layout, context = resolve(model, site, inputs, layout, context, modalities)
     if layout is not None:
-        site = replace(site, layout=check_layout(layout), sure=True)
-    if context is None and isinstance(site, Site) and site.context is not None:
+        site = replace(site, layout=fitting(site, check_layout(layout)), sure=True)
+    if context is not None and not callable(context):
+        raise OptionError(
+            f"context= is a function of (model, args, kwargs) that returns {{'mask': ...}} or {{'lengths': ...}}, not "
+            f"{type(context).__name__}"
+        )
+    if context is None and site.context is not None:
         context = ArgumentContext(*site.context)
     prepared = Patch._prepare(model, fusion, site, mode, context, options)
     if dry_run:
@@ -150,7 +157,7 @@ class Patch:
         plan, out_dim = make_plan(site, mode, f"{ATTRIBUTE}:{random.SystemRandom().getrandbits(48):012x}")
         device, dtype = torch.device(site.device), getattr(torch, site.dtype)
         devices = [torch.cuda.current_device()] if torch.cuda.is_available() and torch.cuda.is_initialized() else []
-        with torch.random.fork_rng(devices=devices):
+        with torch.inference_mode(False), torch.random.fork_rng(devices=devices):
             if isinstance(fusion, str):
                 fusion = (fusion, {})
             if isinstance(fusion, tuple) and len(fusion) == 2:
@@ -175,7 +182,10 @@ class Patch:
         """Register the layer and shadow the method; all of it or nothing."""
         site, owner = self.site, self._owner
         if isinstance(owner, torch.jit.ScriptModule):
-            raise PatchError(f"{site.path or 'the model'} is a ScriptModule, whose code cannot be changed")
+            raise PatchError(
+                f"{site.path or 'the model'} is a ScriptModule, whose code cannot be changed; patch the module before "
+                "torch.jit.script or torch.jit.trace"
+            )
         self._holder.add_module(self.name, self.layer)
         try:
             if isinstance(site, InputSite):
@@ -203,7 +213,7 @@ class Patch:
             )
         for name in names:
             if site.how == "rewrite":
-                route = install.Route(self.name, site.steps, site.inner, self.digests)
+                route = install.Route(self.name, site.steps, site.inner, site.kept, site.op, self.digests)
                 overrides.change(owner, name, routes=lambda old, r=route: (*old, r))
             else:
                 last = site.steps[-1]
@@ -253,18 +263,14 @@ class Patch:
         """
         from fusionzoo.patching.finding import _fresh
 
-        buffers = [(b, b.clone()) for b in self.model.buffers()]
+        if not self.active:
+            raise SiteNotReachedError(
+                f"this patch is not in the model: it was {'a dry run' if self.dry else 'removed'}"
+            )
         before = self.layer.calls
-        devices = {p.device.index or 0 for p in self.model.parameters() if p.device.type == "cuda"}
-        memory = dict(self.layer._random)
-        try:
-            with torch.random.fork_rng(devices=sorted(devices)), torch.no_grad():
-                self.model(*_fresh(args, {}), **_fresh(kwargs, {}))
-        finally:
-            self.layer._random = memory
-            with torch.no_grad():
-                for b, saved in buffers:
-                    b.copy_(saved)
+        with untouched(self.model), torch.no_grad():
+            self.layer._random = dict(self.layer._random)
+            self.model(*_fresh(args, {}), **_fresh(kwargs, {}))
         reached, self.layer.calls = self.layer.calls > before, before
         if not reached:
             raise SiteNotReachedError(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -72,6 +73,8 @@ def load_patch(model: nn.Module, path: str | PathLike[str], *, context: Context 
     CheckpointError : not a saved patch, damaged, or weights that lack or have too much.
     HostChangedError : the host's code on the way to the site is not what it was.
     """
+    if not isinstance(model, nn.Module):
+        raise PatchError(f"load_patch takes a torch.nn.Module, not {type(model).__name__}")
     path = Path(path)
     meta, weights = _read(path)
     site = read_site(meta["site"])
@@ -166,7 +169,8 @@ def _placed(owner: nn.Module, site: Site, digests: tuple[str, ...], model: nn.Mo
         steps.append(F.Step(file, step.module, step.qualname, line, position))
     shift = steps[-1].line - site.steps[-1].line
     inner = tuple(install.moved(p, shift) for p in site.inner)
-    return replace(site, steps=tuple(steps), inner=inner, file=steps[-1].file, line=steps[-1].position[0])
+    kept = tuple((install.moved(p, shift), tuple(install.moved(i, shift) for i in more)) for p, more in site.kept)
+    return replace(site, steps=tuple(steps), inner=inner, kept=kept, file=steps[-1].file, line=steps[-1].position[0])
 
 
 def _file(owner: nn.Module, step: F.Step, model: nn.Module) -> str | None:
@@ -179,6 +183,10 @@ def _file(owner: nn.Module, step: F.Step, model: nn.Module) -> str | None:
             code = getattr(function, "__code__", None)
             if code is not None and code.co_qualname == step.qualname and code.co_name == name:
                 return code.co_filename
+            beside = getattr(function, "__globals__", {}).get(step.qualname)
+            for other in (beside, *install.closed_over(beside)) if isinstance(beside, FunctionType) else ():
+                if other.__code__.co_qualname == step.qualname and other.__module__ == step.module:
+                    return other.__code__.co_filename
     module = sys.modules.get(step.module)
     if module is not None and getattr(module, "__file__", None):
         return module.__file__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 
 import torch
@@ -62,14 +63,26 @@ def make_plan(site: AnySite, mode: str, token: str) -> tuple[Plan, int | None]:
     separate = site.kind in ("rows", "stack")
     if separate:
         width = site.stream_width(site.operands[next(iter(site.groups.values()))[0]].shape)
-    elif site.kind == "outer" and site.layout == "(B, d)":
-        width = int(torch.Size(site.result[1:]).numel())
+    elif site.kind == "outer":
+        width = math.prod(site.result[site.leading :])
     else:
         width = site.result[site.feature_axis]
     what = f"{site.where} ({site.function})"
     plan = Plan(site.kind, mode, site.groups, site.widths, len(site.operands), site.axis, site.feature_axis, site.layout,
-                width, True, token, site.varies, what, separate=separate)  # fmt: skip
+                width, True, token, site.varies, what, sources=site.sources, leading=site.leading, separate=separate)  # fmt: skip
     return plan, None if mode == "residual" or separate else width
+
+
+def fitting(site: AnySite, layout: str) -> str:
+    """A layout that a caller named, where the site's streams have as many axes."""
+    axes = {"(B, T, d)": 2, "(T, B, d)": 2, "(..., d)": None}.get(layout, 1)
+    found = {"(B, T, d)": 2, "(T, B, d)": 2, "(..., d)": None}.get(site.layout or "(..., d)", 1)
+    if axes != found and None not in (axes, found):
+        shape = site.shape if isinstance(site, InputSite) else site.operands[0].shape
+        raise LayoutError(
+            f"layout={layout!r} does not fit the streams at {site.where}, which are {tuple(shape)}, taken for {site.layout}"
+        )
+    return layout
 
 
 def looks_across(fusion: Fusion) -> bool:

@@ -55,6 +55,8 @@ def propagate(name: str, func: Any, args: Sequence[Any], kwargs: Mapping[str, An
     """`[(tensor, labels), ...]` for what an operation returned."""
     outs = tensors_in(out)
     inputs = tensors_in(args) + tensors_in(kwargs)
+    if name in O.LIKENESS:
+        inputs = inputs[:1]
     tagged = [(x, lab) for x in inputs if (lab := get(x)) is not None]
     if not outs or not tagged or name in O.SILENT:
         return []
@@ -216,6 +218,13 @@ def _pure(labels: Tensor) -> bool:
 def is_outer(a: Tensor, b: Tensor) -> bool:
     """Whether a product sums over nothing: `(B, n, 1) @ (B, 1, m)`."""
     return a.dim() >= 2 and a.shape[-1] == 1
+
+
+def spreads(a: Sequence[int], b: Sequence[int]) -> bool:
+    """Whether two shapes broadcast against each other: `(B, n, 1) * (B, 1, m)`."""
+    rank = min(len(a), len(b))
+    pairs = list(zip(a[len(a) - rank :], b[len(b) - rank :], strict=True))
+    return any(x == 1 < y for x, y in pairs) and any(y == 1 < x for x, y in pairs)
 
 
 def _product(a: Tensor, b: Tensor, la: Tensor | None, lb: Tensor | None, out: Tensor) -> Tensor | None:

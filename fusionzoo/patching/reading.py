@@ -17,6 +17,13 @@ def _varying(o: Operand, dim: int, axis: int) -> bool:
     return bool((line >= 0).all()) and len(torch.unique(line)) > 1
 
 
+def _once(o: Operand, dim: int, axis: int) -> bool:
+    """Whether every position of an input axis comes just once along a tensor's dim."""
+    assert o.labels is not None
+    line = L.read_positions(o.labels.movedim(dim, 0).flatten(1)[:, 0], axis)
+    return len(torch.unique(line)) == len(line)
+
+
 def _runs(o: Operand, dim: int, axis: int) -> bool:
     """Whether a dim goes through the positions of an input axis in runs: dialogues laid one after the other."""
     if not _varying(o, dim, axis) or o.labels is None:
@@ -40,25 +47,44 @@ def feature_axis(event: Event, operands: list[Operand]) -> int:
     return free[-1] - rank if free else -1
 
 
-def layout(kind: str, axis: int | None, feature: int, operands: list[Operand], time: int | None) -> tuple[str, bool]:
+def leading_axes(operands: list[Operand], result: tuple[int, ...]) -> int:
+    """How many axes in front an outer product leaves alone."""
+    shapes = [o.shape for o in operands if o.bits]
+    count = min(len(s) for s in shapes) - 1
+    for d in range(count):
+        if any(s[d] != result[d] for s in shapes):
+            return d
+    return count
+
+
+def layout(
+    kind: str, axis: int | None, feature: int, operands: list[Operand], time: int | None, leading: int, flat: bool
+) -> tuple[str, bool]:
+    """The layout of the streams at a join, and whether the trace proves it.
+
+    leading : of an outer product, see `leading_axes`.
+    flat : whether the model's streams have no axis of time: they are vectors, one a sample.
+    """
     o = next((o for o in operands if o.bits), operands[0])
     rank = len(o.shape)
-    if kind == "outer" and rank > 2:
-        wide = [d for d in range(1, rank) if o.shape[d] != 1]
-        if len(wide) <= 1:
-            return "(B, d)", True
-    dims = [d for d in range(rank) if d != feature % rank]
+    dims = list(range(leading)) if kind == "outer" else [d for d in range(rank) if d != feature % rank]
     if kind == "rows" and axis is not None and len(dims) > 1 and all(x.shape[axis] == 1 for x in operands):
         dims = [d for d in dims if d != axis]  # one slot a modality
     if kind in ("sum", "product", "stack") and feature == -2:
         dims = [d for d in dims if d != rank - 1]
     if len(dims) == 1:
         along = [_varying(o, dims[0], i) for i in (0, 1)]
+        if all(along) and any(_once(o, dims[0], i) for i in ((0, 1) if time is None else (1 - time,))):
+            return "(B, d)", True  # one step of every dialogue
         if all(along) or any(_runs(o, dims[0], i) for i in (0, 1)):
             return "(N, d)", True
         if any(along) and time is not None and along[time]:
             return "(T, d)", True
         return "(B, d)", True
+    if not dims:
+        return "(B, d)", True
+    if len(dims) == 2 and flat:
+        return "(..., d)", True
     if len(dims) == 2:
         first = [_varying(o, dims[0], i) for i in (0, 1)]
         second = [_varying(o, dims[1], i) for i in (0, 1)]

@@ -13,7 +13,7 @@ from fusionzoo.patching.finding import find_sites
 from fusionzoo.patching.layer import Context
 from fusionzoo.patching.names import ModalitiesLike
 from fusionzoo.patching.planning import AnySite
-from fusionzoo.patching.sites import InputSite, Site
+from fusionzoo.patching.sites import InputSite, Site, SiteList
 
 
 def read_inputs(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -41,6 +41,12 @@ def resolve(
         if isinstance(modalities, Sequence) and not isinstance(modalities, str):
             site = renamed(site, list(modalities))
         return site, layout, context
+    if isinstance(site, SiteList):
+        raise PatchError(f"site= takes one site, not a list of {len(site)}; pick one, such as sites[0]")
+    if site is not None and not isinstance(site, (int, str)):
+        raise PatchError(
+            f"site= is one of fusionzoo.find_sites(model, ...), an InputSite, an index or 'file.py:47', not {type(site).__name__}"
+        )
     if inputs is not None:
         args, kwargs = read_inputs(inputs)
         sites = find_sites(model, *args, modalities=modalities, **kwargs)

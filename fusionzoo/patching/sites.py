@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,6 +13,7 @@ import torch
 
 from fusionzoo.errors import ModalityError
 from fusionzoo.patching.frames import Position, Step
+from fusionzoo.patching.install import Kept
 from fusionzoo.patching.layouts import check_layout
 
 if TYPE_CHECKING:
@@ -63,7 +65,12 @@ class Site:
     groups: dict[str, tuple[int, ...]]
     steps: tuple[Step, ...] = ()
     inner: tuple[Position, ...] = ()
+    kept: tuple[Kept, ...] = ()  # earlier expressions in the function whose operands belong to this join
+    sources: tuple[
+        tuple[int, int], ...
+    ] = ()  # of every operand, where there are such: which of them (-1: this), and its place
     feature_axis: int = -1
+    leading: int = 1  # of an outer product: how many axes in front are not multiplied out
     dtype: str = "float32"
     device: str = "cpu"
     how: str = "rewrite"
@@ -90,11 +97,8 @@ class Site:
 
     def stream_width(self, shape: tuple[int, ...]) -> int:
         """Features of an operand of this shape."""
-        if self.kind == "outer" and self.layout == "(B, d)":
-            width = 1
-            for s in shape[1:]:
-                width *= s
-            return width
+        if self.kind == "outer":
+            return math.prod(shape[self.leading :])
         return shape[self.feature_axis] if shape else 1
 
     @property
@@ -138,6 +142,8 @@ class Site:
         v["groups"] = {k: tuple(x) for k, x in v["groups"].items()}
         v["context"] = None if v.get("context") is None else tuple(v["context"])
         v["inner"] = tuple(tuple(p) for p in v["inner"])
+        v["kept"] = tuple((tuple(p), tuple(tuple(i) for i in inner)) for p, inner in v.get("kept", ()))
+        v["sources"] = tuple(tuple(s) for s in v.get("sources", ()))
         v["steps"] = tuple(
             Step(s["file"], s["module"], s["qualname"], s["line"], tuple(s["position"])) for s in v["steps"]
         )
@@ -156,6 +162,7 @@ class InputSite:
     arg : name of forward's argument that holds the joined tensor, or a path into it: `"data['input_tensor']"`, `"x[0]"`.
     widths : modality -> width of its share of the last axis, in order.
     layout : of that tensor; None for `"(B, T, d)"` or `"(B, d)"` by its rank, unsure of which axis is time.
+    context : argument that tells which steps are real, and how, where `find_sites` saw one.
 
     >>> InputSite("U", widths={"text": 100, "audio": 100, "visual": 512}, layout="(T, B, d)").total
     712
@@ -172,6 +179,7 @@ class InputSite:
     dtype: str = "float32"
     device: str = "cpu"
     score: float = 0.0
+    context: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         self.widths = dict(self.widths)
@@ -216,7 +224,8 @@ class InputSite:
     def from_dict(cls, values: Mapping[str, Any]) -> InputSite:
         """The site that `to_dict` wrote down."""
         v = {k: x for k, x in values.items() if k != "type"}
-        return cls(**{**v, "shape": tuple(v["shape"])})
+        context = None if v.get("context") is None else tuple(v["context"])
+        return cls(**{**v, "shape": tuple(v["shape"]), "context": context})
 
 
 def read_site(values: Mapping[str, Any]) -> Site | InputSite:

@@ -94,7 +94,8 @@ def expression(source: Source, position: Position) -> ast.AST | None:
     """The call, operator or augmented assignment at a position."""
     for node in ast.walk(source.node):
         if isinstance(node, (ast.Call, ast.BinOp, ast.AugAssign)) and span(node) == position:
-            return node
+            twice = ast.walk(node.target) if isinstance(node, ast.AugAssign) else ()
+            return None if any(isinstance(n, (ast.Call, ast.NamedExpr)) for n in twice) else node
     return None
 
 
@@ -123,9 +124,12 @@ class _Rewriter(ast.NodeTransformer):
         if edit is None:
             return self.generic_visit(node)
         self.done.add(edit.position)
-        if isinstance(node, ast.Call):
+        if isinstance(node, ast.Call) and edit.inner:
+            function, leaves = _operator(node, edit)
+            new: ast.AST = self._call(edit, function, [self.visit(leaf) for leaf in leaves], [])
+        elif isinstance(node, ast.Call):
             keywords = [ast.keyword(k.arg, self.visit(k.value)) for k in node.keywords]
-            new: ast.AST = self._call(edit, self.visit(node.func), [self.visit(a) for a in node.args], keywords)
+            new = self._call(edit, self.visit(node.func), [self.visit(a) for a in node.args], keywords)
         elif isinstance(node, ast.BinOp):
             function, leaves = _operator(node, edit)
             new = self._call(edit, function, [self.visit(leaf) for leaf in leaves], [])
@@ -149,13 +153,34 @@ class _Rewriter(ast.NodeTransformer):
         return ast.Call(function, args, keywords)
 
 
-def _operator(node: ast.BinOp, edit: Edit) -> tuple[ast.expr, list[ast.expr]]:
+def parts(node: ast.AST | None) -> list[ast.expr]:
+    """What an operator or a call computes with, in the order of evaluation."""
+    if isinstance(node, ast.BinOp):
+        return [node.left, node.right]
+    if isinstance(node, ast.Call):
+        receiver = [node.func.value] if isinstance(node.func, ast.Attribute) else []
+        return [*receiver, *node.args, *(k.value for k in node.keywords)]
+    return []
+
+
+def _operator(node: ast.BinOp | ast.Call, edit: Edit) -> tuple[ast.expr, list[ast.expr]]:
     """A lambda that computes a sum or product in its own grouping, and the operands."""
     leaves: list[ast.expr] = []
 
     def grow(n: ast.expr) -> ast.expr:
-        if isinstance(n, ast.BinOp) and (n is node or span(n) in edit.inner):
-            return ast.copy_location(ast.BinOp(grow(n.left), n.op, grow(n.right)), n)
+        if isinstance(n, ast.Starred):
+            return ast.copy_location(ast.Starred(grow(n.value), n.ctx), n)
+        if n is node or span(n) in edit.inner:
+            if isinstance(n, ast.BinOp):
+                return ast.copy_location(ast.BinOp(grow(n.left), n.op, grow(n.right)), n)
+            if isinstance(n, ast.Call):
+                function = n.func
+                if isinstance(function, ast.Attribute):
+                    function = ast.copy_location(
+                        ast.Attribute(grow(function.value), function.attr, function.ctx), function
+                    )
+                args, keywords = [grow(a) for a in n.args], [ast.keyword(k.arg, grow(k.value)) for k in n.keywords]
+                return ast.copy_location(ast.Call(function, args, keywords), n)
         leaves.append(n)
         return ast.copy_location(ast.Name(f"x{len(leaves) - 1}", ast.Load()), n)
 

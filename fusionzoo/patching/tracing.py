@@ -17,6 +17,7 @@ from fusionzoo.patching import operations as O
 from fusionzoo.patching import propagation as P
 from fusionzoo.patching.events import Event, Operand, Trace
 from fusionzoo.patching.names import Leaf
+from fusionzoo.patching.untouched import untouched
 
 
 class Tracer(TorchFunctionMode):
@@ -124,6 +125,8 @@ class Tracer(TorchFunctionMode):
             operands, streams = operands[:3], [o for o in operands[:3] if o.bits]
             if not _differ(streams):
                 return 0
+        elif kind == "product" and len(operands) == 2 and P.spreads(*(o.shape for o in operands)):
+            kind = "outer"
         frames = F.user_frames(sys._getframe(2), self.stop)
         if not frames:
             return 0
@@ -134,10 +137,14 @@ class Tracer(TorchFunctionMode):
         owner, steps = found
         callee: nn.Module | None = None
         lifted = None
+        scores: Event | None = None
+        raw = (name, operands, owner, self.registered[id(owner)], steps) if name in O.ATTENTIONS else None
         if kind == "cross-attention":
             lifted = self._called(sys._getframe(2), frames[0], owner, steps) or self._lift(frames)
             if lifted is not None:
                 owner, steps, operands, callee = lifted
+            elif name in O.PRODUCTS or name == "einsum":
+                scores = self._scores(inputs[:2], frames[0])
         dim = kwargs.get("dim", kwargs.get("axis"))
         if dim is None and len(args) > 1 and isinstance(args[1], int):
             dim = args[1]
@@ -159,30 +166,52 @@ class Tracer(TorchFunctionMode):
             frame=id(frames[0]),
         )
         if kind == "cross-attention":
-            event.op = "attention"
+            event.op, event.raw = "attention", raw
             event.callee = callee
             event.lifted = lifted is not None
             if lifted is not None:
                 event.frame = id(self.frames[-1])
             query = next(o for o in operands if o.bits)
-            event.result, event.result_labels = query.shape, query.labels
+            if scores is not None:
+                scores.absorbed, event.scores = True, scores.index
+                event.operands = [next(o for o in scores.operands if o.bits), operands[1]]
+            elif lifted is not None or raw is not None:
+                event.result, event.result_labels = query.shape, query.labels
         self.trace.events.append(event)
         self.results[id(results[0])] = event.index
         self.waiting.add(id(results[0]))
         self.keep[id(results[0])] = results[0]
         return 1 << event.index
 
+    def _scores(self, inputs: list[Tensor], frame: FrameType) -> Event | None:
+        """The product of query and keys, in the same function, from which a product with values takes its weights."""
+        via = self.via.get(id(inputs[0]), 0)
+        for event in reversed(self.trace.events):
+            if (
+                via >> event.index & 1
+                and event.op == "attention"
+                and not event.lifted
+                and event.frame == id(frame)
+                and event.scores is None
+                and len(event.operands) == 2
+                and event.result[-2:] == tuple(inputs[0].shape[-2:])
+            ):
+                return event
+        return None
+
     def _called(self, frame: FrameType | None, user: FrameType, owner: nn.Module, steps: list[F.Step]) -> Any:
         """A library's attention module that the model's own code calls: its arguments are the streams."""
-        while frame is not None and frame is not user:
+        found = None
+        while frame is not None and frame is not user:  # the outermost one is what the model calls
             module = F.receiver(frame)
             if isinstance(module, nn.Module) and id(module) in self.given and frame.f_code.co_name == "forward":
                 streams = [self._operand(x) for x in self.given[id(module)]]
                 if len({o.bits for o in streams if o.bits}) > 1:
-                    self.frames.append(self.given[id(module)])
-                    return owner, steps, streams, module
+                    found = owner, steps, streams, module
             frame = frame.f_back
-        return None
+        if found is not None:
+            self.frames.append(self.given[id(found[3])])
+        return found
 
     def _operand(self, x: Tensor) -> Operand:
         labels = self.labels.get(id(x))
@@ -209,8 +238,9 @@ class Tracer(TorchFunctionMode):
                 continue
             found = F.chain(frames[i + 1 :], self.registered)
             if found is not None:
-                self.frames.append(given if module is not None else frame)
-                return (*found, streams, module)
+                called = module if module is not None and given is self.given.get(id(module)) else None
+                self.frames.append(frame if called is None else given)
+                return (*found, streams, called)
         return None
 
     def _consume(self, tagged: list[Tensor], frame: FrameType) -> None:
@@ -302,8 +332,6 @@ def run(
         tracer.keep[id(one.tensor)] = one.tensor
         if one.modality is not None or one.widths is not None:
             tracer.tag(one.tensor, L.leaf(one.tensor.shape, bits(one)).to(one.tensor.device))
-    buffers = [(b, b.clone()) for b in model.buffers()]
-    devices = {p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"}
     modules = nn.modules.module
     hooks = [
         modules.register_module_forward_pre_hook(
@@ -314,14 +342,12 @@ def run(
         ),
     ]
     try:
-        with torch.random.fork_rng(devices=sorted(devices)), torch.no_grad(), tracer:
+        eager = torch.compiler.set_stance("force_eager")  # a model may have been compiled in place
+        with untouched(model), torch.no_grad(), eager, tracer:
             trace.output = model(*args, **kwargs)
     finally:
         for hook in hooks:
             hook.remove()
-        with torch.no_grad():
-            for b, saved in buffers:
-                b.copy_(saved)
     for event in trace.events:
         if event.callee is not None:
             event.result = tracer.returned.get(id(event.callee), event.result)

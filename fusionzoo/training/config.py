@@ -140,6 +140,8 @@ class TrainingConfig(Section):
     """The loop.
 
     epochs, batch_size : upper limit of epochs; dialogues a step and process.
+    sampler : `shuffle` takes every dialogue once an epoch; `balanced` draws as many with replacement, so that every class
+        comes equally often (of single utterances; a dialogue weighs as its utterances do on average).
     lr, weight_decay, optimizer : as in torch.optim.
     scheduler, warmup : how the learning rate moves; share of all steps in which it rises from zero.
     decay, decay_epochs : what the rate is multiplied by, with `step` every so many epochs, with `plateau` after so many in
@@ -164,6 +166,7 @@ class TrainingConfig(Section):
     SECTION: ClassVar[str] = "training"
     epochs: int = field(default=24, metadata={"min": 1})
     batch_size: int = field(default=8, metadata={"min": 1})
+    sampler: str = field(default="shuffle", metadata={"choices": ("shuffle", "balanced")})
     lr: float = field(default=1e-3, metadata={"min": 0.0})
     weight_decay: float = field(default=1e-4, metadata={"min": 0.0})
     optimizer: str = field(default="adamw", metadata={"choices": ("adamw", "adam", "sgd")})
@@ -266,7 +269,11 @@ class RunConfig:
         """Check every option against the plugin that gets it; loads the plugins."""
         import fusionzoo
 
-        if self.data.source in fusionzoo.names("dataset"):
+        if self.data.options.get("media") is not None:
+            from fusionzoo.data.clips.corpus import check_clip_options
+
+            check_clip_options(self.data.options)
+        elif self.data.source in fusionzoo.names("dataset"):
             self.data.options = check_options(self.data.source, "dataset", self.data.options, "data")
         self.host.options = check_options(self.host.name, "host", self.host.options, "host")
         self.fusion.options = check_options(self.fusion.name, "fusion", self.fusion.options, "fusion")

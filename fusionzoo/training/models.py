@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import fusionzoo
 from fusionzoo._weights import load_weights, pack_weights, read_weights
-from fusionzoo.errors import CheckpointError, FusionZooError
+from fusionzoo.errors import CheckpointError, FusionZooError, OptionError
 from fusionzoo.training.config import RunConfig
 from fusionzoo.training.files import write_bytes, write_json
 from fusionzoo.training.options import accepted_options
@@ -32,6 +32,10 @@ WEIGHTS, CARD = "model.safetensors", "model.json"
 
 def corpus_sha256(corpus: Corpus) -> str:
     """Hash of everything in a corpus that can change a run: features, labels, speakers, order and split."""
+    from fusionzoo.data.clips.corpus import ClipCorpus
+
+    if isinstance(corpus, ClipCorpus):
+        return corpus.sha256()
     digest = hashlib.sha256()
     for name in (*corpus.features,):
         digest.update(name.encode())
@@ -90,6 +94,20 @@ def build_host(meta: Mapping[str, Any]) -> Host:
     )
 
 
+def check_media(host: Host, corpus: Corpus) -> None:
+    """Raise `OptionError` where a corpus of clips does not fit the host's encoders, or the host takes none."""
+    from fusionzoo.clip_host import ClipHost
+
+    media = getattr(corpus, "media", None)
+    if media and not isinstance(host, ClipHost):
+        raise OptionError(
+            f"the host {type(host).__name__} takes features, and data.media reads recordings; take a host that encodes them "
+            "(memo-cmt, foal-net, cfn-sr, msaf), or make features first with `fusionzoo extract` and leave data.media out"
+        )
+    if media and isinstance(host, ClipHost):
+        host.check_media(media)
+
+
 def class_counts(corpus: Corpus) -> Tensor:
     """Labelled utterances of each class in the train split, `(C,)`."""
     labels = corpus.label[(corpus.split == "train") & (corpus.label >= 0)]
@@ -125,6 +143,24 @@ class WeightedObjective(nn.Module):
 def count_parameters(model: nn.Module) -> int:
     """Trainable parameters."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _frozen(host: nn.Module) -> set[str]:
+    """Names of the parameters of frozen encoders, which a pretrained model's files hold already."""
+    encoders = getattr(host, "frozen_encoders", None)
+    return set() if encoders is None else encoders()
+
+
+def trained_state(host: nn.Module) -> dict[str, Tensor]:
+    """A host's state without the weights of frozen encoders, for checkpoints, which come every epoch."""
+    frozen = _frozen(host)
+    return {k: v for k, v in host.state_dict().items() if k not in frozen}
+
+
+def whole_state(host: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A checkpoint's state with the frozen encoders' weights of `host`."""
+    frozen = _frozen(host)
+    return {k: v for k, v in host.state_dict().items() if k in frozen} | dict(state) if frozen else dict(state)
 
 
 def save_model(folder: Path, state: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """The training loop.
 
 `train` builds everything from a `RunConfig`, trains, and leaves a run folder. The loop below is written for a GPU: the
-features lie on the device, nothing inside a step waits for it (losses and the confusion matrix are summed there and read
+features lie on the device (clips are read as they are asked for), nothing inside a step waits for it (losses and the confusion matrix are summed there and read
 once an epoch), and each process of `accelerate launch` takes its share of the dialogues. On a CPU it is the same loop.
 
 What makes a resumed run give the same numbers: the random stream of an epoch is seeded from (seed, epoch, process), the
@@ -40,11 +40,14 @@ from fusionzoo.training.config import RunConfig
 from fusionzoo.training.models import (
     WeightedObjective,
     build_host,
+    check_media,
     class_counts,
     corpus_sha256,
     count_parameters,
     describe_model,
     save_model,
+    trained_state,
+    whole_state,
 )
 from fusionzoo.training.progress import Progress
 from fusionzoo.training.schedule import best_epoch, lr_factor, out_of_patience
@@ -159,7 +162,7 @@ class _Run:
         accelerator: Accelerator,
         recipe: Mapping[str, Any] | None = None,
     ):
-        from fusionzoo.data.loading import ResidentSplit, feature_statistics
+        from fusionzoo.data.loading import feature_statistics
 
         self.config, self.settings, self.folder = config, config.training, folder
         self.corpus, self.accelerator, self.recipe = corpus, accelerator, recipe
@@ -171,7 +174,10 @@ class _Run:
 
         seed_everything(self.settings.seed, 0, 0)
         self.host = build_host(self.meta)
-        self.host.fit_features(feature_statistics(corpus, "train"))
+        if corpus.features:
+            self.host.fit_features(feature_statistics(corpus, "train"))
+        else:
+            check_media(self.host, corpus)
         self.meta["placement"] = getattr(self.host, "placement", config.host.placement)
         self.objective = WeightedObjective(config, corpus.num_classes, class_counts(corpus), self.host).to(self.device)
         self.host.to(self.device)
@@ -184,7 +190,7 @@ class _Run:
         if any(p.requires_grad for p in self.objective.parameters()):
             self.loss = accelerator.prepare(self.objective)
 
-        self.splits: dict[str, ResidentSplit] = {}
+        self.splits: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
         self.seconds = 0.0
         self.steps = len(self.batches(epoch=1))
@@ -193,10 +199,10 @@ class _Run:
 
     def resident(self, split: str) -> Any:
         """A split on the device; moved there when first asked for."""
-        from fusionzoo.data.loading import ResidentSplit
+        from fusionzoo.data.loading import split_of
 
         if split not in self.splits:
-            self.splits[split] = ResidentSplit(self.corpus, split, self.device)
+            self.splits[split] = split_of(self.corpus, split, self.device)
         return self.splits[split]
 
     def batches(self, epoch: int) -> Any:
@@ -204,6 +210,7 @@ class _Run:
         return self.resident("train").batches(
             self.settings.batch_size,
             shuffle=True,
+            balanced=self.settings.sampler == "balanced",
             seed=self.settings.seed,
             epoch=epoch,
             rank=self.accelerator.process_index,
@@ -322,7 +329,7 @@ class _Run:
         last = epoch == settings.epochs or out_of_patience(self.scores, settings.patience)
         if self.accelerator.is_main_process:
             if epoch == best or last or epoch % settings.checkpoint_every == 0:
-                average = None if self.average is None else self.average.state_dict()
+                average = None if self.average is None else trained_state(self.average)
                 scaler = self.accelerator.scaler
                 optimizer = {
                     "optimizer": self.optimizer.state_dict(),
@@ -337,7 +344,7 @@ class _Run:
                     "data_sha256": self.data_sha256,
                     "steps": self.steps,
                 }
-                write_checkpoint(self.folder, Checkpoint(self.host.state_dict(), average, optimizer, state))
+                write_checkpoint(self.folder, Checkpoint(trained_state(self.host), average, optimizer, state))
                 remove_old_checkpoints(self.folder, max(settings.keep, 1), best)
             if epoch == best:
                 save_model(self.folder, (self.average or self.host).state_dict(), self.meta)
@@ -361,9 +368,9 @@ class _Run:
                 "resume with the same number of processes"
             )
         source = f"{str(checkpoint_folder(self.folder, checkpoint.epoch))!r}"
-        load_weights(self.host, checkpoint.model, source)
+        load_weights(self.host, whole_state(self.host, checkpoint.model), source)
         if self.average is not None and checkpoint.average is not None:
-            load_weights(self.average, checkpoint.average, source)
+            load_weights(self.average, whole_state(self.host, checkpoint.average), source)
         self.objective.load_state_dict(checkpoint.optimizer["objective"])
         self.optimizer.load_state_dict(checkpoint.optimizer["optimizer"])
         if self.accelerator.scaler is not None and checkpoint.optimizer["scaler"]:
@@ -376,7 +383,7 @@ class _Run:
         """Take the best epoch's weights, score them on every split that was set aside, write the run folder."""
         best = best_epoch(self.scores)
         chosen = read_checkpoint(checkpoint_folder(self.folder, best))
-        state = chosen.model if chosen.average is None else chosen.average
+        state = whole_state(self.host, chosen.model if chosen.average is None else chosen.average)
         load_weights(self.average or self.host, state, f"the checkpoint of epoch {best}")
         outcome = {s: self.predict(s) for s in ("dev", "test") if (self.corpus.split == s).any()}
         result: dict[str, Any] = {

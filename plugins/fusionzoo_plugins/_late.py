@@ -13,6 +13,8 @@ from fusionzoo_plugins._objective_tools import exact, log_complement
 class LateFusion(Fusion):
     """Base of the fusions that combine the predictions of one linear expert a modality."""
 
+    decides = True
+
     def __init__(self, dims: Dims, out_dim: int | None = None, *, missing: str = "zero"):
         super().__init__(dims, out_dim, missing=missing)
         self.experts = nn.ModuleList(nn.Linear(d, self.out_dim) for d in self.dims.values())

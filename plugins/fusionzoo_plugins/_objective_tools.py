@@ -95,7 +95,7 @@ def modality_streams(
     """
     if names is not None:
         return {n: stream(out, n, owner) for n in names}
-    wanted = [f"{m}.{suffix}" if suffix else m for m in batch.features]
+    wanted = [f"{m}.{suffix}" if suffix else m for m in batch.modalities]
     found = [n for n in wanted if n in out.streams]
     if len(found) < least <= len(wanted):
         raise ShapeError(

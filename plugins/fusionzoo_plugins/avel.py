@@ -214,7 +214,7 @@ def stream_names(
 
 def here(out, batch, names: Sequence[str], owner: object) -> dict[str, Tensor]:
     """The streams by name, without those of a modality that the whole batch lacks."""
-    return {n: stream(out, n, owner) for n in names if n in out.streams or n.partition(".")[0] in batch.features}
+    return {n: stream(out, n, owner) for n in names if n in out.streams or n.partition(".")[0] in batch.modalities}
 
 
 @hookimpl

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -209,6 +209,7 @@ class CFNSR(Fusion):
     """
 
     unaligned = True
+    for_sequences: ClassVar[dict[str, Any]] = {"join": "pool"}
 
     def __init__(
         self,
@@ -258,6 +259,11 @@ class CFNSR(Fusion):
         xs = [x.squeeze(1), *streams.x[1:]]
         maps = {self.anchor: weights.squeeze(1)} if streams.attention else {}
         return Fused(join_streams(xs, streams.present, self.join), dict(zip(self.names, xs, strict=True)), maps)
+
+    def on_maps(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Feature maps `(B, C_m, ...)`, the anchor's looked at, of the same shapes; guides `(B, width, T)`."""
+        looked, _ = self.block(*maps)
+        return [looked, *maps[1:]]
 
     def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load the official `CrossModalAttentionLayer`: two modalities, the guide of the block's width, no output map."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -128,6 +128,7 @@ class CoAttention(Fusion):
     """
 
     unaligned = True
+    for_sequences: ClassVar[dict[str, Any]] = {"pool": True}
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -43,6 +43,7 @@ class FiLM(Fusion):
     """
 
     unaligned = True
+    for_sequences: ClassVar[dict[str, Any]] = {"scope": "dialogue"}
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -162,6 +162,7 @@ class FoalNet(Fusion):
     """
 
     unaligned = True
+    for_sequences: ClassVar[dict[str, Any]] = {"aligned": False}
 
     def __init__(
         self,

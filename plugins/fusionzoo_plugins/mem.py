@@ -15,6 +15,7 @@ from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError
 from fusionzoo.hookspecs import hookimpl
 from fusionzoo.layers import copy_reference_parts
+from fusionzoo.numerics import zero_padded
 from fusionzoo.objective import IGNORE, Objective
 from fusionzoo.specs import Spec
 from fusionzoo_plugins._objective_tools import (
@@ -44,7 +45,8 @@ class MEM(Objective):
     the batch holds another emotion; without any the loss is zero (the published code then calls pairs of one emotion, even
     the same pair, a mismatch).
 
-    An utterance is a sequence of one step here, as what a dialogue's host gives the fusion. `match` takes sequences too.
+    Of a host that encodes clips an utterance is its sequence of frames or tokens, as published; of a host of features it is
+    a sequence of one step.
     Similarity: as published, AVEL's cosines in its common space, which needs AVEL's loss to mean anything:
     `alignment=10` adds it, tenfold (with the published weight 0.1 of this objective). Without it
     (`alignment=0`, the default) :math:`s_{ij}` is the cosine of :math:`x^n_i` and :math:`x^n_j`: hard is what
@@ -121,7 +123,8 @@ class MEM(Objective):
                 labels = torch.where(mask, batch.labels, IGNORE).flatten()
                 x, y = (rows(streams[f"{k}.input"], mask) for k in (m, n))
                 negative = self.draw(self.similarity(m, n, x, y), labels)
-                losses.append(self.match(m, n, x.unsqueeze(1), y.unsqueeze(1), labels, negative))
+                (x, x_mask), (y, y_mask) = (sequence(out, f"{k}.input", v, mask) for k, v in ((m, x), (n, y)))
+                losses.append(self.match(m, n, x, y, labels, negative, x_mask, y_mask))
         loss = total(losses, out) / max(len(losses), 1)
         return loss if self.avel is None else loss + self.alignment * self.avel(out, batch)
 
@@ -192,6 +195,16 @@ class MEM(Objective):
         copy_reference_parts(parts, state_dict, [p for p in ELSEWHERE if p not in parts])
         if self.avel is not None:
             self.avel.load_reference(state_dict)
+
+
+def sequence(out: Any, name: str, rows: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The frames behind a stream, `(N, S, d)` and their mask; its rows `(N, d)` as sequences of one step without any."""
+    if name not in out.sequences:
+        return rows.unsqueeze(1), None
+    x, real = out.sequences[name]
+    counts = mask.flatten().unsqueeze(1)
+    real = counts.expand(x.shape[:2]) if real is None else real & counts
+    return zero_padded(exact(x), real), real
 
 
 @hookimpl

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -124,6 +123,7 @@ class MemoCMT(Fusion):
     """
 
     unaligned = True
+    for_sequences: ClassVar[dict[str, Any]] = {"aligned": False}
 
     def __init__(
         self,
@@ -203,7 +203,7 @@ class MemoCMT(Fusion):
     def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load the official fusion (`text_*`, `audio_*`; two modalities, text first), of the whole model if need be.
 
-        Its unused third attention, the encoders and the head are ignored; `MemoCMTNetwork` loads the head too.
+        Its unused third attention, the encoders and the head are ignored; the host memo-cmt loads the head too.
         """
         self.check_official()
         copy_reference_parts(self.official_parts(), _split(state_dict), (*_UNUSED, *_HEAD))
@@ -247,57 +247,6 @@ class MemoCMT(Fusion):
         stand_ins = sum(widths) if missing == "learned" else 0
         readings = len(widths) * (len(widths) - 1) * reading
         return projections + readings + projection_parameters(f, out_dim or widths[0]) + stand_ins
-
-
-class MemoCMTHead(nn.Module):
-    """The classifier behind the pooled vector: linear maps with leaky ReLU, and a last one to the classes.
-
-    width : of the pooled vector. hidden : widths of the layers between, may be empty. classes : of the logits. dropout :
-    before the first and before the last map.
-    """
-
-    def __init__(self, width: int, hidden: Sequence[int], classes: int, dropout: float = 0.05):
-        super().__init__()
-        widths = [width, *hidden]
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
-        self.classifier = nn.Linear(widths[-1], classes)
-        self.dropout = dropout
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits `(..., classes)` of `(..., width)`."""
-        x = F.dropout(x, self.dropout, self.training)
-        for layer in self.hidden:
-            x = F.leaky_relu(layer(x))
-        return self.classifier(F.dropout(x, self.dropout, self.training))
-
-    def load_reference(self, state: Mapping[str, Tensor]) -> None:
-        """Load the official `linear_0`, `linear_1`, ... and `classifer` (spelt so)."""
-        copy_reference_parts(self.official_parts(), state)
-
-    def official_parts(self) -> dict[str, nn.Module]:
-        """Official prefixes and our modules."""
-        return {f"linear_{i}.": layer for i, layer in enumerate(self.hidden)} | {"classifer.": self.classifier}
-
-
-class MemoCMTNetwork(nn.Module):
-    """The published network after its encoders: the fusion with pooling, and the head."""
-
-    def __init__(self, fusion: MemoCMT, hidden: Sequence[int], classes: int, dropout: float = 0.05):
-        super().__init__()
-        if fusion.pool is None:
-            raise OptionError("MemoCMTNetwork classifies one vector a sequence; build its fusion with pool='min', say")
-        self.fusion = fusion
-        self.head = MemoCMTHead(fusion.out_dim, hidden, classes, dropout)
-
-    def forward(self, streams: Mapping[str, Tensor], mask: Any = None) -> tuple[Tensor, Fused]:
-        """Logits `(B, classes)` and what the fusion gave."""
-        fused = self.fusion.fuse(streams, mask)
-        return self.head(fused.fused), fused
-
-    def load_reference(self, state: Mapping[str, Tensor]) -> None:
-        """Load the official `MemoCMT`; its encoders and its unused third attention are ignored."""
-        self.fusion.check_official()
-        copy_reference_parts(self.fusion.official_parts() | self.head.official_parts(), _split(state), _UNUSED)
 
 
 #: Entries of the official model that are no part of the fusion: encoders, the third attention, which never runs; the head.

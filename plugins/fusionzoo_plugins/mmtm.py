@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -105,6 +105,7 @@ class MMTM(Fusion):
     """
 
     unaligned = True
+    for_sequences: ClassVar[dict[str, Any]] = {"join": "pool"}
 
     def __init__(
         self,
@@ -139,6 +140,10 @@ class MMTM(Fusion):
             gates = [g.unsqueeze(1) for g in gates]
         outs = [x * g for x, g in zip(xs, gates, strict=True)]
         return Fused(join_streams(outs, present, self.join), dict(zip(self.names, outs, strict=True)))
+
+    def on_maps(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Feature maps `(B, C_m, ...)` of all modalities, excited, of the same shapes."""
+        return self.block(maps)
 
     def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load the official `MMTM` (`fc_squeeze`, `fc_visual` the first modality's, `fc_skeleton` the second's)."""

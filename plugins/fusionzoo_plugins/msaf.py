@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -256,6 +256,7 @@ class MSAF(Fusion):
     """
 
     unaligned = True
+    for_sequences: ClassVar[dict[str, Any]] = {"join": "pool"}
 
     def __init__(
         self,
@@ -315,6 +316,10 @@ class MSAF(Fusion):
             step = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
             return _segments(step, x.shape[1], self.segments)
         return _segments(mask.cumsum(1) - 1, mask.sum(1, keepdim=True), self.segments)
+
+    def on_maps(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Feature maps `(B, C_m, ...)` of all modalities, reweighed, of the same shapes."""
+        return self.split(maps)
 
     def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load the official `MSAF` (`blocks.0.joint_features.0.weight`, ...), for `variant="official"`."""

@@ -113,7 +113,7 @@ class SelfDistillation(Objective):
     def _students(self, out, batch) -> dict[str, Tensor]:
         """Stream name -> logits `(B, T, C)`."""
         if not self.names:
-            found = [f"{m}.logits" for m in batch.features if f"{m}.logits" in out.streams]
+            found = [f"{m}.logits" for m in batch.modalities if f"{m}.logits" in out.streams]
             if self.streams is not None or not found:
                 raise unbound(self, "students")
             return modality_streams(out, batch, self, None, "logits", 1)

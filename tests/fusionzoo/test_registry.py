@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 import textwrap
@@ -253,3 +254,10 @@ def test_every_hook_has_a_test():
 
     hooks = [n for n in vars(hookspecs) if n.startswith("fusionzoo_")]
     assert hooks == ["fusionzoo_register"], "a new hook needs a test here and a line in docs/plugins.md"
+
+
+def test_cards_and_editors_see_the_constructor():
+    cls = fusionzoo.get("lmam")
+    assert list(inspect.signature(cls).parameters)[:2] == ["dims", "out_dim"]
+    assert "rank" in fusionzoo.card("lmam").signature
+    assert "num_classes" in fusionzoo.card("bc-lstm", "host").signature

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 import fusionzoo
-from fusionzoo.data.batch import Batch
+from fusionzoo.data.batch import Batch, Clip
 from fusionzoo.layers import MatchingAttention, SimpleAttention
 from fusionzoo_adapters.hosts._dialogue_graph import GraphNetwork, SlotEdgeAttention
 from fusionzoo_adapters.hosts._dialogue_rnn import DialogueRNNCell, Start, steps
@@ -70,6 +70,18 @@ def ready(module: Any, arrays: Arrays) -> Any:
     """The module with the official weights, in eval mode."""
     module.load_reference(state(arrays))
     return module.eval()
+
+
+def clips(
+    values: Mapping[str, Tensor], masks: Mapping[str, Tensor] | None = None, labels: Tensor | None = None
+) -> Batch:
+    """A batch of one-utterance dialogues from frames `(B, S, d)`."""
+    size = (len(next(iter(values.values()))), 1)
+    zeros = torch.zeros(size, dtype=torch.long)
+    found = {m: Clip(x, None if masks is None else masks[m].bool()) for m, x in values.items()}
+    ids = [str(i) for i in range(size[0])]
+    labels = zeros if labels is None else labels.view(size)
+    return Batch({}, zeros == 0, zeros, labels, ids, None, [1] * size[0], found)
 
 
 # -- attention ---------------------------------------------------------------------------------------------------------

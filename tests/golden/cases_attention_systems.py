@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from golden_cases import Arrays, case, inputs, ready
+from golden_cases import Arrays, case, clips, inputs, ready
 from torch import Tensor
 
+from fusionzoo_adapters.hosts.memo_cmt import MemoCMT as MemoCMTHost
 from fusionzoo_plugins.foal_net import CrossLayer, JointAttention, SoftAttention
-from fusionzoo_plugins.memo_cmt import MemoCMT, MemoCMTHead, MemoCMTNetwork, pool_rows
 from fusionzoo_plugins.multi_attn import BidirectionalAttention, MultiAttn, MultiAttnLayer
 
 # -- MultiEMO ----------------------------------------------------------------------------------------------------------
@@ -58,21 +58,23 @@ def memocmt_fusion(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
     audio = x["audio_hidden"]
     if "n_segments" in x:
         audio = audio.mean(1).unflatten(0, (-1, int(x["n_segments"])))
-    fusion = MemoCMT(
+    host = MemoCMTHost(
         {"text": config["text_encoder_dim"], "audio": config["audio_encoder_dim"]},
-        config["fusion_dim"],
+        config["num_classes"],
+        1,
+        ("memo-cmt", {"heads": config["num_attention_head"], "fused_width": config["fusion_dim"]}),
         pool=config["fusion_head_output_type"],
-        heads=config["num_attention_head"],
-        fused_width=config["fusion_dim"],
+        hidden=config["linear_layer_output"],
+        fusion_width=config["fusion_dim"],
         variant="official",
     )
-    network = ready(MemoCMTNetwork(fusion, config["linear_layer_output"], config["num_classes"]), arrays)
-    logits, out = network({"text": x["text_hidden"], "audio": audio})
+    host.keep_attention = True
+    out = ready(host, arrays)(clips({"text": x["text_hidden"], "audio": audio}))
     return {
-        "logits": logits,
-        "pooled": out.fused,
-        "text_norm": out.streams["audio"],
-        "audio_norm": out.streams["text"],
+        "logits": out.logits.squeeze(1),
+        "pooled": out.streams["fused"].squeeze(1),
+        "text_norm": out.sequences["audio"][0],
+        "audio_norm": out.sequences["text"][0],
         "text_attn": out.attention["audio<-text"],
         "audio_attn": out.attention["text<-audio"],
     }
@@ -81,10 +83,18 @@ def memocmt_fusion(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
 @case("memocmt_textonly", "memocmt_audioonly")
 def memocmt_unimodal(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
     config = meta["config"]
-    (x,) = inputs(arrays).values()
-    pooled = pool_rows(x, None, config["fusion_head_output_type"])
-    head = ready(MemoCMTHead(config["dim"], config["linear_layer_output"], config["num_classes"]), arrays)
-    return {"logits": head(pooled), "pooled": pooled}
+    ((key, x),) = inputs(arrays).items()
+    name = key.partition("_")[0]
+    host = MemoCMTHost(
+        {name: config["dim"]},
+        config["num_classes"],
+        1,
+        pool=config["fusion_head_output_type"],
+        hidden=config["linear_layer_output"],
+        variant="official",
+    )
+    out = ready(host, arrays)(clips({name: x}))
+    return {"logits": out.logits.squeeze(1), "pooled": out.streams["fused"].squeeze(1)}
 
 
 # -- Foal-Net ----------------------------------------------------------------------------------------------------------

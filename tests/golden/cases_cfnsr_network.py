@@ -1,4 +1,4 @@
-"""CFN-SR's networks, through `MFCCNet` and `CFNSRNetwork`."""
+"""CFN-SR's networks, through `MFCCNet` and the host cfn-sr."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from golden_cases import Arrays, case, inputs, ready
 from torch import Tensor, nn
 
 from fusionzoo.encoders import MFCCNet
-from fusionzoo_adapters.hosts.cfn_sr import CFNSRNetwork
+from fusionzoo_adapters.hosts.cfn_sr import CFNSR
 
 
 @case("cfnsr_mfccnet")
@@ -33,11 +33,16 @@ class _Maps(nn.Module):
 @case("cfnsr_network")
 def cfnsr_network(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
     config, x = meta["config"], inputs(arrays)
-    network = CFNSRNetwork(
+    trunks = {
+        "visual": _Maps(config["video_channels"]),
+        "audio": MFCCNet(config["mfcc"], frames=x["audio"].shape[-1], widths=(config["c1"], config["c2"])),
+    }
+    host = CFNSR(
+        {"visual": 3, "audio": config["mfcc"]},
         config["n_classes"],
+        1,
         ("cfn-sr", {"heads": config["heads"], "layers": config["layers"]}),
-        video=_Maps(config["video_channels"]),
-        audio=MFCCNet(config["mfcc"], frames=x["audio"].shape[-1], widths=(config["c1"], config["c2"])),
+        encoders=trunks,
         variant="official",
     )
-    return {"logits": ready(network, arrays)(x["video"], x["audio"])}
+    return {"logits": host.head(ready(host, arrays).fuse_maps([x["video"], x["audio"]]).fused)}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from golden_cases import Arrays, case, inputs, ready
+from golden_cases import Arrays, case, clips, inputs, ready
 from torch import Tensor
 
+from fusionzoo_adapters.hosts.msaf import MSAF
 from fusionzoo_plugins._causal_encoder import CausalEncoder, EncoderLayer, PackedAttention, SinusoidalPositions
 from fusionzoo_plugins.cfn_sr import CrossModalBlock
 from fusionzoo_plugins.msaf import MSAFBlock
@@ -89,3 +90,23 @@ def msaf(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
     block = ready(MSAFBlock(config["in_channels"], config["block_channel"], **given, variant="official"), arrays)
     block.train(meta.get("mode", "eval").startswith("train"))
     return {f"y{i}": y for i, y in enumerate(block([x[f"x{i}"] for i in range(len(x))]))}
+
+
+@case("msaf_mosei_lstm")
+def msaf_lstm(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
+    config, x = meta["config"], inputs(arrays)
+    options = {
+        "block": config["block_channel"],
+        "segments": config["split_block"],
+        "reduction": config["reduction_factor"],
+    }
+    names = ("visual", "audio", "text")
+    host = MSAF(
+        dict(zip(names, config["input_dims"], strict=True)),
+        1,
+        1,
+        ("msaf", options),
+        channels=dict(zip(names, config["channels"], strict=True)),
+        variant="official",
+    )
+    return {"out": ready(host, arrays)(clips(x)).logits.squeeze(1)}

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-from golden_cases import Arrays, case, inputs, ready, state
-from torch import Tensor, nn
+from golden_cases import Arrays, case, clips, inputs, ready
+from torch import Tensor
 
 from fusionzoo.data.batch import Batch
 from fusionzoo.host import HostOutput
-from fusionzoo.layers import copy_reference, prefixed
-from fusionzoo.numerics import masked_mean
+from fusionzoo_adapters.hosts.foal_net import FoalNet as FoalNetHost
 from fusionzoo_plugins.avel import Projection
-from fusionzoo_plugins.foal_net import FoalNet
 from fusionzoo_plugins.focal import Focal
 from fusionzoo_plugins.mem import MEM
 from fusionzoo_plugins.self_distillation import masked_kl, masked_nll
@@ -68,37 +65,41 @@ def multiemo_softhgr(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
 
 @case("foalnet_multitask")
 def foalnet_multitask(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
-    config, x, weights = meta["config"], inputs(arrays), state(arrays)
-    dims = {"audio": config["d_audio"], "visual": config["d_video"]}
-    fusion = FoalNet(dims, layers=config["n_layers"], heads=config["n_head"], pool="mean", variant="official")
-    classify = nn.Linear(sum(dims.values()), config["n_classes"])
-    copy_reference(classify, prefixed(weights, "cls_head."))
+    config, x = meta["config"], inputs(arrays)
+    host = FoalNetHost(
+        {"audio": config["d_audio"], "visual": config["d_video"]},
+        config["n_classes"],
+        1,
+        ("foal-net", {"layers": config["n_layers"], "heads": config["n_head"]}),
+        variant="official",
+    )
     matching = MEM(config["n_classes"], alignment=1.0, width=config["d_proj"], variant="official")
-    matching.bind(SimpleNamespace(fusion=ready(fusion, arrays)))
-    alignment = ready(matching, arrays).avel
-
-    sequences, labels = {"audio": x["audio_hidden"], "visual": x["video"]}, x["labels"].flatten()
+    matching.bind(host)
+    ready(host, arrays)
+    ready(matching, arrays)
     masks = {"audio": x["audio_mask"].bool(), "visual": x["video_mask"].bool()}
+    labels = x["labels"].flatten()
+    batch = clips({"audio": x["audio_hidden"], "visual": x["video"]}, masks, labels)
+    out = host(batch)
+
     negatives = {"audio": x["neg_video_for_audio"], "visual": x["neg_audio_for_video"]}
-    means = {m: masked_mean(sequences[m], masks[m]) for m in dims}
-    views = [alignment.project(f"{m}.input", means[m]) for m in dims]
-    losses, pooled, pairs, sampling = [], [], {}, {}
+    means = {m: out.streams[f"{m}.input"].squeeze(1) for m in masks}
+    losses, pairs, sampling = [], {}, {}
     for m, n, name in (("audio", "visual", "a2v"), ("visual", "audio", "v2a")):
-        given = sequences[m], sequences[n]
+        given = [out.sequences[f"{k}.input"][0] for k in (m, n)]
         losses.append(matching.match(m, n, *given, labels, negatives[m], masks[m], masks[n]))
-        pooled.append(fusion.pooled(m, n, *given, masks[m], masks[n]))
-        wrong = fusion.pooled(m, n, given[0], given[1][negatives[m]], masks[m], masks[n][negatives[m]])
-        pairs[m] = torch.cat([pooled[-1], wrong])
+        wrong = given[1][negatives[m]], masks[m], masks[n][negatives[m]]
+        both = host.fusion.pooled(m, n, *given, masks[m], masks[n]), host.fusion.pooled(m, n, given[0], *wrong)
+        pairs[m] = torch.cat(both)
         same = labels.unsqueeze(1) == labels
         sampling[name] = matching.similarity(m, n, means[m], means[n]).masked_fill(same, -1e4).softmax(1)
-    embedding = torch.cat(pooled, -1)
     return {
-        "logits": classify(embedding),
-        "loss_avel": alignment.align(*views, labels),
+        "logits": out.logits.squeeze(1),
+        "loss_avel": matching.avel(out, batch),
         "loss_mem": (losses[0] + losses[1]) / 2,
         "pair_audio": pairs["audio"],
         "pair_video": pairs["visual"],
-        "cls_embedding": embedding,
+        "cls_embedding": out.streams["fused"].squeeze(1),
         "neg_weights_a2v": sampling["a2v"],
         "neg_weights_v2a": sampling["v2a"],
     }

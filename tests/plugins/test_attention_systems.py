@@ -12,7 +12,7 @@ from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.testing import check_fusion
 from fusionzoo_plugins import foal_net, memo_cmt
 from fusionzoo_plugins.foal_net import FoalNet
-from fusionzoo_plugins.memo_cmt import MemoCMT, MemoCMTNetwork, pool_rows
+from fusionzoo_plugins.memo_cmt import MemoCMT, pool_rows
 from fusionzoo_plugins.multi_attn import MultiAttn, MultiAttnLayer
 
 MASK = torch.tensor([[True] * 5, [True, True, False, True, False]])
@@ -215,7 +215,6 @@ def test_pool_rows_of_nothing():
 
 def test_memo_cmt_takes_official_weights_strictly():
     fusion = MemoCMT(PAIR, 6, fused_width=6, pool="min")
-    network = MemoCMTNetwork(fusion, [5], 4)
     state = {}
     for m in ("text", "audio"):
         state |= {f"{m}_attention.in_proj_weight": random(24, 8), f"{m}_attention.in_proj_bias": random(24)}
@@ -225,12 +224,8 @@ def test_memo_cmt_takes_official_weights_strictly():
     head = {"linear_0.weight": random(5, 6), "linear_0.bias": random(5)}
     head |= {"classifer.weight": random(4, 5), "classifer.bias": random(4)}
     unused = {"fusion_linear.weight": random(6, 6), "text_encoder.weight": random(1)}
-    network.load_reference(state | head | unused)
     fusion.load_reference(state | head | unused)
     assert torch.equal(fusion.readings[1].attention.key.weight, state["audio_attention.in_proj_weight"][8:16])
-    assert torch.equal(network.head.classifier.bias, head["classifer.bias"])
-    with pytest.raises(ReferenceWeightsError, match="missing linear_0"):
-        network.load_reference(state)
     with pytest.raises(ReferenceWeightsError, match="text_attention"):
         fusion.load_reference({k: v for k, v in state.items() if k != "text_attention.in_proj_bias"})
     with pytest.raises(ReferenceWeightsError, match="two modalities of one width"):
@@ -246,8 +241,6 @@ def test_memo_cmt_refuses():
         MemoCMT({**PAIR, "visual": 8}, pool="cls")
     with pytest.raises(OptionError, match="aligned must be"):
         MemoCMT(PAIR, aligned="yes")
-    with pytest.raises(OptionError, match="pool='min'"):
-        MemoCMTNetwork(MemoCMT(PAIR), [5], 4)
 
 
 # -- foal-net ----------------------------------------------------------------------------------------------------------

@@ -400,7 +400,8 @@ class ModalGraphHost(Host):
             rows = layout.pack(z)
             bare = self.single and self.variant == "official"
             rows = rows if bare else dropout(rows, self.dropout, self.training)
-            logits = layout.unpack(self.classifier(F.relu(rows) if self.rectify else rows))
+            decided = self.placement == "late" and self.fusion is not None and self.fusion.decides
+            logits = layout.unpack(self.classifier(F.relu(rows) if self.rectify and not decided else rows))
         out = HostOutput(logits, {"fused": z}) if fused is None else self.fused_output(fused, logits)
         if self.single and len(self.names) > 1:
             streams = {}

@@ -242,7 +242,9 @@ class M3Net(StreamHost):
         return hypergraph
 
     def _read(self, x: Tensor) -> Tensor:
-        return self.out(F.relu(F.dropout(x, self.dropout, self.training)))
+        x = F.dropout(x, self.dropout, self.training)
+        decided = self.placement == "late" and self.fusion is not None and self.fusion.decides
+        return self.out(x if decided else F.relu(x))
 
     # -- official weights ----------------------------------------------------------------------------------------------
 

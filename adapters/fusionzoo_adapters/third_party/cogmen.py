@@ -17,7 +17,6 @@ from torch import nn
 from fusionzoo.hookspecs import hookimpl
 from fusionzoo.patching.sites import InputSite
 from fusionzoo.specs import Spec
-from fusionzoo_adapters.third_party import _stand_ins
 from fusionzoo_adapters.third_party._known import given, named, shares
 
 
@@ -51,6 +50,8 @@ class COGMEN:
     @staticmethod
     def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
         """A small model with the names and the expression that this adapter looks for."""
+        from fusionzoo_adapters.third_party import _stand_ins
+
         return _stand_ins.COGMEN.small()
 
 

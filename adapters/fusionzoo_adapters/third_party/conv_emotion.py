@@ -4,8 +4,8 @@ Source: https://github.com/declare-lab/conv-emotion at 6128ca20e9 (MIT), Dialogu
 bc-LSTM-pytorch/model.py; none of its code is here. How wide each modality is cannot be read off the models: the repository's
 feature files are known by their sum. A model built for text alone has no site. Real steps are `umask`.
 
-With current torch and numpy DialogueGCN needs `fusionzoo.modernise` (nested index lists). It also hands `RGCNConv` edge weights,
-which torch-geometric has not taken since 1.6.
+With current torch, numpy and torch-geometric DialogueGCN needs `fusionzoo.modernise`: nested index lists, and edge weights
+handed to `RGCNConv`, which has not taken them since 1.6 and goes without.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from typing import Any
 from torch import nn
 
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.patching.modernising import CUDA, NUMPY_INDEX
+from fusionzoo.patching.modernising import CUDA, EDGE_WEIGHTS, NUMPY_INDEX
 from fusionzoo.patching.sites import InputSite
 from fusionzoo.specs import Spec
-from fusionzoo_adapters.third_party import _stand_ins
 from fusionzoo_adapters.third_party._known import mask_of, named, shares
 
 
@@ -31,7 +30,7 @@ class ConvEmotion:
         {"text": 600, "audio": 300},  # MELD
         {"text": 100, "audio": 100},
     )
-    repairs = (CUDA, NUMPY_INDEX)
+    repairs = (CUDA, NUMPY_INDEX, EDGE_WEIGHTS)
 
     @staticmethod
     def recognise(model: nn.Module) -> bool:
@@ -64,6 +63,8 @@ class ConvEmotion:
     @staticmethod
     def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
         """A small model with the names and the expression that this adapter looks for."""
+        from fusionzoo_adapters.third_party import _stand_ins
+
         return _stand_ins.BiModel.small()
 
 

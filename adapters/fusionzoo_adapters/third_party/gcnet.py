@@ -17,7 +17,6 @@ from fusionzoo.hookspecs import hookimpl
 from fusionzoo.patching.modernising import CUDA
 from fusionzoo.patching.sites import InputSite
 from fusionzoo.specs import Spec
-from fusionzoo_adapters.third_party import _stand_ins
 from fusionzoo_adapters.third_party._known import mask_of, named, shares
 
 
@@ -45,6 +44,8 @@ class GCNet:
     @staticmethod
     def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
         """A small model with the names and the expression that this adapter looks for."""
+        from fusionzoo_adapters.third_party import _stand_ins
+
         return _stand_ins.GraphModel.small()
 
 

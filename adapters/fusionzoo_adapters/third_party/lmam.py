@@ -18,7 +18,6 @@ from fusionzoo.patching.adapters import declare
 from fusionzoo.patching.finding import find_sites
 from fusionzoo.patching.sites import InputSite, Site
 from fusionzoo.specs import Spec
-from fusionzoo_adapters.third_party import _stand_ins
 from fusionzoo_adapters.third_party._known import mask_of, named
 
 
@@ -63,6 +62,8 @@ class LMAM:
     @staticmethod
     def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
         """A small model with the names and the expression that this adapter looks for."""
+        from fusionzoo_adapters.third_party import _stand_ins
+
         return _stand_ins.LSTMModel.small()
 
 

@@ -1,8 +1,8 @@
 """LMF multiplies three low-rank projections, one a modality.
 
-Source: https://github.com/Justin1904/Low-rank-Multimodal-Fusion at ea4755124d (MIT), model.py; none of its code is here. The factors are parameters of the model itself, so that no submodule can be replaced: the product's expression in `forward` is the
-site. One vector
-an utterance: no step is padding.
+Source: https://github.com/Justin1904/Low-rank-Multimodal-Fusion at ea4755124d (MIT), model.py; none of its
+code is here. The factors are parameters of the model itself, so that no submodule can be replaced: the product's expression in
+`forward` is the site. One vector an utterance: no step is padding.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from fusionzoo.hookspecs import hookimpl
 from fusionzoo.specs import Spec
-from fusionzoo_adapters.third_party import _stand_ins
 from fusionzoo_adapters.third_party._known import named
 
 
@@ -41,6 +40,8 @@ class LMF:
     @staticmethod
     def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
         """A small model with the names and the expression that this adapter looks for."""
+        from fusionzoo_adapters.third_party import _stand_ins
+
         return _stand_ins.LMF.small()
 
 

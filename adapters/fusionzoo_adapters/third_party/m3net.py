@@ -4,8 +4,9 @@ Source: https://github.com/feiyuchen7/M3NET at 4d0fa88cd4 (no licence stated), m
 site is the last concatenation, after hypergraph and high-frequency graph; the lists `[text; audio; visual]` of each dialogue
 before them are sites too, found by `find_sites`. Lengths are `seq_lengths`.
 
-Without CUDA the hard-coded `.cuda` calls need `fusionzoo.modernise`. With torch-geometric 2.5 and newer `HypergraphConv` needs
-its `propagate` interpreted instead of compiled at its first call, with `size` reversed where `flow` is "target_to_source".
+`fusionzoo.modernise` sees to the hard-coded `.cuda` calls and to `HypergraphConv`, which hands `propagate` a size against its
+flow. What the repository imports (torch_scatter, `topk` of an old torch-geometric, ipdb) has to be there before: no instance
+exists yet that could be modernised.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ from torch import nn
 
 from fusionzoo.hookspecs import hookimpl
 from fusionzoo.patching.adapters import declare
-from fusionzoo.patching.modernising import CUDA
+from fusionzoo.patching.modernising import CUDA, HYPERGRAPH_SIZE
 from fusionzoo.patching.sites import Site
 from fusionzoo.specs import Spec
-from fusionzoo_adapters.third_party import _stand_ins
 from fusionzoo_adapters.third_party._known import lengths_of, named
 
 
@@ -28,7 +28,7 @@ class M3NET:
     """`Model` with `graph_type="hyper"` and three modalities."""
 
     layout = "(N, d)"
-    repairs = (CUDA,)
+    repairs = (CUDA, HYPERGRAPH_SIZE)
 
     @staticmethod
     def recognise(model: nn.Module) -> bool:
@@ -56,6 +56,8 @@ class M3NET:
     @staticmethod
     def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
         """A small model with the names and the expression that this adapter looks for."""
+        from fusionzoo_adapters.third_party import _stand_ins
+
         return _stand_ins.Model.small()
 
 

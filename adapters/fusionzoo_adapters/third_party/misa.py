@@ -14,7 +14,6 @@ from fusionzoo.hookspecs import hookimpl
 from fusionzoo.patching.adapters import declare
 from fusionzoo.patching.sites import Site
 from fusionzoo.specs import Spec
-from fusionzoo_adapters.third_party import _stand_ins
 from fusionzoo_adapters.third_party._known import named
 
 
@@ -38,6 +37,8 @@ class MISA:
     @staticmethod
     def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
         """A small model with the names and the expression that this adapter looks for."""
+        from fusionzoo_adapters.third_party import _stand_ins
+
         return _stand_ins.MISA.small()
 
 

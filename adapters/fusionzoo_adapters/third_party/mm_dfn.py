@@ -17,7 +17,6 @@ from fusionzoo.patching.adapters import declare
 from fusionzoo.patching.modernising import CUDA, NUMPY_INDEX
 from fusionzoo.patching.sites import Site
 from fusionzoo.specs import Spec
-from fusionzoo_adapters.third_party import _stand_ins
 from fusionzoo_adapters.third_party._known import lengths_of, named
 
 
@@ -51,6 +50,8 @@ class MMDFN:
     @staticmethod
     def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
         """A small model with the names and the expression that this adapter looks for."""
+        from fusionzoo_adapters.third_party import _stand_ins
+
         return _stand_ins.DialogueGNNModel.small()
 
 

@@ -5,8 +5,8 @@ Source: https://github.com/hujingwen6666/MMGCN at 85732d984f (no licence stated)
 `att_type="gated"` it is the concatenation of the three gated pairs in `MMGatedAttention`, whose streams are called after their
 pair. Lengths are `seq_lengths`.
 
-Without CUDA and with numpy index arrays (torch 2) the model needs `fusionzoo.modernise`. With `graph_type="relation"` it also
-hands `RGCNConv` edge weights, which torch-geometric has not taken since 1.6.
+Without CUDA and with numpy index arrays (torch 2) the model needs `fusionzoo.modernise`; with `graph_type="relation"` also for
+the edge weights that it hands `RGCNConv`, which torch-geometric has not taken since 1.6 and which are dropped.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from torch import nn
 
 from fusionzoo.hookspecs import hookimpl
 from fusionzoo.patching.adapters import declare
-from fusionzoo.patching.modernising import CUDA, NUMPY_INDEX
+from fusionzoo.patching.modernising import CUDA, EDGE_WEIGHTS, NUMPY_INDEX
 from fusionzoo.patching.sites import Site
 from fusionzoo.specs import Spec
-from fusionzoo_adapters.third_party import _stand_ins
 from fusionzoo_adapters.third_party._known import lengths_of, named
 
 
@@ -29,7 +28,7 @@ class MMGCN:
     """`DialogueGCNModel` of this repository, with its multimodal graph or its gated attention."""
 
     layout = "(N, d)"
-    repairs = (CUDA, NUMPY_INDEX)
+    repairs = (CUDA, NUMPY_INDEX, EDGE_WEIGHTS)
 
     @staticmethod
     def recognise(model: nn.Module) -> bool:
@@ -69,6 +68,8 @@ class MMGCN:
     @staticmethod
     def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
         """A small model with the names and the expression that this adapter looks for."""
+        from fusionzoo_adapters.third_party import _stand_ins
+
         return _stand_ins.DialogueGCNModel.small()
 
 

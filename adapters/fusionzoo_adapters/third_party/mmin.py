@@ -14,7 +14,6 @@ from torch import nn
 from fusionzoo.hookspecs import hookimpl
 from fusionzoo.patching.sites import InputSite
 from fusionzoo.specs import Spec
-from fusionzoo_adapters.third_party import _stand_ins
 
 
 class MMIN:
@@ -42,6 +41,8 @@ class MMIN:
     @staticmethod
     def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
         """A small model with the names and the expression that this adapter looks for."""
+        from fusionzoo_adapters.third_party import _stand_ins
+
         return _stand_ins.UttFusion.small()
 
 

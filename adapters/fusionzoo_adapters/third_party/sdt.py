@@ -17,7 +17,6 @@ from fusionzoo.patching.adapters import declare
 from fusionzoo.patching.modernising import CUDA
 from fusionzoo.patching.sites import Site
 from fusionzoo.specs import Spec
-from fusionzoo_adapters.third_party import _stand_ins
 from fusionzoo_adapters.third_party._known import mask_of, named
 
 
@@ -49,6 +48,8 @@ class SDT:
     @staticmethod
     def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
         """A small model with the names and the expression that this adapter looks for."""
+        from fusionzoo_adapters.third_party import _stand_ins
+
         return _stand_ins.Transformer_Based_Model.small()
 
 

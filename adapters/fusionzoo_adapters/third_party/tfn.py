@@ -1,7 +1,8 @@
 """TFN takes the outer product of three vectors, each with a one in front.
 
-Source: https://github.com/Justin1904/TensorFusionNetworks at ef0e78b558 (MIT), model.py; none of its code is here. Two batched products in `forward`; the site is the first candidate that the tracer finds. One vector
-an utterance: no step is padding.
+Source: https://github.com/Justin1904/TensorFusionNetworks at ef0e78b558 (MIT), model.py; none of its code is here. The site is
+the second of the two batched products in `forward`, in which the text meets the product of audio and visual. One vector an
+utterance: no step is padding.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from torch import Tensor, nn
 
 from fusionzoo.hookspecs import hookimpl
 from fusionzoo.specs import Spec
-from fusionzoo_adapters.third_party import _stand_ins
 from fusionzoo_adapters.third_party._known import named
 
 
@@ -36,6 +36,8 @@ class TFN:
     @staticmethod
     def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
         """A small model with the names and the expression that this adapter looks for."""
+        from fusionzoo_adapters.third_party import _stand_ins
+
         return _stand_ins.TFN.small()
 
 

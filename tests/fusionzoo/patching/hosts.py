@@ -250,7 +250,7 @@ class Einsum(Outer):
 
 class LowRank(Sum):
     kind = "product"
-    layout = "(B, T, d)"
+    layout = "(..., d)"
 
     def __init__(self):
         super().__init__()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -275,6 +276,8 @@ def test_input_site(build, hosts, shake):
     widths = {"text": 10, "audio": 6, "visual": 4}
     site = first(model, args, kwargs, modalities={"U": widths})
     assert site.layout == "(T, B, d)"
+    assert site.context == ("umask", "mask")
+    assert fusionzoo.InputSite.from_dict(site.to_dict()).context == site.context
     expected = model(*args)
     for s in (site, fusionzoo.InputSite("U", widths, layout="tbd")):
         patch = fusionzoo.patch(model, "lmam", s, context=lambda model, args, kwargs: {"mask": args[1].bool()})
@@ -284,6 +287,13 @@ def test_input_site(build, hosts, shake):
         assert not torch.equal(changed, expected)
         patch.remove()
         assert torch.equal(model(*args), expected)
+    patch = fusionzoo.patch(model, "lmam", site)  # the mask is the one that find_sites saw
+    seen = []
+    hook = patch.fusion.register_forward_pre_hook(lambda module, given: seen.append(given[1]))
+    model(*args)
+    hook.remove()
+    assert torch.equal(seen[0], args[1].bool())
+    patch.remove()
     patch = fusionzoo.patch(model, "gated", fusionzoo.InputSite("U", {**widths, "visual": 5}, layout="tbd"))
     with pytest.raises(ShapeError, match="expected 21 features"):
         model(*args)
@@ -560,3 +570,76 @@ def test_modernise(monkeypatch):
         with pytest.raises((RuntimeError, AssertionError)):
             other(*args)
     assert fusionzoo.find_sites(model, *args)[0].kind == "cat"
+
+
+def test_modernise_hooks_submodules_of_this_instance(monkeypatch):
+    from fusionzoo.patching import adapters, modernising
+
+    class RGCNConv(nn.Module):
+        def forward(self, x, edge_index, edge_type=None):
+            return x
+
+    class HypergraphConv(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.flow, self.hooks, self.size = "target_to_source", [], None
+
+        def register_propagate_forward_pre_hook(self, hook):
+            self.hooks.append(hook)
+            return SimpleNamespace(remove=lambda: self.hooks.remove(hook))
+
+        def forward(self, x):
+            inputs = (None, (3, 5), {})
+            for hook in self.hooks:
+                inputs = hook(self, inputs) or inputs
+            self.size = inputs[1]
+            return x
+
+    class Old(nn.Module):
+        def __init__(self, hyper=True):
+            super().__init__()
+            self.conv = RGCNConv()
+            self.hyper = HypergraphConv() if hyper else nn.Identity()
+
+        def forward(self, text, audio):
+            return self.hyper(self.conv(torch.cat([text, audio], -1), None, None, torch.ones(2)))
+
+    class Knows(Known):
+        repairs = (modernising.EDGE_WEIGHTS, modernising.HYPERGRAPH_SIZE)
+        context = None
+
+        @staticmethod
+        def recognise(model):
+            return isinstance(model, Old)
+
+        @staticmethod
+        def example(model):
+            return (torch.randn(2, 3), torch.randn(2, 2)), {}
+
+    monkeypatch.setattr(adapters, "adapter_for", lambda model: Knows)
+    args = (torch.randn(2, 3), torch.randn(2, 2))
+    untouched = Old()
+    patch = fusionzoo.patch(
+        untouched, "gated"
+    )  # the repairs are in force while the adapter's example runs, and only then
+    patch.remove()
+    assert not untouched.conv._forward_pre_hooks
+    assert not untouched.hyper.hooks
+    with pytest.raises(TypeError, match="positional"):
+        untouched(*args)
+
+    model = Old()
+    assert len(fusionzoo.modernise(model)) == 2
+    assert fusionzoo.modernise(model) == []
+    assert len(fusionzoo.modernise(Old(hyper=False))) == 1  # only what it needed is listed
+    model(*args)
+    assert model.hyper.size == (5, 3)
+    model.hyper.flow = "source_to_target"
+    model(*args)
+    assert model.hyper.size == (3, 5)
+    expected = model(*args)
+    patch = fusionzoo.patch(model, "gated")
+    assert torch.equal(model(*args), expected)
+    assert torch.equal(copy.deepcopy(model)(*args), expected)
+    patch.remove()
+    assert len(model.conv._forward_pre_hooks) == 1

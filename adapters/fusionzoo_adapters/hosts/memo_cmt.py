@@ -1,0 +1,153 @@
+"""MemoCMT: words and voice of an utterance, each read by its encoder, then by the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fusionzoo._options import check_positive, check_probability
+from fusionzoo.clip_host import VARIANTS, ClipHost
+from fusionzoo.errors import ReferenceWeightsError
+from fusionzoo.fusion import Dims
+from fusionzoo.hookspecs import hookimpl
+from fusionzoo.host import FusionLike
+from fusionzoo.layers import check_reference, copy_reference_parts, prefixed
+from fusionzoo.specs import Spec
+from fusionzoo_adapters.hosts._published import is_named
+
+
+class MemoCMT(ClipHost):
+    r"""MemoCMT: a text and an audio encoder, cross-attention with swapped queries, pooling, a small head.
+
+    .. math:: f = \operatorname{pool}\big(\operatorname{fusion}(\operatorname{BERT}(\text{words}),
+              \operatorname{HuBERT}(\text{samples}))\big), \qquad
+              \text{logits} = W_2 \operatorname{drop}\big(\operatorname{LeakyReLU}(W_1 \operatorname{drop}(f))\big)
+
+    Options
+    -------
+    encoders : e.g. `{text: bert-base-uncased, audio: facebook/hubert-base-ls960}`, and `train_mode: true` beside `model` for
+        dropout in frozen encoders, as published; `scale: int16` of the audio encoder is the published one.
+    pool : `"min"` (the paper's best), `"max"`, `"mean"`, `"cls"`: of the fusion `memo-cmt`, of any other that leaves steps,
+        and of a single modality, which are the authors' `TextOnly` and `AudioOnly`.
+    hidden : widths of the head's layers, default (128,). dropout : in the head, default 0.05.
+    fusion_width : of the fused vector; None is the fusion's own. sequence_dropout : see `ClipHost`.
+    variant : `"official"` has no masks anywhere behind the encoders: what is padded is read and pooled, so that an
+        utterance depends on its batch (published with batches of one, where this makes no difference). The encoders mask.
+
+    Parameters: the encoders', the fusion's (2 x 2,954,496 at width 768), and 98,948 of the head for four classes. The
+    official third attention, which is never used (2,954,496), is left out.
+    Source: Khan et al., "MemoCMT: multimodal emotion recognition using cross-modal transformer-based feature fusion",
+    Scientific Reports 15, 5473, 2025; official code tpnam0901/MemoCMT@d3248703e7, `src/models/networks.py`.
+
+    Shapes: clips, or features `(B, T, d_m)`, to logits `(B, T, C)`; utterances know nothing of each other.
+    """
+
+    own = "memo-cmt"
+    official_masks = False
+    head: Head
+
+    def __init__(
+        self,
+        dims: Dims,
+        num_classes: int,
+        num_speakers: int,
+        fusion: FusionLike = "memo-cmt",
+        placement: str | None = None,
+        *,
+        encoders: Mapping[str, Any] | None = None,
+        pool: str = "min",
+        hidden: Sequence[int] = (128,),
+        dropout: float = 0.05,
+        sequence_dropout: float = 0.0,
+        fusion_width: int | None = None,
+        variant: str = "default",
+    ):
+        super().__init__(
+            dims,
+            num_classes,
+            num_speakers,
+            fusion,
+            placement,
+            encoders=encoders,
+            pool=pool,
+            sequence_dropout=sequence_dropout,
+            fusion_width=fusion_width,
+            variant=variant,
+            # The first row is that of the second modality's first step; of more than two it would be one pair's.
+            own_options={"pool": "mean" if pool == "cls" and len(dims) > 2 else pool, "variant": variant},
+        )
+        widths = [check_positive(w, "hidden", self) for w in hidden]
+        self.head = Head(self.fused_width, widths, self.num_classes, check_probability(dropout, "dropout", self))
+
+    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Load the official `MemoCMT`, `TextOnly` or `AudioOnly`: fusion and head.
+
+        Their encoders (`text_encoder.*`, `audio_encoder.*`) are frozen and the pretrained ones, under other names: ours come
+        from `encoders`.
+        """
+        rest = {k: v for k, v in state_dict.items() if not k.startswith(("text_encoder.", "audio_encoder."))}
+        head = {k: v for k, v in rest.items() if k.startswith(("linear_", "classifer."))}
+        for prefix, module in self.head.official_parts().items():  # refuses before anything is copied
+            check_reference(module, prefixed(head, prefix), prefix)
+        if self.fusion is None:
+            unknown = [k for k in rest if k not in head]
+            if unknown:
+                raise ReferenceWeightsError(
+                    f"the official model of one modality has no entry {unknown[0]!r}; build MemoCMT for text and audio"
+                )
+        elif is_named(self.fusion, self.own):
+            self.fusion.load_reference(rest)
+        else:
+            raise ReferenceWeightsError(f"the official weights are those of fusion='{self.own}'")
+        copy_reference_parts(self.head.official_parts(), head)
+
+
+class Head(nn.Module):
+    """Linear maps with leaky ReLU, and a last one to the classes.
+
+    width : of the pooled vector. hidden : widths of the layers between, may be empty. classes : of the logits. dropout :
+    before the first and before the last map.
+    """
+
+    def __init__(self, width: int, hidden: Sequence[int], classes: int, dropout: float = 0.05):
+        super().__init__()
+        widths = [width, *hidden]
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.classifier = nn.Linear(widths[-1], classes)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits `(..., classes)` of `(..., width)`."""
+        x = F.dropout(x, self.dropout, self.training)
+        for layer in self.hidden:
+            x = F.leaky_relu(layer(x))
+        return self.classifier(F.dropout(x, self.dropout, self.training))
+
+    def official_parts(self) -> dict[str, nn.Module]:
+        """Official prefixes (`linear_0.`, ..., and `classifer.`, spelt so) and our modules."""
+        return {f"linear_{i}.": layer for i, layer in enumerate(self.hidden)} | {"classifer.": self.classifier}
+
+
+@hookimpl
+def fusionzoo_register(register):
+    register(
+        Spec(
+            name="memo-cmt",
+            kind="host",
+            target=f"{__name__}:MemoCMT",
+            summary="BERT and HuBERT in the graph, cross-attention with swapped queries, pooling",
+            paper="Khan et al., MemoCMT: multimodal emotion recognition using cross-modal transformer-based feature "
+            "fusion, Scientific Reports 15, 5473, 2025",
+            code="tpnam0901/MemoCMT@d3248703e7",
+            modalities=(1, None),
+            level="sequence",
+            handles=frozenset({"masks", "missing", "clips"}),
+            placements=MemoCMT.placements,
+            variants=VARIANTS,
+            api=1,
+        )
+    )

@@ -1,0 +1,165 @@
+"""MSAF's network of sequences: two LSTMs a modality, with a fusion between them that keeps every stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from fusionzoo._options import check_positive
+from fusionzoo._registry import registry
+from fusionzoo.clip_host import VARIANTS, ClipHost
+from fusionzoo.encoders.outputs import Encoded
+from fusionzoo.errors import OptionError, ReferenceWeightsError
+from fusionzoo.fusion import Dims, Fused, Fusion, read_dims
+from fusionzoo.hookspecs import hookimpl
+from fusionzoo.host import FusionLike
+from fusionzoo.layers import copy_reference_parts, prefixed
+from fusionzoo.numerics import zero_padded
+from fusionzoo.specs import Spec, normalise_name
+from fusionzoo_adapters.hosts._published import is_named
+
+if TYPE_CHECKING:
+    from fusionzoo.data.batch import Batch
+
+
+class MSAF(ClipHost):
+    r"""Two LSTMs a modality with multimodal split attention between them, and a linear map of their last steps.
+
+    .. math:: h_m = \operatorname{LSTM}_m(x_m), \quad \tilde h = \operatorname{fusion}(h), \quad
+              \text{logits} = W\,[\operatorname{LSTM}'_m(\tilde h_m)_{\text{last}}]_m + b
+
+    A fusion that reweighs feature maps and keeps them (msaf, mmtm, cfn-sr) is in the middle, as published; any other takes the
+    last steps of the second LSTMs.
+
+    Options
+    -------
+    channels : modality -> width of its LSTMs, or one width; default 64. Published on CMU-MOSEI: visual 32, audio 64, text 128.
+    encoders, pool, sequence_dropout, fusion_width : see `ClipHost`. variant : `"official"` reads the last step of the padded
+        sequence, and the fusion's official variant.
+
+    Source: Su et al., "MSAF: Multimodal Split Attention Fusion", arXiv 2012.07175; official code anita-hu/MSAF@125e0f1eef,
+    `cmu_mosei/networks/msaf_mosei.py`, with 16 channels a block, 5 segments, half as many joint features.
+
+    Shapes: clips, or features `(B, T, d_m)`, to logits `(B, T, C)`; utterances know nothing of each other.
+    """
+
+    own = "msaf"
+    official_masks = False
+    channels: dict[str, int]
+    in_the_middle: bool
+
+    def __init__(
+        self,
+        dims: Dims,
+        num_classes: int,
+        num_speakers: int,
+        fusion: FusionLike = "msaf",
+        placement: str | None = None,
+        *,
+        channels: int | Mapping[str, int] = 64,
+        encoders: Mapping[str, Any] | None = None,
+        pool: str = "mean",
+        sequence_dropout: float = 0.0,
+        fusion_width: int | None = None,
+        variant: str = "default",
+    ):
+        names = list(read_dims(dims, self))
+        each = dict.fromkeys(names, channels) if isinstance(channels, int) else dict(channels)
+        if sorted(each) != sorted(names):
+            raise OptionError(f"MSAF: channels names {', '.join(map(str, each))}, the data have {', '.join(names)}")
+        # Before nn.Module is set up only plain values can be kept.
+        self.channels = {m: check_positive(each[m], "channels", self) for m in names}
+        super().__init__(
+            dims,
+            num_classes,
+            num_speakers,
+            fusion,
+            placement,
+            encoders=encoders,
+            pool=pool,
+            sequence_dropout=sequence_dropout,
+            fusion_width=fusion_width,
+            variant=variant,
+            own_options={"variant": variant},
+        )
+        widths = self.channels
+        self.first = nn.ModuleDict({m: nn.LSTM(self.widths[m], widths[m], batch_first=True) for m in names})
+        self.second = nn.ModuleDict({m: nn.LSTM(widths[m], widths[m], batch_first=True) for m in names})
+        self.head = nn.Linear(sum(widths.values()) if self.in_the_middle else self.fused_width, self.num_classes)
+
+    def _fused_dims(self) -> dict[str, int]:
+        self.in_the_middle = len(self.dims) > 1 and hasattr(self._fusion_class(), "on_maps")
+        return self.channels
+
+    def _fusion_class(self) -> Any:
+        fusion = self.fusion_like
+        if isinstance(fusion, Fusion):
+            return fusion
+        return registry.get(fusion[0] if isinstance(fusion, tuple) else fusion)
+
+    def _prepared(self, fusion: FusionLike, own: dict[str, Any]) -> FusionLike:
+        """In the middle its own output is not read: the width that builds no map."""
+        prepared = super()._prepared(fusion, own)
+        if hasattr(self._fusion_class(), "on_maps") and isinstance(prepared, tuple):
+            more = {"width": list(self.channels.values())[1]} if normalise_name(prepared[0]) == "cfn-sr" else {}
+            return prepared[0], {"out_dim": sum(self.channels.values()), **more, **prepared[1]}
+        return prepared
+
+    def fuse(self, batch: Batch) -> tuple[Fused, dict[str, Tensor]]:
+        encoded = {m: None if e is None else self._run(self.first, m, e) for m, e in self.sequences(batch).items()}
+        if not self.in_the_middle:
+            return self.fuse_sequences({m: None if e is None else self._last(m, e) for m, e in encoded.items()})
+        fused, masks = self.fuse_sequences(encoded)
+        last = []
+        for m, e in encoded.items():
+            if e is None:
+                last.append(fused.fused.new_zeros(len(fused.fused), self.channels[m]))
+            else:
+                last.append(self._last(m, Encoded(fused.streams[m].view_as(e.states), e.mask)).states.squeeze(1))
+        return Fused(torch.cat(last, -1), fused.streams, fused.attention, fused.losses), masks
+
+    def _run(self, networks: nn.ModuleDict, name: str, encoded: Encoded) -> Encoded:
+        states, _ = networks[name](encoded.states)
+        return Encoded(zero_padded(states, None if self.variant == "official" else encoded.mask), encoded.mask)
+
+    def _last(self, name: str, encoded: Encoded) -> Encoded:
+        """The second LSTM's state at the last real step, as a sequence of one."""
+        states, mask = self._run(self.second, name, encoded)
+        if self.variant == "official":
+            return Encoded(states[:, -1:], torch.ones_like(mask[:, -1:]))
+        place = (mask * torch.arange(mask.shape[1], device=mask.device)).amax(1)
+        last = states.gather(1, place.view(-1, 1, 1).expand(-1, 1, states.shape[-1]))
+        return Encoded(last, mask.any(1, keepdim=True))
+
+    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Load the official `MSAFLSTMNet`; its modalities are called visual, audio and text."""
+        if not is_named(self.fusion, self.own) or self.variant != "official" or self.fusion is None:
+            raise ReferenceWeightsError("the official weights are those of MSAF(fusion='msaf', variant='official')")
+        parts: dict[str, nn.Module] = {"multimodal_classifier.0.": self.head}
+        for m in self.names:
+            parts |= {f"{m}_model.0.": self.first[m], f"{m}_model.1.": self.second[m]}
+        copy_reference_parts(parts, state_dict, ("msaf.0.",))
+        self.fusion.load_reference(prefixed(state_dict, "msaf.0."))
+
+
+@hookimpl
+def fusionzoo_register(register):
+    register(
+        Spec(
+            name="msaf",
+            kind="host",
+            target=f"{__name__}:MSAF",
+            summary="two LSTMs a modality with a fusion between them that keeps the streams",
+            paper="Su et al., MSAF: Multimodal Split Attention Fusion, arXiv 2012.07175",
+            code="anita-hu/MSAF@125e0f1eef",
+            modalities=(1, None),
+            level="sequence",
+            handles=frozenset({"masks", "missing", "clips"}),
+            placements=MSAF.placements,
+            variants=VARIANTS,
+            api=1,
+        )
+    )

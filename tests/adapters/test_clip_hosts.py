@@ -1,0 +1,237 @@
+"""Hosts of clips on sequences: masks, gradients, any fusion, encoders in the graph."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import fusionzoo
+from fusionzoo.data.batch import Batch, Clip
+from fusionzoo.errors import ModelError, OptionError, ReferenceWeightsError, ShapeError
+from fusionzoo.objective import stream_widths
+
+DIMS = {"audio": 8, "visual": 4}
+LENGTHS = {"audio": [7, 4, 2], "visual": [3, 5, 1]}
+OWN = {
+    "memo-cmt": {"hidden": [16]},
+    "foal-net": {"sequence_dropout": 0.0},
+    "cfn-sr": {"fusion": ("cfn-sr", {"width": 4, "layers": 1})},
+    "msaf": {"channels": 8},
+}
+
+
+def build(name: str, dims=DIMS, **options):
+    torch.manual_seed(0)
+    return fusionzoo.get(name, kind="host")(dims, 3, 1, **{**OWN[name], **options}).eval()
+
+
+def make(clips: dict[str, Clip], labels=None) -> Batch:
+    size = (len(next(iter(clips.values()))), 1)
+    zeros = torch.zeros(size, dtype=torch.long)
+    labels = zeros if labels is None else torch.tensor(labels).view(size)
+    return Batch({}, zeros == 0, zeros, labels, [str(i) for i in range(size[0])], None, [1] * size[0], clips)
+
+
+def sequences(steps=None, fill=0.0, rows=(0, 1, 2), dims=DIMS, lengths=LENGTHS, labels=None) -> Batch:
+    """Three utterances whose values do not depend on the padding."""
+    clips = {}
+    for i, (m, d) in enumerate(dims.items()):
+        chosen = [lengths[m][r] for r in rows]
+        values = torch.full((len(rows), steps or max(chosen), d), fill)
+        for b, (r, n) in enumerate(zip(rows, chosen, strict=True)):
+            values[b, :n] = torch.randn(n, d, generator=torch.Generator().manual_seed(10 * i + r))
+        clips[m] = Clip(values, torch.arange(values.shape[1]) < torch.tensor(chosen).unsqueeze(1))
+    return make(clips, labels)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_padding_is_never_read_and_a_clip_does_not_depend_on_its_batch(name):
+    host = build(name)
+    out = host(sequences()).logits
+    assert out.shape == (3, 1, 3)
+    assert torch.allclose(host(sequences(steps=9, fill=float("nan"))).logits, out, atol=1e-5)
+    for row in range(3):
+        assert torch.allclose(host(sequences(rows=(row,))).logits[0], out[row], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_gradient_reaches_every_parameter_and_every_real_step(name):
+    host, batch = build(name).train(), sequences()
+    for clip in batch.clips.values():
+        clip.values.requires_grad_()
+    logits = host(batch).logits
+    torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.arange(3)).backward()
+    assert [n for n, p in host.named_parameters() if p.grad is None] == []
+    for m, clip in batch.clips.items():
+        steps = clip.values.grad.abs().sum(-1) > 0
+        assert not steps[~clip.mask].any(), m
+        # MemoCMT's minimum, and the last step that guides CFN-SR, leave steps out.
+        assert steps.any(1).all(), m
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_every_fusion_fits_sequences_of_different_lengths(name):
+    for fusion in fusionzoo.names():
+        low, high = fusionzoo.card(fusion).modalities
+        if low <= 2 and (high is None or high >= 2):
+            host = build(name, fusion=fusion)
+            out = host(sequences())
+            assert out.logits.isfinite().all(), fusion
+            assert torch.allclose(host(sequences(rows=(1,))).logits[0], out.logits[1], atol=1e-4), fusion
+            for stream in out.streams.values():
+                assert stream.shape[:2] == (3, 1), fusion
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_modality_that_is_missing(name):
+    host, batch = build(name), sequences()
+    whole = host(batch).logits
+    batch.present = {"audio": torch.tensor([[True], [False], [True]])}
+    part = host(batch).logits
+    assert part.isfinite().all()
+    assert torch.allclose(part[[0, 2]], whole[[0, 2]], atol=1e-5)
+    assert not torch.allclose(part[1], whole[1], atol=1e-4)
+    del batch.clips["audio"]
+    batch.present = None
+    assert host(batch).logits.isfinite().all()
+
+
+def test_memo_cmt_pools_as_it_is_told_and_its_official_variant_reads_padding():
+    logits = [build("memo-cmt", pool=pool)(sequences()).logits for pool in ("cls", "mean", "max", "min")]
+    assert all(not torch.allclose(a, b, atol=1e-4) for i, a in enumerate(logits) for b in logits[:i])
+    assert build("memo-cmt", pool="max").fusion.pool == "max"
+    assert build("memo-cmt", fusion=("memo-cmt", {"pool": "mean"})).fusion.pool == "mean"
+    official = build("memo-cmt", variant="official")
+    alone, together = official(sequences(rows=(2,))).logits[0], official(sequences()).logits[2]
+    assert not torch.allclose(alone, together, atol=1e-5)
+    assert torch.allclose(alone, build("memo-cmt")(sequences(rows=(2,))).logits[0], atol=1e-5)  # batches of one: equal
+
+
+def test_official_weights_of_memo_cmt_whole_or_not_at_all():
+    host = build("memo-cmt", dims={"text": 8, "audio": 8})
+    state = {"linear_0.weight": torch.zeros(16, 8), "linear_0.bias": torch.zeros(16), "classifer.bias": torch.zeros(3)}
+    before = {k: v.clone() for k, v in host.state_dict().items()}
+    with pytest.raises(ReferenceWeightsError, match=r"classifer"):
+        host.load_reference(state)
+    with pytest.raises(ReferenceWeightsError, match="text_attention"):
+        host.load_reference({**state, "classifer.weight": torch.ones(3, 16)})
+    assert all(torch.equal(v, before[k]) for k, v in host.state_dict().items())
+
+
+def test_label_matching_runs_the_stacks_again_on_frames_with_hard_negatives():
+    host, batch = build("foal-net").train(), sequences(labels=[0, 1, 0])
+    out = host(batch)
+    assert out.sequences["audio.input"][0].shape == (3, 7, 8)
+    assert out.streams["visual.input"].shape == (3, 1, 4)
+    mem = fusionzoo.get("mem", kind="objective")(3, alignment=10.0, width=5, variant="official")
+    mem.bind(host)
+    seen = []
+    stack = host.fusion.stacks[0]
+    stack[0].register_forward_hook(lambda module, args, result: seen.append(tuple(args[0].shape)))
+    loss = mem(out, batch)
+    assert seen == [(6, 7, 8)]  # matched and mismatched pairs, as sequences
+    loss.backward()
+    assert all(p.grad is not None for p in mem.parameters())
+    assert stack[0].attention.query.weight.grad.abs().sum() > 0
+    # One emotion alone has no negatives.
+    assert torch.isfinite(mem(host(batch), sequences(labels=[1, 1, 1])))
+
+
+def test_what_a_batch_must_hold():
+    host = build("foal-net")
+    with pytest.raises(ShapeError, match="'text'"):
+        host(make({"text": Clip(torch.zeros(2, 3, 8))}))
+    with pytest.raises(ShapeError, match="need an encoder"):
+        host(make({"audio": Clip(["a", "b"])}))
+    with pytest.raises(ShapeError, match=r"\(B \* T, S, 8\)"):
+        host(make({"audio": Clip(torch.zeros(2, 3, 7))}))
+    dialogues = fusionzoo.get("bc-lstm", kind="host")(DIMS, 3, 2)
+    with pytest.raises(ShapeError, match="takes features"):
+        dialogues(sequences())
+
+
+# ---------------------------------------------------------------------- encoders
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    pytest.importorskip("transformers")
+    path = Path(__file__).parents[1] / "fusionzoo/encoders/models.py"
+    spec = importlib.util.spec_from_file_location("tiny_models_of_hosts", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def models(tiny, tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    return {
+        "text": str(tiny.text_model(root / "text")),
+        "audio": str(tiny.audio_model(root / "audio")),
+        "visual": str(tiny.vision_model(root / "video")),
+    }
+
+
+def recordings(rows=(0, 1, 2), pad=0) -> Batch:
+    texts = ["i know", "oh my god what", "no"]
+    waves = [torch.randn(n, generator=torch.Generator().manual_seed(n)) * 0.1 for n in (900, 700, 400)]
+    frames = [
+        torch.randint(256, (n, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(n))
+        for n in (2, 3, 1)
+    ]
+
+    def padded(items):
+        n = max(len(i) for i in items) + pad
+        values = torch.stack([torch.cat([i, i.new_full((n - len(i), *i.shape[1:]), 9)]) for i in items])
+        return Clip(values, torch.arange(n) < torch.tensor([[len(i)] for i in items]))
+
+    clips = {"audio": padded([waves[r] for r in rows]), "visual": padded([frames[r] for r in rows])}
+    return make({"text": Clip([texts[r] for r in rows]), **clips})
+
+
+def test_encoders_in_the_graph(models):
+    encoders = {
+        "text": {"model": models["text"], "trainable": True},
+        "audio": {"model": models["audio"], "trainable": "transformer"},
+        "visual": models["visual"],
+    }
+    host = build("memo-cmt", dims={"text": 1, "audio": 1, "visual": 3}, encoders=encoders)
+    assert host.widths == {"text": 16, "audio": 16, "visual": 12}
+    out = host(recordings()).logits
+    assert torch.allclose(host(recordings(pad=300)).logits, out, atol=1e-4)
+    for row in range(3):
+        assert torch.allclose(host(recordings(rows=(row,))).logits[0], out[row], atol=1e-4)
+    out.square().sum().backward()
+    learns = {n: p.grad is not None for n, p in host.named_parameters()}
+    assert learns["encoders.text.model.encoder.layer.0.output.dense.weight"]
+    assert not any(g for n, g in learns.items() if n.startswith("encoders.visual."))
+    assert not any(g for n, g in learns.items() if "feature_extractor" in n)
+    assert {"fused", "text", "audio", "visual"} <= set(stream_widths(host))
+    with pytest.raises(ShapeError, match="takes clips"):
+        host(Batch({"text": torch.zeros(1, 1, 1)}, *[torch.ones(1, 1, dtype=t) for t in (bool, int, int)], ["0"]))
+
+
+def test_encoders_that_cannot_be_had_or_do_not_fit(models, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    dims = {"text": 1, "audio": 1}
+    with pytest.raises(ModelError, match="Name a local folder"):
+        build("memo-cmt", dims=dims, encoders={"text": "bert-base-uncased-of-nobody"})
+    with pytest.raises(OptionError, match="lacks 'model'"):
+        build("memo-cmt", dims=dims, encoders={"text": {"trainable": True}})
+    with pytest.raises(OptionError, match="did you mean 'trainable'"):
+        build("memo-cmt", dims=dims, encoders={"text": {"model": models["text"], "trainble": True}})
+    with pytest.raises(OptionError, match="did you mean 'text'"):
+        build("memo-cmt", dims=dims, encoders={"txt": models["text"]})
+    from fusionzoo.data.clips.media import Wave
+
+    host = build("memo-cmt", dims=dims, encoders={"text": models["text"], "audio": models["audio"]})
+    with pytest.raises(OptionError, match=r"data\.media\.audio\.rate=8000"):
+        host.check_media({"audio": Wave(rate=16000)})
