@@ -83,6 +83,7 @@ def test_takes_a_training_step(host, fusion):
     step(build(host, fusion))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize(
     ("host", "placement"),
