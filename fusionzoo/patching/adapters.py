@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -56,12 +57,16 @@ def adapter_for(model: nn.Module) -> Any | None:
             adapter = registry.get(name, "adapter")
         except FusionZooError:
             continue  # a broken plugin is reported by `fusionzoo plugins` and does not hide the others
-        adapter = adapter() if isinstance(adapter, type) else adapter
         try:
+            adapter = adapter() if isinstance(adapter, type) else adapter
             if adapter.recognise(model):
                 return adapter
-        except Exception:
-            continue
+        except Exception as error:  # somebody else's code; whatever it raises, the others are asked
+            warnings.warn(
+                f"the adapter {name!r} failed to look at {type(model).__name__} and is passed over: "
+                f"{type(error).__name__}: {error}. Its recognise(model) should return False for a model it does not know.",
+                stacklevel=2,
+            )
     return None
 
 

@@ -524,6 +524,24 @@ class Declared(Known):
         return fusionzoo.patching.declare(model, "", steps, [("text", 8), ("audio", 8), ("visual", 8)], layout="(N, d)")
 
 
+class Broken:
+    """An adapter with a typo in it."""
+
+    def recognise(self, model):
+        return model.no_such_attribute
+
+
+def test_a_broken_adapter_is_told_and_hides_no_other(build, hosts, monkeypatch):
+    from fusionzoo.patching import adapters
+
+    known = {"broken": Broken, "known": Known}
+    monkeypatch.setattr(adapters.registry, "names", lambda kind: sorted(known))
+    monkeypatch.setattr(adapters.registry, "get", lambda name, kind="fusion": known[name])
+    model, _, _ = build(hosts.FlatNodes)
+    with pytest.warns(UserWarning, match=r"adapter 'broken' failed to look at FlatNodes .*no_such_attribute"):
+        assert isinstance(adapters.adapter_for(model), Known)
+
+
 @pytest.mark.parametrize("adapter", [Known, Declared])
 def test_adapters(build, hosts, shake, monkeypatch, adapter):
     from fusionzoo.patching import adapters
