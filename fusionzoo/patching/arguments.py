@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ast
 import copy
-import inspect
 import re
 from collections.abc import Callable
 from typing import Any
 
 from fusionzoo.errors import PatchError, close_matches_hint
-from fusionzoo.patching.names import bind
+from fusionzoo.patching.names import bind, signature_of
 
 
 def parse_path(path: str) -> tuple[str, list[tuple[str, Any]]]:
@@ -59,7 +58,7 @@ def set_argument(
         path = list(bind(function, args, kwargs))[place]
     name, steps = (path, []) if path in kwargs else parse_path(path)
     try:
-        names = list(inspect.signature(function).parameters)
+        names = list(signature_of(function).parameters)
     except (TypeError, ValueError):
         names = []
     current: Any = None

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from fusionzoo.errors import HostChangedError
@@ -123,6 +124,8 @@ def moved(position: Position, shift: int) -> Position:
 
 def run_join(owner: nn.Module, names: Sequence[str], function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Compute a join as the host does, then let the patches that wait there act on it."""
+    if function is _CAT and len(names) == 1 and (layer := owner._modules.get(names[0])) is not None:
+        return layer(_CAT(*args, **kwargs), _CAT, args, kwargs)  # a time loop passes here at every step
     for a in args:
         if type(a) not in _PLAIN and isinstance(a, Iterator):  # sum(x for ...): it can be gone through once only
             args = tuple(list(x) if isinstance(x, Iterator) else x for x in args)
@@ -150,6 +153,7 @@ def run_join(owner: nn.Module, names: Sequence[str], function: Callable[..., Any
 _INPLACE = {"Add": operator.iadd, "Mult": operator.imul, "Sub": operator.isub, "Div": operator.itruediv,
             "MatMult": operator.imatmul, "Mod": operator.imod, "Pow": operator.ipow,
             "FloorDiv": operator.ifloordiv}  # fmt: skip
+_CAT = torch.cat
 _PLAIN = frozenset((Tensor, list, tuple, int, float))
 _IN_PLACE = frozenset(_INPLACE.values())
 

@@ -76,6 +76,7 @@ class FusionLayer(nn.Module):
         self._names = tuple(plan.widths) if set(own) == set(plan.widths) else own
         self._usual: list[Any] = []  # shapes that were found to fit
         self._in_place = plan.mode == "residual"
+        self._cat, self._rows_alone = plan.kind == "cat", plan.layout == "(B, d)"
         self._order = [where[0] for where in plan.groups.values() if where]
 
     @property
@@ -89,17 +90,20 @@ class FusionLayer(nn.Module):
 
     def forward(self, result: Any, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Act on what a join returned."""
-        if self._direct and isinstance(result, Tensor) and not kwargs.keys() - {"dim", "axis"}:
-            xs = args[0] if self.plan.kind == "cat" else args
+        if self._direct and isinstance(result, Tensor) and (not kwargs or kwargs.keys() <= _AXIS):
+            xs = args[0] if self._cat else args
             if len(xs) == self.plan.slots:
                 streams = [xs[i] for i in self._order]
                 shapes = [getattr(x, "shape", None) for x in streams]
                 if shapes == self._usual or shapes == [(*result.shape[:-1], w) for w in self.plan.widths.values()]:
-                    self._usual[:] = shapes
+                    self._usual[:] = shapes  # nn.Module assigns slowly
                     self._count[0] += 1
-                    fused, arranged = self._fuse(streams)
-                    delta = arranged.back(self._project("joined", fused))
-                    if self._in_place and function in _FRESH and delta.dtype == result.dtype:
+                    if self._rows_alone and len(shapes[0]) == 2:
+                        delta = self._project("joined", self._call(streams, None))
+                    else:
+                        fused, arranged = self._fuse(streams)
+                        delta = arranged.back(self._project("joined", fused))
+                    if self._in_place and function in _FRESH and delta.dtype is result.dtype:
                         return result.sub_(delta)  # as in _combine; nobody else holds what cat has just made
                     return self._combine(result, delta)
         target = result if isinstance(result, Tensor) else next(iter(tensors_in(result)), None)
@@ -317,7 +321,8 @@ class FusionLayer(nn.Module):
                 return self.fusion(dict(zip(self._names, xs, strict=True)), mask)
             self._random["like"] = like
         dtype, device = like.dtype, like.device
-        xs = [x if x.dtype is dtype and x.device == device else x.to(device, dtype) for x in xs]
+        if xs[0].device != device or any(x.dtype is not dtype for x in xs):
+            xs = [x.to(device, dtype) for x in xs]
         streams = dict(zip(self._names, xs, strict=True))
         if not self.training:
             return self._modules["fusion"](streams, mask)  # type: ignore[misc]  (nn.Module finds an attribute slowly)
@@ -341,6 +346,7 @@ class FusionLayer(nn.Module):
 
 
 _FRESH = (torch.cat, torch.concat, torch.concatenate)
+_AXIS = frozenset(("dim", "axis"))
 _AS_IT_IS = Arranged([], None, lambda y: y)
 
 

@@ -147,7 +147,7 @@ def _dialogues(xs: list[Tensor], context: dict[str, Any], what: str) -> Arranged
 
     def pad(x: Tensor) -> Tensor:
         out = x.new_zeros(mask.numel(), x.shape[-1])
-        return out.index_copy(0, index, x).view(*mask.shape, -1)
+        return out.index_copy_(0, index, x).view(*mask.shape, -1)
 
     def back(y: Tensor) -> Tensor:
         if y.dim() == 2:  # one vector a dialogue

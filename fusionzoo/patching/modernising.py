@@ -18,7 +18,6 @@ from torch.overrides import TorchFunctionMode
 
 from fusionzoo.errors import NoSiteError
 from fusionzoo.patching import overrides
-from fusionzoo.patching.propagation import name_of
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ class _Repairs(TorchFunctionMode):
         self.by_op = {op: r for r in repairs for op in r.operations}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        repair = self.by_op.get(name_of(func))
+        repair = self.by_op.get(getattr(func, "__name__", ""))
         if repair is None or repair.act is None:
             return func(*args, **(kwargs or {}))
         return repair.act(func, tuple(args), kwargs or {})

@@ -13,7 +13,9 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import FunctionType, MethodType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -128,19 +130,35 @@ def _binary(x: Tensor) -> bool:
 def bind(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Name -> value of a call's arguments, in order."""
     try:
-        bound = inspect.signature(function).bind_partial(*args, **kwargs).arguments
+        signature = signature_of(function)
+        bound = signature.bind_partial(*args, **kwargs).arguments
     except (TypeError, ValueError):
         return {**{f"input{i}": a for i, a in enumerate(args)}, **kwargs}
     out: dict[str, Any] = {}
-    kinds = {n: p.kind for n, p in inspect.signature(function).parameters.items()}
     for name, value in bound.items():
-        if kinds[name] is inspect.Parameter.VAR_POSITIONAL:
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
             out |= {f"{name}[{i}]": v for i, v in enumerate(value)}
-        elif kinds[name] is inspect.Parameter.VAR_KEYWORD:
+        elif kind is inspect.Parameter.VAR_KEYWORD:
             out |= value
         else:
             out[name] = value
     return out
+
+
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """As `inspect.signature`, which takes longer than a join; that of a function or method is kept while it lives."""
+    bound = isinstance(function, MethodType)
+    inner = function.__func__ if isinstance(function, MethodType) else function
+    if not isinstance(inner, FunctionType):
+        return inspect.signature(function)
+    kept = _signatures.setdefault(inner, {})
+    if bound not in kept:
+        kept[bound] = inspect.signature(function)
+    return kept[bound]
+
+
+_signatures: WeakKeyDictionary[FunctionType, dict[bool, inspect.Signature]] = WeakKeyDictionary()
 
 
 def leaves(value: Any, path: str, hint: str, depth: int = 0) -> Iterator[Leaf]:

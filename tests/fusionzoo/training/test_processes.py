@@ -12,10 +12,11 @@ import pytest
 import fusionzoo
 
 CHILD = """
-import sys
+import json, os, sys
+from pathlib import Path
 from fusionzoo.training.trainer import train
 result = train(sys.argv[1], sys.argv[2], quiet=True)
-print("MAIN" if result.is_main else "OTHER", result.dev["weighted_f1"], flush=True)
+Path(sys.argv[2]).with_name(f"rank{os.environ['RANK']}.json").write_text(json.dumps([result.is_main, result.dev["weighted_f1"]]))
 """
 
 
@@ -34,9 +35,9 @@ def test_two_processes_train_one_model_and_count_every_dialogue_once(tmp_path, m
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    lines = sorted(line.split() for line in done.stdout.splitlines() if line.startswith(("MAIN", "OTHER")))
-    assert [line[0] for line in lines] == ["MAIN", "OTHER"]
-    assert lines[0][1] == lines[1][1]
+    ranks = [json.loads((tmp_path / f"rank{i}.json").read_text()) for i in range(2)]
+    assert [is_main for is_main, _ in ranks] == [True, False]
+    assert ranks[0][1] == ranks[1][1]
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["processes"] == 2
     # 4 and 6 dialogues in batches of 3 do not divide among two processes; a repeat must not be counted twice.
