@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo._dropout import dropout
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ShapeError
 from fusionzoo.layers import copy_reference, copy_reference_parts
@@ -232,7 +233,7 @@ class GCNII(nn.Module):
         return self.fcs[1](h).log_softmax(-1) if len(self.fcs) > 1 else h
 
     def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
+        return dropout(x, self.dropout, self.training)
 
     def load_reference(self, state: Mapping[str, Tensor]) -> None:
         """Load the official weights: `fcs.*`, `convs.*` and, dynamic, `rnn.*` (which MM-DFN always has)."""
@@ -490,7 +491,7 @@ class PairwiseGate(nn.Module):
         """
         if len(xs) != (len(self.transform) if self.form == "pairs" else len(self.transform) + 1):
             raise ShapeError(f"{type(self).__name__} was built for another number of modalities than {len(xs)}")
-        xs = [F.dropout(x, self.dropout, self.training) for x in xs]
+        xs = [dropout(x, self.dropout, self.training) for x in xs]
         if self.form == "background":
             return self._background(xs, presence)
         hidden = [torch.tanh(t(x)) for t, x in zip(self.transform, xs, strict=True)]

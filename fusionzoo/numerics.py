@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fusionzoo._dropout import dropout as dropped
+
 
 def masked_softmax(scores: Tensor, mask: Tensor | None, dim: int = -1) -> Tensor:
     """Softmax over `dim` that gives masked entries exactly zero weight.
@@ -76,14 +78,15 @@ def attend(
         # empty softmax, whose result differs between backends and versions.
         mask = (key_mask | ~any_key.unsqueeze(-1))[:, None, None, :]
     weights = None
-    if need_weights:
+    # Torch's kernel with dropout draws a random number for every weight, which on a CPU costs more than the products.
+    if need_weights or (dropout and q.device.type == "cpu" and not torch.compiler.is_compiling()):
         weights = masked_softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, mask)
         if any_key is not None:
             weights = weights * any_key[:, None, None, None]
-        out = F.dropout(weights, dropout) @ v if dropout else weights @ v
+        out = dropped(weights, dropout, True) @ v
     else:
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
     out = out.transpose(1, 2).flatten(2)
     if any_key is not None:
         out = torch.where(any_key[:, None, None], out, 0.0)
-    return out, weights
+    return out, weights if need_weights else None

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo._dropout import dropout
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError
 from fusionzoo.layers import MultiheadAttention, copy_reference_parts, pick_heads
@@ -114,8 +115,8 @@ class FeedForward(nn.Module):
             hidden = F.relu(hidden)
         else:
             hidden = F.gelu(hidden, approximate="tanh" if self.activation == "gelu-tanh" else "none")
-        hidden = F.dropout(hidden, self.dropout, self.training)
-        return F.dropout(self.reduce(hidden), self.dropout, self.training)
+        hidden = dropout(hidden, self.dropout, self.training)
+        return dropout(self.reduce(hidden), self.dropout, self.training)
 
     def reference_parts(self, prefix: str = "") -> dict[str, nn.Module]:
         """Official prefix -> the part that holds its weights."""
@@ -193,7 +194,7 @@ class TransformerLayer(nn.Module):
         elif self.memory_norm is not None:
             memory = self.memory_norm(memory)
         out, weights = self.attention(query, memory, key_mask, need_weights)
-        x = (query if self.placement == "carried" else x) + F.dropout(out, self.dropout, self.training)
+        x = (query if self.placement == "carried" else x) + dropout(out, self.dropout, self.training)
         if self.placement == "post" and self.norm is not None:
             x = self.norm(x)
         return self.feed_forward(x), weights
@@ -293,7 +294,7 @@ class DialogueTransformer(nn.Module):
 
     def _embed(self, x: Tensor, offset: Tensor | None) -> Tensor:
         x = x + sinusoidal_positions(x)
-        return F.dropout(x if offset is None else x + offset, self.dropout, self.training)
+        return dropout(x if offset is None else x + offset, self.dropout, self.training)
 
     def load_reference(self, state: Mapping[str, Tensor]) -> None:
         """Load SDT's `TransformerEncoder`; the buffer of positions and the first layer's norm are ignored."""

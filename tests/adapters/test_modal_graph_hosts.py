@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fusionzoo._dropout import dropout
 from fusionzoo.data.batch import Batch
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.graphs import GCNII, ModalGraph, angular_graph
-from fusionzoo_adapters.hosts._dropout import dropout
 from fusionzoo_adapters.hosts._layout import Layout
 from fusionzoo_adapters.hosts._modal_blocks import RATIO, BlockGraphs, Buckets, propagate
 from fusionzoo_adapters.hosts._party import PartyContext

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo._dropout import dropout
 from fusionzoo.numerics import masked_softmax
 from fusionzoo_adapters.hosts._layout import Layout, to_device
 
@@ -88,7 +89,7 @@ class Band:
         at, slot = to_device(torch.stack([at, slot]), self.layout.device).unbind(0)
         flat = weights.flatten(0, 2)
         out = flat.new_zeros(len(self.layout.lengths) * steps * steps, flat.shape[-1])
-        out = out.index_copy(0, slot, flat.index_select(0, at))
+        out = out.index_copy_(0, slot, flat.index_select(0, at))
         return out.view(-1, steps, steps, flat.shape[-1]).permute(0, 3, 1, 2)
 
 
@@ -147,7 +148,7 @@ class BandAttention(nn.Module):
             scores = torch.cat([scores, beside], -1)
             mask = torch.cat([wide, others.expand(*shape[:2], 1, *others.shape[-2:])], -1)
         weights = masked_softmax(scores, mask)
-        dropped = F.dropout(weights, self.dropout, self.training)
+        dropped = dropout(weights, self.dropout, self.training)
         out = dropped[..., : band.span] @ stretch(value).transpose(-1, -2)
         out = band.join(out.transpose(2, 3).flatten(3))
         if across:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
+from fusionzoo._dropout import dropout
 from fusionzoo._options import check_choice
 from fusionzoo.numerics import zero_padded
 from fusionzoo_adapters.hosts._dialogue_rnn import DialogueRNN
@@ -90,7 +90,7 @@ class ContextEncoder(nn.Module):
             back = layout.reverse(run(layout.reverse(x), f"{layer}_reverse"))
             x = torch.cat([run(x, str(layer)), back], -1)
             if layer + 1 < rnn.num_layers:
-                x = F.dropout(x, rnn.dropout, self.training)
+                x = dropout(x, rnn.dropout, self.training)
         return x
 
     def reference_parts(self) -> dict[str, nn.Module]:

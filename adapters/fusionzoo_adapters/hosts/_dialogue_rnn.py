@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo._dropout import Dropout
 from fusionzoo.errors import OptionError, close_matches_hint
 from fusionzoo.layers import FORMS, MatchingAttention, SimpleAttention, copy_reference
 from fusionzoo.numerics import zero_padded
@@ -78,7 +79,7 @@ class DialogueRNNCell(nn.Module):
             self.attention = MatchingAttention(
                 global_width, width, context_attention, attention_width, tanh=tanh and context_attention == "general2"
             )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def load_reference(self, state: Mapping[str, Tensor]) -> None:
         """Load the official weights of a `DialogueRNNCell`."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from fusionzoo._dropout import Dropout
 from fusionzoo._options import check_positive, check_probability
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike
@@ -82,8 +83,8 @@ class ContextHost(Host):
         # What the rest of the host sees.
         widths = self.dims if self.views is None else {**self.dims, anchor: self.views.width}
         check_positive(hidden, "hidden", self)
-        self.input_dropout = nn.Dropout(check_probability(input_dropout, "input_dropout", self))
-        self.context_dropout = nn.Dropout(context_dropout)
+        self.input_dropout = Dropout(check_probability(input_dropout, "input_dropout", self))
+        self.context_dropout = Dropout(context_dropout)
         if fusion_width is not None:
             check_positive(fusion_width, "fusion_width", self)
         extra = 16 if speaker_embedding is True else int(speaker_embedding)

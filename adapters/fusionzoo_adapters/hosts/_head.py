@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo._dropout import Dropout
 from fusionzoo.layers import MatchingAttention
 
 
@@ -15,7 +16,7 @@ class Head(nn.Module):
         super().__init__()
         self.activation = {"relu": F.relu, "gelu": F.gelu}[activation]
         self.hidden = nn.Linear(width, hidden)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.out = nn.Linear(hidden, classes)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -94,4 +94,4 @@ class Layout:
 
     def _scatter(self, rows: Tensor, index: Tensor) -> Tensor:
         out = rows.new_zeros(self.size[0] * self.size[1], *rows.shape[1:])
-        return out.index_copy(0, index, rows).unflatten(0, self.size)
+        return out.index_copy_(0, index, rows).unflatten(0, self.size)

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fusionzoo._dropout import dropout
 from fusionzoo.graphs import GCNII, ModalGraph, angular_graph
 from fusionzoo.numerics import zero_padded
-from fusionzoo_adapters.hosts._dropout import dropout
 from fusionzoo_adapters.hosts._layout import Layout, to_device
 
 #: No dialogue of a bucket is shorter than this part of its longest one.
@@ -69,7 +69,7 @@ class Buckets:
     def unpack(self, rows: Tensor) -> list[Tensor]:
         """The inverse of `pack`; zero at padded steps, whatever the rows hold there."""
         out = rows.new_zeros(self.modalities * self.layout.size[0] * self.layout.size[1] + 1, *rows.shape[1:])
-        out = out.index_copy(0, self._target, rows)[:-1]
+        out = out.index_copy_(0, self._target, rows)[:-1]
         return list(out.unflatten(0, (self.modalities, *self.layout.size)).unbind(0))
 
     def split(self, rows: Tensor) -> list[Tensor]:

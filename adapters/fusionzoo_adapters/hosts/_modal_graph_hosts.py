@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo._dropout import dropout
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike, projection
@@ -17,7 +18,6 @@ from fusionzoo.host import FusionLike, Host, HostOutput
 from fusionzoo.layers import copy_reference_parts, prefixed
 from fusionzoo.numerics import zero_padded
 from fusionzoo_adapters.hosts._context import ContextEncoder
-from fusionzoo_adapters.hosts._dropout import dropout
 from fusionzoo_adapters.hosts._frontend import named_for
 from fusionzoo_adapters.hosts._layout import Layout
 from fusionzoo_adapters.hosts._modal_blocks import BlockGCNII, propagate

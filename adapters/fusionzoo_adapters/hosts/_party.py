@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from fusionzoo._dropout import dropout
 from fusionzoo.numerics import zero_padded
 
 
@@ -40,7 +40,7 @@ class PartyContext(nn.Module):
         slot = torch.where(mask, row * longest + rank, batch * parties * longest).flatten()
         joined = torch.stack(list(xs), 2)
         packed = joined.new_zeros(batch * parties * longest + 1, *joined.shape[2:])
-        packed = packed.index_copy(0, slot, zero_padded(joined, mask).flatten(0, 1))
+        packed = packed.index_copy_(0, slot, zero_padded(joined, mask).flatten(0, 1))
         # (B P, S, K, width) -> (K B P, S, width)
         sequences = packed[:-1].view(batch * parties, longest, *joined.shape[2:]).movedim(2, 0).flatten(0, 1)
         out = self._run(sequences, count.flatten().repeat(len(xs)))
@@ -69,5 +69,5 @@ class PartyContext(nn.Module):
         for layer in range(rnn.num_layers):
             x = torch.cat([run(x, str(layer)), turned(run(turned(x), f"{layer}_reverse"))], -1)
             if layer + 1 < rnn.num_layers:
-                x = F.dropout(x, rnn.dropout, self.training)
+                x = dropout(x, rnn.dropout, self.training)
         return x

@@ -82,7 +82,7 @@ class Packing:
         """`(..., N, d)` back to `(..., B, T, d)`, zero where there is no row."""
         batch = len(self._lengths)
         out = rows.new_zeros(*rows.shape[:-2], batch * self.steps, rows.shape[-1])
-        return out.index_copy(-2, self.flat, rows).unflatten(-2, (batch, self.steps))
+        return out.index_copy_(-2, self.flat, rows).unflatten(-2, (batch, self.steps))
 
 
 def gru_step(inputs: Tensor, hidden: Tensor, state: Tensor, keep: Tensor | None, saved: Tensor, out: Tensor) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
+from fusionzoo._dropout import Dropout
 from fusionzoo._options import check_positive, check_probability
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike
@@ -81,7 +82,7 @@ class StreamHost(Host):
         super().__init__(dims, num_classes, num_speakers, fusion, placement)
         anchor = self.names[0]
         self.views = None if text_views == 1 else Views(self.dims[anchor], text_views, views_norm)
-        self.input_dropout = nn.Dropout(check_probability(input_dropout, "input_dropout", self))
+        self.input_dropout = Dropout(check_probability(input_dropout, "input_dropout", self))
         self.dropout = check_probability(dropout, "dropout", self)
         self.reads_padding = reads_padding
         self.fusion: Fusion | None = None

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo._dropout import dropout
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.layers import pick_heads
 from fusionzoo_adapters.hosts._layout import Layout, to_device
@@ -55,17 +56,18 @@ class Tokens:
         return x.index_select(-2, self._kept) if self.stand_in else x
 
     def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, heads: int, key_mask: Tensor | None, dropout: float
+        self, query: Tensor, key: Tensor, value: Tensor, heads: int, key_mask: Tensor | None, rate: float
     ) -> Tensor:
         """Scaled-dot-product attention within every dialogue: tokens `(G, N, d)` to `(G, N, d)`.
 
-        key_mask : bool `(G, B, T)`, which keys are there besides being real; a row without any key gives zeros.
+        key_mask : bool `(G, B, T)`, which keys are there besides being real; a row without any key gives zeros. rate : of
+        dropout on the weights.
         """
         groups, _, width = query.shape
         (batch, steps), nodes = self.layout.size, self.layout.nodes
 
         def padded(x: Tensor) -> Tensor:
-            x = x.new_zeros(groups, batch * steps, width).index_copy(1, nodes, x)
+            x = x.new_zeros(groups, batch * steps, width).index_copy_(1, nodes, x)
             return x.view(groups * batch, steps, heads, width // heads).transpose(1, 2)
 
         q, k, v = padded(query), padded(key), padded(value)
@@ -77,7 +79,13 @@ class Tokens:
             bias = torch.where(there | ~some.unsqueeze(-1), 0.0, -math.inf).to(q.dtype).flatten(0, 1)
         elif groups > 1:
             bias = bias.repeat(groups, 1)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[:, None, None, :], dropout_p=dropout)
+        bias = bias[:, None, None, :]
+        if rate and q.device.type == "cpu" and not torch.compiler.is_compiling():
+            # As in `fusionzoo.numerics.attend`: the kernel's own dropout costs more than its products.
+            weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias).softmax(-1)
+            out = dropout(weights, rate, True) @ v
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=rate)
         out = out.transpose(1, 2).reshape(groups, batch, steps, width)
         if some is not None:
             out = torch.where(some[:, :, None, None], out, 0.0)
@@ -145,7 +153,7 @@ class GroupedTransformerLayer(nn.Module):
         return x if self.pre else self.norm2(x)
 
     def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
+        return dropout(x, self.dropout, self.training)
 
 
 class GroupedTransformer(nn.Module):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from fusionzoo._dropout import Dropout
 from fusionzoo._options import check_choice, check_probability
 from fusionzoo._weights import read_weights
 from fusionzoo.clip_host import VARIANTS, ClipHost
@@ -115,7 +116,7 @@ class CFNSR(ClipHost):
             variant=variant,
             own_options={"variant": variant},
         )
-        self.dropout = nn.Dropout(check_probability(dropout, "dropout", self))
+        self.dropout = Dropout(check_probability(dropout, "dropout", self))
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1, 1), persistent=False)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo._dropout import Dropout
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fusion, MaskLike
@@ -112,8 +113,8 @@ class Cogmen(Host):
         official = variant == "official"
         check_positive(hidden, "hidden", self)
         noise = (0.0 if official else 0.2) if input_dropout is None else input_dropout
-        self.input_dropout = nn.Dropout(check_probability(noise, "input_dropout", self))
-        self.context_dropout = nn.Dropout(0.0 if official else check_probability(dropout, "dropout", self))
+        self.input_dropout = Dropout(check_probability(noise, "input_dropout", self))
+        self.context_dropout = Dropout(0.0 if official else check_probability(dropout, "dropout", self))
         self.window = check_window(window_past, "window_past"), check_window(window_future, "window_future")
         self.joined = not official if joined is None else joined
         anchor = self.names[0]

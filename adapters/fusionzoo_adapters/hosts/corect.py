@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo._dropout import Dropout
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims
@@ -141,7 +142,7 @@ class Corect(StreamHost):
         )
         self.variant, self.official = variant, official
         self.hidden = check_positive(hidden, "hidden", self)
-        self.context_dropout = nn.Dropout(0.0 if official else dropout)
+        self.context_dropout = Dropout(0.0 if official else dropout)
         self.encoder_options = {"base": base, "layers": layers, "inner": inner or (None if official else hidden)}
         self.relations = {"temporal": temporal, "across": across}
         self.window = check_window(window_past, "window_past"), check_window(window_future, "window_future")

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fusionzoo._dropout import Dropout
 from fusionzoo._options import check_probability
 from fusionzoo.clip_host import VARIANTS, ClipHost
 from fusionzoo.errors import ReferenceWeightsError
@@ -74,7 +75,7 @@ class FoalNet(ClipHost):
             variant=variant,
             own_options={"pool": "mean", "variant": variant},
         )
-        self.dropout = nn.Dropout(check_probability(dropout, "dropout", self))
+        self.dropout = Dropout(check_probability(dropout, "dropout", self))
         classifier = nn.Linear(self.fused_width, self.num_classes)
         nn.init.normal_(classifier.weight, std=0.02)
         nn.init.zeros_(classifier.bias)

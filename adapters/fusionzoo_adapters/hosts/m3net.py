@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo._dropout import dropout
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.fusion import Dims
@@ -214,7 +215,7 @@ class M3Net(StreamHost):
         if self.modes is not None:
             x = x + self.modes.weight[:, None]
         if not official:
-            x = F.dropout(x, self.dropout, self.training)
+            x = dropout(x, self.dropout, self.training)
         presence = dialogues.presence()
         if official or presence is None:
             presence = dialogues.mask.unsqueeze(-1).expand(-1, -1, len(nodes))
@@ -242,7 +243,7 @@ class M3Net(StreamHost):
         return hypergraph
 
     def _read(self, x: Tensor) -> Tensor:
-        x = F.dropout(x, self.dropout, self.training)
+        x = dropout(x, self.dropout, self.training)
         decided = self.placement == "late" and self.fusion is not None and self.fusion.decides
         return self.out(x if decided else F.relu(x))
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo._dropout import dropout
 from fusionzoo._options import check_positive, check_probability
 from fusionzoo.clip_host import VARIANTS, ClipHost
 from fusionzoo.errors import ReferenceWeightsError
@@ -122,10 +123,10 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits `(..., classes)` of `(..., width)`."""
-        x = F.dropout(x, self.dropout, self.training)
+        x = dropout(x, self.dropout, self.training)
         for layer in self.hidden:
             x = F.leaky_relu(layer(x))
-        return self.classifier(F.dropout(x, self.dropout, self.training))
+        return self.classifier(dropout(x, self.dropout, self.training))
 
     def official_parts(self) -> dict[str, nn.Module]:
         """Official prefixes (`linear_0.`, ..., and `classifer.`, spelt so) and our modules."""

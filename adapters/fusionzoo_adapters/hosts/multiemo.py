@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo._dropout import Dropout
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike
@@ -70,7 +71,7 @@ class UnimodalContext(nn.Module):
         )
         mapped = directions == 2 or hidden != out
         self.linear = nn.Linear(directions * hidden, out) if mapped else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, layout: Layout, mask: Tensor, speakers: Tensor, parties: int) -> Tensor:
         """`(B, T, out)` from `x (B, T, width)`, mask and speakers `(B, T)`; what it holds at padding is not defined."""
@@ -184,7 +185,7 @@ class MultiEMO(Host):
         self.variant, self.width = variant, width
         if directions not in DIRECTIONS:
             raise OptionError(f"MultiEMO: directions must be 1 or 2, not {directions!r}")
-        self.input_dropout = nn.Dropout(0.0 if official else check_probability(input_dropout, "input_dropout", self))
+        self.input_dropout = Dropout(0.0 if official else check_probability(input_dropout, "input_dropout", self))
         self.speaker_embedding = speakers_of(self, False if official else speaker_embedding)
         extra = 0 if self.speaker_embedding is None else self.speaker_embedding.embedding_dim
         hidden = check_positive(hidden or width, "hidden", self)
@@ -226,10 +227,10 @@ class MultiEMO(Host):
         self.encoders = nn.ModuleList(
             nn.Identity() if i == 0 and bare_anchor else context() for i in range(len(inputs))
         )
-        self.dropout = nn.Dropout(0.0 if official else dropout)
+        self.dropout = Dropout(0.0 if official else dropout)
         head_width = check_positive(head_width or width, "head_width", self)
         self.head = Head(joined, head_width, self.num_classes, 0.0 if official else dropout)
-        self.logit_dropout = nn.Dropout(dropout if official else 0.0)
+        self.logit_dropout = Dropout(dropout if official else 0.0)
 
     def encode(self, features: dict[str, Tensor | None], mask: MaskLike, batch: Batch) -> HostOutput:
         layout = Layout.of(batch)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo._dropout import Dropout
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike
@@ -178,7 +179,7 @@ class SDT(Host):
             "layers": check_positive(layers, "layers", self),
             "dropout": dropout,
         }
-        self.input_dropout = nn.Dropout(0.0 if official else check_probability(input_dropout, "input_dropout", self))
+        self.input_dropout = Dropout(0.0 if official else check_probability(input_dropout, "input_dropout", self))
         self.speaker_embedding: nn.Embedding | None = None
         if speaker_embedding:
             rows = self.num_speakers + official
@@ -201,8 +202,8 @@ class SDT(Host):
         self.students = nn.ModuleList()
         if (official if students is None else students) and self.fusion is not None and self.placement != "early":
             self.students.extend(nn.Linear(width, self.num_classes) for _ in inputs)
-        self.dropout = nn.Dropout(0.0 if official else dropout)
-        self.student_dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(0.0 if official else dropout)
+        self.student_dropout = Dropout(dropout)
         self.classifier = nn.Linear(joined, self.num_classes)
 
     def encode(self, features: dict[str, Tensor | None], mask: MaskLike, batch: Batch) -> HostOutput:

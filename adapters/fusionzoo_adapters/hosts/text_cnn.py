@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo._dropout import Dropout
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike
@@ -79,7 +80,7 @@ class TextCNN(Host):
         official = variant == "official"
         check_positive(hidden, "hidden", self)
         rate = 0.0 if official else check_probability(dropout, "dropout", self)
-        self.dropout = nn.Dropout(rate)
+        self.dropout = Dropout(rate)
         anchor = self.names[0]
         norm = "batch" if official else views_norm
         self.views = None if text_views == 1 else Views(self.dims[anchor], text_views, norm)
