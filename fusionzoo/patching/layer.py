@@ -98,7 +98,7 @@ class FusionLayer(nn.Module):
                 if shapes == self._usual or shapes == [(*result.shape[:-1], w) for w in self.plan.widths.values()]:
                     self._usual[:] = shapes  # nn.Module assigns slowly
                     self._count[0] += 1
-                    if self._rows_alone and len(shapes[0]) == 2:
+                    if self._rows_alone and result.dim() == 2:
                         delta = self._project("joined", self._call(streams, None))
                     else:
                         fused, arranged = self._fuse(streams)
