@@ -120,7 +120,7 @@ class Meter(TorchDispatchMode):
             self.sync()
             self.seconds += self.clock() - start
         for x in out if isinstance(out, (tuple, list)) else (out,):
-            if isinstance(x, Tensor):
+            if isinstance(x, Tensor) and x.layout == torch.strided:  # oneDNN's own layout tells of no storage
                 self._watch(x.untyped_storage())
         return out
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -128,6 +128,53 @@ def _transposed(weight: Tensor) -> Tensor:
     return weight.transpose(1, 2).contiguous()
 
 
+class Product:
+    """`x @ weight.transpose(1, 2)` for a weight `(K, o, i)` that meets few rows at a time, step after step.
+
+    On a CPU torch hands products in float32 to MKL, which lays the weight out anew at every call; with ten rows that is most
+    of the call. Here oneDNN lays it out once, by the two operations with which torch itself compiles frozen linear layers;
+    where they are not there, or the weight is too small or the steps are too few to gain by it, it is torch's `baddbmm`.
+    """
+
+    LEAST_WIDTH, LEAST_STEPS = 128, 16
+
+    def __init__(self, weight: Tensor, steps: int):
+        self.packed: list[Tensor] | None = None
+        large = min(weight.shape[1:]) >= self.LEAST_WIDTH and steps >= self.LEAST_STEPS
+        if large and weight.device.type == "cpu" and weight.dtype == torch.float32 and _packs():
+            self.packed = [torch.ops.mkldnn._reorder_linear_weight(w.contiguous()) for w in weight]
+        else:
+            self.dense = _transposed(weight)
+
+    def __call__(self, x: Tensor, offset: Tensor | None = None) -> Tensor:
+        """`(K, n, o)` from `x (K, n, i)`, added to `offset`, `(K, n, o)` or `(K, 1, o)`, if there is one."""
+        if self.packed is None:
+            return torch.bmm(x, self.dense) if offset is None else torch.baddbmm(offset, x, self.dense)
+        run = torch.ops.mkldnn._linear_pointwise
+        if offset is None:
+            parts = [run(rows, w, None, "none", [], "") for rows, w in zip(x, self.packed, strict=True)]
+        elif offset.shape[1] == x.shape[1]:
+            parts = [run.binary(r, o, w, None, "add") for r, o, w in zip(x, offset, self.packed, strict=True)]
+        else:
+            parts = [run(r, w, o[0], "none", [], "") for r, o, w in zip(x, offset, self.packed, strict=True)]
+        return torch.stack(parts)
+
+
+@cache
+def _packs() -> bool:
+    """Whether this build of torch has both operations, and they work."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    try:
+        weight, x = torch.ones(3, 2), torch.ones(1, 2)
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight)
+        out = torch.ops.mkldnn._linear_pointwise.binary(x, torch.ones(1, 3), packed, None, "add")
+        out = out + torch.ops.mkldnn._linear_pointwise(x, packed, torch.ones(3), "none", [], "")
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return bool((out == 6).all())
+
+
 def _weight_gradient(gates: Tensor, inputs: Tensor) -> Tensor:
     return gates.transpose(1, 2) @ inputs
 
@@ -146,12 +193,12 @@ class GRU(torch.autograd.Function):
     ) -> Tensor:
         d = start.shape[-1]
         with no_autocast(gates):
-            transposed, offset = _transposed(weight), bias.unsqueeze(1)
+            product, offset = Product(weight, len(packing.sizes)), bias.unsqueeze(1)
             out, saved = gates.new_empty(*gates.shape[:2], d), gates.new_empty(*gates.shape[:2], 4 * d)
             state = start
             for i, n in enumerate(packing.sizes):
                 rows, state = packing.step(i), state[:, :n]
-                hidden = torch.baddbmm(offset, state, transposed)
+                hidden = product(state, offset)
                 gru_step(gates[:, rows], hidden, state, _at(keep, rows), saved[:, rows], out[:, rows])
                 state = out[:, rows]
         ctx.packing = packing
@@ -168,6 +215,7 @@ class GRU(torch.autograd.Function):
             inputs = out.new_empty(*out.shape[:2], 3 * out.shape[-1])
             hidden = torch.empty_like(inputs)
             d_start = torch.zeros_like(start)
+            product = Product(weight.transpose(1, 2), len(packing.sizes))
             later: Tensor | None = None
             for i in reversed(range(len(packing.sizes))):
                 rows = packing.step(i)
@@ -178,7 +226,7 @@ class GRU(torch.autograd.Function):
                 if keep is not None:
                     d_state = d_state * keep[:, rows]
                 later = gru_step_gradient(d_state, before[:, rows], saved[:, rows], inputs[:, rows], hidden[:, rows])
-                later = torch.baddbmm(later, hidden[:, rows], weight)
+                later = product(hidden[:, rows], later)
             if later is not None:
                 d_start[:, : later.shape[1]] = later
             return inputs, _weight_gradient(hidden, before), hidden.sum(1), d_start, None, None
@@ -408,24 +456,23 @@ class States(torch.autograd.Function):
             glob, context = new(K, N, d_g), gates_g.new_zeros(K, N, d_g)
             saved_g, saved_p = new(K, N, 4 * d_g), new(K, N, 4 * d_p)
             saved_l = None if gates_l is None else new(K, N, P, 4 * d_p)
-            to_g, to_p = _transposed(other_g), _transposed(other_p)
-            from_g, from_p = _transposed(hidden_g), _transposed(hidden_p)
+            to_g, to_p, from_g, from_p = (Product(w, T) for w in (other_g, other_p, hidden_g, hidden_p))
             state = past.unflatten(0, (B, K))[:, :, H - 1].transpose(0, 1) if H else gates_g.new_zeros(K, B, d_g)
             first = state
             for i, n in enumerate(packing.sizes):
                 rows = packing.step(i)
                 selected = flat.index_select(0, plan.speaker[:, rows].flatten()).view(K, n, d_p)
-                gates = torch.baddbmm(gates_g[:, rows], selected, to_g)
+                gates = to_g(selected, gates_g[:, rows])
                 state = state[:, :n]
-                hidden = torch.baddbmm(bias_g.unsqueeze(1), state, from_g)
+                hidden = from_g(state, bias_g.unsqueeze(1))
                 gru_step(gates, hidden, state, _at(keep_g, rows), saved_g[:, rows], glob[:, rows])
                 state = glob[:, rows]
 
                 gates, attended = gates_p[:, rows], attention.context(i, n)
                 if attended is not None:
                     context[:, rows] = attended
-                    gates = torch.baddbmm(gates, attended, to_p)
-                hidden = torch.baddbmm(bias_p.unsqueeze(1), selected, from_p)
+                    gates = to_p(attended, gates)
+                hidden = from_p(selected, bias_p.unsqueeze(1))
                 if gates_l is None:
                     spoken = table[:, B * P + rows.start : B * P + rows.stop]
                 else:
@@ -478,6 +525,8 @@ class States(torch.autograd.Function):
             selected = table.flatten(0, 1).index_select(0, plan.speaker.flatten()).view(K, N, d_p)
             in_g, in_p = new(K, N, 3 * d_g), new(K, N, 3 * d_p)
             rec_g, rec_p = torch.empty_like(in_g), torch.empty_like(in_p)
+            weights = (w.transpose(1, 2) for w in (other_g, other_p, hidden_g, hidden_p))
+            to_g, to_p, from_g, from_p = (Product(w, len(packing.sizes)) for w in weights)
             in_l = rec_l = None
             if saved_l is not None:
                 in_l, rec_l = new(K, N, 3 * d_p), new(K, N, P, 3 * d_p)
@@ -512,9 +561,9 @@ class States(torch.autograd.Function):
                 d_selected = gru_step_gradient(
                     d_spoken, selected[:, rows], saved_p[:, rows], in_p[:, rows], rec_p[:, rows]
                 )
-                d_selected = torch.baddbmm(d_selected, rec_p[:, rows], hidden_p)
+                d_selected = from_p(rec_p[:, rows], d_selected)
                 if i or H:
-                    attention.gradient(i, torch.bmm(in_p[:, rows], other_p))
+                    attention.gradient(i, to_p(in_p[:, rows]))
 
                 d_state = attention.state_gradient(H + i, n * K, i + 1)
                 if d_glob is not None:
@@ -524,8 +573,8 @@ class States(torch.autograd.Function):
                 if keep_g is not None:
                     d_state = d_state * keep_g[:, rows]
                 later = gru_step_gradient(d_state, before_g[:, rows], saved_g[:, rows], in_g[:, rows], rec_g[:, rows])
-                later = torch.baddbmm(later, rec_g[:, rows], hidden_g)
-                d_selected = torch.baddbmm(d_selected, in_g[:, rows], other_g)
+                later = from_g(rec_g[:, rows], later)
+                d_selected = to_g(in_g[:, rows], d_selected)
                 d_flat.index_add_(0, plan.speaker[:, rows].flatten(), d_selected.flatten(0, 1))
 
             d_history = None
