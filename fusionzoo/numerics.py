@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fusionzoo._dropout import draws_cheaply
 from fusionzoo._dropout import dropout as dropped
 
 
@@ -79,7 +80,7 @@ def attend(
         mask = (key_mask | ~any_key.unsqueeze(-1))[:, None, None, :]
     weights = None
     # Torch's kernel with dropout draws a random number for every weight, which on a CPU costs more than the products.
-    if need_weights or (dropout and q.device.type == "cpu" and not torch.compiler.is_compiling()):
+    if need_weights or (dropout and draws_cheaply(q)):
         weights = masked_softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, mask)
         if any_key is not None:
             weights = weights * any_key[:, None, None, None]

@@ -76,7 +76,6 @@ class FusionLayer(nn.Module):
         self._names = tuple(plan.widths) if set(own) == set(plan.widths) else own
         self._usual: list[Any] = []  # shapes that were found to fit
         self._in_place = plan.mode == "residual"
-        self._cat, self._rows_alone = plan.kind == "cat", plan.layout == "(B, d)"
         self._order = [where[0] for where in plan.groups.values() if where]
 
     @property
@@ -90,19 +89,16 @@ class FusionLayer(nn.Module):
 
     def forward(self, result: Any, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Act on what a join returned."""
-        if self._direct and isinstance(result, Tensor) and (not kwargs or kwargs.keys() <= _AXIS):
-            xs = args[0] if self._cat else args
+        if self._direct and isinstance(result, Tensor) and kwargs.keys() <= _AXIS:
+            xs = args[0] if self.plan.kind == "cat" else args
             if len(xs) == self.plan.slots:
                 streams = [xs[i] for i in self._order]
                 shapes = [getattr(x, "shape", None) for x in streams]
                 if shapes == self._usual or shapes == [(*result.shape[:-1], w) for w in self.plan.widths.values()]:
                     self._usual[:] = shapes  # nn.Module assigns slowly
                     self._count[0] += 1
-                    if self._rows_alone and result.dim() == 2:
-                        delta = self._project("joined", self._call(streams, None))
-                    else:
-                        fused, arranged = self._fuse(streams)
-                        delta = arranged.back(self._project("joined", fused))
+                    fused, arranged = self._fuse(streams)
+                    delta = arranged.back(self._project("joined", fused))
                     if self._in_place and function in _FRESH and delta.dtype is result.dtype:
                         return result.sub_(delta)  # as in _combine; nobody else holds what cat has just made
                     return self._combine(result, delta)
@@ -321,8 +317,7 @@ class FusionLayer(nn.Module):
                 return self.fusion(dict(zip(self._names, xs, strict=True)), mask)
             self._random["like"] = like
         dtype, device = like.dtype, like.device
-        if xs[0].device != device or any(x.dtype is not dtype for x in xs):
-            xs = [x.to(device, dtype) for x in xs]
+        xs = [x if x.dtype is dtype and x.device == device else x.to(device, dtype) for x in xs]
         streams = dict(zip(self._names, xs, strict=True))
         if not self.training:
             return self._modules["fusion"](streams, mask)  # type: ignore[misc]  (nn.Module finds an attribute slowly)

@@ -8,9 +8,10 @@ from torch import nn
 
 import fusionzoo
 from fusionzoo.data.batch import Batch
-from fusionzoo_adapters.hosts import _recurrence
+from fusionzoo_adapters.hosts import _product
 from fusionzoo_adapters.hosts._dialogue_rnn import CONTEXT_ATTENTIONS, DialogueRNNCell, Start, steps
-from fusionzoo_adapters.hosts._recurrence import GRU, Packing, Product, _packs
+from fusionzoo_adapters.hosts._product import Product, _packs
+from fusionzoo_adapters.hosts._recurrence import GRU, Packing
 
 LENGTHS = [2, 4, 1]
 CPU = torch.device("cpu")
@@ -128,7 +129,7 @@ def test_a_wide_recurrence_is_the_same_with_plain_products(listener, monkeypatch
     )
     results = []
     for packs in (True, False):
-        monkeypatch.setattr(_recurrence, "_packs", lambda packs=packs: packs)
+        monkeypatch.setattr(_product, "_packs", lambda packs=packs: packs)
         model.zero_grad()
         logits = model(batch).logits
         logits[mask].square().sum().backward()

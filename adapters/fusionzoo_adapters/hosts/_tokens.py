@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fusionzoo._dropout import dropout
+from fusionzoo._dropout import draws_cheaply, dropout
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.layers import pick_heads
 from fusionzoo_adapters.hosts._layout import Layout, to_device
@@ -80,7 +80,7 @@ class Tokens:
         elif groups > 1:
             bias = bias.repeat(groups, 1)
         bias = bias[:, None, None, :]
-        if rate and q.device.type == "cpu" and not torch.compiler.is_compiling():
+        if rate and draws_cheaply(q):
             # As in `fusionzoo.numerics.attend`: the kernel's own dropout costs more than its products.
             weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias).softmax(-1)
             out = dropout(weights, rate, True) @ v
