@@ -1,5 +1,13 @@
-"""A developer's own plugins must not change what our tests see: built-ins only, unless a test says otherwise."""
+"""What every test run needs: no plugins of the developer's own, and one thread a worker."""
 
 import os
 
+import torch
+
+# They must not change what our tests see: built-ins only, unless a test says otherwise.
 os.environ["FUSIONZOO_LOAD_PLUGINS"] = ""
+
+# Workers that each start a thread a core wait for one another: a step of a millisecond can take seconds then.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
