@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionzoo.fusion import Fusion
-from fusionzoo.layers import check_reference, copy_reference, prefixed
+from fusionzoo.layers import Linear, check_reference, copy_reference, prefixed
 from fusionzoo.numerics import zero_padded
 
 
@@ -31,9 +31,9 @@ class SubNet(nn.Module):
     def __init__(self, inputs: int, hidden: int, dropout: float = 0.0):
         super().__init__()
         self.norm, self.dropout = nn.BatchNorm1d(inputs), dropout
-        self.linear_1 = nn.Linear(inputs, hidden)
-        self.linear_2 = nn.Linear(hidden, hidden)
-        self.linear_3 = nn.Linear(hidden, hidden)
+        self.linear_1 = Linear(inputs, hidden)
+        self.linear_2 = Linear(hidden, hidden)
+        self.linear_3 = Linear(hidden, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.dropout(self.norm(x), self.dropout, self.training)
@@ -46,7 +46,7 @@ class TextSubNet(nn.Module):
     def __init__(self, inputs: int, hidden: int, outputs: int):
         super().__init__()
         self.rnn = nn.LSTM(inputs, hidden, batch_first=True)
-        self.linear_1 = nn.Linear(hidden, outputs)
+        self.linear_1 = Linear(hidden, outputs)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.linear_1(last_real(self.rnn(zero_padded(x, mask))[0], mask))
@@ -152,8 +152,8 @@ class EarlyFusionLSTM(nn.Module):
         self.norm = nn.Identity() if steps is None else nn.BatchNorm1d(steps)
         between = dropout if layers > 1 else 0.0
         self.lstm = nn.LSTM(sum(dims.values()), hidden, layers, dropout=between, batch_first=True)
-        self.linear = nn.Linear(hidden, hidden)
-        self.out = nn.Linear(hidden, num_classes)
+        self.linear = Linear(hidden, hidden)
+        self.out = Linear(hidden, num_classes)
 
     def forward(self, streams: Mapping[str, Tensor], mask: Tensor | None = None) -> Tensor:
         """Answers `(B, num_classes)`."""

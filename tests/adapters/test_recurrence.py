@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 import fusionzoo
+from fusionzoo import _product
+from fusionzoo._product import _packs
 from fusionzoo.data.batch import Batch
-from fusionzoo_adapters.hosts import _product
 from fusionzoo_adapters.hosts._dialogue_rnn import CONTEXT_ATTENTIONS, DialogueRNNCell, Start, steps
-from fusionzoo_adapters.hosts._product import Product, _packs
 from fusionzoo_adapters.hosts._recurrence import GRU, Packing
 
 LENGTHS = [2, 4, 1]
@@ -93,21 +93,6 @@ def test_the_plain_recurrence_equals_torch():
     grads = torch.autograd.grad((out * cotangent).sum(), sources)
     for a, b in zip(grads, torch.autograd.grad((expected * cotangent).sum(), sources), strict=True):
         torch.testing.assert_close(a, b)
-
-
-@pytest.mark.parametrize("rows", [1, 5])
-def test_packed_products_are_plain_ones(rows):
-    torch.manual_seed(0)
-    weight, x = torch.randn(2, 160, 128), torch.randn(2, rows, 128)
-    product = Product(weight, 20)
-    assert (product.packed is not None) == _packs()
-    assert Product(weight, 3).packed is None
-    assert Product(weight.double(), 20).packed is None
-    for offset in (None, torch.randn(2, rows, 160), torch.randn(2, 1, 160)):
-        before = None if offset is None else offset.clone()
-        expected = x.double() @ weight.double().transpose(1, 2) + (0 if offset is None else offset.double())
-        torch.testing.assert_close(product(x, offset).double(), expected, atol=1e-4, rtol=1e-5)
-        assert offset is None or torch.equal(offset, before)
 
 
 @pytest.mark.parametrize("listener", [False, True])

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
+from fusionzoo._product import linear
 from fusionzoo.layers import copy_reference
 from fusionzoo_adapters.hosts._layout import Layout, to_device
 
@@ -112,7 +113,7 @@ class WeightedRGCNConv(MessagePassing):
         rows = torch.stack([source * relations + edge_type, target])
         # propagate_type: (x: OptPairTensor, edge_weight: Tensor)
         out = self.propagate(rows, x=(messages, None), edge_weight=edge_weight, size=(nodes * relations, nodes))
-        return out + torch.addmm(self.bias, x, self.root)
+        return out + linear(x, self.root.t(), self.bias)
 
     def load_reference(self, state: Mapping[str, Tensor]) -> None:
         """Load an official `RGCNConv`, of torch-geometric 1.3 (`basis`, `att`) or 2.x (`weight`, `comp`)."""
@@ -132,6 +133,6 @@ class WeightedRGCNConv(MessagePassing):
         by_basis = nodes * bases * outer * (inner + relations)
         if by_relation <= by_basis:
             weight = (self.comp @ self.weight.flatten(1)).view(relations, inner, outer)
-            return (x @ weight.transpose(0, 1).reshape(inner, relations * outer)).view(nodes, relations, outer)
-        based = (x @ self.weight.transpose(0, 1).reshape(inner, bases * outer)).view(nodes, bases, outer)
+            return linear(x, weight.transpose(0, 1).reshape(inner, relations * outer).t()).view(nodes, relations, outer)
+        based = linear(x, self.weight.transpose(0, 1).reshape(inner, bases * outer).t()).view(nodes, bases, outer)
         return self.comp @ based

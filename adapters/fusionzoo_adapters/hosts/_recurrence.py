@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from fusionzoo._product import Product, weight_gradient
 from fusionzoo_adapters.hosts._layout import to_device
-from fusionzoo_adapters.hosts._product import Product
 
 
 class Packing:
@@ -129,10 +129,6 @@ def _transposed(weight: Tensor) -> Tensor:
     return weight.transpose(1, 2).contiguous()
 
 
-def _weight_gradient(gates: Tensor, inputs: Tensor) -> Tensor:
-    return gates.transpose(1, 2) @ inputs
-
-
 class GRU(torch.autograd.Function):
     """K plain GRUs over packed rows.
 
@@ -147,7 +143,7 @@ class GRU(torch.autograd.Function):
     ) -> Tensor:
         d = start.shape[-1]
         with no_autocast(gates):
-            product, offset = Product(weight, len(packing.sizes)), bias.unsqueeze(1)
+            product, offset = Product(weight.transpose(1, 2), len(packing.sizes)), bias.unsqueeze(1)
             out, saved = gates.new_empty(*gates.shape[:2], d), gates.new_empty(*gates.shape[:2], 4 * d)
             state = start
             for i, n in enumerate(packing.sizes):
@@ -169,7 +165,7 @@ class GRU(torch.autograd.Function):
             inputs = out.new_empty(*out.shape[:2], 3 * out.shape[-1])
             hidden = torch.empty_like(inputs)
             d_start = torch.zeros_like(start)
-            product = Product(weight.transpose(1, 2), len(packing.sizes))
+            product = Product(weight, len(packing.sizes))
             later: Tensor | None = None
             for i in reversed(range(len(packing.sizes))):
                 rows = packing.step(i)
@@ -183,7 +179,7 @@ class GRU(torch.autograd.Function):
                 later = product(hidden[:, rows], later)
             if later is not None:
                 d_start[:, : later.shape[1]] = later
-            return inputs, _weight_gradient(hidden, before), hidden.sum(1), d_start, None, None
+            return inputs, weight_gradient(hidden, before), hidden.sum(1), d_start, None, None
 
 
 def _before(states: Tensor, start: Tensor, packing: Packing) -> Tensor:
@@ -328,7 +324,7 @@ class Attention:
         d_keys, past = (
             x.unflatten(0, (-1, self.cells)).transpose(0, 1).flatten(1, 2) for x in (self.d_keys, self.past)
         )
-        return _weight_gradient(d_keys, past)
+        return weight_gradient(d_keys, past)
 
     def vector_gradient(self) -> Tensor | None:
         """`(K, A)`."""
@@ -410,7 +406,7 @@ class States(torch.autograd.Function):
             glob, context = new(K, N, d_g), gates_g.new_zeros(K, N, d_g)
             saved_g, saved_p = new(K, N, 4 * d_g), new(K, N, 4 * d_p)
             saved_l = None if gates_l is None else new(K, N, P, 4 * d_p)
-            to_g, to_p, from_g, from_p = (Product(w, T) for w in (other_g, other_p, hidden_g, hidden_p))
+            to_g, to_p, from_g, from_p = (Product(w.transpose(1, 2), T) for w in (other_g, other_p, hidden_g, hidden_p))
             state = past.unflatten(0, (B, K))[:, :, H - 1].transpose(0, 1) if H else gates_g.new_zeros(K, B, d_g)
             first = state
             for i, n in enumerate(packing.sizes):
@@ -479,8 +475,8 @@ class States(torch.autograd.Function):
             selected = table.flatten(0, 1).index_select(0, plan.speaker.flatten()).view(K, N, d_p)
             in_g, in_p = new(K, N, 3 * d_g), new(K, N, 3 * d_p)
             rec_g, rec_p = torch.empty_like(in_g), torch.empty_like(in_p)
-            weights = (w.transpose(1, 2) for w in (other_g, other_p, hidden_g, hidden_p))
-            to_g, to_p, from_g, from_p = (Product(w, len(packing.sizes)) for w in weights)
+            T = len(packing.sizes)
+            to_g, to_p, from_g, from_p = (Product(w, T) for w in (other_g, other_p, hidden_g, hidden_p))
             in_l = rec_l = None
             if saved_l is not None:
                 in_l, rec_l = new(K, N, 3 * d_p), new(K, N, P, 3 * d_p)
@@ -545,12 +541,12 @@ class States(torch.autograd.Function):
                 after = table[:, B * P :].unflatten(1, (N, P)).index_select(1, packing.earlier)
                 before = torch.cat([firsts, after], 1).flatten(1, 2)
                 rec = rec_l.flatten(1, 2)
-                listener = [in_l, _weight_gradient(in_l, spoken), _weight_gradient(rec, before), rec.sum(1)]
+                listener = [in_l, weight_gradient(in_l, spoken), weight_gradient(rec, before), rec.sum(1)]
             d_query = attention.d_query
             return (
                 None,
-                *(in_g, _weight_gradient(in_g, selected), _weight_gradient(rec_g, before_g), rec_g.sum(1)),
-                *(in_p, _weight_gradient(in_p, context), _weight_gradient(rec_p, selected), rec_p.sum(1)),
+                *(in_g, weight_gradient(in_g, selected), weight_gradient(rec_g, before_g), rec_g.sum(1)),
+                *(in_p, weight_gradient(in_p, context), weight_gradient(rec_p, selected), rec_p.sum(1)),
                 *listener,
                 None if d_query is None else d_query.unflatten(0, (B, K)),
                 attention.key_weight_gradient(),

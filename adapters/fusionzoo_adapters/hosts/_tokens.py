@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from fusionzoo._dropout import draws_cheaply, dropout
 from fusionzoo._options import check_choice, check_positive
+from fusionzoo._product import grouped_linear
 from fusionzoo.layers import pick_heads
 from fusionzoo_adapters.hosts._layout import Layout, to_device
 
@@ -102,7 +103,7 @@ class GroupedLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(groups, 1, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.baddbmm(self.bias, x, self.weight)
+        return grouped_linear(x, self.weight, self.bias)
 
 
 class GroupedNorm(nn.Module):
