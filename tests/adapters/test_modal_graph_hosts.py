@@ -13,7 +13,7 @@ from fusionzoo.data.batch import Batch
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.graphs import GCNII, ModalGraph, angular_graph
 from fusionzoo_adapters.hosts._layout import Layout
-from fusionzoo_adapters.hosts._modal_blocks import RATIO, BlockGraphs, Buckets, propagate
+from fusionzoo_adapters.hosts._modal_blocks import BlockGraphs, ModalBuckets, propagate
 from fusionzoo_adapters.hosts._party import PartyContext
 from fusionzoo_adapters.hosts.mm_dfn import MMDFN
 from fusionzoo_adapters.hosts.mmgcn import MMGCN
@@ -76,7 +76,7 @@ def test_blocks_equal_one_dense_matrix_a_dialogue(dynamic):
 def test_sending_along_blocks_has_the_gradients_of_the_plain_form():
     torch.manual_seed(0)
     layout, _ = layout_of([4, 3])
-    buckets = Buckets(layout, 3, 0.0)
+    buckets = ModalBuckets(layout, 3, 0.0)
     within = torch.rand(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
     across = torch.rand(2, 3, 3, 4, dtype=torch.float64)
     across = (across * (1 - torch.eye(3, dtype=torch.float64)[None, :, :, None])).requires_grad_()
@@ -98,13 +98,13 @@ def test_sending_along_blocks_has_the_gradients_of_the_plain_form():
 def test_buckets_round_trip_and_bound_the_squares():
     lengths = [20, 110, 33, 64, 100, 21, 77, 1]
     layout, mask = layout_of(lengths)
-    buckets = Buckets(layout, 2)
+    buckets = ModalBuckets(layout, 2)
     xs = [torch.randn(len(lengths), 110, 3) * mask.unsqueeze(-1) for _ in range(2)]
     for x, back in zip(xs, buckets.unpack(buckets.pack(xs)), strict=True):
         torch.testing.assert_close(back, x, atol=0, rtol=0)
-    entries = sum(b * t * t for b, _, t in buckets.shapes)
-    assert entries <= sum(n * n for n in lengths) / RATIO**2
-    assert sorted(row for rows, _ in buckets.groups for row in rows) == list(range(len(lengths)))
+    entries = sum(b * t * t for b, t in buckets.shapes)
+    assert entries <= sum(n * n for n in lengths) / 0.75**2
+    assert sorted(buckets.order) == list(range(len(lengths)))
 
 
 # -- speakers ----------------------------------------------------------------------------------------------------------

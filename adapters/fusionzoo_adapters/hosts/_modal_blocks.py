@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -12,32 +13,15 @@ from torch import Tensor
 from fusionzoo._dropout import dropout
 from fusionzoo.graphs import GCNII, ModalGraph, angular_graph
 from fusionzoo.numerics import zero_padded
-from fusionzoo_adapters.hosts._layout import Layout, to_device
-
-#: No dialogue of a bucket is shorter than this part of its longest one.
-RATIO, RATIO_ACCELERATED = 0.75, 0.5
+from fusionzoo_adapters.hosts._layout import Buckets, Layout, to_device
 
 
-class Buckets:
-    """Dialogues of similar length side by side: where `(M, B, T)` lies as one `(b, M, t)` after another.
+class ModalBuckets(Buckets):
+    """Where `(M, B, T)` lies as one bucket `(b, M, t)` after another."""
 
-    Within a bucket no dialogue is shorter than `ratio` times the longest, so that what costs the square of the length
-    costs at most `1 / ratio^2` times the sum of the dialogues' own squares, and not B times the longest one's.
-    """
-
-    def __init__(self, layout: Layout, modalities: int, ratio: float = RATIO):
-        self.layout, self.modalities = layout, modalities
-        self.groups: list[tuple[list[int], int]] = []
-        for row in sorted(range(len(layout.lengths)), key=lambda b: -layout.lengths[b]):
-            length = max(layout.lengths[row], 1)
-            if not self.groups or length < ratio * self.groups[-1][1]:
-                self.groups.append(([], length))
-            self.groups[-1][0].append(row)
-
-    @property
-    def shapes(self) -> list[tuple[int, int, int]]:
-        """`(b, M, t)` of every bucket."""
-        return [(len(rows), self.modalities, steps) for rows, steps in self.groups]
+    def __init__(self, layout: Layout, modalities: int, ratio: float | None = None):
+        super().__init__(layout, ratio)
+        self.modalities = modalities
 
     @cached_property
     def _index(self) -> Tensor:
@@ -74,8 +58,9 @@ class Buckets:
 
     def split(self, rows: Tensor) -> list[Tensor]:
         """Rows `(N, ...)` as one `(b, M, t, ...)` a bucket."""
-        sizes = [b * m * t for b, m, t in self.shapes]
-        return [part.unflatten(0, shape) for part, shape in zip(rows.split(sizes), self.shapes, strict=True)]
+        shapes = [(b, self.modalities, t) for b, t in self.shapes]
+        parts = rows.split([math.prod(shape) for shape in shapes])
+        return [part.unflatten(0, shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 class _Along(torch.autograd.Function):
@@ -110,9 +95,9 @@ def _pairs(modalities: int) -> list[tuple[int, int]]:
 
 
 class BlockGraphs:
-    """One `ModalGraph` a bucket; `graphs @ nodes` sends rows `(N, d)`, as `Buckets` packs them, along their edges."""
+    """One `ModalGraph` a bucket; `graphs @ nodes` sends rows `(N, d)`, as `ModalBuckets` packs them, along their edges."""
 
-    def __init__(self, graphs: Sequence[ModalGraph], buckets: Buckets):
+    def __init__(self, graphs: Sequence[ModalGraph], buckets: ModalBuckets):
         self.graphs, self.buckets = list(graphs), buckets
 
     def __matmul__(self, nodes: Tensor) -> Tensor:
@@ -147,7 +132,7 @@ def propagate(
     mask : the real steps; a modality that is present wherever they are may have this very tensor, which spares a pass.
     """
     # An accelerator waits longer for many kernels than for some padding.
-    buckets = Buckets(layout, len(xs), RATIO if layout.device.type == "cpu" else RATIO_ACCELERATED)
+    buckets = ModalBuckets(layout, len(xs))
     if maps is not None:
         # They want one shape for the whole batch: a single bucket.
         buckets.groups = [(list(range(len(layout.lengths))), layout.steps)]

@@ -18,7 +18,7 @@ from fusionzoo._dropout import draws_cheaply, dropout
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo._product import grouped_linear
 from fusionzoo.layers import pick_heads
-from fusionzoo_adapters.hosts._layout import Layout, to_device
+from fusionzoo_adapters.hosts._layout import Buckets, Layout, to_device
 
 
 class Tokens:
@@ -33,6 +33,7 @@ class Tokens:
         lengths = [min(n + 1, steps) for n in layout.lengths] if stand_in else layout.lengths
         self.real, self.stand_in = layout, stand_in
         self.layout = Layout(lengths, steps, layout.device) if stand_in else layout
+        self._places: dict[int, Tensor] = {}
 
     @cached_property
     def _kept(self) -> Tensor:
@@ -64,33 +65,62 @@ class Tokens:
         key_mask : bool `(G, B, T)`, which keys are there besides being real; a row without any key gives zeros. rate : of
         dropout on the weights.
         """
-        groups, _, width = query.shape
-        (batch, steps), nodes = self.layout.size, self.layout.nodes
+        groups, count, width = query.shape
+        place, sizes = self._place(groups), [groups * b * t for b, t in self._buckets.shapes]
 
-        def padded(x: Tensor) -> Tensor:
-            x = x.new_zeros(groups, batch * steps, width).index_copy_(1, nodes, x)
-            return x.view(groups * batch, steps, heads, width // heads).transpose(1, 2)
+        def padded(x: Tensor) -> Sequence[Tensor]:
+            rows = x.new_zeros(sum(sizes), width).index_copy_(0, place, x.reshape(groups * count, width))
+            parts = zip(rows.split(sizes), self._buckets.shapes, strict=True)
+            return [part.view(groups * b, t, heads, width // heads).transpose(1, 2) for part, (b, t) in parts]
 
-        q, k, v = padded(query), padded(key), padded(value)
-        bias, some = self.bias.to(q.dtype), None
+        bias = self._sorted_bias.to(query.dtype).expand(groups, -1, -1)
+        some: Tensor | None = None
         if key_mask is not None:
-            there = key_mask & (self.bias == 0)
+            there = key_mask.index_select(1, self._order) & (bias == 0)
             some = there.any(-1)
             # A row without any key attends to all of them and is zeroed below: no kernel sees an empty softmax.
-            bias = torch.where(there | ~some.unsqueeze(-1), 0.0, -math.inf).to(q.dtype).flatten(0, 1)
-        elif groups > 1:
-            bias = bias.repeat(groups, 1)
-        bias = bias[:, None, None, :]
-        if rate and draws_cheaply(q):
-            # As in `fusionzoo.numerics.attend`: the kernel's own dropout costs more than its products.
-            weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias).softmax(-1)
-            out = dropout(weights, rate, True) @ v
-        else:
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=rate)
-        out = out.transpose(1, 2).reshape(groups, batch, steps, width)
-        if some is not None:
-            out = torch.where(some[:, :, None, None], out, 0.0)
-        return out.flatten(1, 2).index_select(1, nodes)
+            bias = torch.where(there | ~some.unsqueeze(-1), 0.0, -math.inf).to(query.dtype)
+        outs, at = [], 0
+        for q, k, v, (b, t) in zip(padded(query), padded(key), padded(value), self._buckets.shapes, strict=True):
+            rows, at = slice(at, at + b), at + b
+            out = _attend(q, k, v, bias[:, rows, :t].reshape(groups * b, 1, 1, t), rate)
+            if some is not None:
+                out = torch.where(some[:, rows].reshape(-1, 1, 1, 1), out, 0.0)
+            outs.append(out.transpose(1, 2).reshape(-1, width))
+        return torch.cat(outs).index_select(0, place).view(groups, count, width)
+
+    @cached_property
+    def _buckets(self) -> Buckets:
+        return Buckets(self.layout)
+
+    @cached_property
+    def _order(self) -> Tensor:
+        return to_device(torch.tensor(self._buckets.order), self.layout.device)
+
+    @cached_property
+    def _sorted_bias(self) -> Tensor:
+        return self.bias.index_select(0, self._order)
+
+    def _place(self, groups: int) -> Tensor:
+        """Row `(G * N,)` of every token where the buckets lie one after another, `(G, b, t)` each."""
+        if groups not in self._places:
+            starts, start = torch.zeros(groups, len(self.layout.lengths), dtype=torch.long), 0
+            for rows, steps in self._buckets.groups:
+                firsts = start + torch.arange(groups * len(rows)).view(groups, -1) * steps
+                starts[:, rows] = firsts
+                start += firsts.numel() * steps
+            step = torch.arange(self.layout.steps)
+            places = (starts.unsqueeze(-1) + step)[:, step < torch.tensor(self.layout.lengths).unsqueeze(1)]
+            self._places[groups] = to_device(places.flatten(), self.layout.device)
+        return self._places[groups]
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, rate: float) -> Tensor:
+    if not rate or not draws_cheaply(q):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=rate)
+    # As in `fusionzoo.numerics.attend`: the kernel's own dropout costs more than its products.
+    weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias).softmax(-1)
+    return dropout(weights, rate, True) @ v
 
 
 class GroupedLinear(nn.Module):
