@@ -7,7 +7,7 @@ official code (butterfliesss/SDT@60af921823, `model.py`) gives these layers.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from fusionzoo.numerics import attend
 #: Where a layer normalises; see `TransformerLayer`.
 NORMS = ("pre", "post", "carried")
 ACTIVATIONS = ("gelu", "gelu-tanh", "relu")
+#: Attention of streams that lie otherwise than `(B, T, d)`: queries, keys, values, heads, key mask and dropout rate to
+#: what is attended to. Everything else in these layers looks at one step at a time, wherever it lies.
+Through = Callable[[Tensor, Tensor, Tensor, int, Tensor | None, float], Tensor]
 
 
 def sinusoidal_positions(x: Tensor) -> Tensor:
@@ -49,11 +52,14 @@ class Attention(MultiheadAttention):
         key_mask: Tensor | None = None,
         need_weights: bool = False,
         values: Tensor | None = None,
+        through: Through | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """As `MultiheadAttention`; values : `(B, S, memory_width)`, None for the memory."""
+        """As `MultiheadAttention`; values : `(B, S, memory_width)`, None for the memory. through : see `Through`."""
         memory_values = memory if values is None else values
         rate = self.dropout if self.training else 0.0
         parts = self.query(x), self.key(memory), self.value(memory_values)
+        if through is not None:
+            return self.mix(through(*parts, self.heads, key_mask, rate)), None
         out, weights = attend(*parts, self.heads, key_mask, rate, need_weights)
         return self.mix(out), weights
 
@@ -182,18 +188,24 @@ class TransformerLayer(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, memory: Tensor | None = None, key_mask: Tensor | None = None, need_weights: bool = False
+        self,
+        x: Tensor,
+        memory: Tensor | None = None,
+        key_mask: Tensor | None = None,
+        need_weights: bool = False,
+        through: Through | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """`(B, Q, width)`, and the weights `(B, heads, Q, S)` if asked for.
 
         x : `(B, Q, width)`. memory : `(B, S, memory_width)`, None for x itself; free of NaN. key_mask : bool `(B, S)`.
+        through : see `Through`; it gives no weights.
         """
         query = x if self.norm is None or self.placement == "post" else self.norm(x)
         if memory is None:
             memory = query
         elif self.memory_norm is not None:
             memory = self.memory_norm(memory)
-        out, weights = self.attention(query, memory, key_mask, need_weights)
+        out, weights = self.attention(query, memory, key_mask, need_weights, through=through)
         x = (query if self.placement == "carried" else x) + dropout(out, self.dropout, self.training)
         if self.placement == "post" and self.norm is not None:
             x = self.norm(x)
@@ -277,23 +289,26 @@ class DialogueTransformer(nn.Module):
         offset: Tensor | None = None,
         memory_offset: Tensor | None = None,
         need_weights: bool = False,
+        positions: Tensor | None = None,
+        through: Through | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """`(B, T, width)`, and the last layer's weights `(B, heads, T, S)` if asked for.
 
         x : queries, `(B, T, width)`. memory : keys and values, `(B, S, width)`; None for x itself.
         key_mask : bool `(B, S)`, True where a key is real. offset : added to x with the positions, `(B, T, width)`.
-        memory_offset : the same for the memory; None for `offset`.
+        memory_offset : the same for the memory; None for `offset`. positions, through : of streams that lie otherwise, for
+        x and memory alike; see `Through`.
         """
-        x = self._embed(x, offset)
+        x = self._embed(x, offset, positions)
         if memory is not None:
-            memory = self._embed(memory, offset if memory_offset is None else memory_offset)
+            memory = self._embed(memory, offset if memory_offset is None else memory_offset, positions)
         weights = None
         for i, layer in enumerate(self.layers):
-            x, weights = layer(x, memory, key_mask, need_weights and i + 1 == len(self.layers))
+            x, weights = layer(x, memory, key_mask, need_weights and i + 1 == len(self.layers), through)
         return x, weights
 
-    def _embed(self, x: Tensor, offset: Tensor | None) -> Tensor:
-        x = x + sinusoidal_positions(x)
+    def _embed(self, x: Tensor, offset: Tensor | None, positions: Tensor | None) -> Tensor:
+        x = x + (sinusoidal_positions(x) if positions is None else positions)
         return dropout(x if offset is None else x + offset, self.dropout, self.training)
 
     def load_reference(self, state: Mapping[str, Tensor]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,11 @@ from fusionzoo.host import FusionLike, Host, HostOutput
 from fusionzoo.layers import Linear, copy_reference_parts, pick_heads, prefixed
 from fusionzoo.numerics import zero_padded
 from fusionzoo.specs import Spec
-from fusionzoo.transformer import DialogueTransformer, TransformerLayer
+from fusionzoo.transformer import DialogueTransformer, TransformerLayer, sinusoidal_positions
 from fusionzoo_adapters.hosts._frontend import named_for
+from fusionzoo_adapters.hosts._layout import Layout
 from fusionzoo_adapters.hosts._published import is_named, with_options
+from fusionzoo_adapters.hosts._tokens import Tokens
 from fusionzoo_adapters.hosts._views import mask_of
 
 if TYPE_CHECKING:
@@ -49,6 +51,24 @@ class Gate(nn.Module):
         return torch.sigmoid(self.fc(x)) * x
 
 
+class Real:
+    """The real utterances of a batch alone, `(1, N, d)` in the place of `(B, T, d)`."""
+
+    def __init__(self, batch: Batch):
+        self.tokens = Tokens(Layout.of(batch))
+
+    def pack(self, x: Tensor) -> Tensor:
+        return self.tokens.pack(x).unsqueeze(0)
+
+    def unpack(self, x: Tensor) -> Tensor:
+        """Zero at padded steps."""
+        return self.tokens.layout.unpack(x[0])
+
+    def positions(self, like: Tensor) -> Tensor:
+        batch, steps = self.tokens.layout.size
+        return self.pack(sinusoidal_positions(like.new_empty(1, steps, like.shape[-1])).expand(batch, -1, -1))
+
+
 class View(nn.Module):
     """One modality as seen with each of several sources: an encoder and a gate a source, and a linear map of them all.
 
@@ -73,21 +93,29 @@ class View(nn.Module):
         masks: Sequence[Tensor],
         offset: Tensor | None,
         need_weights: bool = False,
+        real: Real | None = None,
     ) -> tuple[Tensor, list[Tensor | None]]:
         """`(B, T, width)`, and per source the attention weights `(B, heads, T, T)` if asked for.
 
         x : the modality, `(B, T, width)`. others : the further sources, None where one is missing for the whole batch.
         masks : bool `(B, T)` for x and each of the others, True where they are there. offset : added to all of them.
+        real : where the streams and the offset are packed, `(1, N, width)`; there are no weights then.
         """
+        how: dict[str, Any] = {"need_weights": need_weights}
+        if real is not None:
+            how = {"positions": real.positions(x), "through": real.tokens.attend}
         seen, maps = [], []
         for i, (encode, gate) in enumerate(zip(self.encoders, self.gates, strict=True)):
             memory, weights = (None if i == 0 else others[i - 1]), None
             if i and memory is None:
                 seen.append(torch.zeros_like(x))
             else:
-                stream, weights = encode(x, memory, masks[i], offset, need_weights=need_weights)
+                key_mask, somewhere = masks[i], masks[i].any(1)[:, None, None]
+                if real is not None:
+                    key_mask, somewhere = key_mask.unsqueeze(0), real.pack(somewhere.expand(*key_mask.shape, 1))
+                stream, weights = encode(x, memory, key_mask, offset, **how)
                 # A dialogue without the source is one of a batch without it.
-                seen.append(gate(stream if i == 0 else torch.where(masks[i].any(1)[:, None, None], stream, 0.0)))
+                seen.append(gate(stream if i == 0 else torch.where(somewhere, stream, 0.0)))
             maps.append(weights)
         return (seen[0] if self.reduce is None else self.reduce(torch.cat(seen, -1))), maps
 
@@ -208,18 +236,17 @@ class SDT(Host):
 
     def encode(self, features: dict[str, Tensor | None], mask: MaskLike, batch: Batch) -> HostOutput:
         tensors = [features[m] for m in self.names]
-        offset = self._offset(batch)
         maps: dict[str, Tensor] = {}
         if self.fusion is None or self.placement == "early":
             fused = None if self.fusion is None else self._fuse(self.fusion, tensors, mask)
             tensors = tensors if fused is None else [fused.fused]
             masks = [batch.mask]
-            (z,) = self._views(tensors, masks, offset, self.names[:1] if fused is None else ("fused",), maps)
+            (z,) = self._views(tensors, masks, batch, self.names[:1] if fused is None else ("fused",), maps)
             assert z is not None
             streams = {"context": z}
         else:
             masks = [mask_of(mask, m, batch.mask) for m in self.names]
-            xs = self._views(tensors, masks, offset, self.names, maps)
+            xs = self._views(tensors, masks, batch, self.names, maps)
             fused = self._fuse(self.fusion, xs, mask)
             streams = {m: x for m, x in zip(self.names, xs, strict=True) if x is not None}
             z = fused.fused
@@ -246,18 +273,28 @@ class SDT(Host):
         self,
         tensors: Sequence[Tensor | None],
         masks: Sequence[Tensor],
-        offset: Tensor | None,
+        batch: Batch,
         names: Sequence[str],
         maps: dict[str, Tensor],
     ) -> list[Tensor | None]:
-        """Every stream as it sees itself and, late, the others; attention weights go into `maps`."""
+        """Every stream as it sees itself and, late, the others; attention weights go into `maps`.
+
+        Only real utterances go through the layers, unless the maps are wanted, which are padded, or the padding too is to
+        come out as officially.
+        """
+        offset = self._offset(batch)
+        real = None if self.variant == "official" or self.keep_attention else Real(batch)
+        if real is not None:
+            tensors = [None if x is None else real.pack(x) for x in tensors]
+            offset = None if offset is None else real.pack(offset)
         xs = [None if x is None else p(self.input_dropout(x)) for p, x in zip(self.projections, tensors, strict=True)]
         out: list[Tensor | None] = []
         for i, (view, x) in enumerate(zip(self.views, xs, strict=True)):
             if x is not None:
                 order = [i, *(n for n in range(len(xs)) if n != i)] if self.placement == "late" else [i]
                 sources, seen = [xs[n] for n in order[1:]], [masks[n] for n in order]
-                x, weights = view(x, sources, seen, offset, self.keep_attention)
+                x, weights = view(x, sources, seen, offset, self.keep_attention, real)
+                x = x if real is None else real.unpack(x)
                 maps |= {f"{names[i]}<-{names[n]}": w for n, w in zip(order, weights, strict=True) if w is not None}
                 x = x if self.variant == "official" else zero_padded(x, masks[i])
             out.append(x)
