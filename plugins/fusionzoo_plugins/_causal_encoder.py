@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionzoo.errors import OptionError
-from fusionzoo.layers import Linear, copy_reference, copy_reference_parts, linear
+from fusionzoo.layers import Linear, copy_reference, copy_reference_parts, dropout, linear
 from fusionzoo.numerics import masked_softmax
 
 
@@ -116,7 +116,7 @@ class PackedAttention(nn.Module):
         weights = None
         if need_weights:
             full = masked_softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, mask)
-            out, weights = F.dropout(full, rate) @ v, full.mean(1)
+            out, weights = dropout(full, rate, True) @ v, full.mean(1)
         elif mask is None:
             out = F.scaled_dot_product_attention(q, k, v, dropout_p=rate)
         else:
@@ -162,9 +162,9 @@ class EncoderLayer(nn.Module):
             past = torch.ones(x.shape[1], keys.shape[1], dtype=torch.bool, device=x.device).tril(ahead)
             mask = past.unsqueeze(0) if mask is None else past & mask
         out, _ = self.self_attn(query, keys, values, mask)
-        x = x + F.dropout(out, self.dropout, self.training)
-        hidden = F.dropout(F.relu(self.fc1(self.layer_norms[1](x))), self.dropout, self.training)
-        return x + F.dropout(self.fc2(hidden), self.dropout, self.training)
+        x = x + dropout(out, self.dropout, self.training)
+        hidden = dropout(F.relu(self.fc1(self.layer_norms[1](x))), self.dropout, self.training)
+        return x + dropout(self.fc2(hidden), self.dropout, self.training)
 
     def load_reference(self, state: Mapping[str, Tensor]) -> None:
         """Load the official weights, which have the same names."""
@@ -207,7 +207,7 @@ class CausalEncoder(nn.Module):
         if self.zero_is_padding:
             positions = torch.where(x[..., 0] == 0, 0, positions)
         embedded = x * x.shape[-1] ** 0.5 + sinusoids(positions, x.shape[-1]).to(x.dtype)
-        return F.dropout(embedded, self.embed_dropout, self.training)
+        return dropout(embedded, self.embed_dropout, self.training)
 
     def forward(
         self, x: Tensor, key: Tensor | None = None, value: Tensor | None = None, key_mask: Tensor | None = None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionzoo.fusion import linear_parameters
-from fusionzoo.layers import Linear, MultiheadAttention
+from fusionzoo.layers import Linear, MultiheadAttention, dropout
 from fusionzoo.numerics import masked_softmax
 
 
@@ -54,7 +54,7 @@ class CrossmodalLayer(nn.Module):
         projected = (a.query(x), a.key(memory), a.value(memory))
         q, k, v = (y.unflatten(-1, (a.heads, -1)).transpose(1, 2) for y in projected)
         weights = masked_softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, allowed)
-        out = F.dropout(weights, a.dropout, self.training) @ v
+        out = dropout(weights, a.dropout, self.training) @ v
         return a.mix(out.transpose(1, 2).flatten(2)), weights if need_weights else None
 
     def forward(
@@ -64,9 +64,9 @@ class CrossmodalLayer(nn.Module):
         query = self.norm(x)
         keys = query if memory is None else self.norm(memory)
         out, weights = self._attend(query, keys, key_mask, causal, need_weights)
-        x = x + F.dropout(out, self.dropout, self.training)
-        hidden = F.dropout(F.relu(self.expand(self.norm_hidden(x))), self.dropout, self.training)
-        return x + F.dropout(self.reduce(hidden), self.dropout, self.training), weights
+        x = x + dropout(out, self.dropout, self.training)
+        hidden = dropout(F.relu(self.expand(self.norm_hidden(x))), self.dropout, self.training)
+        return x + dropout(self.reduce(hidden), self.dropout, self.training), weights
 
     @staticmethod
     def count(width: int) -> int:
@@ -106,7 +106,7 @@ class CrossmodalEncoder(nn.Module):
         if self.positions:
             places = sinusoids(x)
             embedded = embedded + (places * (x[..., :1] != 0) if self.official else places)
-        return F.dropout(embedded, self.embed_dropout, self.training)
+        return dropout(embedded, self.embed_dropout, self.training)
 
     def forward(
         self,

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fusionzoo.fusion import Fusion
-from fusionzoo.layers import Linear, check_reference, copy_reference, prefixed
+from fusionzoo.layers import Linear, check_reference, copy_reference, dropout, prefixed
 from fusionzoo.numerics import zero_padded
 
 
@@ -36,7 +35,7 @@ class SubNet(nn.Module):
         self.linear_3 = Linear(hidden, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.dropout(self.norm(x), self.dropout, self.training)
+        x = dropout(self.norm(x), self.dropout, self.training)
         return self.linear_3(self.linear_2(self.linear_1(x).relu()).relu()).relu()
 
 
@@ -158,8 +157,8 @@ class EarlyFusionLSTM(nn.Module):
     def forward(self, streams: Mapping[str, Tensor], mask: Tensor | None = None) -> Tensor:
         """Answers `(B, num_classes)`."""
         x = self.norm(zero_padded(torch.cat([streams[m] for m in self.names], -1), mask))
-        x = F.dropout(last_real(self.lstm(x)[0], mask), self.dropout, self.training)
-        return self.out(F.dropout(self.linear(x).relu(), self.dropout, self.training))
+        x = dropout(last_real(self.lstm(x)[0], mask), self.dropout, self.training)
+        return self.out(dropout(self.linear(x).relu(), self.dropout, self.training))
 
     def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load the official `EF_LSTM`; modalities in the order text, audio, video."""

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionzoo.fusion import linear_parameters
-from fusionzoo.layers import Linear
+from fusionzoo.layers import Linear, dropout
 
 
 class TwoLayers(nn.Module):
@@ -18,7 +18,7 @@ class TwoLayers(nn.Module):
 
     def rest(self, first: Tensor) -> Tensor:
         """The output from what the first linear map gave."""
-        return self.fc2(F.dropout(F.relu(first), self.dropout, self.training))
+        return self.fc2(dropout(F.relu(first), self.dropout, self.training))
 
     def forward(self, x: Tensor) -> Tensor:
         """`(..., outputs)` from `(..., inputs)`."""

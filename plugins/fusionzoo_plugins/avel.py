@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import Linear, copy_reference, copy_reference_parts
+from fusionzoo.layers import Linear, copy_reference, copy_reference_parts, dropout
 from fusionzoo.objective import IGNORE, Objective, stream_widths
 from fusionzoo.specs import Spec
 from fusionzoo_plugins._contrastive import check_chunk, contrast
@@ -64,7 +64,7 @@ class Projection(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         e = self.linear1(x)
-        return self.layer_norm(e + F.dropout(self.linear2(F.gelu(e)), self.dropout, self.training))
+        return self.layer_norm(e + dropout(self.linear2(F.gelu(e)), self.dropout, self.training))
 
     def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load the official weights, `linear1.weight`, `linear2.weight`, `layer_norm.*`."""

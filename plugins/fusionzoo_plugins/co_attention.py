@@ -7,13 +7,12 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection, projection_parameters, read_dims
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import Linear, MultiheadAttention, pick_heads
+from fusionzoo.layers import Linear, MultiheadAttention, dropout, pick_heads
 from fusionzoo.numerics import masked_mean, masked_softmax, zero_padded
 from fusionzoo.specs import Spec
 from fusionzoo.transformer import Attention, FeedForward, TransformerLayer
@@ -72,7 +71,7 @@ class CoTransformerLayer(nn.Module):
                 read = read + z * part[:, None, None]
                 if weights is not None:
                     maps[i, j] = weights * part[:, None, None, None]
-            x = self.norm[i](x + F.dropout(read, self.dropout, self.training))
+            x = self.norm[i](x + dropout(read, self.dropout, self.training))
             x, _ = self.within[i](self.feed_forward[i](x), key_mask=masks[i])
             out.append(zero_padded(x, masks[i]))
         return out, maps

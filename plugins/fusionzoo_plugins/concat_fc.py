@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from fusionzoo._options import check_probability
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, read_dims
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import copy_reference_parts
+from fusionzoo.layers import copy_reference_parts, dropout
 from fusionzoo.specs import Spec
 from fusionzoo_plugins._fully_connected import FullyConnected, check_hidden
 
@@ -57,7 +56,7 @@ class ConcatFC(Fusion):
         self.set_width(self.out_dim)
 
     def combine(self, streams: Streams) -> Fused:
-        return Fused(self.head(F.dropout(torch.cat(streams.x, -1), self.dropout, self.training)))
+        return Fused(self.head(dropout(torch.cat(streams.x, -1), self.dropout, self.training)))
 
     def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load what follows the sub-networks in MMSA's `LF_DNN`, or MultiBench's `ConcatWithLinear` (`hidden=()`)."""

@@ -8,13 +8,12 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection_parameters, read_dims
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import copy_reference, copy_reference_parts
+from fusionzoo.layers import copy_reference, copy_reference_parts, dropout
 from fusionzoo.numerics import masked_mean, masked_softmax, zero_padded
 from fusionzoo.specs import Spec
 from fusionzoo_plugins._pair_attention import PairAttention, at_every_step, check_aligned, one_clock, pairs
@@ -76,7 +75,7 @@ class CrossLayer(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """`(B, Q, width)`, and the weights `(B, heads, Q, S)` if asked for; key_mask : bool `(B, S)`, True where real."""
         out, weights = self.attention(x, key, value, key_mask, need_weights, self.fill)
-        out = F.dropout(out, self.dropout, self.training)
+        out = dropout(out, self.dropout, self.training)
         return self.norm(out + x if self.residual else out), weights
 
     def load_reference(self, state: Mapping[str, Tensor]) -> None:

@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fusionzoo._options import check_positive, check_probability
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection, projection_parameters, read_dims
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import MultiheadAttention, pick_heads
+from fusionzoo.layers import MultiheadAttention, dropout, pick_heads
 from fusionzoo.numerics import zero_padded
 from fusionzoo.specs import Spec
 from fusionzoo.transformer import Attention, FeedForward
@@ -37,7 +36,7 @@ class GatedCrossAttentionLayer(nn.Module):
         read, weights = self.attention(self.norm(x), memory, key_mask, need_weights)
         if key_mask is not None:
             read = torch.where(key_mask.any(-1)[:, None, None], read, 0.0)
-        x = x + torch.tanh(self.attention_gate) * F.dropout(read, self.attention.dropout, self.training)
+        x = x + torch.tanh(self.attention_gate) * dropout(read, self.attention.dropout, self.training)
         update = self.feed_forward.update(self.feed_forward.norm(x))
         return x + torch.tanh(self.feed_forward_gate) * update, weights
 

@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fusionzoo._options import check_choice, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, projection_parameters, read_dims
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import Linear, copy_reference_parts
+from fusionzoo.layers import Linear, copy_reference_parts, dropout
 from fusionzoo.numerics import zero_padded
 from fusionzoo.specs import Spec
 
@@ -87,7 +86,7 @@ class MAG(Fusion):
         if not official and streams.present[0] is not None:
             alpha = torch.where(streams.present[0].unsqueeze(-1), alpha, 1.0)
         shifted = anchor + alpha * shift
-        fused = F.dropout(self.norm(shifted), self.dropout, self.training)
+        fused = dropout(self.norm(shifted), self.dropout, self.training)
         return Fused(fused, {self.anchor: shifted})
 
     def ratio(self, anchor: Tensor, shift: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
@@ -22,7 +21,7 @@ from fusionzoo.fusion import (
     read_dims,
 )
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import Linear, MultiheadAttention, copy_reference_parts, pick_heads
+from fusionzoo.layers import Linear, MultiheadAttention, copy_reference_parts, dropout, pick_heads
 from fusionzoo.numerics import masked_mean, zero_padded
 from fusionzoo.specs import Spec
 from fusionzoo_plugins._pair_attention import at_every_step, check_aligned, one_clock, pairs
@@ -167,7 +166,7 @@ class MemoCMT(Fusion):
         rate = 1 - (1 - self.dropout) ** 2
         for (q, n), reading in zip(self.pairs, self.readings, strict=True):
             row, weights = reading(xs[q], xs[n], masks[n], streams.attention)
-            rows.append(F.dropout(row, rate, self.training))
+            rows.append(dropout(row, rate, self.training))
             any_key = ones[n].any(1, keepdim=True)
             readable.append(any_key.expand(-1, xs[q].shape[1]))
             counted.append(ones[q] & any_key)

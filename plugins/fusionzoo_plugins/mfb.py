@@ -6,12 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fusionzoo._options import check_positive, check_probability
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, projection_parameters, read_dims
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import Linear
+from fusionzoo.layers import Linear, dropout
 from fusionzoo.specs import Spec
 from fusionzoo_plugins._products import product_of_present, root_and_norm
 
@@ -67,7 +66,7 @@ class MFB(Fusion):
 
     def combine(self, streams: Streams) -> Fused:
         projected = [p(x) for p, x in zip(self.project, streams.x, strict=True)]
-        expanded = F.dropout(product_of_present(projected, streams.present), self.dropout, self.training)
+        expanded = dropout(product_of_present(projected, streams.present), self.dropout, self.training)
         levels: list[Tensor] = []
         for level in expanded.chunk(self.order, -1):
             levels.append(level if not levels else levels[-1] * level)

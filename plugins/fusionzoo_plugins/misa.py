@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, read_dims
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import Linear, MultiheadAttention, copy_reference_parts, pick_heads
+from fusionzoo.layers import Linear, MultiheadAttention, copy_reference_parts, dropout, pick_heads
 from fusionzoo.numerics import masked_mean, zero_padded
 from fusionzoo.specs import Spec
 from fusionzoo_plugins._misa_losses import cmd, orthogonality, reconstruction
@@ -43,8 +42,8 @@ class TokenTransformer(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None, need_weights: bool) -> tuple[Tensor, Tensor | None]:
         """`(N, tokens, width)` and the weights `(N, heads, tokens, tokens)`; mask bool `(N, tokens)`."""
         out, weights = self.attention(x, x, mask, need_weights)
-        x = self.norm1(x + F.dropout(out, self.dropout, self.training))
-        return self.norm2(x + F.dropout(self.feed(x), self.dropout, self.training)), weights
+        x = self.norm1(x + dropout(out, self.dropout, self.training))
+        return self.norm2(x + dropout(self.feed(x), self.dropout, self.training)), weights
 
     @staticmethod
     def count(width: int, feedforward: int) -> int:

@@ -6,12 +6,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from fusionzoo._options import check_positive, check_probability
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, read_dims
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import Linear
+from fusionzoo.layers import Linear, dropout
 from fusionzoo.specs import Spec
 from fusionzoo_plugins._products import product_of_present
 
@@ -50,7 +49,7 @@ class MLB(Fusion):
     def combine(self, streams: Streams) -> Fused:
         factors = [torch.tanh(p(x)) for p, x in zip(self.project, streams.x, strict=True)]
         product = product_of_present(factors, streams.present)
-        return Fused(self.head(F.dropout(product, self.dropout, self.training)))
+        return Fused(self.head(dropout(product, self.dropout, self.training)))
 
     @classmethod
     def parameter_count(

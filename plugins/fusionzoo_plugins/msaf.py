@@ -13,7 +13,7 @@ from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, projection_parameters, read_dims
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import Linear, check_reference, copy_reference, prefixed
+from fusionzoo.layers import Linear, check_reference, copy_reference, dropout, prefixed
 from fusionzoo.numerics import masked_mean, masked_softmax
 from fusionzoo.specs import Spec
 from fusionzoo_plugins._channels import (
@@ -62,7 +62,7 @@ class SplitAttention(nn.Module):
         blocks = torch.cat([self._split(s) for s in squeezed], 1)
         keep = None
         if self.training and self.dropout:
-            keep = F.dropout(torch.ones_like(blocks[..., :1]), self.dropout)
+            keep = dropout(torch.ones_like(blocks[..., :1]), self.dropout, True)
             blocks = blocks * keep
         joint = self.joint_features(blocks.sum(1))
         mask: Tensor = self.slots  # type: ignore[assignment]

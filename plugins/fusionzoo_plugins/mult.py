@@ -13,7 +13,7 @@ from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import ReferenceWeightsError, ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, projection_parameters, read_dims
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import Linear, copy_reference_parts, pick_heads
+from fusionzoo.layers import Linear, copy_reference_parts, dropout, pick_heads
 from fusionzoo.numerics import zero_padded
 from fusionzoo.specs import Spec
 from fusionzoo_plugins._crossmodal import CrossmodalEncoder
@@ -167,7 +167,7 @@ class MulT(Fusion):
                 maps[f"{name} memory"] = weights
             targets.append(zero_padded(target, masks[m]))
         joined = self._join(targets, masks)
-        hidden = F.dropout(F.relu(self.hidden(joined)), self.out_dropout, self.training)
+        hidden = dropout(F.relu(self.hidden(joined)), self.out_dropout, self.training)
         return Fused(joined + self.reduce(hidden), dict(zip(self.names, targets, strict=True)), maps)
 
     def _project(self, streams: Streams) -> tuple[list[Tensor], list[Tensor | None]]:

@@ -23,7 +23,7 @@ from fusionzoo.fusion import (
     read_dims,
 )
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import Linear, copy_reference
+from fusionzoo.layers import Linear, copy_reference, dropout
 from fusionzoo.numerics import zero_padded
 from fusionzoo.specs import Spec
 from fusionzoo_plugins._pair_attention import PairAttention
@@ -79,11 +79,11 @@ class MultiAttnLayer(nn.Module):
         maps = []
         for attend, norm, source, mask in zip(self.attend, self.norms, sources, masks, strict=False):
             out, weights = attend(x, source, source, mask, need_weights)
-            x = norm(x + F.dropout(out, self.dropout, self.training))
+            x = norm(x + dropout(out, self.dropout, self.training))
             maps.append(weights)
         # The official network drops twice in a row, which is once at this rate.
         twice = 1 - (1 - self.dropout) ** 2
-        out = F.dropout(self.reduce(F.relu(self.expand(x))), twice, self.training)
+        out = dropout(self.reduce(F.relu(self.expand(x))), twice, self.training)
         return self.norms[-1](x + out), maps
 
     def load_reference(self, state: Mapping[str, Tensor]) -> None:

@@ -6,12 +6,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from fusionzoo._options import check_positive, check_probability
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, read_dims
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import Linear
+from fusionzoo.layers import Linear, dropout
 from fusionzoo.specs import Spec
 from fusionzoo_plugins._products import product_of_present
 
@@ -66,7 +65,7 @@ class Mutan(Fusion):
 
     def combine(self, streams: Streams) -> Fused:
         hidden = [torch.tanh(p(x)) for p, x in zip(self.project, streams.x, strict=True)]
-        hidden = [F.dropout(h, self.dropout, self.training) for h in hidden]
+        hidden = [dropout(h, self.dropout, self.training) for h in hidden]
         factors = [s(h) for s, h in zip(self.slices, hidden, strict=True)]
         product = product_of_present(factors, streams.present)
         return Fused(self.head(product.unflatten(-1, (self.rank, -1)).sum(-2)))

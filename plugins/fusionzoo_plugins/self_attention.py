@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError
@@ -23,7 +22,7 @@ from fusionzoo.fusion import (
     read_dims,
 )
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import Linear, copy_reference
+from fusionzoo.layers import Linear, copy_reference, dropout
 from fusionzoo.numerics import attend, masked_mean, masked_softmax, zero_padded
 from fusionzoo.specs import Spec
 
@@ -80,7 +79,7 @@ class TokenAttention(nn.Module):
             applied = weights.unflatten(0, (self.heads, -1)).transpose(0, 1)
         else:
             weights = masked_softmax(scores, None if key_mask is None else key_mask[:, None, None, :])
-            applied = F.dropout(weights, rate) if rate else weights
+            applied = dropout(weights, rate, True) if rate else weights
         return self.proj((applied @ v).transpose(1, 2).flatten(2)), weights
 
     def _scores(self, q: Tensor, k: Tensor) -> Tensor:
@@ -168,7 +167,7 @@ class SelfAttention(Fusion):
             keys = None if presence is None else presence.transpose(1, 2).flatten(1)
         out, weights = self.attention(tokens, tokens, keys, streams.attention)
         if self.variant == "default":
-            out = self.norm(tokens + F.dropout(out, self.dropout, self.training))
+            out = self.norm(tokens + dropout(out, self.dropout, self.training))
         out = (
             out.unflatten(0, x.shape[:2])
             if self.scope == "utterance"

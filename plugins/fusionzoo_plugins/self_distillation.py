@@ -6,11 +6,10 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fusionzoo._options import check_choice, check_probability
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import Linear
+from fusionzoo.layers import Linear, dropout
 from fusionzoo.objective import IGNORE, Objective, stream_widths
 from fusionzoo.specs import Spec
 from fusionzoo_plugins._objective_tools import (
@@ -123,7 +122,7 @@ class SelfDistillation(Objective):
         for name, x in here(out, batch, self.names, self).items():
             with full_precision(x):
                 x = exact(torch.where(counted(batch, name).unsqueeze(-1), x, 0.0)).relu()
-                x = F.dropout(x, self.dropout, self.training)
+                x = dropout(x, self.dropout, self.training)
                 logits[name] = students[name](x.to(students[name].get_parameter("weight").dtype))
         return logits
 

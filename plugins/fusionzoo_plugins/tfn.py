@@ -15,7 +15,7 @@ from fusionzoo._options import check_probability
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, read_dims
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import Linear, copy_reference_parts
+from fusionzoo.layers import Linear, copy_reference_parts, dropout
 from fusionzoo.numerics import zero_padded
 from fusionzoo.specs import Spec
 from fusionzoo_plugins._fully_connected import FullyConnected, check_hidden
@@ -97,7 +97,7 @@ class TensorFusion(Fusion):
 
     def combine(self, streams: Streams) -> Fused:
         xs = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, streams.present, strict=True)]
-        fused = self.head(F.dropout(self.outer(xs), self.dropout, self.training))
+        fused = self.head(dropout(self.outer(xs), self.dropout, self.training))
         return Fused(fused.relu() if self.rectify else fused)
 
     def outer(self, xs: Sequence[Tensor]) -> Tensor:
