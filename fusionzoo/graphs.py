@@ -117,6 +117,10 @@ def angular_graph(nodes: Tensor, presence: Tensor | None = None, across: float =
 # -- GCNII -------------------------------------------------------------------------------------------------------------
 
 
+# Types whose products are as exact as their sums.
+_EXACT = (torch.float32, torch.float64)
+
+
 class GCNIIConv(nn.Module):
     r"""One layer of GCNII: graph convolution with initial residual and identity mapping.
 
@@ -151,10 +155,17 @@ class GCNIIConv(nn.Module):
     def forward(self, x: Tensor, graph: Any, initial: Tensor) -> Tensor:
         """`x` and `initial` of shape `(B, M, T, d)` with a `ModalGraph`, or `(N, d)` with a matrix `(N, N)`."""
         hidden = graph @ x
+        if self.variant and x.dtype in _EXACT and (x.is_meta or not torch.is_autocast_enabled(x.device.type)):
+            # A share of the identity in the weights spares the passes over all nodes that mix R in.
+            eye = (1 - self.theta) * torch.eye(self.weight.shape[1], dtype=x.dtype, device=x.device)
+            identity = torch.cat([(1 - self.alpha) * eye, self.alpha * eye])
+            of_hidden, of_initial = torch.add(identity, self.weight, alpha=self.theta).chunk(2)
+            out = linear(hidden, of_hidden.t()) + linear(initial, of_initial.t())
+            return out + x if self.residual else out
         mixed = (1 - self.alpha) * hidden + self.alpha * initial
         if self.variant:
-            width = self.weight.shape[1]
-            mapped = linear(hidden, self.weight[:width].t()) + linear(initial, self.weight[width:].t())
+            of_hidden, of_initial = self.weight.chunk(2)
+            mapped = linear(hidden, of_hidden.t()) + linear(initial, of_initial.t())
         else:
             mapped = linear(mixed, self.weight.t())
         out = self.theta * mapped + (1 - self.theta) * mixed

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusionzoo._dropout import dropout
 from fusionzoo.graphs import GCNII, ModalGraph, angular_graph
 from fusionzoo.numerics import zero_padded
 from fusionzoo_adapters.hosts._layout import Buckets, Layout, to_device
@@ -108,13 +107,6 @@ class BlockGraphs:
             # Few large kernels rather than many small ones.
             sent = [g @ x for g, x in parts]
         return torch.cat([y.flatten(0, 2) for y in sent])  # type: ignore[union-attr]
-
-
-class BlockGCNII(GCNII):
-    """`GCNII`, with the dropout of `_dropout`."""
-
-    def _drop(self, x: Tensor) -> Tensor:
-        return dropout(x, self.dropout, self.training)
 
 
 def propagate(

@@ -20,7 +20,7 @@ from fusionzoo.numerics import zero_padded
 from fusionzoo_adapters.hosts._context import ContextEncoder
 from fusionzoo_adapters.hosts._frontend import named_for
 from fusionzoo_adapters.hosts._layout import Layout
-from fusionzoo_adapters.hosts._modal_blocks import BlockGCNII, propagate
+from fusionzoo_adapters.hosts._modal_blocks import propagate
 from fusionzoo_adapters.hosts._party import PartyContext
 from fusionzoo_adapters.hosts._published import is_named
 from fusionzoo_adapters.hosts._views import mask_of
@@ -94,7 +94,7 @@ class ModalGCN(nn.Module):
 
     def __init__(self, width: int, gcn: Mapping[str, Any], across: float = 1.0, **embeddings: Any):
         super().__init__()
-        self.gcn, self.across = BlockGCNII(width, **gcn), across
+        self.gcn, self.across = GCNII(width, **gcn), across
         self.embed = NodeEmbeddings(width, **embeddings)
 
     def forward(
@@ -317,7 +317,7 @@ class ModalGraphHost(Host):
             # The official code has its embeddings inside the modal graph only.
             self.embed = NodeEmbeddings(width, speakers, range(count), rows)
         if self.kind == "deep":
-            self.graph = nn.ModuleList(BlockGCNII(width, **gcn) for _ in range(count))
+            self.graph = nn.ModuleList(GCNII(width, **gcn) for _ in range(count))
         elif self.kind == "none":
             self.graph = nn.ModuleList(
                 nn.Identity() if official and self.single else Linear(width, hidden) for _ in range(count)
