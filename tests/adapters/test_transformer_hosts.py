@@ -160,6 +160,27 @@ def test_sdt_attention_maps_only_when_wanted():
     assert (weights[1, ..., 2:] == 0).all()
 
 
+@pytest.mark.parametrize("placement", ["late", "intra", "early"])
+def test_sdt_packed_is_sdt_padded(placement):
+    """With the maps wanted everything is padded, without them only real utterances go through the layers."""
+    host, batch = build(SDT, heads=2, layers=2, placement=placement), make_batch([4, 1, 3], steps=6)
+    first, second, _ = batch.features
+    there = {m: batch.mask.clone() for m in batch.features}
+    # One dialogue without the second modality at all, one without the first at some steps.
+    there[second][0], there[first][2, 1:] = False, False
+    batch.present = there
+    results = []
+    for kept in (False, True):
+        host.keep_attention = kept
+        host.zero_grad()
+        logits = host(batch).logits
+        logits[batch.mask].square().sum().backward()
+        results.append([logits.detach(), *(p.grad.clone() for p in host.parameters() if p.grad is not None)])
+    assert len(results[0]) == len(results[1]) > 20
+    for packed, padded in zip(*results, strict=True):
+        close(packed, padded)
+
+
 def test_sdt_students_in_the_host_or_in_the_objective():
     batch = make_batch([4, 2])
     objective = fusionzoo.get("self-distillation", kind="objective")
