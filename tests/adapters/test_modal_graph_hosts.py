@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fusionzoo import graphs
 from fusionzoo._dropout import dropout
 from fusionzoo.data.batch import Batch
 from fusionzoo.errors import OptionError, ReferenceWeightsError
-from fusionzoo.graphs import GCNII, ModalGraph, angular_graph
+from fusionzoo.graphs import GCNII, GCNIIConv, ModalGraph, angular_graph
 from fusionzoo_adapters.hosts._layout import Layout
 from fusionzoo_adapters.hosts._modal_blocks import BlockGraphs, ModalBuckets, propagate
 from fusionzoo_adapters.hosts._party import PartyContext
@@ -93,6 +94,21 @@ def test_sending_along_blocks_has_the_gradients_of_the_plain_form():
     off = 1 - torch.eye(3, dtype=torch.float64)[None, :, :, None]
     for mine, other, kept in zip(ours, theirs, (1.0, off, 1.0), strict=True):
         torch.testing.assert_close(mine, other * kept)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_the_residual_in_the_weights_is_the_residual(residual, monkeypatch):
+    torch.manual_seed(0)
+    conv = GCNIIConv(5, 3, alpha=0.3, residual=residual).double()
+    x, initial = (torch.randn(7, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    graph, cotangent = torch.rand(7, 7, dtype=torch.float64), torch.randn(7, 5, dtype=torch.float64)
+    results = []
+    for exact in ((torch.float64,), ()):
+        monkeypatch.setattr(graphs, "_EXACT", exact)
+        out = conv(x, graph, initial)
+        results.append([out, *torch.autograd.grad(out, (x, initial, conv.weight), cotangent)])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_buckets_round_trip_and_bound_the_squares():

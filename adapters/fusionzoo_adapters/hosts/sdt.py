@@ -280,10 +280,11 @@ class SDT(Host):
         """Every stream as it sees itself and, late, the others; attention weights go into `maps`.
 
         Only real utterances go through the layers, unless the maps are wanted, which are padded, or the padding too is to
-        come out as officially.
+        come out as officially, or a compiler wants shapes that do not depend on the lengths.
         """
         offset = self._offset(batch)
-        real = None if self.variant == "official" or self.keep_attention else Real(batch)
+        padded = self.variant == "official" or self.keep_attention or torch.compiler.is_compiling()
+        real = None if padded else Real(batch)
         if real is not None:
             tensors = [None if x is None else real.pack(x) for x in tensors]
             offset = None if offset is None else real.pack(offset)
