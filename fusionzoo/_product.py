@@ -107,9 +107,9 @@ def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     run = torch.ops.mkldnn._linear_pointwise
     parts = []
     for i, (rows, w) in enumerate(zip(x, weight, strict=True)):
-        # Of any other layout oneDNN has no fast product.
-        w = w.t() if w.is_contiguous() or w.t().is_contiguous() else w.t().contiguous()
-        parts.append(run(rows, w, None if bias is None else bias[i, 0], "none", [], ""))
+        if not w.is_contiguous() and not w.t().is_contiguous():
+            w = w.contiguous()  # Of any other layout oneDNN has no fast product.
+        parts.append(run(rows, w.t(), None if bias is None else bias[i, 0], "none", [], ""))
     return torch.stack(parts) if len(parts) > 1 else parts[0].unsqueeze(0)
 
 
@@ -120,7 +120,6 @@ class _Large(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.save_for_forward(x, weight)
-        ctx.biased = bias is not None
         return _multiply(x, weight, bias)
 
     @staticmethod

@@ -157,19 +157,20 @@ class GCNIIConv(nn.Module):
         hidden = graph @ x
         if self.variant and x.dtype in _EXACT and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
             # A share of the identity in the weights spares the passes over all nodes that mix R in.
-            eye = (1 - self.theta) * torch.eye(self.weight.shape[1], dtype=x.dtype, device=x.device)
+            eye = (1 - self.theta) * torch.eye(self.weight.shape[1], dtype=x.dtype)
             identity = torch.cat([(1 - self.alpha) * eye, self.alpha * eye])
-            of_hidden, of_initial = torch.add(identity, self.weight, alpha=self.theta).chunk(2)
-            out = linear(hidden, of_hidden.t()) + linear(initial, of_initial.t())
-            return out + x if self.residual else out
-        mixed = (1 - self.alpha) * hidden + self.alpha * initial
-        if self.variant:
-            of_hidden, of_initial = self.weight.chunk(2)
-            mapped = linear(hidden, of_hidden.t()) + linear(initial, of_initial.t())
+            out = self._mapped(hidden, initial, torch.add(identity, self.weight, alpha=self.theta))
         else:
-            mapped = linear(mixed, self.weight.t())
-        out = self.theta * mapped + (1 - self.theta) * mixed
+            mixed = (1 - self.alpha) * hidden + self.alpha * initial
+            sent = self._mapped(hidden, initial, self.weight) if self.variant else linear(mixed, self.weight.t())
+            out = self.theta * sent + (1 - self.theta) * mixed
         return out + x if self.residual else out
+
+    @staticmethod
+    def _mapped(hidden: Tensor, initial: Tensor, weight: Tensor) -> Tensor:
+        """`[H; h_0] W`, without the concatenation."""
+        of_hidden, of_initial = weight.chunk(2)
+        return linear(hidden, of_hidden.t()) + linear(initial, of_initial.t())
 
     def load_reference(self, state: Mapping[str, Tensor]) -> None:
         """Load the official weight: `weight`."""
