@@ -116,10 +116,6 @@ def angular_graph(nodes: Tensor, presence: Tensor | None = None, across: float =
 # -- GCNII -------------------------------------------------------------------------------------------------------------
 
 
-# Types whose products are as exact on a CPU as their sums; an accelerator may round them.
-_EXACT = (torch.float32, torch.float64)
-
-
 class GCNIIConv(nn.Module):
     r"""One layer of GCNII: graph convolution with initial residual and identity mapping.
 
@@ -154,22 +150,15 @@ class GCNIIConv(nn.Module):
     def forward(self, x: Tensor, graph: Any, initial: Tensor) -> Tensor:
         """`x` and `initial` of shape `(B, M, T, d)` with a `ModalGraph`, or `(N, d)` with a matrix `(N, N)`."""
         hidden = graph @ x
-        if self.variant and x.dtype in _EXACT and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
-            # A share of the identity in the weights spares the passes over all nodes that mix R in.
-            eye = (1 - self.theta) * torch.eye(self.weight.shape[1], dtype=x.dtype)
-            identity = torch.cat([(1 - self.alpha) * eye, self.alpha * eye])
-            out = self._mapped(hidden, initial, torch.add(identity, self.weight, alpha=self.theta))
+        mixed = (1 - self.alpha) * hidden + self.alpha * initial
+        if self.variant:
+            # [H; h_0] W, without the concatenation.
+            of_hidden, of_initial = self.weight.chunk(2)
+            sent = F.linear(hidden, of_hidden.t()) + F.linear(initial, of_initial.t())
         else:
-            mixed = (1 - self.alpha) * hidden + self.alpha * initial
-            sent = self._mapped(hidden, initial, self.weight) if self.variant else F.linear(mixed, self.weight.t())
-            out = self.theta * sent + (1 - self.theta) * mixed
+            sent = F.linear(mixed, self.weight.t())
+        out = self.theta * sent + (1 - self.theta) * mixed
         return out + x if self.residual else out
-
-    @staticmethod
-    def _mapped(hidden: Tensor, initial: Tensor, weight: Tensor) -> Tensor:
-        """`[H; h_0] W`, without the concatenation."""
-        of_hidden, of_initial = weight.chunk(2)
-        return F.linear(hidden, of_hidden.t()) + F.linear(initial, of_initial.t())
 
     def load_reference(self, state: Mapping[str, Tensor]) -> None:
         """Load the official weight: `weight`."""
