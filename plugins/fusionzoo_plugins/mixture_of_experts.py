@@ -12,7 +12,6 @@ from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, projection_parameters, read_dims
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import Linear
 from fusionzoo.numerics import masked_softmax, zero_padded
 from fusionzoo.specs import Spec
 
@@ -86,8 +85,8 @@ class MixtureOfExperts(Fusion):
         self.per_modality, self.shared, self.top_k = experts, shared, top_k
         total = sum(self.dims.values())
         inputs = [d for d in self.dims.values() for _ in range(experts)] + [total] * shared
-        self.experts = nn.ModuleList(nn.Sequential(Linear(d, h), nn.GELU(), Linear(h, w)) for d in inputs)
-        self.router = Linear(total, count, bias=False)
+        self.experts = nn.ModuleList(nn.Sequential(nn.Linear(d, h), nn.GELU(), nn.Linear(h, w)) for d in inputs)
+        self.router = nn.Linear(total, count, bias=False)
         self.set_width(w)
 
     def combine(self, streams: Streams) -> Fused:
