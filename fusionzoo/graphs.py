@@ -154,7 +154,7 @@ class GCNIIConv(nn.Module):
 
     def forward(self, x: Tensor, graph: Any, initial: Tensor) -> Tensor:
         """`x` and `initial` of shape `(B, M, T, d)` with a `ModalGraph`, or `(N, d)` with a matrix `(N, N)`."""
-        hidden = graph @ x
+        hidden = graph.__matmul__(x)  # `graph @ x`, of which torch.compile makes two programs
         if self.variant and x.dtype in _EXACT and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
             # A share of the identity in the weights spares the passes over all nodes that mix R in.
             eye = (1 - self.theta) * torch.eye(self.weight.shape[1], dtype=x.dtype)
@@ -394,7 +394,7 @@ class HypergraphConv(nn.Module):
 
     def forward(self, x: Tensor, hypergraph: Any) -> Tensor:
         """`(B, M, T, d)` with a `ModalHypergraph`, or `(N, d)` with an `IncidenceHypergraph`."""
-        out = hypergraph @ x
+        out = hypergraph.__matmul__(x)  # `hypergraph @ x`, of which torch.compile makes two programs
         return F.leaky_relu(out if self.bias is None else out + self.bias, 0.01)
 
     def load_reference(self, state: Mapping[str, Tensor]) -> None:

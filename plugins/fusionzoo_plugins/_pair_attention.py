@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fusionzoo.errors import OptionError, ShapeError
 from fusionzoo.layers import Linear
-from fusionzoo.numerics import attend, masked_mean
+from fusionzoo.numerics import attend, masked_mean, same_length
 
 
 class PairAttention(nn.Module):
@@ -94,14 +94,14 @@ def check_aligned(aligned: bool | None, owner: object) -> bool | None:
 
 def one_clock(xs: Sequence[Tensor], aligned: bool | None, owner: object, names: Sequence[str]) -> bool:
     """Whether equal positions in these streams are the same step; `ShapeError` if they should be and cannot."""
-    lengths = [x.shape[1] for x in xs]
-    if aligned and len(set(lengths)) > 1:
-        found = dict(zip(names, lengths, strict=True))
+    same = same_length(xs)
+    if aligned and not same:
+        found = {m: int(x.shape[1]) for m, x in zip(names, xs, strict=True)}
         raise ShapeError(
             f"{type(owner).__name__}(aligned=True) takes streams of one length, got {found}; build it with aligned=None "
             "or aligned=False for unaligned sequences"
         )
-    return aligned is not False and len(set(lengths)) == 1
+    return aligned is not False and same
 
 
 def at_every_step(x: Tensor, mask: Tensor | None, steps: int) -> Tensor:
