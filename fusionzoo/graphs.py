@@ -54,6 +54,11 @@ def _angle_weight(cosine: Tensor) -> Tensor:
 # -- graphs ------------------------------------------------------------------------------------------------------------
 
 
+def send(graph: Any, nodes: Tensor) -> Tensor:
+    """`graph @ nodes`, in words that `torch.compile` follows where the graph is one of the classes below."""
+    return graph.__matmul__(nodes)
+
+
 @dataclass
 class ModalGraph:
     """Edges of one graph a dialogue, in blocks; `graph @ nodes` sends `(B, M, T, d)` along them.
@@ -154,7 +159,7 @@ class GCNIIConv(nn.Module):
 
     def forward(self, x: Tensor, graph: Any, initial: Tensor) -> Tensor:
         """`x` and `initial` of shape `(B, M, T, d)` with a `ModalGraph`, or `(N, d)` with a matrix `(N, N)`."""
-        hidden = graph.__matmul__(x)  # `graph @ x`, of which torch.compile makes two programs
+        hidden = send(graph, x)
         if self.variant and x.dtype in _EXACT and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
             # A share of the identity in the weights spares the passes over all nodes that mix R in.
             eye = (1 - self.theta) * torch.eye(self.weight.shape[1], dtype=x.dtype)
@@ -394,7 +399,7 @@ class HypergraphConv(nn.Module):
 
     def forward(self, x: Tensor, hypergraph: Any) -> Tensor:
         """`(B, M, T, d)` with a `ModalHypergraph`, or `(N, d)` with an `IncidenceHypergraph`."""
-        out = hypergraph.__matmul__(x)  # `hypergraph @ x`, of which torch.compile makes two programs
+        out = send(hypergraph, x)
         return F.leaky_relu(out if self.bias is None else out + self.bias, 0.01)
 
     def load_reference(self, state: Mapping[str, Tensor]) -> None:
@@ -443,7 +448,7 @@ class FrequencyConv(nn.Module):
 
     def forward(self, x: Tensor, presence: Tensor | None = None) -> Tensor:
         """Nodes `(B, M, T, d)`, presence `(B, T, M)`; `(B, M, T, d)` without the residual."""
-        return self.graph(x, presence) @ x
+        return send(self.graph(x, presence), x)
 
     def along(self, x: Tensor, edge_index: Tensor) -> Tensor:
         """Nodes `(N, d)` along edges `(2, E)`, source and target; degrees count the edges that leave a node."""

@@ -20,35 +20,35 @@ Step = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], Sequence
 _STEPS: dict[str, Step] = {}
 
 
-def recurrent(step: Step) -> Step:
-    """Decorator of a module's function that is a step: a pure function of its tensors."""
-    _STEPS[_name(step)] = step
-    return step
+def recurrent(name: str) -> Callable[[Step], Step]:
+    """Decorator of a step, a pure function of its tensors; `scan` and traced programs know it by its name."""
+
+    def register(step: Step) -> Step:
+        _STEPS[name] = step
+        return step
+
+    return register
 
 
 def scan(
-    step: Step, carry: Sequence[Tensor], xs: Sequence[Tensor], constants: Sequence[Tensor] = ()
+    step: str, carry: Sequence[Tensor], xs: Sequence[Tensor], constants: Sequence[Tensor] = ()
 ) -> Sequence[Tensor]:
     """The carry after every step, `(B, T, h)` each.
 
     Parameters
     ----------
-    step : a function decorated with `recurrent`.
+    step : the name of a function decorated with `recurrent`.
     carry : states before the first step, `(B, h)` each.
     xs : what a step reads of its own time, `(B, T, ...)` each.
     constants : what every step reads, weights for example.
     """
     if torch.compiler.is_compiling():
         if _exporting() and hasattr(torch, "while_loop"):
-            return _while(step, carry, xs, constants)
-        return _scan(_name(step), list(carry), list(xs), list(constants))
+            return _while(_STEPS[step], carry, xs, constants)
+        return _scan(step, list(carry), list(xs), list(constants))
     if torch.jit.is_tracing():
-        return _scan(_name(step), list(carry), list(xs), list(constants))
-    return _loop(step, carry, xs, constants)
-
-
-def _name(step: Step) -> str:
-    return f"{step.__module__}.{step.__qualname__}"
+        return _scan(step, list(carry), list(xs), list(constants))
+    return _loop(_STEPS[step], carry, xs, constants)
 
 
 def _exporting() -> bool:

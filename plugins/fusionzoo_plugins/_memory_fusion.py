@@ -16,7 +16,7 @@ from fusionzoo_plugins._two_layers import TwoLayers
 LETTERS = "lav"
 
 
-@recurrent
+@recurrent("mfn.lstm")
 def lstm_step(carry: Sequence[Tensor], now: Sequence[Tensor], constants: Sequence[Tensor]) -> Sequence[Tensor]:
     """Hidden and cell states `(B, H)` one step on; now : gates before the recurrent product, and where states move."""
     (h, c), (weight,) = carry, constants
@@ -56,7 +56,7 @@ class ModalityLSTMs(nn.Module):
             inputs.append(
                 torch.cat([presence[..., m : m + 1].expand(-1, -1, h) for m, h in enumerate(self.hidden)], -1)
             )
-        h, c = scan(lstm_step, [zeros, zeros.clone()], inputs, [recurrent_weight])
+        h, c = scan("mfn.lstm", [zeros, zeros.clone()], inputs, [recurrent_weight])
         return h, c
 
     def _cells(self) -> list[nn.LSTMCell]:
@@ -70,10 +70,10 @@ class ModalityLSTMs(nn.Module):
 
 def previous(states: Tensor) -> Tensor:
     """The states one step before, zeros before the first; `(B, T, d)`."""
-    return F.pad(states[:, :-1], (0, 0, 1, 0))
+    return torch.cat([torch.zeros_like(states[:, :1]), states], 1)[:, :-1]
 
 
-@recurrent
+@recurrent("mfn.memory")
 def memory_step(carry: Sequence[Tensor], now: Sequence[Tensor], constants: Sequence[Tensor]) -> Sequence[Tensor]:
     """The memory `(B, u)` one step on; now : proposal, both gates' first layers without the memory's share, what dropout
     leaves of them (in training), and bool `(B, 1)` where the memory moves (with a mask).
@@ -118,7 +118,7 @@ class GatedMemory(nn.Module):
         if real is not None:
             inputs.append(real.unsqueeze(-1))
         zeros = attended.new_zeros(attended.shape[0], self.width)
-        (memory,) = scan(memory_step, [zeros], inputs, [*own, *last])
+        (memory,) = scan("mfn.memory", [zeros], inputs, [*own, *last])
         return memory
 
     @staticmethod

@@ -129,7 +129,7 @@ class CrossModalBlock(nn.Module):
         x : `(B, C, F, H, W)`, or `(B, C, ...)` with fewer axes, which is one frame. guides : each `(B, width, T)`.
         """
         if not self.spatial:
-            return (x if self.residual else torch.zeros_like(x)), x.new_ones(len(x), 1, 1)
+            return (x if self.residual else torch.zeros_like(x)), x.new_ones(x.shape[0], 1, 1)
         if x.dim() < 3 or x.shape[1] != self.channel_affine.in_features:
             raise ShapeError(
                 f"CrossModalBlock takes a map (B, {self.channel_affine.in_features}, ...) with the places after the "
