@@ -18,6 +18,10 @@ from fusionzoo._dropout import draws_cheaply
 from fusionzoo._dropout import dropout as dropped
 
 
+#: Why the bias of keys learns nothing (see `without_gradient` in `fusionzoo.fusion.Fusion`).
+SHIFT_INVARIANT = "adds one number to all scores of a query, which their softmax does not feel"
+
+
 @contextlib.contextmanager
 def fixed_in_trace() -> Iterator[None]:
     """What Python decides here by a size is meant to stay as it is in a `torch.jit.trace`, which warns of it elsewhere."""

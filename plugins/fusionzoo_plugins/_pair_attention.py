@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fusionzoo.errors import OptionError, ShapeError
 from fusionzoo.layers import Linear
-from fusionzoo.numerics import attend, masked_mean, same_length
+from fusionzoo.numerics import SHIFT_INVARIANT, attend, masked_mean, same_length
 
 
 class PairAttention(nn.Module):
@@ -72,6 +72,11 @@ class PairAttention(nn.Module):
         if key_mask is not None:
             out = torch.where(key_mask.any(1)[:, None, None], out, 0.0)
         return out, weights
+
+    @property
+    def without_gradient(self) -> dict[str, str]:
+        """The bias of the keys learns nothing."""
+        return {"key.bias": SHIFT_INVARIANT}
 
     @staticmethod
     def count(width: int, memory_width: int | None = None, *, heads: int) -> int:

@@ -22,7 +22,7 @@ from fusionzoo.fusion import (
 )
 from fusionzoo.hookspecs import hookimpl
 from fusionzoo.layers import Linear, copy_reference_parts, pick_heads
-from fusionzoo.numerics import masked_softmax, zero_padded
+from fusionzoo.numerics import SHIFT_INVARIANT, masked_softmax, zero_padded
 from fusionzoo.specs import Spec
 from fusionzoo_plugins._causal_encoder import CausalEncoder
 from fusionzoo_plugins._channels import JOINS, check_aligned, join_streams
@@ -92,6 +92,12 @@ class CrossModalBlock(nn.Module):
             for _ in range(guides)
         )
         self.attn_weight_affine = Linear(width, 1, bias=variant == "official")
+
+    @property
+    def without_gradient(self) -> dict[str, str]:
+        """The official bias of the scores learns nothing."""
+        official = self.spatial and self.variant == "official"
+        return {"attn_weight_affine.bias": SHIFT_INVARIANT} if official else {}
 
     def condition(self, guides: Sequence[Tensor], present: Sequence[Tensor | None]) -> Tensor:
         r""":math:`\sum_n W_n a_n`, `(B, k)`, from guides `(B, T_n, k)`; one that is absent adds nothing."""
