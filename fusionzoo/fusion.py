@@ -126,7 +126,8 @@ class Fusion(Pretrained, nn.Module, metaclass=CheckedOptions):
     length in each. for_sequences : the options with which such a method takes frames and tokens of any lengths, where its
     defaults are made for utterances; hosts of clips use them. decides : returns log-probabilities, which are never positive,
     so that hosts do not rectify them), call `self.set_width(w)` with the width that `combine` returns, and
-    implement `combine` and `parameter_count`.
+    implement `combine` and `parameter_count`. Any module may have `without_gradient`, a mapping of its parameters whose
+    gradient is zero in exact arithmetic to the reason; the conformance suite holds it to that, and all others to learning.
     """
 
     modalities: ClassVar[tuple[int, int | None]] = (2, None)

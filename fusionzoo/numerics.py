@@ -42,6 +42,19 @@ def same_length(xs: Sequence[Tensor]) -> bool:
     return all(x.shape[1] == xs[0].shape[1] for x in xs[1:])
 
 
+@contextlib.contextmanager
+def lstm_precision(x: Tensor, weight: Tensor) -> Iterator[Tensor]:
+    """Within, `x` as a `nn.LSTM` or `torch.lstm` with that weight takes it: under autocast on a CPU, in the weight's dtype.
+
+    torch's LSTM in bfloat16 asks for instructions that not every processor has, and fails without them.
+    """
+    if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        yield x
+        return
+    with torch.autocast("cpu", enabled=False):
+        yield x.to(weight.dtype)
+
+
 def masked_softmax(scores: Tensor, mask: Tensor | None, dim: int = -1) -> Tensor:
     """Softmax over `dim` that gives masked entries exactly zero weight.
 
