@@ -7,10 +7,12 @@ Everything is batch-first and vectorised over the queries; masks are bool and Tr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from fusionzoo._dropout import dropout as dropout
 from fusionzoo._options import check_positive
@@ -293,3 +295,24 @@ class MultiheadAttention(nn.Module):
         """Number of parameters."""
         memory_width, inner = memory_width or width, inner or width
         return (width + 2 * memory_width) * inner + 3 * inner * bias + inner * width + width
+
+
+class LSTM(nn.LSTM):
+    """torch's LSTM, which under autocast on a CPU stays in the precision of its weights.
+
+    There torch hands it to oneDNN, whose LSTM in bf16 exists for some processors and raises on the others.
+    """
+
+    def forward(self, input, hx=None):  # torch's names
+        with without_cpu_autocast(input.data if isinstance(input, PackedSequence) else input) as changed:
+            return super().forward(input.to(dtype=self.weight_ih_l0.dtype) if changed else input, hx)
+
+
+@contextmanager
+def without_cpu_autocast(x: Tensor) -> Iterator[bool]:
+    """Leave autocast where `x` lies on a CPU; whether it was on, so that what comes from outside is of another precision."""
+    if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        yield False
+        return
+    with torch.autocast("cpu", enabled=False):
+        yield True

@@ -57,6 +57,13 @@ Folds = Annotated[
     ),
 ]
 Seeds = Annotated[int | None, typer.Option(help="Number of seeds; they are 0, 1, ...", min=1)]
+PluginName = Annotated[
+    str,
+    typer.Argument(help="A plugin's name; kind:name for another kind, distribution:name where several provide it."),
+]
+PluginKind = Annotated[
+    str | None, typer.Option("--kind", help="Its kind; default: the fusion of that name, else whichever has it.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
@@ -417,18 +424,15 @@ def plugins(
 
 @app.command()
 def info(
-    name: Annotated[str, typer.Argument(help="A plugin's name; 'distribution:name' where several provide it.")],
-    kind: Annotated[str | None, typer.Option(help="Its kind; default: whichever has the name.")] = None,
+    name: PluginName,
+    kind: PluginKind = None,
     json: Json = False,
 ) -> None:
     """Show a plugin's card: what it is, what it takes, where it comes from."""
     from fusionzoo._registry import registry
     from fusionzoo.cli import show
-    from fusionzoo.specs import KINDS, normalise_name
 
-    if kind is None:
-        plain = normalise_name(name.rpartition(":")[2])
-        kind = next((k for k in KINDS if plain in registry.index()[k]), "fusion")
+    kind, name = registry.resolve(name, kind)
     show.card(registry.card(name, kind), as_json=json)
 
 
@@ -482,8 +486,8 @@ def sites(
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="A plugin's name; 'distribution:name' where several provide it.")],
-    kind: Annotated[str | None, typer.Option(help="Its kind; default: whichever has the name.")] = None,
+    name: PluginName,
+    kind: PluginKind = None,
     only: Annotated[str | None, typer.Option(help="Names of the checks to run, comma-separated.")] = None,
     expect: Annotated[list[str] | None, typer.Option(help="check=reason of a failure that is expected.")] = None,
     slow: Annotated[bool, typer.Option("--slow", help="Also compile and export.")] = False,

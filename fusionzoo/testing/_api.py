@@ -128,8 +128,7 @@ def run(
     name : of a registered plugin. kind : default the kind that has a plugin of that name.
     slow, only, options : as for `check_fusion`. expect : expected failures as `check=reason`.
     """
-    if kind is None:
-        kind = _kind_of(name)
+    kind, name = registry.resolve(name, kind)
     expected: dict[str, str] = {}
     for entry in expect:
         check, equals, reason = entry.partition("=")
@@ -137,14 +136,3 @@ def run(
             raise OptionError(f"an expected failure is given as check=reason, not {entry!r}")
         expected[check.strip()] = reason.strip()
     return _check(kind, name, options, expected, only, slow)
-
-
-def _kind_of(name: str) -> str:
-    """The one kind with checks that has a plugin of this name; without any, the registry's error for a fusion."""
-    from fusionzoo.specs import normalise_name
-
-    plain = normalise_name(name.rpartition(":")[2])
-    found = [k for k in KINDS if plain in registry.names(k)]
-    if len(found) > 1:
-        raise OptionError(f"{name!r} is a {' and a '.join(found)}; say which with --kind {found[0]}")
-    return found[0] if found else "fusion"

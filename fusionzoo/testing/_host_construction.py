@@ -137,11 +137,12 @@ def fusion_called(subject):
             "call self.fusion(streams, mask) or self.fusion.fuse(streams, mask)",
         )
     if torch.equal(before, after):
-        fail("the fusion's output does not change the logits", "use fused.fused")
+        fail("the fusion's output does not change the logits", "use fused.fused, or fused.streams")
 
 
 def _scaled(fused):
     fused.fused = fused.fused * 1.5 + 0.1
+    fused.streams = {name: x * 1.5 + 0.1 for name, x in fused.streams.items()}
     return fused
 
 

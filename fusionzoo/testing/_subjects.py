@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fusionzoo._registry import registry
-from fusionzoo.data.batch import Batch
+from fusionzoo.clip_host import ClipHost
+from fusionzoo.data.batch import Batch, Clip
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Fusion, read_dims
 from fusionzoo.host import Host, HostOutput
@@ -183,7 +184,15 @@ class HostSubject(Subject):
         return Batch(features, mask, speakers, labels, [f"d{b}" for b in range(len(lengths))], None, lengths)
 
     def inputs(self, seed: int = 0, steps: int = 5) -> Any:
-        return self.batch((steps, max(1, steps - 2), 1), seed=seed)
+        lengths = (steps, max(1, steps - 2), 1)
+        return self.clips(lengths, seed) if issubclass(self.cls, ClipHost) else self.batch(lengths, seed=seed)
+
+    def clips(self, lengths: Iterable[int], seed: int = 0) -> Batch:
+        """Single utterances of so many frames each: over one step, as features are, attention has nothing to learn."""
+        frames = self.batch(lengths, seed=seed)
+        single = frames.labels[:, :1]
+        clips = {m: Clip(x, frames.mask) for m, x in frames.features.items()}
+        return Batch({}, single >= 0, frames.speakers[:, :1], single, frames.ids, None, [1] * len(single), clips)
 
     def run(self, module: Any, inputs: Any) -> Tensor:
         return module(inputs).logits

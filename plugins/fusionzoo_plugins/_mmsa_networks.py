@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionzoo.fusion import Fusion
-from fusionzoo.layers import Linear, check_reference, copy_reference, dropout, prefixed
+from fusionzoo.layers import LSTM, Linear, check_reference, copy_reference, dropout, prefixed
 from fusionzoo.numerics import zero_padded
 
 
@@ -44,7 +44,7 @@ class TextSubNet(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, outputs: int):
         super().__init__()
-        self.rnn = nn.LSTM(inputs, hidden, batch_first=True)
+        self.rnn = LSTM(inputs, hidden, batch_first=True)
         self.linear_1 = Linear(hidden, outputs)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -150,7 +150,7 @@ class EarlyFusionLSTM(nn.Module):
         self.names, self.dropout = tuple(dims), dropout
         self.norm = nn.Identity() if steps is None else nn.BatchNorm1d(steps)
         between = dropout if layers > 1 else 0.0
-        self.lstm = nn.LSTM(sum(dims.values()), hidden, layers, dropout=between, batch_first=True)
+        self.lstm = LSTM(sum(dims.values()), hidden, layers, dropout=between, batch_first=True)
         self.linear = Linear(hidden, hidden)
         self.out = Linear(hidden, num_classes)
 

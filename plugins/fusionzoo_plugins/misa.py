@@ -15,7 +15,7 @@ from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, read_dims
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import Linear, MultiheadAttention, copy_reference_parts, dropout, pick_heads
+from fusionzoo.layers import LSTM, Linear, MultiheadAttention, copy_reference_parts, dropout, pick_heads
 from fusionzoo.numerics import masked_mean, zero_padded
 from fusionzoo.specs import Spec
 from fusionzoo_plugins._misa_losses import cmd, orthogonality, reconstruction
@@ -277,7 +277,7 @@ class SequenceEncoder(nn.Module):
 
     def __init__(self, dim: int, cell: str):
         super().__init__()
-        build = {"lstm": nn.LSTM, "gru": nn.GRU}[check_choice(cell, CELLS, "cell", self)]
+        build = {"lstm": LSTM, "gru": nn.GRU}[check_choice(cell, CELLS, "cell", self)]
         self.first = build(dim, dim, bidirectional=True, batch_first=True)
         self.norm = nn.LayerNorm(2 * dim)
         self.second = build(2 * dim, dim, bidirectional=True, batch_first=True)

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fusionzoo._dropout import dropout
 from fusionzoo._options import check_choice
-from fusionzoo.layers import Linear
+from fusionzoo.layers import LSTM, Linear, without_cpu_autocast
 from fusionzoo.numerics import zero_padded
 from fusionzoo_adapters.hosts._dialogue_rnn import DialogueRNN
 from fusionzoo_adapters.hosts._layout import Layout
@@ -50,7 +50,7 @@ class ContextEncoder(nn.Module):
         self.base, self.parties, self.bare = check_choice(base, BASES, "base", self), parties, bare
         self.rnn: nn.Module
         if base in ("lstm", "gru"):
-            kind = nn.LSTM if base == "lstm" else nn.GRU
+            kind = LSTM if base == "lstm" else nn.GRU
             between = dropout if layers > 1 else 0.0
             self.rnn = kind(width, hidden, layers, batch_first=True, bidirectional=True, dropout=between)
         elif base == "dialogue-rnn":
@@ -70,7 +70,9 @@ class ContextEncoder(nn.Module):
         if self.bare:
             return self.rnn(x)[0]
         if isinstance(self.rnn, nn.LSTM) and x.device.type == "cpu":
-            return zero_padded(self._by_direction(self.rnn, x, layout), mask)
+            with without_cpu_autocast(x) as changed:
+                x = x.to(self.rnn.weight_ih_l0.dtype) if changed else x
+                return zero_padded(self._by_direction(self.rnn, x, layout), mask)
         packed: PackedSequence = self.rnn(layout.pack_sequence(x))[0]
         return layout.unpack_sequence(packed)
 

@@ -16,7 +16,7 @@ from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, read_dims
 from fusionzoo.hookspecs import hookimpl
 from fusionzoo.host import FusionLike
-from fusionzoo.layers import Linear, copy_reference_parts, prefixed
+from fusionzoo.layers import LSTM, Linear, copy_reference_parts, prefixed
 from fusionzoo.numerics import zero_padded
 from fusionzoo.specs import Spec, normalise_name
 from fusionzoo_adapters.hosts._published import is_named
@@ -86,8 +86,8 @@ class MSAF(ClipHost):
             own_options={"variant": variant},
         )
         widths = self.channels
-        self.first = nn.ModuleDict({m: nn.LSTM(self.widths[m], widths[m], batch_first=True) for m in names})
-        self.second = nn.ModuleDict({m: nn.LSTM(widths[m], widths[m], batch_first=True) for m in names})
+        self.first = nn.ModuleDict({m: LSTM(self.widths[m], widths[m], batch_first=True) for m in names})
+        self.second = nn.ModuleDict({m: LSTM(widths[m], widths[m], batch_first=True) for m in names})
         self.head = Linear(sum(widths.values()) if self.in_the_middle else self.fused_width, self.num_classes)
 
     def _fused_dims(self) -> dict[str, int]:
