@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fusionzoo._registry import registry
 from fusionzoo.errors import OptionError
+from fusionzoo.specs import check_kind
 from fusionzoo.testing._results import CheckResults
-from fusionzoo.testing._suite import KINDS, Session
+from fusionzoo.testing._suite import Session
 
 Expected = Mapping[str, str] | None
 Options = Mapping[str, Any] | Iterable[Mapping[str, Any]] | None
@@ -98,18 +100,17 @@ def _check(
     return Session(make_subject(kind, what, options=options, **more), expected, slow).run(only)
 
 
+#: Kind -> module of its subject, where that is one of its own.
+_SUBJECTS = {"adapter": "_adapter", "dataset": "_dataset", "recipe": "_recipe"}
+
+
 def make_subject(kind: str, what: Any, **more: Any) -> Any:
     """The subject of a kind; `more` are its options."""
+    check_kind(kind)
+    module = importlib.import_module(f"fusionzoo.testing.{_SUBJECTS.get(kind, '_subjects')}")
     if kind == "adapter":
-        from fusionzoo.testing._adapter import AdapterSubject
-
         more.pop("options", None)
-        return AdapterSubject(what, **more)
-    from fusionzoo.testing._subjects import SUBJECTS
-
-    if kind not in SUBJECTS:
-        raise OptionError(f"there are no checks for plugins of kind {kind!r}; kinds: {', '.join(KINDS)}")
-    return SUBJECTS[kind](what, **more)
+    return getattr(module, f"{kind.title()}Subject")(what, **more)
 
 
 def run(
@@ -125,7 +126,8 @@ def run(
 
     Parameters
     ----------
-    name : of a registered plugin. kind : default the kind that has a plugin of that name.
+    name : of a registered plugin; `kind:name` and `distribution:name` say which one where several have it.
+    kind : of the plugin; default the fusion of that name where there is one, else the kind that has it.
     slow, only, options : as for `check_fusion`. expect : expected failures as `check=reason`.
     """
     kind, name = registry.resolve(name, kind)
