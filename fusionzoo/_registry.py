@@ -32,6 +32,7 @@ from fusionzoo.errors import (
     AmbiguousNameError,
     FusionZooError,
     MissingDependency,
+    OptionError,
     PluginDisabledError,
     PluginError,
     PluginLoadError,
@@ -231,17 +232,40 @@ class Registry:
             f"see it whole with: fusionzoo plugins --long --debug"
         ) from error
 
+    def resolve(self, name: str, kind: str | None = None) -> tuple[str, str]:
+        """Kind and name of what a user means; what `fusionzoo info` and `fusionzoo check` ask.
+
+        A kind is given beside the name, or before it (`host:lmam`, where a distribution of that name gives way), or is the
+        first of `KINDS` with a plugin of that name: a bare name is the fusion where there is one. An unknown name is
+        taken for a fusion's, so that `get` refuses it with what is installed.
+        """
+        before, colon, rest = name.partition(":")
+        named = normalise_name(before) if colon and normalise_name(before) in GROUPS else None
+        if named is not None:
+            name = rest
+        if kind is not None:
+            if named not in (None, check_kind(kind)):
+                raise OptionError(f"{before}:{rest} is a {named}, and the kind asked for is {kind}; give one of them")
+            return kind, name
+        if named is not None:
+            return named, name
+        offered = {k: self._offers(name, k) for k in GROUPS}
+        enabled = [k for k, offers in offered.items() if any(not p.disabled for p in offers)]
+        return next(iter(enabled or [k for k, offers in offered.items() if offers]), "fusion"), name
+
+    def _offers(self, name: str, kind: str) -> list[Provider]:
+        """Every provider of `name` or `distribution:name`, those that are switched off included."""
+        wanted, _, plain = name.rpartition(":")
+        offers = self.index()[kind].get(normalise_name(plain), [])
+        return [p for p in offers if not wanted or normalise_name(p.distribution) == normalise_name(wanted)]
+
     def provider(self, name: str, kind: str = "fusion") -> Provider:
         """Which distribution answers to a name; nothing is imported."""
         kind = check_kind(kind)
         if not isinstance(name, str):
             raise UnknownNameError(f"a plugin's name is a string such as 'lmam', not {type(name).__name__}")
-        wanted, _, plain = name.rpartition(":")
-        plain = normalise_name(plain)
-        entries = self.index()[kind]
-        offers = entries.get(plain, [])
-        if wanted:
-            offers = [p for p in offers if normalise_name(p.distribution) == normalise_name(wanted)]
+        plain = normalise_name(name.rpartition(":")[2])
+        offers = self._offers(name, kind)
         enabled = [p for p in offers if not p.disabled]
         if offers and not enabled:
             raise PluginDisabledError(

@@ -120,7 +120,8 @@ class Host(Pretrained, nn.Module, metaclass=CheckedOptions):
     ----------
     dims : mapping of modality name to feature width.
     num_classes, num_speakers : C, and the largest number of speakers in one dialogue.
-    fusion : a name, a `(name, options)` pair or a `Fusion` instance.
+    fusion : a name, a `(name, options)` pair or a `Fusion` instance. With one modality there is nothing to fuse and none
+        is built: see `built_fusion`.
     placement : where the fusion sits, one of `placements`; None for the first.
 
     Shapes
@@ -157,6 +158,15 @@ class Host(Pretrained, nn.Module, metaclass=CheckedOptions):
         fusion = build_fusion(self.fusion_like, dims, out_dim)
         del self.fusion_like
         return fusion
+
+    @property
+    def built_fusion(self) -> Fusion | None:
+        """The fusion inside; None where none was built, as with one modality, whatever the constructor was given."""
+        return next((m for m in self.modules() if isinstance(m, Fusion)), None)
+
+    def extra_repr(self) -> str:
+        """For `print(host)`: that there is no fusion, where one might be looked for."""
+        return "" if self.built_fusion is not None else f"no fusion: {', '.join(self.names)} alone"
 
     def fit_features(self, statistics: Mapping[str, tuple[Any, Any]]) -> None:
         """Standardise features with these `{modality: (mean (d,), std (d,))}` of the training split from now on."""

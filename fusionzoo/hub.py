@@ -45,6 +45,8 @@ def describe(model: Any) -> dict[str, Any]:
             "fusionzoo); build it anew and load its state_dict"
         )
     written = _written(type(model), arguments)
+    if written["kind"] == "host" and model.built_fusion is None:
+        written["arguments"].pop("fusion", None)  # with one modality: what was named is not there
     fusion = written["arguments"].get("fusion") if written["kind"] == "host" else None
     if isinstance(fusion, dict) and "options" in fusion:
         fusion["options"] = _options_in_force(model, fusion)
@@ -307,7 +309,9 @@ def _from_run_card(meta: dict[str, Any]) -> dict[str, Any]:
         return {"kind": kind, "name": name, "distribution": distribution, "version": version}
 
     keys = ("dims", "num_classes", "num_speakers", "placement")
-    arguments = {k: meta[k] for k in keys} | {"fusion": {**part("fusion"), "options": meta["fusion_options"]}}
+    arguments = {k: meta[k] for k in keys}
+    if meta["fusion"] != "none":  # with one modality there is none
+        arguments["fusion"] = {**part("fusion"), "options": meta["fusion_options"]}
     config = {"library": OWN, "format": FORMAT, **part("host"), "arguments": arguments | dict(meta["host_options"])}
     return config | {"label_names": meta.get("label_names"), "versions": meta.get("versions", {})}
 

@@ -57,9 +57,7 @@ def _exporting() -> bool:
     return known is not None and known()
 
 
-def _loop(
-    step: Step, carry: Sequence[Tensor], xs: Sequence[Tensor], constants: Sequence[Tensor]
-) -> tuple[Tensor, ...]:
+def _loop(step: Step, carry: Sequence[Tensor], xs: Sequence[Tensor], constants: Sequence[Tensor]) -> tuple[Tensor, ...]:
     out = []
     for t in range(xs[0].shape[1]):
         carry = step(carry, [x[:, t] for x in xs], constants)
@@ -136,7 +134,9 @@ def _scan_backward(
 def _(
     step: str, carry: list[Tensor], xs: list[Tensor], constants: list[Tensor], gradients: list[Tensor]
 ) -> list[Tensor]:
-    return [torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in [*carry, *xs, *constants] if x.is_floating_point()]
+    return [
+        torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in [*carry, *xs, *constants] if x.is_floating_point()
+    ]
 
 
 def _save(ctx, inputs, output) -> None:

@@ -12,6 +12,7 @@ from fusionzoo.cli.extract import extract, reader_options
 from fusionzoo.errors import OptionError
 
 if TYPE_CHECKING:
+    from fusionzoo.data.corpus import Corpus
     from fusionzoo.recipes import Recipe
     from fusionzoo.training.config import RunConfig
 
@@ -33,7 +34,10 @@ Data = Annotated[
 Split = Annotated[str | None, typer.Option(help="File that assigns dialogues to train, dev and test (.npz or .json).")]
 Modalities = Annotated[str | None, typer.Option(help="Modalities to use, comma-separated, the anchor first.")]
 Host = Annotated[str | None, typer.Option(help="Host model; see: fusionzoo plugins --kind host.")]
-FusionName = Annotated[str | None, typer.Option("--fusion", help="Fusion layer; see: fusionzoo plugins --kind fusion.")]
+FusionName = Annotated[
+    str | None,
+    typer.Option("--fusion", help="Fusion layer; see: fusionzoo plugins --kind fusion. none: of one modality."),
+]
 Placement = Annotated[str | None, typer.Option(help="Where the fusion sits in the host.")]
 ObjectiveName = Annotated[str | None, typer.Option("--objective", help="What is minimised.")]
 Config = Annotated[Path | None, typer.Option(help="YAML file with sections data, host, fusion, objective, training.")]
@@ -57,6 +61,13 @@ Folds = Annotated[
     ),
 ]
 Seeds = Annotated[int | None, typer.Option(help="Number of seeds; they are 0, 1, ...", min=1)]
+PluginName = Annotated[
+    str,
+    typer.Argument(help="A plugin's name; kind:name for another kind, distribution:name where several provide it."),
+]
+PluginKind = Annotated[
+    str | None, typer.Option("--kind", help="Its kind; default: the fusion of that name, else whichever has it.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
@@ -89,7 +100,7 @@ def _load_recipe(name: str | None) -> Recipe | None:
 
 
 def _folder_name(run: RunConfig, about: Mapping[str, Any] | None) -> str:
-    """`multiemo-iemocap__honest__seed0`, or `dialogue-gcn__lmam__seed0` without a recipe."""
+    """`multiemo-iemocap__honest__seed0`, or `dialogue-gcn__lmam__seed0` without a recipe; `run` as settled with its data."""
     parts = [run.host.name, run.fusion.name]
     if about is not None:
         parts = [p for p in (about["name"], about["variant"], about["protocol"]) if p]
@@ -170,17 +181,25 @@ def train(
         raise OptionError("--seed and --seeds exclude each other: --seed 3 is one run, --seeds 3 are three")
     about = None if loaded is None else loaded.facts(protocol, variant)
     plan = folds if folds is not None or loaded is None else loaded.resolve_folds(protocol, variant)
-    if plan is not None and plan != "none":
-        _cross_validate(run, plan, seeds, out or Path("fusionzoo-runs") / _folder_name(run, about), quiet, about)
+    cross_validated = plan is not None and plan != "none"
+    if seeds is not None and seeds > 1 and not cross_validated:
+        _compare(run, [run.host.name], None, seeds, out, jobs=1, quiet=quiet, about=about)
         return
-    if seeds is not None and seeds > 1:
-        _compare(run, [run.host.name], [run.fusion.name], seeds, out, jobs=1, quiet=quiet, about=about)
+    corpus = None
+    if out is None:  # the folder is named for the fusion, which one modality leaves out
+        from fusionzoo.training.models import settle_fusion
+        from fusionzoo.training.runfolder import load_corpus
+
+        corpus = load_corpus(run.data)
+        settle_fusion(run, corpus)
+    folder = out or Path("fusionzoo-runs") / _folder_name(run, about)
+    if cross_validated:
+        _cross_validate(run, plan, seeds, folder, quiet, about, corpus)
         return
     from fusionzoo.cli import show
     from fusionzoo.training.trainer import train as run_training
 
-    folder = out or Path("fusionzoo-runs") / _folder_name(run, about)
-    result = run_training(run, folder, resume=resume, quiet=quiet, recipe=about)
+    result = run_training(run, folder, resume=resume, quiet=quiet, recipe=about, corpus=corpus)
     if result.is_main:
         show.run(result)
 
@@ -307,18 +326,23 @@ def compare(
         selection=selection,
         device=device,
     )
-    hosts_, fusions_ = _comma(hosts) or [run.host.name], _comma(fusions) or [run.fusion.name]
-    _compare(run, hosts_, fusions_, seeds or 5, out, jobs, quiet)
+    _compare(run, _comma(hosts) or [run.host.name], _comma(fusions), seeds or 5, out, jobs, quiet)
 
 
 def _cross_validate(
-    run: RunConfig, folds: Any, seeds: int | None, out: Path, quiet: bool, about: Mapping[str, Any] | None
+    run: RunConfig,
+    folds: Any,
+    seeds: int | None,
+    out: Path,
+    quiet: bool,
+    about: Mapping[str, Any] | None,
+    corpus: Corpus | None,
 ) -> None:
     from fusionzoo.cli import show
     from fusionzoo.evaluation.folds import cross_validate
 
     chosen = None if seeds is None else list(range(seeds))
-    done = cross_validate(run, out, folds, seeds=chosen, quiet=quiet, recipe=about)
+    done = cross_validate(run, out, folds, seeds=chosen, quiet=quiet, recipe=about, corpus=corpus)
     if done.is_main:
         show.with_red(str(done), done.warnings)
     if done.failed:
@@ -328,7 +352,7 @@ def _cross_validate(
 def _compare(
     run: RunConfig,
     hosts: list[str],
-    fusions: list[str],
+    fusions: list[str] | None,
     seeds: int,
     out: Path | None,
     jobs: int,
@@ -378,14 +402,19 @@ def bench(
     from fusionzoo.cli import show
     from fusionzoo.evaluation.bench import bench_fusions, bench_hosts, pick_device
     from fusionzoo.evaluation.compare import make_cells
+    from fusionzoo.training.options import NO_FUSION
     from fusionzoo.training.runfolder import load_corpus
 
-    chosen = _comma(fusions) or ["concat", *(n for n in fusionzoo.names() if n != "concat")]
     run = _run_config(None, set_, None, None, check=False, data=data, batch_size=batch)
+    if hosts is not None and dims is not None:
+        raise OptionError("--dims is for fusions alone; with --hosts the widths are those of --data")
+    corpus = None if hosts is None else load_corpus(run.data)
+    every = ["concat", *(n for n in fusionzoo.names() if n != "concat")]
+    chosen = _comma(fusions) or ([NO_FUSION] if corpus is not None and len(corpus.modalities) == 1 else every)
     cells = make_cells(run, Path(), _comma(hosts), chosen, 1)
     on = pick_device(device)
     with show.costs(f"{'a training step' if hosts else 'forward and backward'}, B={batch}, {on}", json, out) as report:
-        if hosts is None:
+        if corpus is None:
             options = {c.fusion: c.config.fusion.options for c in cells}
             widths = show.widths(dims)
             bench_fusions(
@@ -393,9 +422,7 @@ def bench(
                 report=report,
             )  # fmt: skip
         else:
-            if dims is not None:
-                raise OptionError("--dims is for fusions alone; with --hosts the widths are those of --data")
-            bench_hosts([c.config for c in cells], load_corpus(run.data), repeats=repeats, device=on, report=report)
+            bench_hosts([c.config for c in cells], corpus, repeats=repeats, device=on, report=report)
 
 
 @app.command()
@@ -417,18 +444,15 @@ def plugins(
 
 @app.command()
 def info(
-    name: Annotated[str, typer.Argument(help="A plugin's name; 'distribution:name' where several provide it.")],
-    kind: Annotated[str | None, typer.Option(help="Its kind; default: whichever has the name.")] = None,
+    name: PluginName,
+    kind: PluginKind = None,
     json: Json = False,
 ) -> None:
     """Show a plugin's card: what it is, what it takes, where it comes from."""
     from fusionzoo._registry import registry
     from fusionzoo.cli import show
-    from fusionzoo.specs import KINDS, normalise_name
 
-    if kind is None:
-        plain = normalise_name(name.rpartition(":")[2])
-        kind = next((k for k in KINDS if plain in registry.index()[k]), "fusion")
+    kind, name = registry.resolve(name, kind)
     show.card(registry.card(name, kind), as_json=json)
 
 
@@ -482,8 +506,8 @@ def sites(
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="A plugin's name; 'distribution:name' where several provide it.")],
-    kind: Annotated[str | None, typer.Option(help="Its kind; default: whichever has the name.")] = None,
+    name: PluginName,
+    kind: PluginKind = None,
     only: Annotated[str | None, typer.Option(help="Names of the checks to run, comma-separated.")] = None,
     expect: Annotated[list[str] | None, typer.Option(help="check=reason of a failure that is expected.")] = None,
     slow: Annotated[bool, typer.Option("--slow", help="Also compile and export.")] = False,

@@ -94,6 +94,7 @@ def compare(
     anchor_paths(base.data)
     cells = make_cells(base, folder, hosts, fusions, seeds)
     corpus = corpus if corpus is not None else load_corpus(base.data)
+    cells = settle_cells(cells, base, corpus, folder, hosts, fusions, seeds)
     say = (lambda _text: None) if quiet else _say
     todo = list(_unfinished(cells, corpus, say))
     failed: dict[str, str] = {}
@@ -116,6 +117,28 @@ def compare(
     rows = summarise({p: [c.folder for c in cells if (c.host, c.fusion) == p] for p in pairs})
     write_summary(folder, rows, failed, base, corpus, [c.seed for c in cells if (c.host, c.fusion) == pairs[0]])
     return Comparison(folder, rows, failed, best_reachable(corpus.info, corpus.modalities, "test"))
+
+
+def settle_cells(
+    cells: list[Cell],
+    base: RunConfig,
+    corpus: Corpus,
+    folder: Path,
+    hosts: Sequence[Entry] | None,
+    fusions: Sequence[Entry] | None,
+    seeds: int | Sequence[int],
+) -> list[Cell]:
+    """The grid when the data are known: with one modality a default fusion is `none`, and one that was named is refused."""
+    from fusionzoo.training.models import settle_fusion
+
+    if not fusions:
+        before = base.fusion.name
+        settle_fusion(base, corpus)
+        if base.fusion.name != before:
+            return make_cells(base, folder, hosts, fusions, seeds)
+    for cell in cells:
+        settle_fusion(cell.config, corpus)
+    return cells
 
 
 def make_cells(

@@ -271,7 +271,7 @@ def cross_validate(
     Leaves `summary.json`, `summary.md` and `report.html`. Raises what `train` raises before the first fold; a fold that
     fails later is noted in `failed`.
     """
-    from fusionzoo.training.models import corpus_sha256
+    from fusionzoo.training.models import corpus_sha256, settle_fusion
     from fusionzoo.training.trainer import train
 
     plan = FoldPlan.read(folds)
@@ -284,6 +284,7 @@ def cross_validate(
     anchor_paths(base.data)
     if corpus is None:
         corpus = load_corpus(base.data)
+    settle_fusion(base, corpus)
     parts = make_folds(corpus, plan)
     chosen = [base.training.seed] if seeds is None else list(seeds)
     failed: dict[str, str] = {}
@@ -382,7 +383,7 @@ def _write(done: CrossValidation, base: RunConfig, corpus: Corpus) -> None:
     write_text(folder / "summary.md", "\n".join([*words, "", *lines, "", *(f"**{w}**" for w in done.warnings), ""]))
     parts += [report.paragraph(about), report.table(header, cells)]
     parts.append(f"<h2>Shared configuration</h2><pre>{html.escape(base.to_yaml())}</pre>")
-    write_text(folder / "report.html", report.page(f"Cross-validation of {base.host.name} + {base.fusion.name}", parts))
+    write_text(folder / "report.html", report.page(f"Cross-validation of {base.title}", parts))
 
 
 def _say(text: str) -> None:

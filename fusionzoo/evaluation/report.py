@@ -14,7 +14,9 @@ import numpy as np
 
 from fusionzoo.evaluation.metrics import SHORT_NAMES
 from fusionzoo.evaluation.published import beside
+from fusionzoo.training.config import WITHOUT_FUSION, model_title
 from fusionzoo.training.files import write_bytes, write_text
+from fusionzoo.training.options import NO_FUSION
 
 if TYPE_CHECKING:
     from fusionzoo.training.config import RunConfig
@@ -99,7 +101,7 @@ def write_run_report(
         parts += published_part(result["recipe"], [("here", result["test"] or result["dev"])])
     parts.append(
         paragraph(
-            f"Host {result['host']} (placement {result['placement']}), fusion {result['fusion']}, seed {result['seed']}; "
+            f"Host {result['host']} (placement {result['placement']}), {_fusion(result)}, seed {result['seed']}; "
             f"epoch {result['epoch']} of {result['epochs']} chosen by {NAMES[result['metric']]} on the "
             f"{result['selection']} split; {result['parameters']:,} parameters; {result['seconds']:.1f} s on {result['device']}."
         )
@@ -135,7 +137,11 @@ def write_run_report(
         parts.append(table([f"{final}: true \\ predicted", *names], rows))
     parts += ["<h2>Configuration</h2>", f"<pre>{html.escape(config.to_yaml())}</pre>"]
     parts.append(paragraph(f"Data {result['data']['name']}, SHA-256 {result['data']['sha256']}.", "note"))
-    write_text(folder / "report.html", page(f"{result['host']} + {result['fusion']}", parts))
+    write_text(folder / "report.html", page(model_title(result["host"], result["fusion"]), parts))
+
+
+def _fusion(result: Mapping[str, Any]) -> str:
+    return WITHOUT_FUSION if result["fusion"] == NO_FUSION else f"fusion {result['fusion']}"
 
 
 def published_part(recipe: Mapping[str, Any], ours: Sequence[tuple[str, Mapping[str, Any] | None]]) -> list[str]:

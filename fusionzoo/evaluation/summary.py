@@ -13,7 +13,9 @@ import numpy as np
 
 from fusionzoo.evaluation import report, statistics
 from fusionzoo.evaluation.metrics import SCORES, SHORT_NAMES
+from fusionzoo.training.config import WITHOUT_FUSION, model_title
 from fusionzoo.training.files import write_bytes, write_json, write_text
+from fusionzoo.training.options import NO_FUSION
 from fusionzoo.training.runfolder import csv_text, read_result
 
 if TYPE_CHECKING:
@@ -170,6 +172,8 @@ def _remarks(rows: Sequence[Row], failed: Mapping[str, str], ceiling: float | No
         remarks.append(report.TEST_SELECTED)
     if ceiling is not None:
         remarks.append(f"Best reachable test W-F1 of these data: {ceiling:.4f}.")
+    if any(r.fusion == NO_FUSION for r in rows):
+        remarks.append(f"{WITHOUT_FUSION.capitalize()}, so that the rows are hosts alone.")
     if any(r.n == 1 for r in rows):
         remarks.append("One seed says nothing about the spread between seeds; use --seeds 5.")
     remarks += [f"FAILED {name}: {message}" for name, message in failed.items()]
@@ -256,7 +260,7 @@ def _plot(rows: Sequence[Row], ceiling: float | None) -> bytes:
     if ceiling is not None:
         axis.axvline(ceiling, color="tab:green", linestyle="--", label="best reachable")
         axis.legend(frameon=False)
-    axis.set_yticks(range(len(shown)), [f"{r.host} + {r.fusion}" for r in reversed(shown)])
+    axis.set_yticks(range(len(shown)), [model_title(r.host, r.fusion) for r in reversed(shown)])
     axis.set_ylim(-0.6, len(shown) - 0.4)
     low, high = axis.get_xlim()
     axis.set_xlim(max(low, -0.02), min(high, 1.02))  # an interval from two seeds may be wider than any score

@@ -39,7 +39,9 @@ def _free(subject: Any, masked: bool) -> tuple[Any, ...]:
     return (tuple(axes for _ in subject.dims), axes) if masked else (tuple(axes for _ in subject.dims),)
 
 
-def _tried(subject: Any, tool: str, make: Callable[[Any, Any, Any], Callable[..., Tensor]], sizes: Any = OTHERS) -> None:
+def _tried(
+    subject: Any, tool: str, make: Callable[[Any, Any, Any], Callable[..., Tensor]], sizes: Any = OTHERS
+) -> None:
     """With and without a mask: `make(fusion, arguments, dynamic_shapes)` gives a callable that is right at other sizes."""
     for masked in (False, True):
         where = "with a mask" if masked else "without a mask"
@@ -50,7 +52,9 @@ def _tried(subject: Any, tool: str, make: Callable[[Any, Any, Any], Callable[...
             fail(f"{tool} for any batch and length, {where}, raises {describe_error(error)}", _LENGTHS)
         for size in sizes:
             arguments = _arguments(subject, size, masked)
-            what = f"in what {tool} made of {EXAMPLE[0]} items of {EXAMPLE[1]} steps, {where}, on {size[0]} of {size[1]}"
+            what = (
+                f"in what {tool} made of {EXAMPLE[0]} items of {EXAMPLE[1]} steps, {where}, on {size[0]} of {size[1]}"
+            )
             try:
                 out = program(*arguments)
             except CheckFailure:

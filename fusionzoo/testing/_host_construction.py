@@ -137,7 +137,7 @@ def fusion_called(subject):
             "call self.fusion(streams, mask) or self.fusion.fuse(streams, mask)",
         )
     if not differs(before, after):
-        fail("the fusion's output does not change the logits", "use fused.fused")
+        fail("the fusion's output does not change the logits", "use fused.fused, or fused.streams")
 
 
 def _scaled(fused):

@@ -93,7 +93,9 @@ _MODULES = {
         "_shared_modes",
         "_shared_persistence",
     ),
+    "dataset": ("_dataset",),
     "adapter": ("_adapter",),
+    "recipe": ("_recipe",),
 }
 KINDS = tuple(_MODULES)
 

@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fusionzoo.errors import ConfigError, close_matches_hint
-from fusionzoo.training.options import accepted_options, check_options, coerce, plain_numbers
+from fusionzoo.training.options import NO_FUSION, accepted_options, check_options, coerce, plain_numbers
+
+#: What reports say where the fusion is `none`.
+WITHOUT_FUSION = "no fusion: one modality"
 
 
 @dataclass
@@ -92,11 +95,23 @@ class HostConfig(Section):
 
 @dataclass
 class FusionConfig(Section):
-    """The fusion layer."""
+    """The fusion layer. `none` is for data of one modality, where there is nothing to fuse.
+
+    `asked` is whether somebody named it or gave it options, here or in a file, and False where it came by default.
+    """
 
     SECTION: ClassVar[str] = "fusion"
     name: str = "concat"
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.asked = self.name != "concat" or bool(self.options)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FusionConfig:
+        section = super().from_dict(values)
+        section.asked = section.asked or "name" in values
+        return section
 
 
 @dataclass
@@ -260,6 +275,11 @@ class RunConfig:
                 )
         return cls(**{k: s.from_dict(plain_numbers(values.get(k) or {})) for k, s in sections.items()})
 
+    @property
+    def title(self) -> str:
+        """The model in words."""
+        return model_title(self.host.name, self.fusion.name)
+
     @classmethod
     def load(cls, path: str | Path) -> RunConfig:
         """Read the `config.yaml` of a run folder, or any other configuration file."""
@@ -323,6 +343,11 @@ class RunConfig:
         config = RunConfig.from_dict(merged)
         config.check_plugins()
         return config
+
+
+def model_title(host: str, fusion: str) -> str:
+    """`bc-lstm + gated`, or what stands in the place of a fusion that was not built."""
+    return f"{host}, {WITHOUT_FUSION}" if fusion == NO_FUSION else f"{host} + {fusion}"
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 import fusionzoo
 from fusionzoo._weights import load_weights, pack_weights, read_weights
-from fusionzoo.errors import CheckpointError, FusionZooError, OptionError
-from fusionzoo.training.config import RunConfig
+from fusionzoo.errors import CheckpointError, ConfigError, FusionZooError, OptionError
+from fusionzoo.training.config import FusionConfig, RunConfig
 from fusionzoo.training.files import write_bytes, write_json
-from fusionzoo.training.options import accepted_options
+from fusionzoo.training.options import NO_FUSION, accepted_options
 
 if TYPE_CHECKING:
     from fusionzoo.data.corpus import Corpus
@@ -57,6 +57,37 @@ def host_options(config: RunConfig, corpus: Corpus) -> dict[str, Any]:
     return options
 
 
+def settle_fusion(config: RunConfig, corpus: Corpus) -> None:
+    """With one modality no fusion is built: set `fusion.name` to `none` where it came by default.
+
+    Raises `ConfigError` where a fusion was asked for, which would be reported and not be there.
+    """
+    if len(corpus.modalities) > 1 or config.fusion.name == NO_FUSION:
+        return
+    if config.fusion.asked:
+        raise ConfigError(
+            f"{corpus.name!r} is used with one modality ({corpus.modalities[0]}), where there is nothing to fuse: the fusion "
+            f"{config.fusion.name!r} would not be built. Give two modalities or more (--modalities), or say that there is "
+            f"no fusion: --fusion {NO_FUSION}"
+        )
+    config.fusion = FusionConfig(NO_FUSION)
+
+
+def check_fusion_built(host: Host, config: RunConfig) -> None:
+    """Raise `ConfigError` where the host has no fusion inside and the configuration names one, or the other way round."""
+    built = host.built_fusion
+    if built is None and config.fusion.name != NO_FUSION:
+        raise ConfigError(
+            f"the host {config.host.name!r} has built no fusion for {', '.join(host.names)}, so that {config.fusion.name!r} "
+            f"would be reported and not be there; say that there is none: --fusion {NO_FUSION}"
+        )
+    if built is not None and config.fusion.name == NO_FUSION:
+        raise ConfigError(
+            f"the host {config.host.name!r} fuses {', '.join(host.names)} and was given no fusion (--fusion {NO_FUSION}), "
+            f"which is for data of one modality; name one, see: fusionzoo plugins --kind fusion"
+        )
+
+
 def describe_model(config: RunConfig, corpus: Corpus, data_sha256: str) -> dict[str, Any]:
     """The contents of `model.json`: what is needed to build the same model and to judge whether data fit it."""
 
@@ -64,6 +95,7 @@ def describe_model(config: RunConfig, corpus: Corpus, data_sha256: str) -> dict[
         card = fusionzoo.card(name, kind)
         return f"{card.distribution} {card.version}".strip()
 
+    plugins = {"host": config.host.name, "fusion": config.fusion.name}
     return {
         "format": 1,
         "host": config.host.name,
@@ -75,7 +107,7 @@ def describe_model(config: RunConfig, corpus: Corpus, data_sha256: str) -> dict[
         "num_classes": corpus.num_classes,
         "num_speakers": corpus.num_speakers,
         "label_names": list(corpus.label_names),
-        "providers": {"host": provider(config.host.name, "host"), "fusion": provider(config.fusion.name, "fusion")},
+        "providers": {kind: provider(name, kind) for kind, name in plugins.items() if name != NO_FUSION},
         "versions": {"fusionzoo": fusionzoo.__version__, "torch": torch.__version__},
         "data": {"name": corpus.name, "sha256": data_sha256},
         "selection": config.training.selection,
@@ -84,12 +116,13 @@ def describe_model(config: RunConfig, corpus: Corpus, data_sha256: str) -> dict[
 
 def build_host(meta: Mapping[str, Any]) -> Host:
     """A host with fresh weights from the contents of `model.json`."""
+    fusion = {} if meta["fusion"] == NO_FUSION else {"fusion": (meta["fusion"], dict(meta["fusion_options"]))}
     return fusionzoo.get(meta["host"], kind="host")(
         dict(meta["dims"]),
         num_classes=meta["num_classes"],
         num_speakers=meta["num_speakers"],
-        fusion=(meta["fusion"], dict(meta["fusion_options"])),
         placement=meta["placement"],
+        **fusion,
         **meta["host_options"],
     )
 

@@ -17,6 +17,9 @@ SUPPLIED = {
     "objective": ("num_classes", "class_counts"),
 }
 
+#: The name of a fusion that is not there: with one modality no host builds one.
+NO_FUSION = "none"
+
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 _WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word"}
 
@@ -98,6 +101,8 @@ def _as_kind(value: Any, kind: str) -> Any:
 
 def accepted_options(name: str, kind: str) -> Accepted:
     """Options of an installed plugin, read from its constructors' signatures along the inheritance."""
+    if kind == "fusion" and name == NO_FUSION:
+        return Accepted({}, open_ended=False, placements=())
     import fusionzoo
 
     target = fusionzoo.get(name, kind=kind)

@@ -34,8 +34,7 @@ class Progress:
                 console=Console(stderr=True),
             )
             self.bar.start()
-            name = f"{self.config.host.name} + {self.config.fusion.name}"
-            self.task = self.bar.add_task(name, total=self.config.training.epochs, note="")
+            self.task = self.bar.add_task(self.config.title, total=self.config.training.epochs, note="")
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -29,8 +29,9 @@ from typing import TYPE_CHECKING, Any
 
 import fusionzoo
 from fusionzoo.errors import CheckpointError, ConfigError
-from fusionzoo.training.config import INCIDENTAL, DataConfig, RunConfig, flatten
+from fusionzoo.training.config import INCIDENTAL, DataConfig, FusionConfig, RunConfig, flatten
 from fusionzoo.training.files import write_json, write_text
+from fusionzoo.training.options import NO_FUSION
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,7 +82,10 @@ def claim(folder: Path, config: RunConfig, resume: bool) -> dict[str, Any] | Non
         return None
     if not resume:
         raise ConfigError(f"{str(folder)!r} already holds a run; continue it with --resume or choose another --out")
-    before, now = (flatten(c.to_dict()) for c in (RunConfig.load(stored), config))
+    started = RunConfig.load(stored)
+    if started.fusion.name == NO_FUSION and not config.fusion.asked:
+        config.fusion = FusionConfig(NO_FUSION)  # a default, as it turned out with one modality
+    before, now = (flatten(c.to_dict()) for c in (started, config))
     free = {*INCIDENTAL, "training.device"}
     if config.training.scheduler in ("constant", "plateau", "step") and not config.training.warmup:
         free |= {"training.epochs", "training.patience"}  # these schedules do not depend on how long the run is

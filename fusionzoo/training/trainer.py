@@ -36,16 +36,18 @@ from fusionzoo.training.checkpoint import (
     remove_old_checkpoints,
     write_checkpoint,
 )
-from fusionzoo.training.config import RunConfig
+from fusionzoo.training.config import RunConfig, model_title
 from fusionzoo.training.models import (
     WeightedObjective,
     build_host,
+    check_fusion_built,
     check_media,
     class_counts,
     corpus_sha256,
     count_parameters,
     describe_model,
     save_model,
+    settle_fusion,
     trained_state,
     whole_state,
 )
@@ -80,7 +82,7 @@ class RunResult:
     def __str__(self) -> str:
         r = self.result
         lines = [
-            f"{r['host']} + {r['fusion']}, seed {r['seed']}: epoch {r['epoch']} of {r['epochs']}, {r['seconds']:.1f} s"
+            f"{model_title(r['host'], r['fusion'])}, seed {r['seed']}: epoch {r['epoch']} of {r['epochs']}, {r['seconds']:.1f} s"
         ]
         for split in ("dev", "test"):
             if r[split]:
@@ -140,6 +142,7 @@ def train(
         accelerator = make_accelerator(config, folder)
         if corpus is None:
             corpus = runfolder.load_corpus(config.data)
+        settle_fusion(config, corpus)
         run = _Run(config, folder, corpus, accelerator, recipe)
         if resume:
             run.restore()
@@ -174,6 +177,7 @@ class _Run:
 
         seed_everything(self.settings.seed, 0, 0)
         self.host = build_host(self.meta)
+        check_fusion_built(self.host, config)
         if corpus.features:
             self.host.fit_features(feature_statistics(corpus, "train"))
         else:

@@ -79,6 +79,7 @@ class ContextEncoder(nn.Module):
         Both directions then meet the padding last and the values equal those of a packed sequence, which torch's fast
         CPU kernel does not take (packing is about three times slower there).
         """
+
         def run(y: Tensor, suffix: str) -> Tensor:
             names = (f"{kind}_l{suffix}" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
             weights = [getattr(rnn, name) for name in names]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import fusionzoo
-from fusionzoo.testing import all_checks, check_fusion, check_host, check_objective, parametrize_checks
+from fusionzoo.specs import KINDS
+from fusionzoo.testing import all_checks, check_fusion, check_host, check_objective, parametrize_checks, run
 
 #: Options under which each fusion is checked besides its defaults; every set must pass.
 MULT = {"width": 8, "layers": 1, "memory_layers": 1}
@@ -297,3 +298,11 @@ def test_one_test_a_check(check):
 def test_compile_and_export(name):
     slow = [c.name for c in all_checks("fusion") if c.slow]
     check_fusion(name, options=FUSIONS.get(name, [{}])[:1], only=slow, slow=True).raise_if_failed()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [f"{kind}:{name}" for kind in KINDS for name in fusionzoo.names(kind)])
+def test_the_command_passes_as_it_is_typed(name):
+    """`fusionzoo check KIND:NAME` without any option, on every built-in of every kind."""
+    results = run(name)
+    assert results.exit_code == 0, results

@@ -164,14 +164,16 @@ def test_what_is_not_a_class_or_name_is_refused():
         check_fusion(Sound([3, 4]))
     with pytest.raises(UnknownNameError, match="did you mean"):
         check_fusion("conact")
-    with pytest.raises(OptionError, match="no checks for plugins of kind 'dataset'"):
-        all_checks("dataset")
+    with pytest.raises(OptionError, match="no checks for plugins of kind 'dataest'.*did you mean 'dataset'"):
+        all_checks("dataest")
 
 
 def test_what_the_command_line_calls():
     results = run("sum", expect=["parameter_count=not so"])
     assert results.exit_code == 1
     assert run("bc-lstm", only=["constructs"]).kind == "host"
+    with pytest.raises(UnknownNameError, match="no kind of plugin"):
+        run("sum", "fuison")
     assert run("cross-entropy").exit_code == 0
     with pytest.raises(OptionError, match="check=reason"):
         run("sum", expect=["parameter_count"])
