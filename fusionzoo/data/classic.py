@@ -38,6 +38,7 @@ there are `sbert_sentence_embeddings`, they are the text, as in COGMEN.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -45,7 +46,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fusionzoo.data.corpus import Corpus, some
+from fusionzoo._text import brief
+from fusionzoo.data.corpus import Corpus, name_column, some
 from fusionzoo.data.npz import sha256_of
 from fusionzoo.data.pickles import load_pickle
 from fusionzoo.errors import DataError
@@ -67,6 +69,8 @@ LAYOUTS |= {
     "cosmic-meld-pickle": ("speakers", "labels", "sentiment", *_ROBERTA, "sentences", "train", "test", "dev"),
 }
 MODALITIES = ("text", "audio", "visual")
+#: Longer is no sentence; a column of text takes the longest one's memory in every row.
+_LONGEST_SENTENCE = 20_000
 _PARTS = ("train", "test", "dev")
 IEMOCAP4_CLASSES = ("happy", "sad", "neutral", "angry")
 IEMOCAP_CLASSES = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
@@ -258,13 +262,13 @@ class _Reader:
         return Corpus(
             name=name,
             features=features,
-            dialogue_id=np.repeat(np.array(self.keys, dtype=str), counts),
+            dialogue_id=np.repeat(name_column(self.keys, self._where(self.first)), counts),
             utterance_index=np.concatenate([np.arange(n) for n in counts]),
-            speaker=np.array([s for d in self.keys for s in self._speakers(d, lengths[d])], dtype=str),
+            speaker=name_column([s for d in self.keys for s in self._speakers(d, lengths[d])], self._where("speakers")),
             label=labels,
             label_names=self._names(labels, label_names),
             split=np.repeat(np.array([split.get(d, "train") for d in self.keys], dtype=str), counts),
-            utterance_id=np.array([u for d in self.keys for u in self._utterance_ids(d)], dtype=str),
+            utterance_id=name_column([u for d in self.keys for u in self._utterance_ids(d)], self._where(self.first)),
             info=info | {"stored_dtypes": dtypes, "skipped": self.skipped},
             extras=extras,
         )
@@ -341,7 +345,7 @@ class _Reader:
         if values.ndim == 2 and len(values) == length and _is_one_hot(values):
             values = values.argmax(axis=1)
         if values.shape != (length,) or values.dtype.kind not in "iu":
-            shown = ", ".join(repr(v) for v in list(self._rows(field, dialogue))[:3])
+            shown = ", ".join(brief(v) for v in list(self._rows(field, dialogue))[:3])
             raise DataError(
                 f"{self._where(field, dialogue)} holds {shown}, ..., expected {length} whole numbers (class indices). "
                 f"Store label indices as integers."
@@ -358,7 +362,7 @@ class _Reader:
             hot = np.asarray(speaker)
             if hot.ndim != 1 or hot.dtype.kind not in "iufb" or not np.isin(hot, (0, 1)).all() or hot.sum() > 1:
                 raise DataError(
-                    f"{self._where('speakers', dialogue, row)} is {speaker!r}, expected a name ('M', 'F', ...) or a "
+                    f"{self._where('speakers', dialogue, row)} is {brief(speaker)}, expected a name ('M', 'F', ...) or a "
                     f"one-hot row. Correct the row."
                 )
             names.append(f"S{int(hot.argmax())}" if hot.any() else "unknown")
@@ -410,9 +414,11 @@ class _Reader:
         # COGMEN's four classes; by its dialogues' names, because other corpora have four classes too.
         if count == len(IEMOCAP4_CLASSES) and all(d.startswith("Ses0") for d in self.keys):
             return IEMOCAP4_CLASSES
-        if count > len(MELD_CLASSES) and (unseen := sorted(set(range(count)) - set(labels.tolist()))):
+        seen = set(labels.tolist())
+        if count > len(MELD_CLASSES) and len(seen) < count:
+            unseen = list(itertools.islice((i for i in range(count) if i not in seen), 8))
             raise DataError(
-                f"{self._where('labels')} goes up to {count - 1}, but {unseen[:8]} never occur: a label outside the "
+                f"{self._where('labels')} goes up to {count - 1}, but {unseen} never occur: a label outside the "
                 f"classes? Name the classes (label_names=[...]) so that it can be checked."
             )
         return tuple(f"class{i}" for i in range(max(count, 1)))
@@ -433,6 +439,8 @@ class _Reader:
                 continue
             if len(rows) != sum(lengths[d] for d in self.keys):
                 self.skipped.append(f"{field}: {len(rows)} rows for {sum(lengths[d] for d in self.keys)} utterances")
+            elif max(map(len, rows), default=0) > _LONGEST_SENTENCE:
+                self.skipped.append(f"{field}: one of {max(map(len, rows)):,} characters")
             elif any(rows):
                 extras[column] = np.array(rows, dtype=str)
         return extras

@@ -240,6 +240,22 @@ class Corpus:
         return find_problems(self)
 
 
+#: The longest name (of a dialogue, utterance, speaker or class) that is believed. A column of text takes the longest one's
+#: memory in every row, so that one endless name would be paid for N times.
+LONGEST_NAME = 1000
+
+
+def name_column(names: Sequence[str], where: str) -> np.ndarray:
+    """`(N,)` text; a `DataError` that begins with `where` if a name is longer than any honest one."""
+    longest = max((len(name) for name in names), default=0)
+    if longest > LONGEST_NAME:
+        raise DataError(
+            f"{where} holds a name of {longest:,} characters, expected at most {LONGEST_NAME:,}. Shorten it, or fetch the "
+            f"file again."
+        )
+    return np.array(names, dtype=str)
+
+
 def some(names: Iterable[Any], limit: int = 5) -> str:
     """`dialogues 'a', 'b' and 3 more`: a list of ids short enough to read."""
     names = list(names)

@@ -1,0 +1,54 @@
+"""How names and values that come from files are shown: one place for terminals, tables, pages and plots.
+
+A name may hold anything: colours and cursor movements for a terminal, a line break, an override of the reading direction,
+the `|` of a Markdown table, the `$` of mathematics in a plot. Each function here makes one of these places safe, and leaves
+ordinary names as they are.
+"""
+
+from __future__ import annotations
+
+import re
+import reprlib
+import unicodedata
+from typing import Any
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxset, _SHORT.maxfrozenset = 2, 2, 2, 2
+_SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 4, 4, 40, 40, 80
+
+# What a name may not do to the place where it is shown: control characters (C0, DEL, C1), lone surrogates, line and
+# paragraph separators, and the marks that turn or hide text (category Cf, but for the joiners that scripts need).
+_HARMLESS = frozenset("\u200c\u200d\u00ad")
+_SUSPECT = re.compile(r"[^\x20-\x7e]")
+
+
+def brief(value: Any) -> str:
+    """The `repr` of a value of a file, however large it is, in some forty characters."""
+    return _SHORT.repr(value)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    character = match[0]
+    if character in _HARMLESS or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def visible(text: Any, *, lines: bool = False) -> str:
+    """Text with control characters, line breaks and marks of direction spelt out (`\\x1b`); the rest as it is.
+
+    lines : the text is of several lines, which stay; so do tabs.
+    """
+    if lines:
+        return "\n".join("\t".join(visible(part) for part in line.split("\t")) for line in str(text).split("\n"))
+    return _SUSPECT.sub(_escaped, str(text))
+
+
+def markdown(text: Any) -> str:
+    """A cell of a Markdown table."""
+    return re.sub(r"([\\|`*_\[\]<>])", r"\\\1", visible(text))
+
+
+def unmathematical(text: Any) -> str:
+    """A label of a plot, in which matplotlib would read `$...$` as mathematics."""
+    return visible(text).replace("$", r"\$")
