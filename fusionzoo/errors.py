@@ -86,6 +86,10 @@ class CheckpointError(FusionZooError):
     """A checkpoint that is damaged, incomplete, or belongs to another model."""
 
 
+class OutputError(FusionZooError, OSError):
+    """A file or folder that cannot be written: a folder where a file should be, no permission, no room."""
+
+
 class TrainingError(FusionZooError):
     """Training cannot go on: the loss is not finite, a split is empty, the device is not there."""
 

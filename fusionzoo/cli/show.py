@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fusionzoo._files import write_text
 from fusionzoo.errors import OptionError
 
 if TYPE_CHECKING:
@@ -73,8 +74,7 @@ def metrics(metrics: Mapping[str, Any], title: str, as_json: bool, out: Path | N
     """Metrics of one split: the four averages and the per-class table."""
     text = json.dumps(metrics, indent=2, default=str)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text + "\n", encoding="utf-8")
+        write_text(out, text + "\n")
     if as_json:
         print(text)
         return
@@ -122,8 +122,7 @@ def costs(title: str, as_json: bool, out: Path | None) -> Iterator[Callable[[Cos
         yield report
     text = json.dumps(rows, indent=2)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text + "\n", encoding="utf-8")
+        write_text(out, text + "\n")
     if as_json:
         print(text)
         return

@@ -27,7 +27,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,8 +35,9 @@ from typing import IO, Any, cast
 
 import numpy as np
 
+from fusionzoo._files import writing
 from fusionzoo.data.corpus import Corpus
-from fusionzoo.errors import DataError
+from fusionzoo.errors import DataError, OutputError
 
 REQUIRED = ("dialogue_id", "utterance_index", "speaker", "label", "label_names", "split")
 _OWN = frozenset({*REQUIRED, "utterance_id", "modalities", "provenance"})
@@ -251,7 +251,11 @@ def save_npz(corpus: Corpus, path: str | os.PathLike[str]) -> Path:
             f"{path}: column {bad[0]!r} holds Python objects, expected numbers or text; drop or convert it."
         )
     columns["provenance"] = np.array(json.dumps(_facts(corpus), sort_keys=True, default=str))
-    write_atomically(path, lambda stream: np.savez_compressed(stream, allow_pickle=False, **cast(Any, columns)))
+    try:
+        with writing(path, parents=False) as stream:
+            np.savez_compressed(stream, allow_pickle=False, **cast(Any, columns))
+    except OutputError as error:
+        raise DataError(str(error)) from error
     return path
 
 
@@ -262,30 +266,3 @@ def _facts(corpus: Corpus) -> dict[str, Any]:
         # The base name only: a path would tell who made the file and where.
         facts["made_from"] = {"source": Path(corpus.source).name, "sha256": corpus.info.get("sha256")}
     return facts
-
-
-def write_atomically(path: Path, write: Any) -> None:
-    """Call `write(binary stream)` on a temporary neighbour of `path`, flush it to the disk, and rename it to `path`."""
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be written ({error.strerror}). Choose a folder that exists and is yours."
-        ) from error
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp makes private files; give the one that stays the permissions of any other new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(
-            f"{path}: could not be written ({error.strerror}); nothing was changed. Is the disk full?"
-        ) from error
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
