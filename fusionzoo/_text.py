@@ -7,9 +7,12 @@ ordinary names as they are.
 
 from __future__ import annotations
 
+import html
+import json
 import re
 import reprlib
 import unicodedata
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _SHORT = reprlib.Repr()
@@ -34,6 +37,12 @@ def _escaped(match: re.Match[str]) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
+def _escaped_for_json(match: re.Match[str]) -> str:
+    if match[0] == "\n" or _escaped(match) == match[0]:
+        return match[0]
+    return json.dumps(match[0])[1:-1]
+
+
 def visible(text: Any, *, lines: bool = False) -> str:
     """Text with control characters, line breaks and marks of direction spelt out (`\\x1b`); the rest as it is.
 
@@ -46,7 +55,29 @@ def visible(text: Any, *, lines: bool = False) -> str:
 
 def markdown(text: Any) -> str:
     """A cell of a Markdown table."""
-    return re.sub(r"([\\|`*_\[\]<>])", r"\\\1", visible(text))
+    return re.sub(r"([\\|`*\[\]<>])", r"\\\1", visible(text))
+
+
+def markdown_table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """The lines of a Markdown table; cells are shown as they are, except those that are `Marked`."""
+    lines = [header, [Marked("---")] * len(header), *rows]
+    return ["| " + " | ".join(c if isinstance(c, Marked) else markdown(c) for c in line) + " |" for line in lines]
+
+
+class Marked(str):
+    """Text that is Markdown already."""
+
+    __slots__ = ()
+
+
+def markup(text: Any) -> str:
+    """Text inside an HTML page, or inside an attribute in quotes."""
+    return html.escape(visible(text, lines=True))
+
+
+def json_text(value: Any) -> str:
+    """Indented JSON that shows the letters of every script, and control characters and marks of direction spelt out."""
+    return _SUSPECT.sub(_escaped_for_json, json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def unmathematical(text: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fusionzoo._text import json_text, visible
 from fusionzoo.data.classic import layout_of, read_classic
 from fusionzoo.data.corpus import Corpus
 from fusionzoo.data.npz import read_columns, read_npz, sha256, sha256_of
@@ -78,7 +79,8 @@ class Inspection:
         return self.kind.startswith("raw-")
 
     def to_json(self, indent: int | None = 2) -> str:
-        return json.dumps(asdict(self) | {"ok": self.ok}, indent=indent, ensure_ascii=False)
+        facts = asdict(self) | {"ok": self.ok}
+        return json_text(facts) if indent == 2 else json.dumps(facts, indent=indent)
 
     def _lines(self) -> _Rows:
         lines: _Rows = [("file", self.path), ("kind", self.kind)]
@@ -124,7 +126,8 @@ class Inspection:
         if self.is_raw and not self.media:
             sound = "readable, but no recording was found: `fusionzoo extract` would have nothing to read"
         lines.append(("verdict", sound if self.ok else f"not usable: {len(self.problems)} problem(s)"))
-        return lines
+        # Names come from the file: what would steer a terminal is spelt out.
+        return [(visible(key), visible(value)) for key, value in lines]
 
     def __str__(self) -> str:
         lines = self._lines()

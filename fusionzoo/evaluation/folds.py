@@ -8,7 +8,6 @@ epoch on it, which every report says in red.
 from __future__ import annotations
 
 import copy
-import html
 import re
 import sys
 import traceback
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusionzoo._text import markdown_table, markup, visible
 from fusionzoo.data.splits import draw_dev
 from fusionzoo.errors import ConfigError, DataError, OptionError, close_matches_hint
 from fusionzoo.evaluation import report
@@ -237,7 +237,7 @@ class CrossValidation:
     def warnings(self) -> list[str]:
         """What stands in red."""
         red = [report.TEST_SELECTED] if self.selection == "test" else []
-        return [*red, *(f"FAILED {name}: {message}" for name, message in self.failed.items())]
+        return [*red, *(f"FAILED {name}: {visible(message)}" for name, message in self.failed.items())]
 
     def __str__(self) -> str:
         header, cells = self.table()
@@ -371,7 +371,7 @@ def _write(done: CrossValidation, base: RunConfig, corpus: Corpus) -> None:
             "failed": done.failed,
         },
     )
-    lines = ["| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *cells)]
+    lines = markdown_table(header, cells)
     about = f"{corpus.name}: {done.plan}; epoch chosen on {done.selection}."
     words = [about]
     parts = [report.paragraph(w, "warning") for w in done.warnings]
@@ -381,9 +381,9 @@ def _write(done: CrossValidation, base: RunConfig, corpus: Corpus) -> None:
         words += published_lines(done.recipe, means)
     write_text(folder / "summary.md", "\n".join([*words, "", *lines, "", *(f"**{w}**" for w in done.warnings), ""]))
     parts += [report.paragraph(about), report.table(header, cells)]
-    parts.append(f"<h2>Shared configuration</h2><pre>{html.escape(base.to_yaml())}</pre>")
+    parts.append(f"<h2>Shared configuration</h2><pre>{markup(base.to_yaml())}</pre>")
     write_text(folder / "report.html", report.page(f"Cross-validation of {base.host.name} + {base.fusion.name}", parts))
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text), file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -10,7 +11,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +28,12 @@ def test_folders_are_created_and_nothing_is_left_beside(tmp_path: Path):
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["b.txt"]
 
 
+def _stopped(path: Path) -> None:
+    with writing(path) as stream:
+        stream.write(b"half")
+        raise KeyboardInterrupt
+
+
 def test_a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch):
     path = tmp_path / "kept.txt"
     write_text(path, "old")
@@ -38,9 +44,8 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(_files.os, "fsync", full)
     with pytest.raises(OutputError, match=r"kept\.txt: cannot be written \(No space left"):
         write_text(path, "new")
-    with pytest.raises(KeyboardInterrupt), writing(path) as stream:
-        stream.write(b"half")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        _stopped(path)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["kept.txt"]
 
@@ -68,11 +73,14 @@ def test_a_link_stays_and_its_target_is_written(tmp_path: Path):
     link.symlink_to(Path("real") / "a.csv")
     second.symlink_to(link)
     write_text(second, "new")
-    assert link.is_symlink() and second.is_symlink() and target.read_text() == "new"
+    assert link.is_symlink()
+    assert second.is_symlink()
+    assert target.read_text() == "new"
     dangling = tmp_path / "dangling.csv"
     dangling.symlink_to(tmp_path / "real" / "later.csv")
     write_text(dangling, "made")
-    assert dangling.is_symlink() and (tmp_path / "real" / "later.csv").read_text() == "made"
+    assert dangling.is_symlink()
+    assert (tmp_path / "real" / "later.csv").read_text() == "made"
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
     with pytest.raises(OutputError, match="loop"):
@@ -99,10 +107,8 @@ def test_devices_stay_devices(tmp_path: Path):
         os.mknod(tmp_path / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
     except OSError:
         pytest.skip("only root makes devices")
-    try:
+    with contextlib.suppress(OutputError):  # a file system without devices
         write_text(tmp_path / "null", "x")
-    except OutputError:
-        pass  # a file system without devices
     assert stat.S_ISCHR(os.lstat(tmp_path / "null").st_mode)
     link = tmp_path / "link"
     link.symlink_to(os.devnull)
@@ -117,9 +123,13 @@ def test_standard_output_is_written_to_in_order(tmp_path: Path, to_file: bool):
         "from pathlib import Path; from fusionzoo._files import write_text\n"
         "print('before'); write_text(Path('/dev/stdout'), 'between\\n'); print('after')"
     )
-    out: Any = open(tmp_path / "out", "wb") if to_file else subprocess.PIPE
-    done = subprocess.run([sys.executable, "-c", program], stdout=out, check=True)
-    text = (tmp_path / "out").read_bytes() if to_file else done.stdout
+    command = [sys.executable, "-u", "-c", program]
+    if to_file:
+        with open(tmp_path / "out", "wb") as out:
+            subprocess.run(command, stdout=out, check=True)
+        text = (tmp_path / "out").read_bytes()
+    else:
+        text = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
     assert text.split() == [b"before", b"between", b"after"]
 
 
