@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -22,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from fusionzoo.errors import FusionZooError
 
     try:
-        with sigterm_as_interrupt():
+        with sigterm_as_interrupt(), _plain_warnings():
             app(args=arguments, prog_name="fusionzoo", standalone_mode=True)
     except FusionZooError as error:
         if debug:
@@ -48,6 +51,26 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         _say(f"this should not happen: {type(error).__name__}: {error}\nRun it again with --debug to see where.")
         sys.exit(1)
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Warnings about data as a sentence, without the line of code that gave them."""
+    from fusionzoo.errors import DataWarning
+
+    show = warnings.showwarning
+
+    def plain(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if issubclass(category, DataWarning):
+            _say(f"warning: {message}")
+        else:
+            show(message, category, *rest, **more)
+
+    warnings.showwarning = plain
+    try:
+        yield
+    finally:
+        warnings.showwarning = show
 
 
 def _say(message: str) -> None:

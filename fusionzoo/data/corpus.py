@@ -32,7 +32,7 @@ class Dialogue:
         return self.stop - self.start
 
 
-def _text(values: Any) -> np.ndarray:
+def as_text(values: Any) -> np.ndarray:
     """A column of names as a unicode array; bytes are read as UTF-8, numbers are spelt out."""
     array = np.atleast_1d(np.asarray(values))
     if array.dtype.kind == "S":
@@ -79,9 +79,9 @@ class Corpus:
         with np.errstate(over="ignore"):
             self.features = {m: np.ascontiguousarray(x, dtype=np.float32) for m, x in self.features.items()}
         self.dialogue_id, self.speaker, self.split = (
-            _text(self.dialogue_id),
-            _text(self.speaker),
-            _text(self.split),
+            as_text(self.dialogue_id),
+            as_text(self.speaker),
+            as_text(self.split),
         )
         self.utterance_index, self.label = np.asarray(self.utterance_index), np.asarray(self.label)
         # Only whole numbers are converted: rounding a soft or broken label here would hide it from `validate`.
@@ -93,7 +93,7 @@ class Corpus:
             pairs = zip(self.dialogue_id.ravel(), self.utterance_index.ravel(), strict=False)
             self.utterance_id = np.array([f"{d}_{i}" for d, i in pairs], dtype=str)
         else:
-            self.utterance_id = _text(self.utterance_id)
+            self.utterance_id = as_text(self.utterance_id)
 
     def __len__(self) -> int:
         return len(self.dialogue_id)

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from fusionzoo._text import json_text, visible
+from fusionzoo.data._npz_columns import read_columns
 from fusionzoo.data.classic import layout_of, read_classic
 from fusionzoo.data.corpus import Corpus
-from fusionzoo.data.npz import read_columns, read_npz, sha256, sha256_of
+from fusionzoo.data.npz import read_npz, sha256, sha256_of
 from fusionzoo.data.pickle_folders import folder_files, folder_layout, read_folder
 from fusionzoo.data.pickles import load_pickle, names_in
 from fusionzoo.data.raw import EXPECTED, read_raw, recognise
@@ -190,7 +191,7 @@ def inspect(path: str | os.PathLike[str], reader: Mapping[str, Any] | None = Non
 def _inspect_npz(path: Path, report: Inspection) -> None:
     report.kind = "npz"
     columns = read_columns(path)
-    report.columns = {c: f"{h.shape} {h.dtype}" for c, h in columns.items()}
+    report.columns = {c: str(h) for c, h in columns.items()}
     _describe(read_npz(path), report)
 
 
@@ -240,6 +241,7 @@ def _describe(corpus: Corpus, report: Inspection) -> None:
         report.notes.append(
             f"text is {views} views side by side: hosts that have the option get text_views={views} when training"
         )
+    report.notes += corpus.info.get("unused", [])
     report.skipped += [f"column {c!r}: not a modality, kept out of the model" for c in corpus.extras]
     report.problems += corpus.problems()
     dtypes = corpus.info.get("stored_dtypes", {})

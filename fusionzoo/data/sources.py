@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from fusionzoo.data.npz import read_npz
 from fusionzoo.data.pickle_folders import folder_layout, read_folder
 from fusionzoo.data.raw import recognise
 from fusionzoo.data.splits import ensure_dev, merged_dev, read_split
-from fusionzoo.errors import DataError, OptionError, close_matches_hint
+from fusionzoo.errors import DataError, DataWarning, OptionError, close_matches_hint
 
 _FILE_OPTIONS = ("label_names", "name")
 
@@ -76,6 +77,8 @@ def load(
     if modalities is not None:  # first, so that a broken modality that nobody asked for is no obstacle
         corpus = corpus.subset(modalities)
     corpus.validate()
+    for note in corpus.info.get("unused", []):
+        warnings.warn(f"{corpus.source}: {note}", DataWarning, stacklevel=2)
     if split is not None:
         corpus = corpus.with_split(read_split(split), origin=f"split={split}")
         corpus.info = corpus.info | {"split": f"from {Path(split).name}"}

@@ -27,7 +27,7 @@ OTHERS = {
     "--force-reinstall",
     "--porcelain",
 }
-OTHERS |= {"--untracked-files"}
+OTHERS |= {"--untracked-files", "--local-dir"}
 
 
 def _commands() -> dict[str, set[str]]:
