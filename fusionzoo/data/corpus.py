@@ -221,7 +221,8 @@ class Corpus:
             if split not in SPLITS:
                 raise DataError(f"{origin} puts dialogue {dialogue!r} in {split!r}; splits are {', '.join(SPLITS)}.")
         lengths = np.diff(np.append(starts, len(self)))
-        return replace(self, split=np.repeat(np.array([mapping[d] for d in ids], dtype=str), lengths))
+        info = {k: v for k, v in self.info.items() if k != "leaks"}  # they were those of the splits before
+        return replace(self, split=np.repeat(np.array([mapping[d] for d in ids], dtype=str), lengths), info=info)
 
     # ------------------------------------------------------------------ is it sound
 

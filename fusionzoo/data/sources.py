@@ -11,6 +11,7 @@ from typing import Any
 
 from fusionzoo.data.classic import read_classic
 from fusionzoo.data.corpus import Corpus
+from fusionzoo.data.leaks import warn_of_leaks
 from fusionzoo.data.npz import read_npz
 from fusionzoo.data.pickle_folders import folder_layout, read_folder
 from fusionzoo.data.raw import recognise
@@ -82,7 +83,9 @@ def load(
     if split is not None:
         corpus = corpus.with_split(read_split(split), origin=f"split={split}")
         corpus.info = corpus.info | {"split": f"from {Path(split).name}"}
-    return ensure_dev(merged_dev(corpus) if merge_dev else corpus, dev_fraction, split_seed)
+    corpus = ensure_dev(merged_dev(corpus) if merge_dev else corpus, dev_fraction, split_seed)
+    warn_of_leaks(corpus)
+    return corpus
 
 
 def read_file(source: str | os.PathLike[str], *, keep_all: bool = False, **options: Any) -> Corpus:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusionzoo._text import visible
+from fusionzoo.data.leaks import warn_of_leaks
 from fusionzoo.errors import ConfigError, FusionZooError, close_matches_hint
 from fusionzoo.evaluation.report import best_reachable
 from fusionzoo.evaluation.summary import Row, rows_to_text, summarise, write_summary
@@ -97,6 +98,7 @@ def compare(
     anchor_paths(base.data)
     cells = make_cells(base, folder, hosts, fusions, seeds)
     corpus = corpus if corpus is not None else load_corpus(base.data)
+    warn_of_leaks(corpus)
     say = (lambda _text: None) if quiet else _say
     todo = list(_unfinished(cells, corpus, say))
     failed: dict[str, str] = {}

@@ -11,6 +11,7 @@ import copy
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusionzoo._text import markdown_table, markup, visible
+from fusionzoo.data.leaks import Rows, speakers_in_several
 from fusionzoo.data.splits import draw_dev
-from fusionzoo.errors import ConfigError, DataError, OptionError, close_matches_hint
+from fusionzoo.errors import ConfigError, DataError, DataWarning, OptionError, close_matches_hint
 from fusionzoo.evaluation import report
 from fusionzoo.evaluation.metrics import SCORES, SHORT_NAMES, scores_from_confusion
 from fusionzoo.evaluation.published import published_lines
@@ -181,6 +183,24 @@ def make_folds(corpus: Corpus, plan: FoldPlan) -> dict[str, list[str]]:
     return {re.sub(r"[^\w.+=-]+", "-", name): ids for name, ids in folds.items()}
 
 
+def check_speakers(corpus: Corpus, plan: FoldPlan) -> None:
+    """Raise `DataError` where a speaker is in several sessions, which are left out for the sake of new speakers.
+
+    Folds by speaker keep everybody's dialogues together by themselves; folds by another column promise nothing.
+    """
+    if plan.by not in _SESSION:
+        return
+    groups = groups_of(corpus, plan.by)
+    if torn := speakers_in_several(corpus, groups):
+        name, where = next(iter(torn.items()))
+        raise DataError(
+            f"{corpus.source}: {len(torn)} of {len(np.unique(corpus.speaker))} speakers are in several sessions, e.g. "
+            f"{name!r} in {', '.join(where[:3])}: with one of these held out, the model would know its speakers, which "
+            f"leaving a session out is to rule out. Correct 'speaker' or the sessions, or take folds by speaker "
+            f"(--folds speaker)."
+        )
+
+
 def fold_split(
     folds: Mapping[str, Sequence[str]], held_out: str, plan: FoldPlan, fraction: float, seed: int
 ) -> dict[str, str]:
@@ -285,6 +305,9 @@ def cross_validate(
     if corpus is None:
         corpus = load_corpus(base.data)
     parts = make_folds(corpus, plan)
+    check_speakers(corpus, plan)
+    rows_of = Rows(corpus)
+    leaks: dict[str, list[str]] = {}
     chosen = [base.training.seed] if seeds is None else list(seeds)
     failed: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
@@ -300,6 +323,11 @@ def cross_validate(
             data = {**base.data.to_dict(), "split": str(path.resolve()), "merge_dev": False, "dev_fraction": 0.0}
             run = base.replaced(data=data, training__seed=seed)
             here = corpus.with_split(mapping, origin=f"fold {name}")
+            if name not in leaks:
+                leaks[name] = rows_of.leaks(here.split)
+                for leak in leaks[name]:
+                    warnings.warn(f"{corpus.source}, fold {name} held out: {leak}", DataWarning, stacklevel=2)
+            here.info = here.info | {"leaks": leaks[name]}
             target = folder / "runs" / f"{name}__seed{seed}"
             result = read_result(target)
             if result is not None and (

@@ -94,6 +94,7 @@ def write_run_report(
     parts: list[str] = []
     if result["selection"] == "test":
         parts.append(paragraph(TEST_SELECTED, "warning"))
+    parts += [paragraph(leak, "warning") for leak in result["data"]["info"].get("leaks", [])]
     scored = {s: result[s] for s in ("dev", "test") if result[s]}
     if result.get("recipe"):
         parts += published_part(result["recipe"], [("here", result["test"] or result["dev"])])
