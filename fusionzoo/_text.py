@@ -17,7 +17,7 @@ from typing import Any
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxset, _SHORT.maxfrozenset = 2, 2, 2, 2
-_SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 4, 4, 40, 40, 80
+_SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 4, 4, 80, 40, 80
 
 # What a name may not do to the place where it is shown: control characters (C0, DEL, C1), lone surrogates, line and
 # paragraph separators, and the marks that turn or hide text (category Cf, but for the joiners that scripts need).
@@ -26,7 +26,7 @@ _SUSPECT = re.compile(r"[^\x20-\x7e]")
 
 
 def brief(value: Any) -> str:
-    """The `repr` of a value of a file, however large it is, in some forty characters."""
+    """The `repr` of a value of a file, however large it is, in some eighty characters."""
     return _SHORT.repr(value)
 
 

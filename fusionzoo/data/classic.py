@@ -47,6 +47,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from fusionzoo._text import brief
+from fusionzoo.data._layouts import describe, hint
 from fusionzoo.data.corpus import Corpus, name_column, some
 from fusionzoo.data.npz import sha256_of
 from fusionzoo.data.pickles import load_pickle
@@ -117,7 +118,9 @@ def is_split_pickle(content: Any) -> bool:
     """Whether this is a dict of splits, each a list of dialogues that know their `vid` (COGMEN, CORECT)."""
     if not isinstance(content, dict) or "train" not in content or not set(content) <= set(_SPLIT_KEYS):
         return False
-    rows = [d for part in content.values() if isinstance(part, list | tuple) for d in part]
+    if not all(isinstance(part, list | tuple) for part in content.values()):
+        return False
+    rows = [d for part in content.values() for d in part]
     return bool(rows) and all(isinstance(d, dict) and "vid" in d for d in rows)
 
 
@@ -146,18 +149,6 @@ def split_fields(path: Path, content: dict[str, Any]) -> tuple[dict[str, Any], l
     return {name: entry for name, entry in fields.items() if entry or name in ("train", "test")}, notes
 
 
-def describe(content: Any) -> str:
-    """One line about what a pickle holds, for the message that no layout fits."""
-    if isinstance(content, tuple | list):
-        kinds = ", ".join(
-            f"{type(e).__name__}" + (f" of {len(e)}" if hasattr(e, "__len__") else "") for e in content[:14]
-        )
-        return f"a {type(content).__name__} of {len(content)} ({kinds})"
-    if isinstance(content, dict):
-        return f"a dict of {len(content)} with keys like {', '.join(map(repr, list(content)[:4]))}"
-    return f"a {type(content).__name__}"
-
-
 def read_classic(
     path: str | os.PathLike[str],
     *,
@@ -176,10 +167,8 @@ def read_classic(
     layout = layout_of(content)
     if layout is None:
         raise DataError(
-            f"{path}: holds {describe(content)}, expected one of the tuples {', '.join(LAYOUTS)}, or a dict of splits; "
-            f"the first is "
-            f"({', '.join(LAYOUTS['classic-pickle'])}). Bring it into one of these, or write an .npz with "
-            f"fusionzoo.data.save_npz."
+            f"{path}: holds {describe(content)}. {hint(content)} Read are: one of the tuples {', '.join(LAYOUTS)}, the first "
+            f"of which is ({', '.join(LAYOUTS['classic-pickle'])}), and dicts of splits as in COGMEN and CORECT."
         )
     if layout == "split-pickle":
         fields, notes = split_fields(path, content)
@@ -224,7 +213,7 @@ class _Reader:
     def _where(self, field: str, dialogue: str | None = None, row: int | None = None) -> str:
         at = self.position.get(field)
         place = [f"{self.path}: {field}" if at is None else f"{self.path}: entry {at} ({field})"]
-        place += [f"dialogue {dialogue!r}"] if dialogue is not None else []
+        place += [f"dialogue {brief(dialogue)}"] if dialogue is not None else []
         place += [f"utterance {row}"] if row is not None else []
         return ", ".join(place)
 
@@ -336,10 +325,7 @@ class _Reader:
 
     def _labels(self, field: str, dialogue: str, length: int) -> np.ndarray:
         """`(n,)` int64 of a list or array of class indices, or of one-hot rows."""
-        try:
-            values = np.asarray(self._rows(field, dialogue))
-        except ValueError:
-            values = np.empty(0, dtype=object)
+        values = _array(self._rows(field, dialogue))
         if values.shape == (length, 1):
             values = values[:, 0]
         if values.ndim == 2 and len(values) == length and _is_one_hot(values):
@@ -359,7 +345,7 @@ class _Reader:
             if isinstance(speaker, str | bytes | int | np.integer):
                 names.append(_id(speaker))
                 continue
-            hot = np.asarray(speaker)
+            hot = _array(speaker)
             if hot.ndim != 1 or hot.dtype.kind not in "iufb" or not np.isin(hot, (0, 1)).all() or hot.sum() > 1:
                 raise DataError(
                     f"{self._where('speakers', dialogue, row)} is {brief(speaker)}, expected a name ('M', 'F', ...) or a "
@@ -374,11 +360,7 @@ class _Reader:
         width = None
         for d in self.keys:
             rows = self._rows(modality, d)
-            block: np.ndarray
-            try:
-                block = np.asarray(rows)
-            except ValueError:  # rows of different widths
-                block = np.empty(0, dtype=object)
+            block = _array(rows)
             if block.dtype.kind not in "fiu" or block.ndim != 2 or block.shape[1] != (width or block.shape[1]):
                 self._explain(modality, d, rows, width)
             width = block.shape[1]
@@ -389,10 +371,7 @@ class _Reader:
     def _explain(self, modality: str, dialogue: str, rows: Any, width: int | None) -> NoReturn:
         """Raise the error of the first row that is not a vector of `width` numbers."""
         for row, vector in enumerate(rows):
-            try:
-                vector = np.asarray(vector)
-            except ValueError:
-                vector = np.empty(0, dtype=object)
+            vector = _array(vector)
             if vector.dtype.kind not in "fiu" or vector.ndim != 1 or (width is not None and len(vector) != width):
                 width_text = (
                     "one vector of numbers" if width is None else f"a vector of {width} numbers, as in the rows before"
@@ -448,6 +427,14 @@ class _Reader:
 
 def _id(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _array(value: Any) -> np.ndarray:
+    """The value as an array; an empty one of objects where it is ragged, or too large a number."""
+    try:
+        return np.asarray(value)
+    except (ValueError, OverflowError, TypeError):
+        return np.empty(0, dtype=object)
 
 
 def _is_one_hot(values: np.ndarray) -> bool:

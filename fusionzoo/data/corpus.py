@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fusionzoo._text import brief
 from fusionzoo.errors import DataError, close_matches_hint
 
 #: The label of an utterance that has none; the loss and the metrics leave it out.
@@ -260,6 +261,6 @@ def name_column(names: Sequence[str], where: str) -> np.ndarray:
 def some(names: Iterable[Any], limit: int = 5) -> str:
     """`dialogues 'a', 'b' and 3 more`: a list of ids short enough to read."""
     names = list(names)
-    shown = ", ".join(repr(n) for n in names[:limit])
+    shown = ", ".join(brief(n) for n in names[:limit])
     rest = f" and {len(names) - limit} more" if len(names) > limit else ""
     return f"{'dialogue' if len(names) == 1 else 'dialogues'} {shown}{rest}"

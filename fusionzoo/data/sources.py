@@ -18,6 +18,14 @@ from fusionzoo.data.raw import recognise
 from fusionzoo.data.splits import ensure_dev, merged_dev, read_split
 from fusionzoo.errors import DataError, DataWarning, OptionError, close_matches_hint
 
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"Rar!": "rar",
+    b"7z\xbc": "7z",
+}
 _FILE_OPTIONS = ("label_names", "name")
 
 
@@ -145,8 +153,11 @@ def _what_else(path: Path) -> str | None:
         return "is a web page, probably a download's error or consent page; fetch the file itself"
     if head.startswith(b"\x93NUMPY"):
         return "is a single .npy array; a corpus needs dialogue ids, labels and splits too: write an .npz"
-    if head.startswith(b"\x1f\x8b"):
-        return "is gzip-compressed; unpack it first"
+    for mark, name in _PACKED.items():
+        if head.startswith(mark):
+            return f"is compressed ({name}); unpack it first"
+    if head.startswith(b"\x89HDF"):
+        return "is an HDF5 file; take out the arrays and write an .npz with fusionzoo.data.save_npz"
     if head.startswith(b"PK"):
         try:
             with zipfile.ZipFile(path) as archive:

@@ -292,7 +292,7 @@ def read_landmarks(utterance: RawUtterance, screen: tuple[int, int]) -> list[tup
             "data.media.visual.crop=none"
         )
     try:
-        with open(path, newline="", encoding="utf-8") as stream:
+        with open(path, newline="", encoding="utf-8-sig") as stream:
             rows = csv.reader(stream)
             header = [h.strip() for h in next(rows)]
             columns = [[i for i, h in enumerate(header) if re.fullmatch(axis + r"_\d+", h)] for axis in "xy"]
