@@ -20,11 +20,11 @@ _IGNORED = f"select labels != {IGNORE} first; divide by their number, at least o
 @rule(needs=("subclasses_base",))
 def constructs(subject):
     """It is built from num_classes, with class counts and without."""
-    for counts in ({}, {"class_counts": None}):
+    for extra in ({}, {"class_counts": None}):
         try:
-            subject.build(**counts)
+            subject.build(**extra)
         except Exception as error:
-            if counts and subject.options and isinstance(error, OptionError):
+            if extra and subject.options and isinstance(error, OptionError):
                 continue  # an option that needs the counts says so
             fail(f"building it raises {describe_error(error)}", "take (num_classes, class_counts=None, *, options)")
 
