@@ -76,6 +76,9 @@ def common(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere on the line.")] = False,
 ) -> None:
     """Drop-in multimodal fusion layers for emotion recognition in conversation."""
+    from fusionzoo._registry import registry
+
+    registry.index()  # before torch is imported, which a distribution with broken metadata would prevent
 
 
 def _comma(text: str | None) -> list[str] | None:
@@ -374,13 +377,13 @@ def bench(
     json: Json = False,
 ) -> None:
     """Measure what fusions cost, alone or in hosts: a training step beside one of the first, operations, parameters."""
-    import fusionzoo
+    from fusionzoo._registry import registry
     from fusionzoo.cli import show
     from fusionzoo.evaluation.bench import bench_fusions, bench_hosts, pick_device
     from fusionzoo.evaluation.compare import make_cells
     from fusionzoo.training.runfolder import load_corpus
 
-    chosen = _comma(fusions) or ["concat", *(n for n in fusionzoo.names() if n != "concat")]
+    chosen = _comma(fusions) or ["concat", *(n for n in registry.usable() if n != "concat")]
     run = _run_config(None, set_, None, None, check=False, data=data, batch_size=batch)
     cells = make_cells(run, Path(), _comma(hosts), chosen, 1)
     on = pick_device(device)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusionzoo.errors import ConfigError, FusionZooError, close_matches_hint
+from fusionzoo._installed import described
+from fusionzoo.errors import ConfigError, FusionZooError, TrainingError, close_matches_hint
 from fusionzoo.evaluation.report import best_reachable
 from fusionzoo.evaluation.summary import Row, rows_to_text, summarise, write_summary
 from fusionzoo.training.config import RunConfig
@@ -244,9 +245,11 @@ def run_cell(cell: Cell, corpus: Corpus) -> Exception | None:
     failure = cell.folder / "failure.txt"
     try:
         train(cell.config, cell.folder, resume=True, quiet=True, corpus=corpus)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plugin that exits ends its own cell and no other
         write_text(failure, traceback.format_exc())
-        return error
+        return error if isinstance(error, Exception) else TrainingError(f"the run ended with {described(error)}")
     failure.unlink(missing_ok=True)
     return None
 

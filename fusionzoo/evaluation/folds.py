@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusionzoo._installed import described
 from fusionzoo.data.splits import draw_dev
 from fusionzoo.errors import ConfigError, DataError, OptionError, close_matches_hint
 from fusionzoo.evaluation import report
@@ -312,11 +313,11 @@ def cross_validate(
             if result is None:
                 try:
                     done = train(run, target, resume=True, quiet=True, corpus=here, recipe=recipe)
-                except Exception as error:
-                    if number == 1:
+                except BaseException as error:  # a plugin that exits ends its own fold and no other
+                    if number == 1 or isinstance(error, KeyboardInterrupt):
                         raise
                     write_text(target / "failure.txt", traceback.format_exc())
-                    failed[target.name] = f"{type(error).__name__}: {error}"
+                    failed[target.name] = described(error)
                     say(f"[{number}/{len(chosen) * len(parts)}] {target.name} FAILED: {error}")
                     continue
                 result, is_main = done.result, done.is_main

@@ -135,14 +135,13 @@ def write_start(folder: Path, config: RunConfig, corpus: Corpus, data_sha256: st
 
 def package_versions() -> dict[str, str]:
     """Versions of the distributions that decide a run's numbers, the providers of plugins included."""
-    from importlib.metadata import distributions, entry_points
+    from fusionzoo._installed import versions
+    from fusionzoo._registry import registry
 
     names = {"fusionzoo", "torch", "torch-geometric", "accelerate", "numpy", "scikit-learn", "safetensors"}
-    from fusionzoo.specs import GROUPS
-
-    names |= {e.dist.name for g in GROUPS.values() for e in entry_points(group=g) if e.dist is not None}
-    found = {d.name: d.version for d in distributions() if d.name and d.name.lower() in {n.lower() for n in names}}
-    return dict(sorted(found.items())) | {"fusionzoo": fusionzoo.__version__}
+    offers = (p for kinds in registry.index().values() for providers in kinds.values() for p in providers)
+    names |= {p.distribution for p in offers if p.version and not p.trouble}
+    return dict(sorted(versions(names).items())) | {"fusionzoo": fusionzoo.__version__}
 
 
 def git_commit() -> str | None:
