@@ -168,6 +168,8 @@ def check(schema: type[T] | Any, value: Any, where: str, error: ErrorClass) -> T
     except _Misfit as misfit:
         place = f"{'.'.join(misfit.path)}: " if misfit.path else ""
         raise error(f"{where}: {place}expected {misfit.expected}, got {misfit.got}") from None
+    except RecursionError:
+        raise error(f"{where}: is nested too deeply to be one of fusionzoo's files") from None
     return value
 
 
@@ -201,6 +203,7 @@ def _check(schema: Any, value: Any, path: tuple[str, ...]) -> None:
         _check_record(schema, value, path)
     elif origin is dict:
         for key, item in _mapping(value, path).items():
+            _check(args[0], key, path)
             _check(args[1], item, (*path, _short(key)))
     elif origin in (list, tuple):
         _check_items(origin, args, value, path)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -16,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 import fusionzoo
-from fusionzoo._weights import load_weights, pack_weights, read_weights
-from fusionzoo.errors import CheckpointError, FusionZooError, OptionError
+from fusionzoo._files import ModelFile
+from fusionzoo._schema import read_json
+from fusionzoo._weights import building_for, load_weights, pack_weights, read_weights
+from fusionzoo.errors import CheckpointError, OptionError
 from fusionzoo.training.config import RunConfig
 from fusionzoo.training.files import write_bytes, write_json
 from fusionzoo.training.options import accepted_options
@@ -172,28 +173,16 @@ def save_model(folder: Path, state: Mapping[str, Tensor], meta: Mapping[str, Any
 def read_model_card(run: str | Path) -> dict[str, Any]:
     """The contents of a run folder's `model.json`."""
     path = Path(run) / CARD
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         raise CheckpointError(
             f"{str(run)!r} is not the folder of a trained run: it has no {CARD}; give the --out folder of `fusionzoo train`"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{str(path)!r} cannot be read: {error}") from error
-    needed = {
-        "host",
-        "host_options",
-        "placement",
-        "fusion",
-        "fusion_options",
-        "dims",
-        "num_classes",
-        "num_speakers",
-        "label_names",
-    }
-    absent = sorted(needed - set(meta)) if isinstance(meta, dict) else ["everything"]
-    if absent:
-        raise CheckpointError(f"{str(path)!r} is not a fusionzoo model card: it lacks {', '.join(absent)}")
+        )
+    meta = dict(read_json(ModelFile, path, CheckpointError))
+    if len(meta["label_names"]) != meta["num_classes"]:
+        raise CheckpointError(
+            f"{str(path)!r}: label_names: expected {meta['num_classes']} names, as num_classes says, got "
+            f"{len(meta['label_names'])}"
+        )
     return meta
 
 
@@ -204,13 +193,8 @@ def load_model(run: str | Path, device: str | torch.device = "cpu") -> tuple[Hos
     another number of classes; `UnknownNameError` when a plugin that it needs is not installed.
     """
     meta = read_model_card(run)
-    try:
+    weights = read_weights(Path(run) / WEIGHTS)
+    with building_for(weights, f"{str(run)!r}"):
         host = build_host(meta)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, FusionZooError):
-            raise CheckpointError(
-                f"the model of {str(run)!r} cannot be built with what is installed: {error}"
-            ) from error
-        raise
-    load_weights(host, read_weights(Path(run) / WEIGHTS), f"{str(Path(run) / WEIGHTS)!r}")
+    load_weights(host, weights, f"{str(Path(run) / WEIGHTS)!r}")
     return host.to(device).eval(), meta
