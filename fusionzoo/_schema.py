@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import numbers
 import os
 import reprlib
 import stat
@@ -46,6 +47,8 @@ ErrorClass = Callable[[str], Exception]
 LIMIT = 16 << 20
 #: Nested containers in values of any shape; ours have six at most.
 DEPTH = 32
+#: Values of what a caller gives, those that several places share counted in each.
+NODES = 100_000
 #: Digits of a whole number: more than any of 64 bits has.
 DIGITS = 20
 
@@ -174,8 +177,17 @@ def check(schema: type[T] | Any, value: Any, where: str, error: ErrorClass) -> T
 
 
 def plain(value: Any, where: str, error: ErrorClass) -> Any:
-    """`value` if it is built of None, booleans, finite numbers, texts, lists and mappings with texts as keys."""
-    return check(Any, value, where, error)
+    """A copy of what a caller gave, of None, booleans, finite numbers, texts, lists and mappings with texts as keys.
+
+    Paths become texts, tuples lists and numpy's numbers Python's; anything else, and what is nested or repeated without
+    end, raises `error`.
+    """
+    left = [NODES]
+    try:
+        return _plain(value, (), DEPTH, left)
+    except _Misfit as misfit:
+        place = f"{'.'.join(misfit.path)}: " if misfit.path else ""
+        raise error(f"{where}: {place}expected {misfit.expected}, got {misfit.got}") from None
 
 
 class _Misfit(Exception):
@@ -245,7 +257,8 @@ def _check_record(schema: Any, value: Any, path: tuple[str, ...]) -> None:
         if name in found:
             _check(kind, found[name], (*path, name))
         elif get_origin(kind) is not NotRequired:
-            raise _Misfit(path, f"the key {name!r}", None, f"only {', '.join(map(_short, found)) or 'nothing'}"[:200])
+            there = ", ".join(map(_short, found))
+            raise _Misfit(path, f"the key {name!r}", None, f"only {there}"[:200] if there else "nothing")
 
 
 @functools.cache
@@ -290,6 +303,24 @@ def _check_plain(value: Any, path: tuple[str, ...], depth: int) -> None:
         raise _Misfit(path, f"a whole number of at most {DIGITS} digits", value)
     elif value is not None and not isinstance(value, (bool, int, float, str)):
         raise _Misfit(path, "null, true, false, a number, a text, a list or a mapping", value, type(value).__name__)
+
+
+def _plain(value: Any, path: tuple[str, ...], depth: int, left: list[int]) -> Any:
+    left[0] -= 1
+    if left[0] < 0 or depth < 0:
+        raise _Misfit(path[:4], f"at most {NODES} values, {DEPTH} inside one another", None, "more")
+    if isinstance(value, Mapping):
+        return {k: _plain(v, (*path, _short(k)), depth - 1, left) for k, v in _mapping(value, path).items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v, (*path, str(i)), depth - 1, left) for i, v in enumerate(value)]
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    elif isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        value = int(value)
+    elif isinstance(value, numbers.Real) and not isinstance(value, (bool, int)):
+        value = float(value)
+    _check_plain(value, path, 1)
+    return value
 
 
 def words(schema: Any) -> str:

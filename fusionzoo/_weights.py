@@ -94,7 +94,7 @@ def building_for(state: Mapping[str, Tensor], source: str) -> Iterator[None]:
     construction stops at the first parameter that the weights cannot be for, before it is filled. What a constructor
     raises for what the file says is a `CheckpointError`.
     """
-    numbers = 4 * sum(x.numel() for x in state.values()) + (1 << 20)  # a constructor may build parts anew
+    numbers = 4 * sum(x.numel() for x in state.values()) + (1 << 24)  # a constructor may build parts anew
     parts = 20 * len(state) + 10_000
     me, grown = threading.get_ident(), [0, 0]
 
@@ -119,8 +119,8 @@ def building_for(state: Mapping[str, Tensor], source: str) -> Iterator[None]:
         raise
     except (_TooLarge, MemoryError) as error:
         raise CheckpointError(
-            f"{source} describes a model that is far larger than the weights beside it; the file is damaged, or made to "
-            "fill the memory"
+            f"{source} describes a model that is far larger than the weights beside it: they belong to another model, or "
+            "the description is damaged"
         ) from error
     except FusionZooError as error:
         if isinstance(error, (LookupError, PluginError)):  # a plugin that is not there says so itself

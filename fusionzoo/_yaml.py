@@ -22,6 +22,7 @@ NODES = 10_000
 #: Characters of a number; `1_000_000` and `0.1e-30` are far below.
 CHARACTERS = 40
 
+_EXPONENT = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+")
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _TAGS = {f"tag:yaml.org,2002:{t}" for t in ("null", "bool", "int", "float", "str", "seq", "map", "merge")}
 
@@ -96,9 +97,7 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag in _TAGS]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+"), list("-+.0123456789")
-)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
 
 
 def parse_yaml(text: str, where: str, error: ErrorClass) -> Any:
@@ -116,3 +115,19 @@ def parse_yaml(text: str, where: str, error: ErrorClass) -> Any:
 def read_yaml_file(path: str | Path, what: str, error: ErrorClass) -> Any:
     """The same from a file."""
     return parse_yaml(text_of(path, error, LIMIT), f"{what} {str(path)!r}", error)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads back: a text that looks like a number is quoted, and nothing is an alias."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        del data
+        return True
+
+
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+
+
+def dump_yaml(values: Any) -> str:
+    """YAML in block style, keys in their order."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

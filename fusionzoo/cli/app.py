@@ -186,6 +186,8 @@ def train(
     result = run_training(run, folder, resume=resume, quiet=quiet, recipe=about)
     if result.is_main:
         show.run(result)
+    if "data_now" in result.result:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusionzoo._installed import described
+from fusionzoo._schema import shown
 from fusionzoo.data.splits import draw_dev
 from fusionzoo.errors import ConfigError, DataError, OptionError, close_matches_hint
 from fusionzoo.evaluation import report
@@ -28,7 +29,7 @@ from fusionzoo.evaluation.published import published_lines
 from fusionzoo.evaluation.statistics import mean_interval
 from fusionzoo.training.config import RunConfig
 from fusionzoo.training.files import write_json, write_text
-from fusionzoo.training.runfolder import anchor_paths, clear_run, load_corpus, read_result
+from fusionzoo.training.runfolder import anchor_paths, clear_run, kept, load_corpus
 
 if TYPE_CHECKING:
     from fusionzoo.data.corpus import Corpus
@@ -76,8 +77,10 @@ class FoldPlan:
                     f"unknown key 'folds.{key}'{close_matches_hint(str(key), known) or '.'} Here go: {', '.join(known)}."
                 )
         for key in ("k", "seed"):
-            if values.get(key) is not None and not str(values[key]).isdigit():
-                raise ConfigError(f"folds.{key} takes a whole number, not {values[key]!r}")
+            if values.get(key) is not None and not re.fullmatch(r"[0-9]{1,9}", str(values[key])):
+                raise ConfigError(f"folds.{key} takes a whole number, not {shown(values[key])}")
+        if not isinstance(values.get("by", ""), str):
+            raise ConfigError(f"folds.by is the name of a column, not {shown(values['by'])}")
         k = None if values.get("k") is None else int(values["k"])
         if k is not None and k < 2:
             raise ConfigError(f"folds.k must be 2 or more, not {k}")
@@ -272,7 +275,7 @@ def cross_validate(
     Leaves `summary.json`, `summary.md` and `report.html`. Raises what `train` raises before the first fold; a fold that
     fails later is noted in `failed`.
     """
-    from fusionzoo.training.models import corpus_sha256
+    from fusionzoo.training.models import corpus_sha256, resolved
     from fusionzoo.training.trainer import train
 
     plan = FoldPlan.read(folds)
@@ -286,6 +289,7 @@ def cross_validate(
     if corpus is None:
         corpus = load_corpus(base.data)
     parts = make_folds(corpus, plan)
+    base = resolved(base, corpus)
     chosen = [base.training.seed] if seeds is None else list(seeds)
     failed: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
@@ -302,14 +306,11 @@ def cross_validate(
             run = base.replaced(data=data, training__seed=seed)
             here = corpus.with_split(mapping, origin=f"fold {name}")
             target = folder / "runs" / f"{name}__seed{seed}"
-            result = read_result(target)
-            if result is not None and (
-                result.get("fingerprint") != run.fingerprint() or result["data"]["sha256"] != corpus_sha256(here)
-            ):
-                say(f"{target.name}: made with another configuration or other data; running it again")
+            result, why = kept(target, run, corpus_sha256(here))
+            if why:
+                say(f"{target.name}: {why}; running it again")
                 clear_run(target)
-                result = None
-            kept = result is not None
+            before = result is not None
             if result is None:
                 try:
                     done = train(run, target, resume=True, quiet=True, corpus=here, recipe=recipe)
@@ -329,7 +330,7 @@ def cross_validate(
             rows.append({"fold": name, "seed": seed, "epoch": result["epoch"], **facts})
             say(
                 f"[{number}/{len(chosen) * len(parts)}] {target.name}: UA {scores['ua']:.4f}, WA {scores['wa']:.4f}, "
-                f"W-F1 {scores['weighted_f1']:.4f}" + (" (finished before)" if kept else "")
+                f"W-F1 {scores['weighted_f1']:.4f}" + (" (finished before)" if before else "")
             )
     mean = {k: mean_interval(_per_fold(rows, k)) for k in SCORES}
     pooled = {k: float(scores_from_confusion(confusion)[k]) for k in SCORES} if rows else {}

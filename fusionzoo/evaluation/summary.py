@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,10 +13,11 @@ import numpy as np
 from fusionzoo.evaluation import report, statistics
 from fusionzoo.evaluation.metrics import SCORES, SHORT_NAMES
 from fusionzoo.training.files import write_bytes, write_json, write_text
-from fusionzoo.training.runfolder import csv_text, read_result
+from fusionzoo.training.runfolder import csv_text, read_predictions, read_result
 
 if TYPE_CHECKING:
     from fusionzoo.data.corpus import Corpus
+    from fusionzoo.evaluation.compare import Cell
     from fusionzoo.training.config import RunConfig
 
 
@@ -102,8 +102,7 @@ def summarise(groups: Mapping[tuple[str, str], Sequence[Path]]) -> list[Row]:
 
 
 def _test_confusions(folder: Path, result: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    with open(folder / "predictions.csv", encoding="utf-8", newline="") as file:
-        return statistics.dialogue_confusions(list(csv.DictReader(file)), "test", list(result["test"]["per_class"]))
+    return statistics.dialogue_confusions(read_predictions(folder, result), "test", list(result["test"]["per_class"]))
 
 
 HEADER = (
@@ -176,11 +175,39 @@ def _remarks(rows: Sequence[Row], failed: Mapping[str, str], ceiling: float | No
     return remarks
 
 
+def configuration(cells: Sequence[Cell]) -> dict[str, Any]:
+    """What was compared, every option with its value: the sections that all runs share, the hosts, and the fusions in each."""
+    shared = cells[0].config.to_dict()
+    del shared["host"], shared["fusion"]
+    shared["training"] = {k: v for k, v in shared["training"].items() if k != "seed"}
+    hosts, fusions = ({} for _ in range(2))
+    for cell in cells:
+        hosts.setdefault(cell.host, cell.config.host.to_dict())
+        fusions.setdefault(cell.fusion, {}).setdefault(cell.host, cell.config.fusion.to_dict())
+    # A host may give its fusion other defaults; where none does, the fusion is the same in all of them.
+    same = {f: next(iter(v.values())) for f, v in fusions.items() if all(x == next(iter(v.values())) for x in v.values())}
+    return {
+        **shared,
+        "seeds": list(dict.fromkeys(c.seed for c in cells)),
+        "hosts": hosts,
+        "fusions": {f: same.get(f, {f"in {host}": x for host, x in v.items()}) for f, v in fusions.items()},
+    }
+
+
 def write_summary(
-    folder: Path, rows: Sequence[Row], failed: Mapping[str, str], base: RunConfig, corpus: Corpus, seeds: Sequence[int]
+    folder: Path,
+    rows: Sequence[Row],
+    failed: Mapping[str, str],
+    base: RunConfig,
+    corpus: Corpus,
+    cells: Sequence[Cell],
 ) -> None:
     """`summary.json`, `summary.csv`, `summary.md`, `comparison.png` and `report.html` of a comparison."""
+    from fusionzoo._yaml import dump_yaml
+
     ceiling = report.best_reachable(corpus.info, corpus.modalities, "test")
+    compared = configuration(cells)
+    seeds = compared["seeds"]
     write_text(folder / "config.yaml", base.to_yaml())
     write_json(
         folder / "summary.json",
@@ -190,6 +217,7 @@ def write_summary(
             "seeds": list(seeds),
             "selection": base.training.selection,
             "ceiling": ceiling,
+            "configuration": compared,
             "rows": [asdict(r) | {"clear": r.clear} for r in rows],
             "failed": dict(failed),
         },
@@ -201,7 +229,8 @@ def write_summary(
         [f"**{c}**" if r.clear and i == 11 else c for i, c in enumerate(t)] for r, t in zip(rows, table, strict=True)
     ]
     lines = ["| " + " | ".join(line) + " |" for line in [list(HEADER), ["---"] * len(HEADER), *bold]]
-    write_text(folder / "summary.md", "\n".join([*lines, "", *remarks, ""]))
+    shown = ["## What was compared", "", "```yaml", dump_yaml(compared).rstrip(), "```", ""]
+    write_text(folder / "summary.md", "\n".join([*lines, "", *remarks, "", *shown]))
     parts = [
         report.paragraph(r, "warning" if r is report.TEST_SELECTED or r.startswith("FAILED") else "") for r in remarks
     ]
@@ -227,7 +256,7 @@ def write_summary(
         data = _plot(rows, ceiling)
         write_bytes(folder / "comparison.png", data)
         parts.append(report.image(data, "test W-F1 of every host and fusion"))
-    parts.append(f"<h2>Shared configuration</h2><pre>{html.escape(base.to_yaml())}</pre>")
+    parts.append(f"<h2>What was compared</h2><pre>{html.escape(dump_yaml(compared))}</pre>")
     write_text(folder / "report.html", report.page("Comparison", parts))
 
 

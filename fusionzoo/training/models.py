@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 import fusionzoo
 from fusionzoo._files import ModelFile
+from fusionzoo._options import options_in_force
 from fusionzoo._schema import read_json
 from fusionzoo._weights import building_for, load_weights, pack_weights, read_weights
 from fusionzoo.errors import CheckpointError, OptionError
 from fusionzoo.training.config import RunConfig
 from fusionzoo.training.files import write_bytes, write_json
-from fusionzoo.training.options import accepted_options
+from fusionzoo.training.options import SUPPLIED, accepted_options
 
 if TYPE_CHECKING:
     from fusionzoo.data.corpus import Corpus
@@ -72,6 +73,8 @@ def describe_model(config: RunConfig, corpus: Corpus, data_sha256: str) -> dict[
         "placement": config.host.placement,
         "fusion": config.fusion.name,
         "fusion_options": config.fusion.options,
+        "objective": config.objective.to_dict(),
+        "training": config.training.to_dict(),
         "dims": dict(corpus.dims),
         "num_classes": corpus.num_classes,
         "num_speakers": corpus.num_speakers,
@@ -81,6 +84,36 @@ def describe_model(config: RunConfig, corpus: Corpus, data_sha256: str) -> dict[
         "data": {"name": corpus.name, "sha256": data_sha256},
         "selection": config.training.selection,
     }
+
+
+def resolve(config: RunConfig, host: Host, objective: WeightedObjective) -> RunConfig:
+    """The configuration with every option as it is in force in what was built from it, defaults included.
+
+    A default may depend on the plugin around (an official host has options of its own for its fusion), so it is read off
+    what was built and not off signatures. Built again from the result, everything is the same.
+    """
+    values = config.to_dict()
+    values["host"] |= options_in_force(host, SUPPLIED["host"])
+    values["host"]["placement"] = getattr(host, "placement", config.host.placement)
+    cls = fusionzoo.get(config.fusion.name)
+    fusion = next((m for m in host.modules() if type(m) is cls), None)  # with one modality there is none
+    if fusion is not None:
+        values["fusion"] |= options_in_force(fusion, SUPPLIED["fusion"]) | config.fusion.options
+    for index, (name, _, options) in enumerate(config.objective.terms()):
+        own = options_in_force(objective.parts[index], SUPPLIED["objective"]) | options
+        if index == 0:
+            values["objective"] |= own
+        else:
+            values["objective"]["also"][name] = {"weight": objective.weights[index], **own}
+    return RunConfig.from_dict(values)
+
+
+def resolved(config: RunConfig, corpus: Corpus) -> RunConfig:
+    """The same for a configuration of which nothing has been built yet; models are small, and this one is dropped."""
+    with torch.random.fork_rng(devices=[]):
+        host = build_host(describe_model(config, corpus, ""))
+        objective = WeightedObjective(config, corpus.num_classes, class_counts(corpus), host)
+    return resolve(config, host, objective)
 
 
 def build_host(meta: Mapping[str, Any]) -> Host:
