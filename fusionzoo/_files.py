@@ -13,6 +13,7 @@
 | `checkpoints/*/state.json` | `StateFile` | `train` |
 | `facts.json`, the metadata of a shard | `dict[str, Any]`, `FailedRows` | `fusionzoo extract` |
 | a split (`.json`) | `SplitFile` | people, `cross_validate` |
+| the column `provenance` of an `.npz` | `Provenance` | `save_npz` |
 """
 
 from __future__ import annotations
@@ -166,7 +167,9 @@ class SiteInPatch(TypedDict):
     steps: Annotated[list[StepOfSite], Within(1, 100)]
     inner: Annotated[list[Position], Within(0, 1000)]
     kept: NotRequired[Annotated[list[tuple[Position, list[Position]]], Within(0, 100)]]
-    sources: NotRequired[Annotated[list[tuple[Annotated[int, Within(-1, 999)], Annotated[int, Within(0, 999)]]], Within(0, 1000)]]
+    sources: NotRequired[
+        Annotated[list[tuple[Annotated[int, Within(-1, 999)], Annotated[int, Within(0, 999)]]], Within(0, 1000)]
+    ]
     feature_axis: Axis
     leading: Axis
     dtype: Floating
@@ -399,6 +402,17 @@ class StateFile(TypedDict):
 
 
 # -- data -------------------------------------------------------------------------------------------------------------
+
+
+class Provenance(TypedDict):
+    """What an `.npz` says about its origin; only what somebody reads again is named here."""
+
+    text_views: NotRequired[Annotated[int, Within(0, 64)] | None]
+    ceiling: NotRequired[dict[str, dict[str, dict[str, float]]] | None]
+    demo: NotRequired[Options]
+    skipped: NotRequired[list[str]]
+    made_from: NotRequired[Options]
+
 
 #: Row, file and reason of what could not be extracted.
 FailedRows = list[tuple[Count, str, str]]

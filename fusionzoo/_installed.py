@@ -51,7 +51,9 @@ def offers(prefix: str) -> Iterator[Offer]:
         if prefix in text:
             yield from _of(dist, text, prefix)
         elif wrong := next((line for section, line in _lines(text) if section and "=" not in line), ""):
-            yield Offer("", "", "", _label(dist), "", f"its {POINTS} has the line {wrong[:60]!r}, which is not 'name = module'")
+            yield Offer(
+                "", "", "", _label(dist), "", f"its {POINTS} has the line {wrong[:60]!r}, which is not 'name = module'"
+            )
 
 
 def spare_torch() -> None:

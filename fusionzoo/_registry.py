@@ -296,7 +296,9 @@ class Registry:
     def names(self, kind: str = "fusion", pattern: str | None = None) -> list[str]:
         """Sorted names that can be asked for, optionally those matching a wildcard such as `*attention*`."""
         entries = self.index()[check_kind(kind)]
-        found = sorted(n for n, providers in entries.items() if any(not p.disabled and not p.trouble for p in providers))
+        found = sorted(
+            n for n, providers in entries.items() if any(not p.disabled and not p.trouble for p in providers)
+        )
         return found if pattern is None else fnmatch.filter(found, normalise_name(pattern))
 
     def usable(self, kind: str = "fusion") -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from fusionzoo._schema import check_regular
 from fusionzoo.errors import CheckpointError, FusionZooError, PluginError
@@ -53,7 +53,9 @@ def _check_header(path: Path) -> None:
         start = file.read(8)
     length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
     if not 0 < length <= min(size - 8, HEADER):
-        raise CheckpointError(f"the weights {os.fspath(path)!r} are damaged or not a safetensors file: no header of such a size")
+        raise CheckpointError(
+            f"the weights {os.fspath(path)!r} are damaged or not a safetensors file: no header of such a size"
+        )
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
@@ -103,7 +105,7 @@ def building_for(state: Mapping[str, Tensor], source: str) -> Iterator[None]:
             return
         if isinstance(value, nn.Module):
             grown[1] += 1
-        elif isinstance(value, Tensor) and not isinstance(value, UninitializedTensorMixin):
+        elif isinstance(value, Tensor) and not isinstance(value, (UninitializedBuffer, UninitializedParameter)):
             grown[0] += value.numel()
         if grown[0] > numbers or grown[1] > parts:
             raise _TooLarge

@@ -109,7 +109,9 @@ def parse_yaml(text: str, where: str, error: ErrorClass) -> Any:
         place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark is not None else ""
         raise error(f"{where} is not valid YAML: {why.problem}{place}") from None
     except (yaml.YAMLError, ValueError, OverflowError, TypeError, RecursionError) as why:
-        raise error(f"{where} is not valid YAML: {str(why).splitlines()[0] if str(why) else 'nested too deeply'}") from None
+        raise error(
+            f"{where} is not valid YAML: {str(why).splitlines()[0] if str(why) else 'nested too deeply'}"
+        ) from None
 
 
 def read_yaml_file(path: str | Path, what: str, error: ErrorClass) -> Any:

@@ -81,7 +81,11 @@ def diagnose() -> Diagnosis:
             checks += section()
         except Exception as error:  # a doctor that dies of the illness helps nobody
             name = section.__name__.strip("_")
-            checks.append(Check(name, FAIL, f"could not be checked: {str(error) or type(error).__name__}", [traceback.format_exc()]))
+            checks.append(
+                Check(
+                    name, FAIL, f"could not be checked: {str(error) or type(error).__name__}", [traceback.format_exc()]
+                )
+            )
     return Diagnosis(checks)
 
 

@@ -247,7 +247,9 @@ def _read_config(path: str, source: str) -> dict[str, Any]:
     if not isinstance(config, dict) or config.get("library") != OWN or config.get("kind") not in ("fusion", "host"):
         raise CheckpointError(f"{source!r} does not hold a fusionzoo model: {CONFIG} names no fusion or host")
     if config.get("format") != FORMAT:
-        raise CheckpointError(f"{source!r} was saved in format {shown(config.get('format'))}; update fusionzoo to read it")
+        raise CheckpointError(
+            f"{source!r} was saved in format {shown(config.get('format'))}; update fusionzoo to read it"
+        )
     return dict(check(ModelConfig, config, path, CheckpointError))
 
 

@@ -224,7 +224,7 @@ def reproduce(
             )
         card = read_card(path)
         if device is not None:
-            card["config"]["training"]["device"] = device
+            card["config"].setdefault("training", {})["device"] = device
         name = path.name if path.name != CARD else path.resolve().parent.name
         done = reproduce_card(
             card, out or Path("fusionzoo-runs") / f"reproduce__{name}", data=data, quiet=quiet, name=name

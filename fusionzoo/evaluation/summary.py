@@ -185,7 +185,9 @@ def configuration(cells: Sequence[Cell]) -> dict[str, Any]:
         hosts.setdefault(cell.host, cell.config.host.to_dict())
         fusions.setdefault(cell.fusion, {}).setdefault(cell.host, cell.config.fusion.to_dict())
     # A host may give its fusion other defaults; where none does, the fusion is the same in all of them.
-    same = {f: next(iter(v.values())) for f, v in fusions.items() if all(x == next(iter(v.values())) for x in v.values())}
+    same = {
+        f: next(iter(v.values())) for f, v in fusions.items() if all(x == next(iter(v.values())) for x in v.values())
+    }
     return {
         **shared,
         "seeds": list(dict.fromkeys(c.seed for c in cells)),

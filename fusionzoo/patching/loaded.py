@@ -35,8 +35,14 @@ def find_loaded(model: nn.Module, owner: nn.Module, step: Step, digest: str) -> 
     for code, names in loaded_code(owner, model):
         if code.co_qualname != step.qualname:
             continue
-        here = Step(code.co_filename, str(names.get("__name__", "")), code.co_qualname, code.co_firstlineno, step.position)
-        if digest and (found := S.find(here.file, here.qualname, here.line, names)) is not None and found.digest == digest:
+        here = Step(
+            code.co_filename, str(names.get("__name__", "")), code.co_qualname, code.co_firstlineno, step.position
+        )
+        if (
+            digest
+            and (found := S.find(here.file, here.qualname, here.line, names)) is not None
+            and found.digest == digest
+        ):
             return here
         if first is None and not (digest and F.is_library(here.file)):
             first = here

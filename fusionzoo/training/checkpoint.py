@@ -125,7 +125,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def _read_state(folder: Path) -> dict[str, Any]:
-    state = dict(read_json(StateFile, folder / "state.json", CheckpointError))
+    state: dict[str, Any] = {**read_json(StateFile, folder / "state.json", CheckpointError)}
     epoch, best, history = state["epoch"], state["best"]["epoch"], state["history"]
     if folder.name != checkpoint_folder(Path(), epoch).name or len(history) != epoch or best > epoch:
         raise CheckpointError(
@@ -141,7 +141,9 @@ def _read_optimizer(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if sum(m.file_size for m in archive.infolist()) > len(data):  # torch stores, it does not compress
-                raise CheckpointError(f"{str(path)!r} promises more data than it holds; it is damaged, or made to fill the memory")
+                raise CheckpointError(
+                    f"{str(path)!r} promises more data than it holds; it is damaged, or made to fill the memory"
+                )
         found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's own message advises to switch the protection off.

@@ -210,7 +210,7 @@ def read_model_card(run: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{str(run)!r} is not the folder of a trained run: it has no {CARD}; give the --out folder of `fusionzoo train`"
         )
-    meta = dict(read_json(ModelFile, path, CheckpointError))
+    meta: dict[str, Any] = {**read_json(ModelFile, path, CheckpointError)}
     if len(meta["label_names"]) != meta["num_classes"]:
         raise CheckpointError(
             f"{str(path)!r}: label_names: expected {meta['num_classes']} names, as num_classes says, got "

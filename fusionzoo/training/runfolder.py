@@ -163,7 +163,9 @@ def read_predictions(folder: Path, result: Mapping[str, Any]) -> list[dict[str, 
         if lacks:
             raise CheckpointError(f"{str(path)!r}, line {number}: lacks {', '.join(lacks)}")
         if names and not {row["predicted"], row["true"] or row["predicted"]} <= names:
-            raise CheckpointError(f"{str(path)!r}, line {number}: {shown(row['predicted'])} or its label is no class of the run")
+            raise CheckpointError(
+                f"{str(path)!r}, line {number}: {shown(row['predicted'])} or its label is no class of the run"
+            )
     return rows
 
 
@@ -172,7 +174,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     path = folder / "result.json"
     if not path.exists():
         return None
-    result = dict(read_json(ResultFile, path, CheckpointError))
+    result: dict[str, Any] = {**read_json(ResultFile, path, CheckpointError)}
     for split in ("dev", "test"):
         scores = result[split]
         classes = len(scores["per_class"]) if scores else 0

@@ -165,7 +165,10 @@ def test_an_optimizer_file_that_unpacks_to_more_than_it_is_is_refused_unread(tmp
     folder = checkpoint_folder(tmp_path, 1)
     buffer = io.BytesIO()
     torch.save({"optimizer": {"x": torch.zeros(1 << 20)}}, buffer)
-    with zipfile.ZipFile(buffer) as stored, zipfile.ZipFile(folder / "optimizer.pt", "w", zipfile.ZIP_DEFLATED) as packed:
+    with (
+        zipfile.ZipFile(buffer) as stored,
+        zipfile.ZipFile(folder / "optimizer.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
         for member in stored.namelist():
             packed.writestr(member, stored.read(member))
     seal(folder, "optimizer.pt")
