@@ -92,6 +92,9 @@ def common(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere on the line.")] = False,
 ) -> None:
     """Drop-in multimodal fusion layers for emotion recognition in conversation."""
+    from fusionzoo._registry import registry
+
+    registry.index()  # before torch is imported, which a distribution with broken metadata would prevent
 
 
 def _comma(text: str | None) -> list[str] | None:
@@ -208,6 +211,8 @@ def train(
     result = run_training(run, folder, resume=resume, quiet=quiet, recipe=about, corpus=corpus)
     if result.is_main:
         show.run(result)
+    if "data_now" in result.result:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -244,7 +249,7 @@ def reproduce(
             )
         card = read_card(path)
         if device is not None:
-            card["config"]["training"]["device"] = device
+            card["config"].setdefault("training", {})["device"] = device
         goes_on("the same command starts again")
         name = path.name if path.name != CARD else path.resolve().parent.name
         done = reproduce_card(
@@ -410,7 +415,7 @@ def bench(
     json: Json = False,
 ) -> None:
     """Measure what fusions cost, alone or in hosts: a training step beside one of the first, operations, parameters."""
-    import fusionzoo
+    from fusionzoo._registry import registry
     from fusionzoo.cli import show
     from fusionzoo.evaluation.bench import bench_fusions, bench_hosts, pick_device
     from fusionzoo.evaluation.compare import make_cells
@@ -421,7 +426,7 @@ def bench(
     if hosts is not None and dims is not None:
         raise OptionError("--dims is for fusions alone; with --hosts the widths are those of --data")
     corpus = None if hosts is None else load_corpus(run.data)
-    every = ["concat", *(n for n in fusionzoo.names() if n != "concat")]
+    every = ["concat", *(n for n in registry.usable() if n != "concat")]
     chosen = _comma(fusions) or ([NO_FUSION] if corpus is not None and len(corpus.modalities) == 1 else every)
     cells = make_cells(run, Path(), _comma(hosts), chosen, 1)
     on = pick_device(device)

@@ -30,14 +30,14 @@ def _converted(text: str, convert: Any) -> Any:
 
 def reader_options(sets: list[str] | None) -> dict[str, Any]:
     """`classes=4` -> `{"classes": 4}`, read as YAML."""
-    import yaml
+    from fusionzoo._yaml import parse_yaml
 
     out = {}
     for item in sets or []:
         key, equals, value = item.partition("=")
         if not equals:
             raise OptionError(f"--reader {item!r}: expected key=value, such as --reader classes=4")
-        out[key.strip()] = yaml.safe_load(value)
+        out[key.strip()] = parse_yaml(value, f"the value in --reader {item[:60]!r}", OptionError)
     return out
 
 

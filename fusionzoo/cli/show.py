@@ -72,9 +72,9 @@ def card(card: Card, as_json: bool) -> None:
 
 def run(result: RunResult) -> None:
     """A finished run; what was chosen on the test split stands in red."""
-    from fusionzoo.training.trainer import SELECTED_ON_TEST
+    from fusionzoo.training.trainer import DATA_CHANGED, SELECTED_ON_TEST
 
-    with_red(str(result), [SELECTED_ON_TEST])
+    with_red(str(result), [SELECTED_ON_TEST, DATA_CHANGED])
 
 
 def with_red(text: str, red: Sequence[str]) -> None:

@@ -33,7 +33,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from fusionzoo._file_schemas import Provenance
 from fusionzoo._files import writing
+from fusionzoo._schema import check, parse_json
 from fusionzoo.data._npz_columns import Column, read_arrays, read_columns
 from fusionzoo.data.corpus import LONGEST_NAME, Corpus
 from fusionzoo.errors import DataError, OutputError
@@ -249,11 +251,8 @@ def _is_flags(mask: np.ndarray) -> bool:
 def _provenance(path: Path, stored: np.ndarray | None) -> dict[str, Any]:
     if stored is None:
         return {}
-    try:
-        facts = json.loads(str(stored))
-    except ValueError as error:
-        raise DataError(f"{path}: column 'provenance' is not JSON ({error}). Correct or remove it.") from error
-    return dict(facts) if isinstance(facts, dict) else {}
+    where = f"{path}: column 'provenance'"
+    return dict(check(Provenance, parse_json(str(stored), where, DataError), where, DataError))
 
 
 def save_npz(corpus: Corpus, path: str | os.PathLike[str]) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fusionzoo._file_schemas import SplitFile
+from fusionzoo._schema import read_json
 from fusionzoo.data._npz_columns import read_arrays, read_columns
 from fusionzoo.data.corpus import SPLITS, Corpus, as_text, some
 from fusionzoo.errors import DataError, close_matches_hint
@@ -81,19 +82,16 @@ def _from_npz(path: Path) -> dict[str, str]:
 
 def _from_json(path: Path) -> dict[str, str]:
     expected = 'Expected {"train": [dialogue ids], "dev": [...], "test": [...]}.'
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"split={path}: not readable as JSON ({error}). {expected}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"split={path}: holds a {type(content).__name__}. {expected}")
+
+    def refused(message: str) -> DataError:
+        return DataError(f"split={path}: {message}. {expected}")
+
+    content = read_json(SplitFile, path, refused, limit=256 << 20)
     pairs: list[tuple[str, str]] = []
     for key, ids in content.items():
         split = _ALIASES.get(key.lower(), key.lower())
         if split not in SPLITS:
             raise DataError(f"split={path}: has the key {key!r}{close_matches_hint(key, SPLITS) or '.'} {expected}")
-        if not isinstance(ids, list) or not all(isinstance(i, str | int) for i in ids):
-            raise DataError(f"split={path}: {key!r} is not a list of dialogue ids. {expected}")
         pairs += [(str(i), split) for i in ids]
     return _collect(path, pairs)
 

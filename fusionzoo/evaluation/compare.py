@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import dataclasses
 import itertools
 import multiprocessing
 import os
@@ -16,15 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fusionzoo._installed import described
 from fusionzoo._text import visible
 from fusionzoo.data.leaks import warn_of_leaks
-from fusionzoo.errors import ConfigError, FusionZooError, close_matches_hint
+from fusionzoo.errors import ConfigError, FusionZooError, TrainingError, close_matches_hint
 from fusionzoo.evaluation.report import best_reachable
 from fusionzoo.evaluation.summary import Row, rows_to_text, summarise, write_summary
 from fusionzoo.training.config import RunConfig
 from fusionzoo.training.files import write_text
 from fusionzoo.training.options import accepted_options, check_options
-from fusionzoo.training.runfolder import anchor_paths, clear_run, load_corpus, read_result
+from fusionzoo.training.runfolder import anchor_paths, clear_run, kept, load_corpus, read_result
 
 if TYPE_CHECKING:
     from fusionzoo.data.corpus import Corpus
@@ -100,6 +103,7 @@ def compare(
     corpus = corpus if corpus is not None else load_corpus(base.data)
     cells = settle_cells(cells, base, corpus, folder, hosts, fusions, seeds)
     warn_of_leaks(corpus)
+    cells = _resolved(cells, corpus)
     say = (lambda _text: None) if quiet else _say
     todo = list(_unfinished(cells, corpus, say))
     failed: dict[str, str] = {}
@@ -121,7 +125,7 @@ def compare(
                 say(f"[{done}/{len(cells)}] {cell.folder.name} FAILED: {error}")
     pairs = list(dict.fromkeys((c.host, c.fusion) for c in cells))
     rows = summarise({p: [c.folder for c in cells if (c.host, c.fusion) == p] for p in pairs})
-    write_summary(folder, rows, failed, base, corpus, [c.seed for c in cells if (c.host, c.fusion) == pairs[0]])
+    write_summary(folder, rows, failed, base, corpus, cells)
     return Comparison(folder, rows, failed, best_reachable(corpus.info, corpus.modalities, "test"))
 
 
@@ -219,24 +223,38 @@ def _unfinished(cells: Sequence[Cell], corpus: Corpus, say: Any) -> Iterator[Cel
     from fusionzoo.training.models import corpus_sha256
 
     sha256 = corpus_sha256(corpus)
-    kept = 0
+    finished = 0
     for cell in cells:
-        result = read_result(cell.folder)
+        result, why = kept(cell.folder, cell.config, sha256)
         if result is not None:
-            if (
-                result.get("fingerprint") == cell.config.fingerprint()
-                and result.get("data", {}).get("sha256") == sha256
-            ):
-                kept += 1
-                continue
-            say(f"{cell.folder.name}: made with another configuration or other data; running it again")
+            finished += 1
+            continue
+        if why:
+            say(f"{cell.folder.name}: {why}; running it again")
             clear_run(cell.folder)
         elif (cell.folder / "config.yaml").exists() and _started_as(cell) != cell.config.to_dict():
             say(f"{cell.folder.name}: begun with another configuration; starting it again")
             clear_run(cell.folder)
         yield cell
-    if kept:
-        say(f"{kept} of {len(cells)} runs are finished already")
+    if finished:
+        say(f"{finished} of {len(cells)} runs are finished already")
+
+
+def _resolved(cells: Sequence[Cell], corpus: Corpus) -> list[Cell]:
+    """The cells with every option in their configurations; one that cannot be built is left for its run to say why."""
+    from fusionzoo.training.models import resolved
+
+    known: dict[tuple[str, str], RunConfig | None] = {}
+    out = []
+    for cell in cells:
+        pair = (cell.host, cell.fusion)
+        if pair not in known:
+            with contextlib.suppress(Exception):
+                known[pair] = resolved(cell.config, corpus)
+        found = known.setdefault(pair, None)
+        config = cell.config if found is None else found.replaced(training__seed=cell.seed)
+        out.append(dataclasses.replace(cell, config=config))
+    return out
 
 
 def _started_as(cell: Cell) -> dict[str, Any] | None:
@@ -278,9 +296,11 @@ def run_cell(cell: Cell, corpus: Corpus) -> Exception | None:
     failure = cell.folder / "failure.txt"
     try:
         train(cell.config, cell.folder, resume=True, quiet=True, corpus=corpus)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plugin that exits ends its own cell and no other
         write_text(failure, traceback.format_exc())
-        return error
+        return error if isinstance(error, Exception) else TrainingError(f"the run ended with {described(error)}")
     failure.unlink(missing_ok=True)
     return None
 

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusionzoo._installed import described
+from fusionzoo._schema import shown
 from fusionzoo._text import markdown_table, markup, visible
 from fusionzoo.data.leaks import Rows, speakers_in_several
 from fusionzoo.data.splits import draw_dev
@@ -29,7 +31,7 @@ from fusionzoo.evaluation.published import published_lines
 from fusionzoo.evaluation.statistics import mean_interval
 from fusionzoo.training.config import RunConfig
 from fusionzoo.training.files import write_json, write_text
-from fusionzoo.training.runfolder import anchor_paths, clear_run, load_corpus, read_result
+from fusionzoo.training.runfolder import anchor_paths, clear_run, kept, load_corpus
 
 if TYPE_CHECKING:
     from fusionzoo.data.corpus import Corpus
@@ -77,8 +79,10 @@ class FoldPlan:
                     f"unknown key 'folds.{key}'{close_matches_hint(str(key), known) or '.'} Here go: {', '.join(known)}."
                 )
         for key in ("k", "seed"):
-            if values.get(key) is not None and not str(values[key]).isdigit():
-                raise ConfigError(f"folds.{key} takes a whole number, not {values[key]!r}")
+            if values.get(key) is not None and not re.fullmatch(r"[0-9]{1,9}", str(values[key])):
+                raise ConfigError(f"folds.{key} takes a whole number, not {shown(values[key])}")
+        if not isinstance(values.get("by", ""), str):
+            raise ConfigError(f"folds.by is the name of a column, not {shown(values['by'])}")
         k = None if values.get("k") is None else int(values["k"])
         if k is not None and k < 2:
             raise ConfigError(f"folds.k must be 2 or more, not {k}")
@@ -291,7 +295,7 @@ def cross_validate(
     Leaves `summary.json`, `summary.md` and `report.html`. Raises what `train` raises before the first fold; a fold that
     fails later is noted in `failed`.
     """
-    from fusionzoo.training.models import corpus_sha256, settle_fusion
+    from fusionzoo.training.models import corpus_sha256, resolved, settle_fusion
     from fusionzoo.training.trainer import train
 
     plan = FoldPlan.read(folds)
@@ -309,6 +313,7 @@ def cross_validate(
     check_speakers(corpus, plan)
     rows_of = Rows(corpus)
     leaks: dict[str, list[str]] = {}
+    base = resolved(base, corpus)
     chosen = [base.training.seed] if seeds is None else list(seeds)
     failed: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
@@ -330,22 +335,19 @@ def cross_validate(
                     warnings.warn(f"{corpus.source}, fold {name} held out: {leak}", DataWarning, stacklevel=2)
             here.info = here.info | {"leaks": leaks[name]}
             target = folder / "runs" / f"{name}__seed{seed}"
-            result = read_result(target)
-            if result is not None and (
-                result.get("fingerprint") != run.fingerprint() or result["data"]["sha256"] != corpus_sha256(here)
-            ):
-                say(f"{target.name}: made with another configuration or other data; running it again")
+            result, why = kept(target, run, corpus_sha256(here))
+            if why:
+                say(f"{target.name}: {why}; running it again")
                 clear_run(target)
-                result = None
-            kept = result is not None
+            before = result is not None
             if result is None:
                 try:
                     done = train(run, target, resume=True, quiet=True, corpus=here, recipe=recipe)
-                except Exception as error:
-                    if number == 1:
+                except BaseException as error:  # a plugin that exits ends its own fold and no other
+                    if number == 1 or isinstance(error, KeyboardInterrupt):
                         raise
                     write_text(target / "failure.txt", traceback.format_exc())
-                    failed[target.name] = f"{type(error).__name__}: {error}"
+                    failed[target.name] = described(error)
                     say(f"[{number}/{len(chosen) * len(parts)}] {target.name} FAILED: {error}")
                     continue
                 result, is_main = done.result, done.is_main
@@ -357,7 +359,7 @@ def cross_validate(
             rows.append({"fold": name, "seed": seed, "epoch": result["epoch"], **facts})
             say(
                 f"[{number}/{len(chosen) * len(parts)}] {target.name}: UA {scores['ua']:.4f}, WA {scores['wa']:.4f}, "
-                f"W-F1 {scores['weighted_f1']:.4f}" + (" (finished before)" if kept else "")
+                f"W-F1 {scores['weighted_f1']:.4f}" + (" (finished before)" if before else "")
             )
     mean = {k: mean_interval(_per_fold(rows, k)) for k in SCORES}
     pooled = {k: float(scores_from_confusion(confusion)[k]) for k in SCORES} if rows else {}

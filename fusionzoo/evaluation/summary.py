@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusionzoo._csv import csv_text, read_csv
+from fusionzoo._csv import csv_text
 from fusionzoo._text import Marked, markdown, markdown_table, markup, unmathematical, visible
 from fusionzoo.evaluation import report, statistics
 from fusionzoo.evaluation.metrics import SCORES, SHORT_NAMES
 from fusionzoo.training.config import WITHOUT_FUSION, model_title
 from fusionzoo.training.files import write_bytes, write_json, write_text
 from fusionzoo.training.options import NO_FUSION
-from fusionzoo.training.runfolder import read_result
+from fusionzoo.training.runfolder import read_predictions, read_result
 
 if TYPE_CHECKING:
     from fusionzoo.data.corpus import Corpus
+    from fusionzoo.evaluation.compare import Cell
     from fusionzoo.training.config import RunConfig
 
 
@@ -104,9 +105,7 @@ def summarise(groups: Mapping[tuple[str, str], Sequence[Path]]) -> list[Row]:
 
 
 def _test_confusions(folder: Path, result: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    return statistics.dialogue_confusions(
-        read_csv(folder / "predictions.csv"), "test", list(result["test"]["per_class"])
-    )
+    return statistics.dialogue_confusions(read_predictions(folder, result), "test", list(result["test"]["per_class"]))
 
 
 HEADER = (
@@ -181,11 +180,41 @@ def _remarks(rows: Sequence[Row], failed: Mapping[str, str], ceiling: float | No
     return remarks
 
 
+def configuration(cells: Sequence[Cell]) -> dict[str, Any]:
+    """What was compared, every option with its value: the sections that all runs share, the hosts, and the fusions in each."""
+    shared = cells[0].config.to_dict()
+    del shared["host"], shared["fusion"]
+    shared["training"] = {k: v for k, v in shared["training"].items() if k != "seed"}
+    hosts, fusions = ({} for _ in range(2))
+    for cell in cells:
+        hosts.setdefault(cell.host, cell.config.host.to_dict())
+        fusions.setdefault(cell.fusion, {}).setdefault(cell.host, cell.config.fusion.to_dict())
+    # A host may give its fusion other defaults; where none does, the fusion is the same in all of them.
+    same = {
+        f: next(iter(v.values())) for f, v in fusions.items() if all(x == next(iter(v.values())) for x in v.values())
+    }
+    return {
+        **shared,
+        "seeds": list(dict.fromkeys(c.seed for c in cells)),
+        "hosts": hosts,
+        "fusions": {f: same.get(f, {f"in {host}": x for host, x in v.items()}) for f, v in fusions.items()},
+    }
+
+
 def write_summary(
-    folder: Path, rows: Sequence[Row], failed: Mapping[str, str], base: RunConfig, corpus: Corpus, seeds: Sequence[int]
+    folder: Path,
+    rows: Sequence[Row],
+    failed: Mapping[str, str],
+    base: RunConfig,
+    corpus: Corpus,
+    cells: Sequence[Cell],
 ) -> None:
     """`summary.json`, `summary.csv`, `summary.md`, `comparison.png` and `report.html` of a comparison."""
+    from fusionzoo._yaml import dump_yaml
+
     ceiling = report.best_reachable(corpus.info, corpus.modalities, "test")
+    compared = configuration(cells)
+    seeds = compared["seeds"]
     write_text(folder / "config.yaml", base.to_yaml())
     write_json(
         folder / "summary.json",
@@ -195,6 +224,7 @@ def write_summary(
             "seeds": list(seeds),
             "selection": base.training.selection,
             "ceiling": ceiling,
+            "configuration": compared,
             "rows": [asdict(r) | {"clear": r.clear} for r in rows],
             "failed": dict(failed),
         },
@@ -206,7 +236,8 @@ def write_summary(
         [Marked(f"**{markdown(c)}**") if r.clear and i == 11 else c for i, c in enumerate(t)]
         for r, t in zip(rows, table, strict=True)
     ]
-    write_text(folder / "summary.md", "\n".join([*markdown_table(HEADER, bold), "", *remarks, ""]))
+    shown = ["## What was compared", "", "```yaml", dump_yaml(compared).rstrip(), "```", ""]
+    write_text(folder / "summary.md", "\n".join([*markdown_table(HEADER, bold), "", *remarks, "", *shown]))
     parts = [
         report.paragraph(r, "warning" if r is report.TEST_SELECTED or r.startswith("FAILED") else "") for r in remarks
     ]
@@ -233,7 +264,7 @@ def write_summary(
         data = _plot(rows, ceiling)
         write_bytes(folder / "comparison.png", data)
         parts.append(report.image(data, "test W-F1 of every host and fusion"))
-    parts.append(f"<h2>Shared configuration</h2><pre>{markup(base.to_yaml())}</pre>")
+    parts.append(f"<h2>What was compared</h2><pre>{markup(dump_yaml(compared))}</pre>")
     write_text(folder / "report.html", report.page("Comparison", parts))
 
 

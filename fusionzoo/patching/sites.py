@@ -137,7 +137,7 @@ class Site:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Site:
         """The site that `to_dict` wrote down."""
-        v = {k: x for k, x in values.items() if k not in ("modalities", "widths", "type")}
+        v = {k: x for k, x in values.items() if k in cls.__dataclass_fields__}
         v["operands"] = tuple(Stream(o["lead"], tuple(o["shape"])) for o in v["operands"])
         v["result"] = tuple(v["result"])
         v["groups"] = {k: tuple(x) for k, x in v["groups"].items()}
@@ -224,7 +224,7 @@ class InputSite:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> InputSite:
         """The site that `to_dict` wrote down."""
-        v = {k: x for k, x in values.items() if k != "type"}
+        v = {k: x for k, x in values.items() if k in cls.__dataclass_fields__}
         context = None if v.get("context") is None else tuple(v["context"])
         return cls(**{**v, "shape": tuple(v["shape"]), "context": context})
 

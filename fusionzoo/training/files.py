@@ -22,7 +22,12 @@ def sync_file(path: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write strict JSON atomically; NaN and infinity become null, so that every reader understands the file."""
-    write_text(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Strict JSON; NaN and infinity become null."""
+    return json.dumps(_finite(value), indent=2, allow_nan=False) + "\n"
 
 
 def sha256_file(path: Path) -> str:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -16,11 +15,14 @@ import torch
 from torch import Tensor, nn
 
 import fusionzoo
-from fusionzoo._weights import load_weights, pack_weights, read_weights
-from fusionzoo.errors import CheckpointError, ConfigError, FusionZooError, OptionError
+from fusionzoo._file_schemas import ModelFile
+from fusionzoo._options import options_in_force
+from fusionzoo._schema import read_json
+from fusionzoo._weights import building_for, load_weights, pack_weights, read_weights
+from fusionzoo.errors import CheckpointError, ConfigError, OptionError
 from fusionzoo.training.config import FusionConfig, RunConfig
 from fusionzoo.training.files import write_bytes, write_json
-from fusionzoo.training.options import NO_FUSION, accepted_options
+from fusionzoo.training.options import NO_FUSION, SUPPLIED, accepted_options
 
 if TYPE_CHECKING:
     from fusionzoo.data.corpus import Corpus
@@ -103,6 +105,8 @@ def describe_model(config: RunConfig, corpus: Corpus, data_sha256: str) -> dict[
         "placement": config.host.placement,
         "fusion": config.fusion.name,
         "fusion_options": config.fusion.options,
+        "objective": config.objective.to_dict(),
+        "training": config.training.to_dict(),
         "dims": dict(corpus.dims),
         "num_classes": corpus.num_classes,
         "num_speakers": corpus.num_speakers,
@@ -112,6 +116,36 @@ def describe_model(config: RunConfig, corpus: Corpus, data_sha256: str) -> dict[
         "data": {"name": corpus.name, "sha256": data_sha256},
         "selection": config.training.selection,
     }
+
+
+def resolve(config: RunConfig, host: Host, objective: WeightedObjective) -> RunConfig:
+    """The configuration with every option as it is in force in what was built from it, defaults included.
+
+    A default may depend on the plugin around (an official host has options of its own for its fusion), so it is read off
+    what was built and not off signatures. Built again from the result, everything is the same.
+    """
+    values = config.to_dict()
+    values["host"] |= options_in_force(host, SUPPLIED["host"])
+    values["host"]["placement"] = getattr(host, "placement", config.host.placement)
+    cls = None if config.fusion.name == NO_FUSION else fusionzoo.get(config.fusion.name)
+    fusion = next((m for m in host.modules() if type(m) is cls), None)
+    if fusion is not None:
+        values["fusion"] |= options_in_force(fusion, SUPPLIED["fusion"]) | config.fusion.options
+    for index, (name, _, options) in enumerate(config.objective.terms()):
+        own = options_in_force(objective.parts[index], SUPPLIED["objective"]) | options
+        if index == 0:
+            values["objective"] |= own
+        else:
+            values["objective"]["also"][name] = {"weight": objective.weights[index], **own}
+    return RunConfig.from_dict(values)
+
+
+def resolved(config: RunConfig, corpus: Corpus) -> RunConfig:
+    """The same for a configuration of which nothing has been built yet; models are small, and this one is dropped."""
+    with torch.random.fork_rng(devices=[]):
+        host = build_host(describe_model(config, corpus, ""))
+        objective = WeightedObjective(config, corpus.num_classes, class_counts(corpus), host)
+    return resolve(config, host, objective)
 
 
 def build_host(meta: Mapping[str, Any]) -> Host:
@@ -205,28 +239,16 @@ def save_model(folder: Path, state: Mapping[str, Tensor], meta: Mapping[str, Any
 def read_model_card(run: str | Path) -> dict[str, Any]:
     """The contents of a run folder's `model.json`."""
     path = Path(run) / CARD
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         raise CheckpointError(
             f"{str(run)!r} is not the folder of a trained run: it has no {CARD}; give the --out folder of `fusionzoo train`"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{str(path)!r} cannot be read: {error}") from error
-    needed = {
-        "host",
-        "host_options",
-        "placement",
-        "fusion",
-        "fusion_options",
-        "dims",
-        "num_classes",
-        "num_speakers",
-        "label_names",
-    }
-    absent = sorted(needed - set(meta)) if isinstance(meta, dict) else ["everything"]
-    if absent:
-        raise CheckpointError(f"{str(path)!r} is not a fusionzoo model card: it lacks {', '.join(absent)}")
+        )
+    meta: dict[str, Any] = {**read_json(ModelFile, path, CheckpointError)}
+    if len(meta["label_names"]) != meta["num_classes"]:
+        raise CheckpointError(
+            f"{str(path)!r}: label_names: expected {meta['num_classes']} names, as num_classes says, got "
+            f"{len(meta['label_names'])}"
+        )
     return meta
 
 
@@ -237,13 +259,8 @@ def load_model(run: str | Path, device: str | torch.device = "cpu") -> tuple[Hos
     another number of classes; `UnknownNameError` when a plugin that it needs is not installed.
     """
     meta = read_model_card(run)
-    try:
+    weights = read_weights(Path(run) / WEIGHTS)
+    with building_for(weights, f"{str(run)!r}"):
         host = build_host(meta)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, FusionZooError):
-            raise CheckpointError(
-                f"the model of {str(run)!r} cannot be built with what is installed: {error}"
-            ) from error
-        raise
-    load_weights(host, read_weights(Path(run) / WEIGHTS), f"{str(Path(run) / WEIGHTS)!r}")
+    load_weights(host, weights, f"{str(Path(run) / WEIGHTS)!r}")
     return host.to(device).eval(), meta
