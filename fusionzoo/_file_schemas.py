@@ -404,11 +404,14 @@ class StateFile(TypedDict):
 # -- data -------------------------------------------------------------------------------------------------------------
 
 
+#: Split -> reader -> score -> its value, of generated data.
+Ceiling = dict[str, dict[str, dict[str, float]]]
+
+
 class Provenance(TypedDict):
     """What an `.npz` says about its origin; only what somebody reads again is named here."""
 
     text_views: NotRequired[Annotated[int, Within(0, 64)] | None]
-    ceiling: NotRequired[dict[str, dict[str, dict[str, float]]] | None]
     demo: NotRequired[Options]
     skipped: NotRequired[list[str]]
     made_from: NotRequired[Options]

@@ -119,7 +119,7 @@ class Registry:
                 what = f"{provider.kind} {provider.name!r} from {provider.distribution}"
                 self._warn(f"{what} cannot be used: {provider.trouble}; other plugins are unaffected")
             known = index[provider.kind].setdefault(provider.name, [])
-            if provider.trouble or all(p.qualified != provider.qualified for p in known):
+            if provider.trouble or all(p.trouble or p.qualified != provider.qualified for p in known):
                 known.append(provider)
         return index
 

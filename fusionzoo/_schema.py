@@ -129,10 +129,10 @@ def parse_json(text: str, where: str, error: ErrorClass) -> Any:
             object_pairs_hook=_once,
         )
     except RecursionError:
-        raise error(f"{where}: is nested too deeply to be one of fusionzoo's files") from None
+        raise error(f"{where} is nested too deeply to be one of fusionzoo's files") from None
     except ValueError as why:
         detail = f"{why}" if text.strip() else "it is empty"
-        raise error(f"{where}: is not valid JSON: {detail}") from None
+        raise error(f"{where} is not valid JSON: {detail}") from None
 
 
 def _whole(digits: str) -> int:
@@ -172,7 +172,7 @@ def check(schema: type[T] | Any, value: Any, where: str, error: ErrorClass) -> T
         place = f"{'.'.join(misfit.path)}: " if misfit.path else ""
         raise error(f"{where}: {place}expected {misfit.expected}, got {misfit.got}") from None
     except RecursionError:
-        raise error(f"{where}: is nested too deeply to be one of fusionzoo's files") from None
+        raise error(f"{where} is nested too deeply to be one of fusionzoo's files") from None
     return value
 
 
@@ -193,6 +193,7 @@ def plain(value: Any, where: str, error: ErrorClass) -> Any:
 class _Misfit(Exception):
     def __init__(self, path: tuple[str, ...], expected: str, value: Any, got: str = ""):
         self.path, self.expected, self.got = path, expected, got or shown(value)
+        self.depth = len(path) + bool(got)  # what says itself what is there has looked inside
 
 
 _SCALARS = {str: "a text", bool: "true or false", int: "a whole number", float: "a number", type(None): "null"}
@@ -247,8 +248,8 @@ def _check_union(schema: Any, args: tuple[Any, ...], value: Any, path: tuple[str
         except _Misfit as misfit:
             misfits.append(misfit)
     # The alternative that got furthest into the value has the most to say.
-    best = max(misfits, key=lambda m: len(m.path))
-    raise best if len(best.path) > len(path) else _Misfit(path, words(schema), value)
+    best = max(misfits, key=lambda m: m.depth)
+    raise best if best.depth > len(path) else _Misfit(path, words(schema), value)
 
 
 def _check_record(schema: Any, value: Any, path: tuple[str, ...]) -> None:

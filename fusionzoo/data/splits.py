@@ -84,7 +84,7 @@ def _from_json(path: Path) -> dict[str, str]:
     expected = 'Expected {"train": [dialogue ids], "dev": [...], "test": [...]}.'
 
     def refused(message: str) -> DataError:
-        return DataError(f"split={path}: {message}. {expected}")
+        return DataError(f"split={message}. {expected}")
 
     content = read_json(SplitFile, path, refused, limit=256 << 20)
     pairs: list[tuple[str, str]] = []

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusionzoo._file_schemas import Ceiling
+from fusionzoo._schema import check
 from fusionzoo._text import markup, unmathematical
 from fusionzoo.evaluation.metrics import SHORT_NAMES
 from fusionzoo.evaluation.published import beside
@@ -165,7 +167,7 @@ def published_part(recipe: Mapping[str, Any], ours: Sequence[tuple[str, Mapping[
 
 def ceiling_part(info: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
     """What optimal readers reach on generated data, where the corpus knows it."""
-    ceiling = info.get("ceiling") or {}
+    ceiling = _ceiling(info)
     readers = ceiling_readers(info, splits)
     if not readers:
         return []
@@ -179,13 +181,21 @@ def ceiling_part(info: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
 
 def ceiling_readers(info: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
     """Names of the optimal readers that a corpus knows about, `full` first."""
-    ceiling = info.get("ceiling") or {}
+    ceiling = _ceiling(info)
     return list(dict.fromkeys(r for s in splits for r in ceiling.get(s, {})))
+
+
+def _ceiling(info: Mapping[str, Any]) -> Ceiling:
+    """What a corpus says of it; nothing where it means something else by the word."""
+    try:
+        return check(Ceiling, info.get("ceiling") or {}, "ceiling", ValueError)
+    except ValueError:
+        return {}
 
 
 def best_reachable(info: Mapping[str, Any], modalities: Sequence[str], split: str) -> float | None:
     """W-F1 of the optimal reader of these modalities on a split, where the corpus knows it."""
-    readers = (info.get("ceiling") or {}).get(split, {})
+    readers = _ceiling(info).get(split, {})
     every = [name.removeprefix("only_") for name in readers if name.startswith("only_")]
     absent = [m for m in every if m not in modalities]
     names = {0: "full", 1: f"without_{absent[0]}" if absent else ""}
