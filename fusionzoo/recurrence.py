@@ -126,7 +126,7 @@ def _scan_backward(
         out = _loop(_known(step), merged[:a], merged[a:b], merged[b:])
         return tuple(x.to(g.dtype) for x, g in zip(out, gradients, strict=True))
 
-    _, pull = torch.func.vjp(run, *floats)
+    pull: Any = torch.func.vjp(run, *floats)[1]
     return [g.contiguous().clone() for g in pull(tuple(gradients))]
 
 
