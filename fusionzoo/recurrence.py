@@ -8,6 +8,7 @@ writes a `torch.while_loop`, which stands in the program itself, so that it runs
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor

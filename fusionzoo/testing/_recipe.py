@@ -14,7 +14,7 @@ from fusionzoo.data.batch import Batch
 from fusionzoo.errors import FusionZooError, OptionError
 from fusionzoo.host import Host
 from fusionzoo.recipes import PROTOCOLS, Recipe, load_recipe
-from fusionzoo.testing._subjects import HostSubject, SPEAKERS, with_sequences
+from fusionzoo.testing._subjects import SPEAKERS, HostSubject, with_sequences
 from fusionzoo.testing._suite import describe_error, fail, rules
 from fusionzoo.training.config import RunConfig
 from fusionzoo.training.models import WeightedObjective, build_host

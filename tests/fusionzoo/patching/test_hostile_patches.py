@@ -66,7 +66,9 @@ def test_the_file_as_it_was_written_loads(saved):
 @pytest.mark.parametrize("name", ["strangers.part", "strangers", "strangers.part.deep"])
 def test_a_module_that_the_file_names_is_not_imported(saved, tmp_path, monkeypatch, name):
     (tmp_path / "strangers").mkdir()
-    (tmp_path / "strangers" / "__init__.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()")
+    (tmp_path / "strangers" / "__init__.py").write_text(
+        "import pathlib; pathlib.Path(__file__).with_name('ran').touch()"
+    )
     (tmp_path / "strangers" / "part.py").write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))
 
@@ -185,7 +187,7 @@ def test_a_fusion_much_larger_than_its_weights_is_not_built(saved):
         meta["fusion"]["arguments"]["dims"] = {"text": 10**6, "audio": 10**6}
         meta["fusion"]["arguments"]["out_dim"] = 10**6  # a million times a million numbers are 4 TB
 
-    with pytest.raises(CheckpointError, match="far larger than the weights|cannot be built"):
+    with pytest.raises(CheckpointError, match=r"far larger than the weights|cannot be built"):
         fusionzoo.load_patch(Net(), rewrite(saved, change))
 
 
