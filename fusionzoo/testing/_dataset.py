@@ -52,7 +52,8 @@ class DatasetSubject:
         """What a call returns; made once."""
         made: Any = self._corpus
         if made is None:
-            self._corpus = made = self.cls(**self.options)
+            build: Any = self.cls
+            self._corpus = made = build(**self.options)
         return made
 
 
