@@ -78,7 +78,7 @@ def hint(content: Any) -> str:
         return (
             f"Expected the dialogues by split: {{'train': [...], 'test': [...]}}, each a dict with its 'vid'. {_OURS}"
         )
-    return f"Expected a tuple of dicts, one entry a dialogue. {_OURS}"
+    return f"Expected a tuple of dicts, one entry per dialogue. {_OURS}"
 
 
 def _hint_of_split(part: Any) -> str:
