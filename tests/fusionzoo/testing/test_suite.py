@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 
+import fusion_breakers_a  # noqa: F401 - fills BREAKERS
 import pytest
 from rich.console import Console
 from sound_fusions import BREAKERS, SPEC, Sound
