@@ -27,7 +27,11 @@ def model_card(config: Mapping[str, Any], card: Card, parameters: int, run: Mapp
     parts = [_metadata(title, run), f"# {title}", f"{card.summary[:1].upper()}{card.summary[1:]}."]
     rows = [
         (kind, f"`{name}` of {card.distribution} {card.version}"),
-        *([("its fusion", f"`{fusion['name']}` of {fusion['distribution']} {fusion['version']}")] if fusion else without),
+        *(
+            [("its fusion", f"`{fusion['name']}` of {fusion['distribution']} {fusion['version']}")]
+            if fusion
+            else without
+        ),
         ("modalities", ", ".join(f"{m} ({d})" for m, d in _dims(config).items())),
         ("classes", ", ".join(config.get("label_names") or ())),
         ("parameters", f"{parameters:,}"),

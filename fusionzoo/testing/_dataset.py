@@ -107,7 +107,9 @@ def batches(subject):
                 fail(f"the features of {name!r} hold NaN or infinity", "replace them, or mark them as not present")
         labels = batch.labels[batch.mask & (batch.labels >= 0)]
         if len(labels) and int(labels.max()) >= corpus.num_classes:
-            fail(f"there is the label {int(labels.max())} for {corpus.num_classes} classes", "number the classes from 0")
+            fail(
+                f"there is the label {int(labels.max())} for {corpus.num_classes} classes", "number the classes from 0"
+            )
 
 
 @rule(needs=())
@@ -120,7 +122,10 @@ def unknown_option_refused(subject):
             return
     except FusionZooError:
         refuses(
-            lambda: subject.cls(**subject.options, no_such_option=1), FusionZooError, "an unknown option", ("no_such_option",)
+            lambda: subject.cls(**subject.options, no_such_option=1),
+            FusionZooError,
+            "an unknown option",
+            ("no_such_option",),
         )
         return
     fail("the unknown option no_such_option=1 is accepted", "do not take **kwargs, or check them")
