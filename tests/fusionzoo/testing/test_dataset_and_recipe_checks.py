@@ -109,7 +109,7 @@ def test_a_bare_name_is_the_fusion_where_there_is_one():
     assert run("HOST:fusionzoo:MSAF", only=["spec_summary"]).kind == "host"
     assert run("msaf", "adapter", only=["host_given"]).kind == "adapter"
     assert run("fusionzoo:bc-lstm", only=["spec_summary"]).kind == "host"
-    with pytest.raises(UnknownNameError, match="no host 'lmam'.*there is a fusion of that name"):
+    with pytest.raises(UnknownNameError, match=r"no host 'lmam'.*there is a fusion of that name"):
         run("host:lmam")
     with pytest.raises(OptionError, match="give one of them"):
         run("host:msaf", "fusion")

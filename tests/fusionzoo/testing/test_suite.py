@@ -103,7 +103,7 @@ def test_what_is_not_a_class_or_name_is_refused():
         check_fusion(Sound([3, 4]))
     with pytest.raises(UnknownNameError, match="did you mean"):
         check_fusion("conact")
-    with pytest.raises(OptionError, match="no checks for plugins of kind 'dataest'.*did you mean 'dataset'"):
+    with pytest.raises(OptionError, match=r"no checks for plugins of kind 'dataest'.*did you mean 'dataset'"):
         all_checks("dataest")
 
 

@@ -70,7 +70,7 @@ def test_a_fusion_that_was_asked_for_is_refused_before_anything_is_written(fusio
 
 def test_none_is_a_choice_where_nothing_can_be_fused_and_nowhere_else(tmp_path):
     assert train(config(fusion={"name": "none"}), tmp_path / "run", quiet=True).result["fusion"] == "none"
-    with pytest.raises(ConfigError, match="takes no such key|unknown configuration key 'fusion.rank'"):
+    with pytest.raises(ConfigError, match=r"takes no such key|unknown configuration key 'fusion.rank'"):
         RunConfig.from_sources({**SMALL, "fusion": {"name": "none", "rank": 3}})
     two = {**SMALL, "data": {**FEW["data"], "modalities": ["text", "audio"]}, "fusion": {"name": "none"}}
     with pytest.raises(ConfigError, match=r"fuses text, audio and was given no fusion"):
