@@ -11,7 +11,7 @@ import importlib
 import json
 import re
 from collections.abc import Mapping
-from os import PathLike, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 import fusionzoo
+from fusionzoo._files import write_bytes
 from fusionzoo._options import Built, Unrecorded
 from fusionzoo._registry import OWN, Provider, registry
 from fusionzoo._weights import load_weights, pack_weights, read_weights
@@ -162,20 +163,13 @@ def save(model: Any, folder: str | PathLike[str], run: str | PathLike[str] | Non
     if target.exists() and not target.is_dir():
         raise CheckpointError(f"{str(target)!r} is a file; give a folder")
     target.mkdir(parents=True, exist_ok=True)
-    _write(target / WEIGHTS, pack_weights(model.state_dict()))
-    _write(target / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+    write_bytes(target / WEIGHTS, pack_weights(model.state_dict()))
+    write_bytes(target / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
     if not keeps(target / "README.md"):
         card = registry.card(f"{config['distribution']}:{config['name']}", config["kind"])
         parameters = sum(p.numel() for p in model.parameters())
-        _write(target / "README.md", model_card(config, card, parameters, scores).encode())
+        write_bytes(target / "README.md", model_card(config, card, parameters, scores).encode())
     return target
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all: a reader never sees half a file."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data)
-    replace(temporary, path)
 
 
 def read_run(run: str | PathLike[str], config: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fusionzoo.cli.extract import extract, reader_options
+from fusionzoo.cli.interrupts import goes_on
 from fusionzoo.errors import OptionError
 
 if TYPE_CHECKING:
@@ -67,6 +68,10 @@ PluginName = Annotated[
 ]
 PluginKind = Annotated[
     str | None, typer.Option("--kind", help="Its kind; default: the fusion of that name, else whichever has it.")
+]
+AllowMissing = Annotated[
+    bool,
+    typer.Option("--allow-missing", help="Data may lack a modality that the model knows; its fusion stands in for it."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
@@ -199,6 +204,7 @@ def train(
     from fusionzoo.cli import show
     from fusionzoo.training.trainer import train as run_training
 
+    goes_on(f"go on with the same command and --resume (the run is in {folder})")
     result = run_training(run, folder, resume=resume, quiet=quiet, recipe=about, corpus=corpus)
     if result.is_main:
         show.run(result)
@@ -239,6 +245,7 @@ def reproduce(
         card = read_card(path)
         if device is not None:
             card["config"]["training"]["device"] = device
+        goes_on("the same command starts again")
         name = path.name if path.name != CARD else path.resolve().parent.name
         done = reproduce_card(
             card, out or Path("fusionzoo-runs") / f"reproduce__{name}", data=data, quiet=quiet, name=name
@@ -265,13 +272,14 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
     device: Device = None,
     out: Annotated[Path | None, typer.Option(help="Also write the metrics to this JSON file.")] = None,
+    allow_missing: AllowMissing = False,
     json: Json = False,
 ) -> None:
     """Score a trained model on a split of its own data or of other data."""
     from fusionzoo.cli import show
     from fusionzoo.evaluation.evaluate import evaluate as score
 
-    metrics = score(run, data, split=split, device=device)
+    metrics = score(run, data, split=split, device=device, allow_missing=allow_missing)
     show.metrics(metrics, title=f"{run} on {data or 'its data'}, {split}", as_json=json, out=out)
 
 
@@ -282,12 +290,14 @@ def predict(
     out: Annotated[Path, typer.Option(help="CSV file to write.")] = Path("predictions.csv"),
     split: Annotated[str | None, typer.Option(help="Only this split; default: every utterance.")] = None,
     device: Device = None,
+    allow_missing: AllowMissing = False,
 ) -> None:
     """Write a trained model's class and probabilities for every utterance to a CSV file."""
+    from fusionzoo.cli import show
     from fusionzoo.evaluation.evaluate import predict as write_predictions
 
-    path = write_predictions(run, data, out, split=split, device=device)
-    typer.echo(f"wrote {path}")
+    path = write_predictions(run, data, out, split=split, device=device, allow_missing=allow_missing)
+    show.say(f"wrote {path}")
 
 
 @app.command()
@@ -341,6 +351,7 @@ def _cross_validate(
     from fusionzoo.cli import show
     from fusionzoo.evaluation.folds import cross_validate
 
+    goes_on(f"the same command goes on where it stopped (the folds are in {out})")
     chosen = None if seeds is None else list(range(seeds))
     done = cross_validate(run, out, folds, seeds=chosen, quiet=quiet, recipe=about, corpus=corpus)
     if done.is_main:
@@ -365,6 +376,7 @@ def _compare(
     from fusionzoo.evaluation.report import TEST_SELECTED
 
     folder = out or Path("fusionzoo-runs") / "compare"
+    goes_on(f"the same command goes on where it stopped, with or without --resume (the runs are in {folder})")
     comparison = run_comparison(run, folder, hosts=hosts, fusions=fusions, seeds=seeds, jobs=jobs, quiet=quiet)
     text = str(comparison)
     if about is not None and comparison.rows:
@@ -469,19 +481,21 @@ def new(
 ) -> None:
     """Write a complete package for a new plugin, which installs, is found and passes its own tests as it is."""
     from fusionzoo import scaffold
+    from fusionzoo.cli import show
 
     kind, name = scaffold.read_words(words)
     package = scaffold.create(kind, name, folder, author)
-    typer.echo(scaffold.next_steps(package, kind, name))
+    show.say(scaffold.next_steps(package, kind, name))
 
 
 @app.command()
 def doctor(json: Json = False) -> None:
     """Say what is wrong with an installation: versions, devices, plugins with tracebacks, stale metadata, switches."""
+    from fusionzoo.cli import show
     from fusionzoo.doctor import diagnose
 
     diagnosis = diagnose()
-    typer.echo(diagnosis.to_json() if json else str(diagnosis))
+    show.say(diagnosis.to_json() if json else diagnosis)
     raise typer.Exit(diagnosis.exit_code)
 
 
@@ -522,7 +536,7 @@ def check(
         typer.echo(results.to_json())
     else:
         show.console().print(results.table())
-        typer.echo(results.summary())
+        show.say(results.summary())
     raise typer.Exit(results.exit_code)
 
 
@@ -535,10 +549,11 @@ def data_inspect(
     json: Json = False,
 ) -> None:
     """Say what a data file or a release holds, what is missing, and what will be left out; executes nothing of it."""
+    from fusionzoo.cli import show
     from fusionzoo.data.inspection import inspect
 
     inspection = inspect(path, reader_options(reader))
-    typer.echo(inspection.to_json() if json else str(inspection))
+    show.say(inspection.to_json() if json else inspection)
     if inspection.problems:
         raise typer.Exit(1)
 
@@ -554,6 +569,7 @@ def data_convert(
     split_seed: Annotated[int, typer.Option(help="Seed of that draw.")] = 0,
 ) -> None:
     """Turn a data file into the safe columnar .npz layout."""
+    from fusionzoo.cli import show
     from fusionzoo.data.convert import convert
 
     options: dict[str, Any] = {} if label_names is None else {"label_names": _comma(label_names)}
@@ -566,4 +582,4 @@ def data_convert(
         split_seed=split_seed,
         **options,
     )
-    typer.echo(str(done))
+    show.say(done)

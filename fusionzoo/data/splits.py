@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fusionzoo.data.corpus import SPLITS, Corpus, some
-from fusionzoo.data.npz import read_arrays, read_columns
+from fusionzoo.data._npz_columns import read_arrays, read_columns
+from fusionzoo.data.corpus import SPLITS, Corpus, as_text, some
 from fusionzoo.errors import DataError, close_matches_hint
 
 # Other repositories' words for the same thing, accepted as keys of a JSON split.
@@ -42,7 +42,7 @@ def ensure_dev(corpus: Corpus, fraction: float, seed: int) -> Corpus:
         return corpus
     mapping = {d.id: "dev" if d.id in drawn else str(corpus.split[d.start]) for d in corpus.dialogues()}
     out = corpus.with_split(mapping)
-    out.info = corpus.info | {"split": f"dev: {len(drawn)} train dialogues drawn with seed {seed}"}
+    out.info = out.info | {"split": f"dev: {len(drawn)} train dialogues drawn with seed {seed}"}
     return out
 
 
@@ -51,7 +51,7 @@ def merged_dev(corpus: Corpus) -> Corpus:
     if not (corpus.split == "dev").any():
         return corpus
     merged = replace(corpus, split=np.where(corpus.split == "dev", "train", corpus.split))
-    merged.info = corpus.info | {"split": "the dev dialogues count as train"}
+    merged.info = {k: v for k, v in corpus.info.items() if k != "leaks"} | {"split": "the dev dialogues count as train"}
     return merged
 
 
@@ -70,7 +70,10 @@ def _from_npz(path: Path) -> dict[str, str]:
     for column in ("dialogue_id", "split"):
         if column not in columns:
             raise DataError(f"split={path}: lacks the column {column!r}, expected 'dialogue_id' and 'split'.")
-    ids, splits = (x.astype(str) for x in read_arrays(path, ("dialogue_id", "split")).values())
+    for column in ("dialogue_id", "split"):
+        if len(columns[column].shape) != 1 or columns[column].dtype.kind not in "SUiu":
+            raise DataError(f"split={path}: column {column!r} is {columns[column]}, expected one name an utterance.")
+    ids, splits = (as_text(x) for x in read_arrays(path, columns, ("dialogue_id", "split")).values())
     if ids.ndim != 1 or ids.shape != splits.shape:
         raise DataError(f"split={path}: 'dialogue_id' {ids.shape} and 'split' {splits.shape} differ in length.")
     return _collect(path, zip(ids.tolist(), splits.tolist(), strict=True))

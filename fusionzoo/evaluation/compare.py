@@ -6,14 +6,18 @@ import copy
 import itertools
 import multiprocessing
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fusionzoo._text import visible
+from fusionzoo.data.leaks import warn_of_leaks
 from fusionzoo.errors import ConfigError, FusionZooError, close_matches_hint
 from fusionzoo.evaluation.report import best_reachable
 from fusionzoo.evaluation.summary import Row, rows_to_text, summarise, write_summary
@@ -95,24 +99,26 @@ def compare(
     cells = make_cells(base, folder, hosts, fusions, seeds)
     corpus = corpus if corpus is not None else load_corpus(base.data)
     cells = settle_cells(cells, base, corpus, folder, hosts, fusions, seeds)
+    warn_of_leaks(corpus)
     say = (lambda _text: None) if quiet else _say
     todo = list(_unfinished(cells, corpus, say))
     failed: dict[str, str] = {}
     done = len(cells) - len(todo)
-    for cell, error in _run_all(todo, corpus, jobs):
-        done += 1
-        if error is None:
-            result = read_result(cell.folder) or {}
-            score = (result.get("test") or result.get("dev") or {}).get("weighted_f1")
-            say(
-                f"[{done}/{len(cells)}] {cell.folder.name}: "
-                + (f"W-F1 {score:.4f}" if score is not None else "no labels")
-            )
-        else:
-            if strict:
-                raise error
-            failed[cell.folder.name] = f"{type(error).__name__}: {error}"
-            say(f"[{done}/{len(cells)}] {cell.folder.name} FAILED: {error}")
+    with closing(_run_all(todo, corpus, jobs)) as runs:  # an interruption ends the workers
+        for cell, error in runs:
+            done += 1
+            if error is None:
+                result = read_result(cell.folder) or {}
+                score = (result.get("test") or result.get("dev") or {}).get("weighted_f1")
+                say(
+                    f"[{done}/{len(cells)}] {cell.folder.name}: "
+                    + (f"W-F1 {score:.4f}" if score is not None else "no labels")
+                )
+            else:
+                if strict:
+                    raise error
+                failed[cell.folder.name] = f"{type(error).__name__}: {error}"
+                say(f"[{done}/{len(cells)}] {cell.folder.name} FAILED: {error}")
     pairs = list(dict.fromkeys((c.host, c.fusion) for c in cells))
     rows = summarise({p: [c.folder for c in cells if (c.host, c.fusion) == p] for p in pairs})
     write_summary(folder, rows, failed, base, corpus, [c.seed for c in cells if (c.host, c.fusion) == pairs[0]])
@@ -240,7 +246,7 @@ def _started_as(cell: Cell) -> dict[str, Any] | None:
         return None
 
 
-def _run_all(cells: Sequence[Cell], corpus: Corpus, jobs: int) -> Iterator[tuple[Cell, Exception | None]]:
+def _run_all(cells: Sequence[Cell], corpus: Corpus, jobs: int) -> Generator[tuple[Cell, Exception | None], None, None]:
     if jobs <= 1 or len(cells) <= 1:
         for cell in cells:
             yield cell, run_cell(cell, corpus)
@@ -249,15 +255,20 @@ def _run_all(cells: Sequence[Cell], corpus: Corpus, jobs: int) -> Iterator[tuple
     context = multiprocessing.get_context("spawn")
     gpus = _gpus(cells[0].config)
     turn = context.Value("i", 0)
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(min(jobs, len(cells)), context, _start_worker, (corpus, gpus, turn)) as pool:
         running = {pool.submit(_run_in_worker, cell): cell for cell in cells}
         try:
             for future in as_completed(running):
                 broken = future.exception()
                 yield running[future], broken if isinstance(broken, Exception) else future.result()
-        finally:
+        except BaseException:
+            # Nobody waits for them: their checkpoints are whole, and the same command goes on from there.
             for future in running:
                 future.cancel()
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()
+            raise
 
 
 def run_cell(cell: Cell, corpus: Corpus) -> Exception | None:
@@ -280,6 +291,7 @@ _corpus: Corpus | None = None
 def _start_worker(corpus: Corpus, gpus: list[str], turn: Any) -> None:
     global _corpus
     _corpus = corpus
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal: the first one decides
     if gpus:
         with turn.get_lock():
             os.environ["CUDA_VISIBLE_DEVICES"] = gpus[turn.value % len(gpus)]
@@ -318,4 +330,4 @@ def _gpus(config: RunConfig) -> list[str]:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text), file=sys.stderr, flush=True)

@@ -8,10 +8,10 @@ epoch on it, which every report says in red.
 from __future__ import annotations
 
 import copy
-import html
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusionzoo._text import markdown_table, markup, visible
+from fusionzoo.data.leaks import Rows, speakers_in_several
 from fusionzoo.data.splits import draw_dev
-from fusionzoo.errors import ConfigError, DataError, OptionError, close_matches_hint
+from fusionzoo.errors import ConfigError, DataError, DataWarning, OptionError, close_matches_hint
 from fusionzoo.evaluation import report
 from fusionzoo.evaluation.metrics import SCORES, SHORT_NAMES, scores_from_confusion
 from fusionzoo.evaluation.published import published_lines
@@ -181,6 +183,24 @@ def make_folds(corpus: Corpus, plan: FoldPlan) -> dict[str, list[str]]:
     return {re.sub(r"[^\w.+=-]+", "-", name): ids for name, ids in folds.items()}
 
 
+def check_speakers(corpus: Corpus, plan: FoldPlan) -> None:
+    """Raise `DataError` where a speaker is in several sessions, which are left out for the sake of new speakers.
+
+    Folds by speaker keep everybody's dialogues together by themselves; folds by another column promise nothing.
+    """
+    if plan.by not in _SESSION:
+        return
+    groups = groups_of(corpus, plan.by)
+    if torn := speakers_in_several(corpus, groups):
+        name, where = next(iter(torn.items()))
+        raise DataError(
+            f"{corpus.source}: {len(torn)} of {len(np.unique(corpus.speaker))} speakers are in several sessions, e.g. "
+            f"{name!r} in {', '.join(where[:3])}: with one of these held out, the model would know its speakers, which "
+            f"leaving a session out is to rule out. Correct 'speaker' or the sessions, or take folds by speaker "
+            f"(--folds speaker)."
+        )
+
+
 def fold_split(
     folds: Mapping[str, Sequence[str]], held_out: str, plan: FoldPlan, fraction: float, seed: int
 ) -> dict[str, str]:
@@ -237,7 +257,7 @@ class CrossValidation:
     def warnings(self) -> list[str]:
         """What stands in red."""
         red = [report.TEST_SELECTED] if self.selection == "test" else []
-        return [*red, *(f"FAILED {name}: {message}" for name, message in self.failed.items())]
+        return [*red, *(f"FAILED {name}: {visible(message)}" for name, message in self.failed.items())]
 
     def __str__(self) -> str:
         header, cells = self.table()
@@ -286,6 +306,9 @@ def cross_validate(
         corpus = load_corpus(base.data)
     settle_fusion(base, corpus)
     parts = make_folds(corpus, plan)
+    check_speakers(corpus, plan)
+    rows_of = Rows(corpus)
+    leaks: dict[str, list[str]] = {}
     chosen = [base.training.seed] if seeds is None else list(seeds)
     failed: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
@@ -301,6 +324,11 @@ def cross_validate(
             data = {**base.data.to_dict(), "split": str(path.resolve()), "merge_dev": False, "dev_fraction": 0.0}
             run = base.replaced(data=data, training__seed=seed)
             here = corpus.with_split(mapping, origin=f"fold {name}")
+            if name not in leaks:
+                leaks[name] = rows_of.leaks(here.split)
+                for leak in leaks[name]:
+                    warnings.warn(f"{corpus.source}, fold {name} held out: {leak}", DataWarning, stacklevel=2)
+            here.info = here.info | {"leaks": leaks[name]}
             target = folder / "runs" / f"{name}__seed{seed}"
             result = read_result(target)
             if result is not None and (
@@ -372,7 +400,7 @@ def _write(done: CrossValidation, base: RunConfig, corpus: Corpus) -> None:
             "failed": done.failed,
         },
     )
-    lines = ["| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *cells)]
+    lines = markdown_table(header, cells)
     about = f"{corpus.name}: {done.plan}; epoch chosen on {done.selection}."
     words = [about]
     parts = [report.paragraph(w, "warning") for w in done.warnings]
@@ -382,9 +410,9 @@ def _write(done: CrossValidation, base: RunConfig, corpus: Corpus) -> None:
         words += published_lines(done.recipe, means)
     write_text(folder / "summary.md", "\n".join([*words, "", *lines, "", *(f"**{w}**" for w in done.warnings), ""]))
     parts += [report.paragraph(about), report.table(header, cells)]
-    parts.append(f"<h2>Shared configuration</h2><pre>{html.escape(base.to_yaml())}</pre>")
+    parts.append(f"<h2>Shared configuration</h2><pre>{markup(base.to_yaml())}</pre>")
     write_text(folder / "report.html", report.page(f"Cross-validation of {base.title}", parts))
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text), file=sys.stderr, flush=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fusionzoo._text import markdown_table
 from fusionzoo.errors import ConfigError
 from fusionzoo.evaluation import report
 from fusionzoo.evaluation.folds import FoldPlan, cross_validate
@@ -46,8 +47,15 @@ class Reproduction:
 
     def write(self) -> None:
         """`reproduction.md`, `reproduction.json` and `report.html`."""
-        table = ["| " + " | ".join(r) + " |" for r in (self.header, ["---"] * len(self.header), *self.rows)]
-        lines = [self.title, "", *table, "", *self.notes, *(f"**{w}**" for w in self.warnings), ""]
+        lines = [
+            self.title,
+            "",
+            *markdown_table(self.header, self.rows),
+            "",
+            *self.notes,
+            *(f"**{w}**" for w in self.warnings),
+            "",
+        ]
         write_text(self.folder / "reproduction.md", "\n".join(lines))
         facts = {k: getattr(self, k) for k in ("title", "header", "rows", "notes", "warnings", "differences")}
         write_json(self.folder / "reproduction.json", facts)

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from fusionzoo import __version__
+from fusionzoo._files import write_bytes
 from fusionzoo.errors import CheckpointError, HostChangedError, PatchError
 from fusionzoo.patching import frames as F
 from fusionzoo.patching import install
@@ -53,10 +54,7 @@ def save(patch: Patch, path: Path) -> Path:
     }
     weights = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in layer.state_dict().items()}
     data = pack(weights, metadata={_KEY: json.dumps(meta)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.tmp")
-    aside.write_bytes(data)
-    os.replace(aside, path)
+    write_bytes(path, data)
     return path
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fusionzoo._text import visible
 from fusionzoo.errors import ModalityError
 from fusionzoo.patching.frames import Position, Step
 from fusionzoo.patching.install import Kept
@@ -242,6 +243,7 @@ class SiteList(list["Site | InputSite"]):
     def table(self) -> Table:
         """A rich table."""
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in ("", "kind", "where", "module", "operands", "layout", "result", "calls", "consumer", "live"):
@@ -249,11 +251,10 @@ class SiteList(list["Site | InputSite"]):
         for i, s in enumerate(self):
             if isinstance(s, InputSite):
                 shares = ", ".join(f"{k}:{v}" for k, v in s.widths.items()) or "?"
-                table.add_row(
-                    str(i), "input", s.arg, "<root>", shares, s.layout or "?", str(list(s.shape)), "1", "", "yes"
-                )
+                cells = (str(i), "input", s.arg, "<root>", shares, s.layout or "?", str(list(s.shape)), "1", "", "yes")
+                table.add_row(*(Text(visible(c)) for c in cells))
                 continue
-            table.add_row(
+            cells = (
                 str(i),
                 s.kind,
                 f"{s.where} {s.function}",
@@ -265,6 +266,7 @@ class SiteList(list["Site | InputSite"]):
                 s.consumer,
                 "yes" if s.live else "no",
             )
+            table.add_row(*(Text(visible(c)) for c in cells))  # shapes stand in brackets, as markup does
         return table
 
     def __rich__(self) -> Table:

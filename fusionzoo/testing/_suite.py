@@ -76,6 +76,7 @@ _MODULES = {
         "_fusion_numerics",
         "_shared_persistence",
         "_fusion_tools",
+        "_fusion_lengths",
     ),
     "host": (
         "_shared_registration",

@@ -26,10 +26,10 @@ class Progress:
             from rich.console import Console
 
             self.bar = progress.Progress(
-                progress.TextColumn("{task.description}"),
+                progress.TextColumn("{task.description}", markup=False),
                 progress.BarColumn(),
                 progress.TextColumn("{task.completed:.1f}/{task.total} epochs"),
-                progress.TextColumn("{task.fields[note]}"),
+                progress.TextColumn("{task.fields[note]}", markup=False),
                 progress.TimeRemainingColumn(),
                 console=Console(stderr=True),
             )

@@ -14,8 +14,6 @@ card.json           configuration, scores, data and versions: what `fusionzoo re
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import platform
@@ -23,11 +21,12 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fusionzoo
+from fusionzoo._csv import csv_text
 from fusionzoo.errors import CheckpointError, ConfigError
 from fusionzoo.training.config import INCIDENTAL, DataConfig, FusionConfig, RunConfig, flatten
 from fusionzoo.training.files import write_json, write_text
@@ -161,15 +160,6 @@ def git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return commit + ("+changes" if changed else "")
-
-
-def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Rows as CSV with `\\n` line ends."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return buffer.getvalue()
 
 
 def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionzoo._weights import load_weights
+from fusionzoo.data.leaks import warn_of_leaks
 from fusionzoo.errors import CheckpointError, TrainingError
 from fusionzoo.evaluation.inference import split_probabilities
 from fusionzoo.evaluation.metrics import SHORT_NAMES, evaluate_predictions, scores_from_confusion
@@ -143,6 +144,7 @@ def train(
         if corpus is None:
             corpus = runfolder.load_corpus(config.data)
         settle_fusion(config, corpus)
+        warn_of_leaks(corpus)
         run = _Run(config, folder, corpus, accelerator, recipe)
         if resume:
             run.restore()
