@@ -286,16 +286,12 @@ def save_npz(corpus: Corpus, path: str | os.PathLike[str]) -> Path:
             f"{path}: column {bad[0]!r} holds Python objects, expected numbers or text; drop or convert it."
         )
     columns["provenance"] = np.array(json.dumps(_facts(corpus), sort_keys=True, default=str))
-<<<<<<< HEAD
-    # Before numpy 2.2 `allow_pickle=False` would be one more column; no column holds objects, so that nothing is pickled.
-    write_atomically(path, lambda stream: np.savez_compressed(stream, **cast(Any, columns)))
-=======
     try:
         with writing(path, parents=False) as stream:
-            np.savez_compressed(stream, allow_pickle=False, **cast(Any, columns))
+            # Without allow_pickle=False, which before numpy 2.2 would be one more column: no column holds objects.
+            np.savez_compressed(stream, **cast(Any, columns))
     except OutputError as error:
         raise DataError(str(error)) from error
->>>>>>> main
     return path
 
 
