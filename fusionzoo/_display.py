@@ -17,7 +17,9 @@ class Displayed:
 
     def __repr__(self) -> str:
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
-        lines = [f"  {k}: {brief(v)}" for k, v in values.items() if isinstance(v, Tensor) or (v is not None and v != {})]
+        lines = [
+            f"  {k}: {brief(v)}" for k, v in values.items() if isinstance(v, Tensor) or (v is not None and v != {})
+        ]
         return "\n".join([f"{type(self).__name__}(", *lines, ")"])
 
 

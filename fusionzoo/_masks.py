@@ -57,7 +57,9 @@ def _contradiction(streams: list[Tensor], mask: Tensor) -> int | None:
     if not streams or bool(mask.all()):
         return None
     data = torch.stack([((x != 0) & x.isfinite()).any(-1) for x in streams]).any(0)
-    if mask.shape[1] == 1:  # Items are steps then: the batch is looked at as one sequence, whose padding may hold anything.
+    if (
+        mask.shape[1] == 1
+    ):  # Items are steps then: the batch is looked at as one sequence, whose padding may hold anything.
         data, mask = data.t(), mask.t()
     wrong = data.any(1) & ~(data & mask).any(1)
     return int(wrong.int().argmax()) if bool(wrong.any()) else None
