@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -192,6 +193,20 @@ class TestResume:
         other = fusionzoo.get("demo", kind="dataset")(seed=5, dialogues=[14, 4, 6], length=[3, 8])
         with pytest.raises(CheckpointError, match="trained on other data"):
             train(RunConfig.load(cut / "config.yaml"), cut, resume=True, quiet=True, corpus=other)
+
+    def test_a_finished_run_says_that_its_data_have_changed(self, finished, corpus):
+        before = (finished / "result.json").read_bytes()
+        config = RunConfig.load(finished / "config.yaml")
+        same = train(config, finished, resume=True, quiet=True, corpus=corpus)
+        assert "data_now" not in same.result
+        names = list(corpus.label_names)
+        other = replace(corpus, label=np.where(corpus.label >= 0, (corpus.label + 1) % len(names), corpus.label))
+        with pytest.warns(UserWarning, match="DATA HAVE CHANGED"):
+            result = train(config, finished, resume=True, quiet=True, corpus=other)
+        assert result.result["data_now"] != result.result["data"]["sha256"] == same.result["data"]["sha256"]
+        assert "DATA HAVE CHANGED" in str(result)
+        assert "DATA HAVE CHANGED" not in str(same)
+        assert (finished / "result.json").read_bytes() == before
 
     def test_weights_of_another_host_are_refused_in_words(self, finished, tmp_path):
         from fusionzoo.training.models import load_model
