@@ -94,11 +94,10 @@ def attributes(tree: ast.Module) -> Iterator[tuple[str, int]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             yield from bound(node.body)
-        if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load) and isinstance(node.value, ast.Name):
-            if node.value.id in ("self", "cls", "new"):
-                yield node.attr, node.lineno
+        if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            yield from [(node.attr, node.lineno)] * (getattr(node.value, "id", "") in ("self", "cls", "new"))
         if isinstance(node, (ast.Subscript, ast.Call)):
-            yield from ((name, node.lineno) for name, written in string_names(node) if written)
+            yield from ((name, node.lineno) for name, stored in string_names(node) if stored)
 
 
 class Uses(ast.NodeVisitor):
