@@ -81,7 +81,7 @@ class Failure:
 
 
 class Registry:
-    """Index of entry points and the plugins loaded so far. One instance a process, `registry` below."""
+    """Index of entry points and the plugins loaded so far. One instance per process, `registry` below."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()

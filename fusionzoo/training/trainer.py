@@ -390,7 +390,7 @@ class _Run:
         runfolder.check_data(self.folder, state["data_sha256"], self.data_sha256, self.corpus.name)
         if state["steps"] != self.steps:
             raise CheckpointError(
-                f"the run in {str(self.folder)!r} took {state['steps']} steps an epoch and would now take {self.steps}: "
+                f"the run in {str(self.folder)!r} took {state['steps']} steps per epoch and would now take {self.steps}: "
                 "resume with the same number of processes"
             )
         source = f"{str(checkpoint_folder(self.folder, checkpoint.epoch))!r}"

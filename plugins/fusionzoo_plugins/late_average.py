@@ -1,4 +1,4 @@
-"""Late average: one linear expert a modality, and the mean of what they predict."""
+"""Late average: one linear expert per modality, and the mean of what they predict."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def fusionzoo_register(register):
             name="late-average",
             kind="fusion",
             target=f"{__name__}:LateAverage",
-            summary="mean of the predictions of one linear expert a modality",
+            summary="mean of the predictions of one linear expert per modality",
             paper="Kittler et al., On Combining Classifiers, IEEE TPAMI 20(3), 1998",
             handles=frozenset({"masks", "missing"}),
             defaults={"average": "probabilities"},

@@ -1,4 +1,4 @@
-"""Late product: one linear expert a modality, and the product of what they predict."""
+"""Late product: one linear expert per modality, and the product of what they predict."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def fusionzoo_register(register):
             name="late-product",
             kind="fusion",
             target=f"{__name__}:LateProduct",
-            summary="product of the predictions of one linear expert a modality",
+            summary="product of the predictions of one linear expert per modality",
             paper="Kittler et al., On Combining Classifiers, IEEE TPAMI 20(3), 1998",
             handles=frozenset({"masks", "missing"}),
             diagram='t["x_text"] --> et["linear"]\na["x_audio"] --> ea["linear"]\net --> m(("sum"))\nea --> m\n'

@@ -241,7 +241,7 @@ def fusionzoo_register(register):
             variants=VARIANTS,
             defaults={"score": "scaled-dot", "scope": "dialogue", "dropout": 0.1},
             diagram="""
-            x["x_1 ... x_M"] --> tokens["one token an utterance and modality, + modality embedding"]
+            x["x_1 ... x_M"] --> tokens["one token per utterance and modality, + modality embedding"]
             tokens --> attention["multi-head self-attention"] --> norm["+ residual, layer norm"]
             tokens --> norm
             norm --> mean(("mean over modalities")) --> y["y"]

@@ -42,11 +42,11 @@ class TensorFusion(Fusion):
     The ones keep the products of every subset of modalities; an absent modality leaves those of the others. The last
     modality varies fastest in z. Acts within a time step, for any number of modalities from two.
 
-    z has :math:`P = \prod_m (w_m + 1)` entries a step: 5.6e8 for features of 1024, 1582 and 342, so that modalities are
+    z has :math:`P = \prod_m (w_m + 1)` entries per step: 5.6e8 for features of 1024, 1582 and 342, so that modalities are
     mapped to a small width first. Where z, or the first map of the MLP, takes more than 2 GB all the same, a
     `LargeTensorWarning` comes before it is allocated; `lmf` computes with the same tensor and never builds it.
 
-    Departs from the paper in the linear map, where the paper has a network a modality (`SubNetworks` in
+    Departs from the paper in the linear map, where the paper has a network per modality (`SubNetworks` in
     `_mmsa_networks.py`, as thuiar/MMSA has it), and in the dropout on z (thuiar/MMSA).
 
     Options
@@ -101,7 +101,7 @@ class TensorFusion(Fusion):
         return Fused(fused.relu() if self.rectify else fused)
 
     def outer(self, xs: Sequence[Tensor]) -> Tensor:
-        """z itself, `(..., P)`, from one `(..., w)` a modality."""
+        """z itself, `(..., P)`, from one `(..., w)` per modality."""
         # A traced size is no number yet: nothing to compare, and a guard on it would bind the program to this batch.
         if not torch.compiler.is_compiling():
             steps = math.prod(xs[0].shape[:-1])

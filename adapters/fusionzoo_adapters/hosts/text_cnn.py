@@ -152,7 +152,7 @@ def fusionzoo_register(register):
             name="text-cnn",
             kind="host",
             target=f"{__name__}:TextCNN",
-            summary="one-step convolutions a modality, then the fusion: the host without context",
+            summary="one-step convolutions per modality, then the fusion: the host without context",
             paper="A Low-rank Matching Attention based Cross-modal Feature Fusion Method, https://arxiv.org/abs/2306.17799",
             code="https://github.com/yuntaoshou/LMAM/blob/1ac9f43823/baseline/TextCNN.py",
             modalities=(1, None),
