@@ -32,6 +32,7 @@ from fusionzoo import hookspecs
 from fusionzoo.errors import (
     AmbiguousNameError,
     FusionZooError,
+    FusionZooWarning,
     MissingDependency,
     OptionError,
     PluginDisabledError,
@@ -437,7 +438,7 @@ class Registry:
     def _warn(self, message: str) -> None:
         if message not in self._warned:
             self._warned.add(message)
-            warnings.warn(message, stacklevel=4)
+            warnings.warn(message, FusionZooWarning, stacklevel=4)
 
 
 @contextlib.contextmanager

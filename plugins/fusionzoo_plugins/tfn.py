@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionzoo._options import check_probability
-from fusionzoo.errors import OptionError
+from fusionzoo.errors import FusionZooWarning, OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, read_dims
 from fusionzoo.hookspecs import hookimpl
 from fusionzoo.layers import copy_reference_parts, dropout
@@ -27,7 +27,7 @@ LARGE = 2_000_000_000
 ENTRIES, WIDEST = 8192, 32
 
 
-class LargeTensorWarning(UserWarning):
+class LargeTensorWarning(FusionZooWarning):
     """An outer product, or the map that reads it, takes more than 2 GB."""
 
 
