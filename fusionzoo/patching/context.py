@@ -26,7 +26,7 @@ class ArgumentContext:
     form: str
 
     def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        value = get_argument(_forward(model), args, kwargs, self.path)
+        value = get_argument(model.forward, args, kwargs, self.path)
         if value is None:
             return {}
         if self.form == "lengths":
@@ -38,11 +38,6 @@ class ArgumentContext:
 
     def __str__(self) -> str:
         return f"{self.form} from the argument {self.path}"
-
-
-def _forward(model: nn.Module) -> Any:
-    base = getattr(model.forward, "_bound", None)
-    return base() if base is not None else model.forward
 
 
 def infer(

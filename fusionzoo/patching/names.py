@@ -187,7 +187,13 @@ def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, type) or callable(value):
         return
     store = getattr(value, "_store", None)  # torch_geometric's Data
-    items = store.items() if isinstance(store, Mapping) else list(vars(value).items())
+    if isinstance(store, Mapping):
+        items = list(store.items())
+    elif dataclasses.is_dataclass(value):  # with slots, it has no __dict__
+        items = [(f.name, getattr(value, f.name, None)) for f in dataclasses.fields(value)]
+        items += [(k, v) for k, v in getattr(value, "__dict__", {}).items() if k not in dict(items)]
+    else:
+        items = list(vars(value).items())
     for k, v in items:
         if isinstance(k, str) and not k.startswith("_"):
             yield k, v

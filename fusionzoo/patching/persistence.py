@@ -24,7 +24,8 @@ from fusionzoo.patching.adapters import adapter_context
 from fusionzoo.patching.context import ArgumentContext
 from fusionzoo.patching.layer import Context, FusionLayer
 from fusionzoo.patching.patch import Patch
-from fusionzoo.patching.sites import InputSite, Site, read_site
+from fusionzoo.patching.sites import Site, read_site
+from fusionzoo.patching.wrappers import home_of, host_of, refuse_unsynchronised
 
 if TYPE_CHECKING:
     from fusionzoo.fusion import Fusion
@@ -44,7 +45,7 @@ def save(patch: Patch, path: Path) -> Path:
     meta = {
         "format": FORMAT,
         "fusionzoo": __version__,
-        "host": type(patch.model).__name__,
+        "host": type(patch.host).__name__,
         "mode": patch.mode,
         "site": patch.site.to_dict(),
         "digests": list(patch.digests),
@@ -62,6 +63,9 @@ def save(patch: Patch, path: Path) -> Path:
 
 def load_patch(model: nn.Module, path: str | PathLike[str], *, context: Context | None = None) -> Patch:
     """Put a saved fusion back into a model of the kind that it was saved from; weights included.
+
+    What is around the model does not matter: a patch that was trained in a wrapped model (DataParallel, torch.compile, PEFT,
+    ...) goes into the plain one, and the other way round.
 
     Parameters
     ----------
@@ -82,16 +86,18 @@ def load_patch(model: nn.Module, path: str | PathLike[str], *, context: Context 
     if context is None and isinstance(saved, Mapping):
         context = ArgumentContext(**saved)
     elif context is None and saved == "callable":
-        context = adapter_context(model)
+        context = adapter_context(host_of(model))
         if context is None:
             raise PatchError(
                 f"the patch in {str(path)!r} was made with a context= of its caller's, which cannot be saved; give it again: "
                 "fusionzoo.load_patch(model, path, context=...)"
             )
-    owner = _owner(model, site)
+    refuse_unsynchronised(model)
+    host, where = home_of(model, site, meta["host"])
+    site = replace(site, path=where)
     if isinstance(site, Site):
-        site = _placed(owner, site, tuple(meta["digests"]), model)
-    patch = Patch._prepare(model, _fusion(meta["fusion"], str(path)), site, meta["mode"], context, {})
+        site = _placed(host.get_submodule(where), site, tuple(meta["digests"]), host)
+    patch = Patch._prepare(model, host, _fusion(meta["fusion"], str(path)), site, meta["mode"], context, {})
     _load(patch.layer, weights, str(path))
     patch._install()
     return patch
@@ -117,20 +123,6 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             f"({__version__}) reads format {FORMAT}"
         )
     return read, weights
-
-
-def _owner(model: nn.Module, site: Site | InputSite) -> nn.Module:
-    try:
-        owner = model.get_submodule(site.path)
-    except AttributeError:
-        owner = None
-    if owner is None or (isinstance(site, Site) and type(owner).__name__ != site.module):
-        what = "has none" if owner is None else f"is a {type(owner).__name__} there"
-        module = site.module if isinstance(site, Site) else "module"
-        raise HostChangedError(
-            f"the patch was saved from a {module} at {site.path or '<root>'!r}; this {type(model).__name__} {what}"
-        )
-    return owner
 
 
 def _fusion(config: Mapping[str, Any], source: str) -> Fusion:

@@ -41,10 +41,8 @@ def free_name(model: nn.Module, owner: nn.Module) -> str:
 
 
 def device_of(owner: nn.Module, found: torch.device) -> torch.device:
-    """Where the host is now; it may have moved since the site was found."""
-    for p in owner.parameters():
-        return p.device
-    return found
+    """Where the host is now; it may have moved since the site was found, or be kept elsewhere between calls."""
+    return next((p.device for p in owner.parameters() if p.device.type != "meta"), found)
 
 
 def make_plan(site: AnySite, mode: str, token: str) -> tuple[Plan, int | None]:
@@ -58,7 +56,7 @@ def make_plan(site: AnySite, mode: str, token: str) -> tuple[Plan, int | None]:
             )
         layout = site.layout or ("(B, d)" if len(site.shape) == 2 else "(B, T, d)")
         plan = Plan("input", mode, dict.fromkeys(site.widths, ()), dict(site.widths), 1, None, -1, layout, site.total,
-                    True, token, False, site.where, site.arg)  # fmt: skip
+                    True, token, False, site.where)  # fmt: skip
         return plan, site.total if mode == "replace" else None
     separate = site.kind in ("rows", "stack")
     if separate:
