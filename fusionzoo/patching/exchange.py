@@ -34,6 +34,8 @@ def _exchange(value: Any, match: Match, known: dict[int, Any], depth: int) -> An
     new = match(value)
     if new is not None:
         return new
+    if getattr(value, "__fz_base__", None) is not None:  # what a patch has put there
+        return None
     if id(value) not in known:
         known[id(value)] = None  # for closures that hold themselves
         known[id(value)] = _twin(value, lambda v: _exchange(v, match, known, depth + 1))
