@@ -76,6 +76,7 @@ class FusionLayer(nn.Module):
         self._usual: list[Any] = []  # shapes that were found to fit
         self._in_place = plan.mode == "residual"
         self._order = [where[0] for where in plan.groups.values() if where]
+        self.names = frozenset(self.state_dict())  # of its weights, as they are saved
         named = itertools.chain(*(m.named_parameters(prefix=n) for n, m in self.named_children()))
         *self._place, self._leaf = next((n for n, p in named if p.is_floating_point()), "").split(".")
 

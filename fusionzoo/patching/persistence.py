@@ -41,6 +41,7 @@ def save(patch: Patch, path: Path) -> Path:
     from fusionzoo.hub import describe
 
     layer = patch.layer
+    _refuse_changed(layer)
     context = layer.context
     meta = {
         "format": FORMAT,
@@ -59,6 +60,17 @@ def save(patch: Patch, path: Path) -> Path:
     aside.write_bytes(data)
     os.replace(aside, path)
     return path
+
+
+def _refuse_changed(layer: FusionLayer) -> None:
+    """Weights under other names than a fusion's own could not be loaded again."""
+    strange = sorted(set(layer.state_dict()) ^ layer.names)
+    if strange:
+        raise PatchError(
+            f"layers of the fusion were replaced or added to since it was made ({strange[0]} and {len(strange) - 1} more differ), and "
+            "cannot be saved so. With PEFT, call merge_and_unload() first, or keep it out of the fusion with "
+            "exclude_modules; with parametrizations, remove them first"
+        )
 
 
 def load_patch(model: nn.Module, path: str | PathLike[str], *, context: Context | None = None) -> Patch:
