@@ -159,6 +159,10 @@ from fusionzoo.errors import (  # noqa: E402
 
 
 def __getattr__(name: str) -> Any:
+    if name in _LAZY or name in _MODULES:
+        from fusionzoo._registry import registry
+
+        registry.index()  # before torch is imported, which a distribution with broken metadata would prevent
     if name in _LAZY:
         value = getattr(importlib.import_module(_LAZY[name]), name)
         globals()[name] = value

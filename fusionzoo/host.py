@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from fusionzoo._display import Displayed
+from fusionzoo._masks import MaskWatch
 from fusionzoo._options import CheckedOptions, check_choice, check_positive
 from fusionzoo._pretrained import Pretrained
 from fusionzoo._registry import registry
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
 FusionLike = str | tuple[str, Mapping[str, Any]] | Fusion
 
 
-@dataclass
-class HostOutput:
+@dataclass(repr=False)
+class HostOutput(Displayed):
     """What a host returns.
 
     logits : `(B, T, C)`, zero at padded steps.
@@ -120,7 +122,8 @@ class Host(Pretrained, nn.Module, metaclass=CheckedOptions):
     ----------
     dims : mapping of modality name to feature width.
     num_classes, num_speakers : C, and the largest number of speakers in one dialogue.
-    fusion : a name, a `(name, options)` pair or a `Fusion` instance.
+    fusion : a name, a `(name, options)` pair or a `Fusion` instance. With one modality there is nothing to fuse and none
+        is built: see `built_fusion`.
     placement : where the fusion sits, one of `placements`; None for the first.
 
     Shapes
@@ -150,6 +153,7 @@ class Host(Pretrained, nn.Module, metaclass=CheckedOptions):
         self.placement = check_choice(placement or self.placements[0], self.placements, "placement", self)
         self.fusion_like = fusion
         self.keep_attention = False
+        self.mask_watch = MaskWatch()
         self.standardize = Standardize(self.dims)
 
     def make_fusion(self, dims: Dims, out_dim: int | None = None) -> Fusion:
@@ -157,6 +161,15 @@ class Host(Pretrained, nn.Module, metaclass=CheckedOptions):
         fusion = build_fusion(self.fusion_like, dims, out_dim)
         del self.fusion_like
         return fusion
+
+    @property
+    def built_fusion(self) -> Fusion | None:
+        """The fusion inside; None where none was built, as with one modality, whatever the constructor was given."""
+        return next((m for m in self.modules() if isinstance(m, Fusion)), None)
+
+    def extra_repr(self) -> str:
+        """For `print(host)`: that there is no fusion, where one might be looked for."""
+        return "" if self.built_fusion is not None else f"no fusion: {', '.join(self.names)} alone"
 
     def fit_features(self, statistics: Mapping[str, tuple[Any, Any]]) -> None:
         """Standardise features with these `{modality: (mean (d,), std (d,))}` of the training split from now on."""
@@ -184,6 +197,7 @@ class Host(Pretrained, nn.Module, metaclass=CheckedOptions):
                 "that encodes them (memo-cmt, foal-net, cfn-sr), or make features first with `fusionzoo extract`"
             )
         self._check(batch)
+        self.mask_watch.look(self, batch.features.values(), batch.mask)
         mask = batch.modality_masks()
         features = self.standardize(batch.features)
         for name, x in features.items():

@@ -131,9 +131,8 @@ def home_of(model: nn.Module, site: Site | InputSite, host: str) -> tuple[nn.Mod
     paths = [".".join(parts[i:]) for i in range(len(parts) + 1)]
 
     def fits(module: nn.Module, path: str) -> bool:
-        try:
-            owner = module.get_submodule(path)
-        except AttributeError:
+        owner = dict(module.named_modules()).get(path)  # by name alone: no attribute that the file names is looked up
+        if owner is None:
             return False
         return is_a(owner, wanted) if wanted else bool(path) or path == site.path
 

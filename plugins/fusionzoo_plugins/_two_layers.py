@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionzoo.fusion import linear_parameters
-from fusionzoo.layers import Linear, dropout
+from fusionzoo.layers import dropout
 
 
 class TwoLayers(nn.Module):
@@ -14,7 +14,7 @@ class TwoLayers(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, outputs: int, dropout: float):
         super().__init__()
-        self.fc1, self.fc2, self.dropout = Linear(inputs, hidden), Linear(hidden, outputs), dropout
+        self.fc1, self.fc2, self.dropout = nn.Linear(inputs, hidden), nn.Linear(hidden, outputs), dropout
 
     def rest(self, first: Tensor) -> Tensor:
         """The output from what the first linear map gave."""

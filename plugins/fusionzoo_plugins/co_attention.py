@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from fusionzoo._options import check_choice, check_positive, check_probability
-from fusionzoo.errors import ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection, projection_parameters, read_dims
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import Linear, MultiheadAttention, dropout, pick_heads
+from fusionzoo.layers import MultiheadAttention, dropout, pick_heads
 from fusionzoo.numerics import masked_mean, masked_softmax, zero_padded
 from fusionzoo.specs import Spec
 from fusionzoo.transformer import Attention, FeedForward, TransformerLayer
+from fusionzoo_plugins._channels import check_aligned
 
 FORMS = ("parallel", "transformer")
 
@@ -25,9 +25,9 @@ class ParallelCoAttention(nn.Module):
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
-        self.affinity = Linear(width, width, bias=False)
-        self.hidden = nn.ModuleList(Linear(width, hidden, bias=False) for _ in range(2))
-        self.score = nn.ModuleList(Linear(hidden, 1, bias=False) for _ in range(2))
+        self.affinity = nn.Linear(width, width, bias=False)
+        self.hidden = nn.ModuleList(nn.Linear(width, hidden, bias=False) for _ in range(2))
+        self.score = nn.ModuleList(nn.Linear(hidden, 1, bias=False) for _ in range(2))
 
     def forward(self, x: Tensor, y: Tensor, x_mask: Tensor | None, y_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """The weights over the steps of x and of y, `(B, T_x)` and `(B, T_y)`.
@@ -159,12 +159,8 @@ class CoAttention(Fusion):
         self.set_width(count * w)
 
     def combine(self, streams: Streams) -> Fused:
-        lengths = [x.shape[1] for x in streams.x]
-        if not self.pool and len(set(lengths)) > 1:
-            raise ShapeError(
-                f"CoAttention(pool=False) fuses aligned streams, got lengths "
-                f"{dict(zip(self.names, lengths, strict=True))}; build it with pool=True for one vector of unaligned sequences"
-            )
+        if not self.pool:
+            check_aligned(streams.x, self.names, self, "pool=False", "pool=True, for one vector,")
         masks = streams.present
         xs = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, masks, strict=True)]
         guides = _guides(xs, masks)

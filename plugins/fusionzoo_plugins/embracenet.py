@@ -13,7 +13,7 @@ from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, projection_parameters, read_dims
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import Linear, copy_reference_parts
+from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import zero_padded
 from fusionzoo.specs import Spec
 
@@ -58,7 +58,7 @@ class EmbraceNet(Fusion):
     ):
         super().__init__(dims, out_dim, missing=missing)
         self.width = self.out_dim if width is None else check_positive(width, "width", self)
-        self.docking = nn.ModuleList(Linear(d, self.width) for d in self.dims.values())
+        self.docking = nn.ModuleList(nn.Linear(d, self.width) for d in self.dims.values())
         self.weights = self._read(weights)
         self.set_width(self.width)
 

@@ -12,7 +12,6 @@ from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, projection_parameters, read_dims
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import Linear
 from fusionzoo.numerics import masked_softmax, zero_padded
 from fusionzoo.specs import Spec
 
@@ -86,8 +85,8 @@ class MixtureOfExperts(Fusion):
         self.per_modality, self.shared, self.top_k = experts, shared, top_k
         total = sum(self.dims.values())
         inputs = [d for d in self.dims.values() for _ in range(experts)] + [total] * shared
-        self.experts = nn.ModuleList(nn.Sequential(Linear(d, h), nn.GELU(), Linear(h, w)) for d in inputs)
-        self.router = Linear(total, count, bias=False)
+        self.experts = nn.ModuleList(nn.Sequential(nn.Linear(d, h), nn.GELU(), nn.Linear(h, w)) for d in inputs)
+        self.router = nn.Linear(total, count, bias=False)
         self.set_width(w)
 
     def combine(self, streams: Streams) -> Fused:
@@ -123,7 +122,7 @@ class MixtureOfExperts(Fusion):
         if self.top_k is None:
             return available
         best = torch.where(available, scores, torch.finfo(scores.dtype).min).topk(self.top_k, -1).indices
-        return torch.zeros_like(available).scatter(-1, best, True) & available
+        return torch.zeros_like(available).scatter(-1, best, torch.ones_like(best, dtype=torch.bool)) & available
 
     @classmethod
     def parameter_count(

@@ -13,7 +13,7 @@ from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, projection_parameters, read_dims
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import Linear, check_reference, copy_reference, dropout, prefixed
+from fusionzoo.layers import check_reference, copy_reference, dropout, prefixed
 from fusionzoo.numerics import masked_mean, masked_softmax
 from fusionzoo.specs import Spec
 from fusionzoo_plugins._channels import (
@@ -44,9 +44,9 @@ class SplitAttention(nn.Module):
         self.widths, self.block, self.lowest, self.dropout = tuple(widths), block, lowest, dropout
         self.counts = [-(-w // block) for w in widths]
         norm = nn.BatchNorm1d(hidden) if batch_norm else channel_norm(hidden)
-        self.joint_features = nn.Sequential(Linear(block, hidden), norm, nn.ReLU())
+        self.joint_features = nn.Sequential(nn.Linear(block, hidden), norm, nn.ReLU())
         # The official dense_group has one linear map a block; these are their rows.
-        self.dense_group = Linear(hidden, sum(self.counts) * block)
+        self.dense_group = nn.Linear(hidden, sum(self.counts) * block)
         slots = torch.cat([torch.arange(n * block) < w for n, w in zip(self.counts, widths, strict=True)])
         self.register_buffer("slots", slots.view(-1, block), persistent=False)
 
@@ -80,7 +80,9 @@ class SplitAttention(nn.Module):
         hidden = self.dense_group.in_features
         official = nn.Module()
         official.joint_features = self.joint_features
-        official.dense_group = nn.ModuleList(Linear(hidden, self.block, device="meta") for _ in range(sum(self.counts)))
+        official.dense_group = nn.ModuleList(
+            nn.Linear(hidden, self.block, device="meta") for _ in range(sum(self.counts))
+        )
         check_reference(official, state)
         groups = range(sum(self.counts))
         merged = {
@@ -154,7 +156,7 @@ class MSAFBlock(nn.Module):
             squeezed = [masked_mean(x, m) for x, m in zip(xs, inside, strict=True)]
             presence = None
             if any(m is not None for m in inside):
-                alike = squeezed[0].new_ones(len(squeezed[0]), dtype=torch.bool)
+                alike = squeezed[0].new_ones(squeezed[0].shape[0], dtype=torch.bool)
                 presence = torch.stack([alike if m is None else m.any(1) for m in inside], 1)
             factor, attention = block(squeezed, presence)
             factors.append(factor)
@@ -181,7 +183,7 @@ class MSAFBlock(nn.Module):
             places = [
                 _segments(torch.arange(x.shape[2], device=x.device), x.shape[2], len(self.blocks))
                 .repeat_interleave(x[0, 0, 0].numel())
-                .expand(len(x), -1)
+                .expand(x.shape[0], -1)
                 for x in maps
             ]
         outs, _ = self.attend(flat, [None] * len(maps), places)

@@ -23,7 +23,7 @@ from fusionzoo.fusion import (
     read_dims,
 )
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import Linear, copy_reference, dropout
+from fusionzoo.layers import copy_reference, dropout
 from fusionzoo.numerics import zero_padded
 from fusionzoo.specs import Spec
 from fusionzoo_plugins._pair_attention import PairAttention
@@ -61,8 +61,8 @@ class MultiAttnLayer(nn.Module):
         self.heads, self.dropout = heads, dropout
         self.attend = nn.ModuleList(BidirectionalAttention(width, heads=heads) for _ in range(sources))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(sources + 1))
-        self.expand = Linear(width, hidden)
-        self.reduce = Linear(hidden, width)
+        self.expand = nn.Linear(width, hidden)
+        self.reduce = nn.Linear(hidden, width)
 
     def forward(
         self,

@@ -13,7 +13,6 @@ from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, projection_parameters, read_dims
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import Linear
 from fusionzoo.numerics import masked_mean, zero_padded
 from fusionzoo.specs import Spec
 
@@ -100,7 +99,7 @@ class ProductOfExperts(Fusion):
         if isinstance(kl, bool) or not isinstance(kl, (int, float)) or not kl >= 0:
             raise OptionError(f"ProductOfExperts: kl must be a number of at least 0, not {kl!r}")
         self.kl = float(kl)
-        self.experts = nn.ModuleList(Linear(d, 2 * width) for d in self.dims.values())
+        self.experts = nn.ModuleList(nn.Linear(d, 2 * width) for d in self.dims.values())
         self.set_width(width)
 
     def combine(self, streams: Streams) -> Fused:

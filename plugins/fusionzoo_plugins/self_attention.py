@@ -22,8 +22,8 @@ from fusionzoo.fusion import (
     read_dims,
 )
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import Linear, copy_reference, dropout
-from fusionzoo.numerics import attend, masked_mean, masked_softmax, zero_padded
+from fusionzoo.layers import copy_reference, dropout
+from fusionzoo.numerics import SHIFT_INVARIANT, attend, masked_mean, masked_softmax, zero_padded
 from fusionzoo.specs import Spec
 
 SCORES = ("scaled-dot", "dot", "additive", "bilinear")
@@ -54,10 +54,10 @@ class TokenAttention(nn.Module):
         super().__init__()
         self.heads, self.hidden, self.score, self.dropout, self.official = heads, hidden, score, dropout, official
         inner = heads * hidden
-        self.w_k = Linear(width, inner)
-        self.w_q = Linear(width, inner)
-        self.w_v = None if official else Linear(width, inner)
-        self.proj = Linear(inner, out)
+        self.w_k = nn.Linear(width, inner)
+        self.w_q = nn.Linear(width, inner)
+        self.w_v = None if official else nn.Linear(width, inner)
+        self.proj = nn.Linear(inner, out)
         shape = {"additive": (2 * hidden,), "bilinear": (hidden, hidden)}.get(score)
         bound = 1 / math.sqrt(hidden)
         self.weight = None if shape is None else nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
@@ -81,6 +81,11 @@ class TokenAttention(nn.Module):
             weights = masked_softmax(scores, None if key_mask is None else key_mask[:, None, None, :])
             applied = dropout(weights, rate, True) if rate else weights
         return self.proj((applied @ v).transpose(1, 2).flatten(2)), weights
+
+    @property
+    def without_gradient(self) -> dict[str, str]:
+        """The bias of the keys learns nothing, unless keys are values too or a tanh stands before the softmax."""
+        return {} if self.official or self.score == "additive" else {"w_k.bias": SHIFT_INVARIANT}
 
     def _scores(self, q: Tensor, k: Tensor) -> Tensor:
         if self.weight is not None:

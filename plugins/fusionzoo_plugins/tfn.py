@@ -15,7 +15,7 @@ from fusionzoo._options import check_probability
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, read_dims
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import Linear, copy_reference_parts, dropout
+from fusionzoo.layers import copy_reference_parts, dropout
 from fusionzoo.numerics import zero_padded
 from fusionzoo.specs import Spec
 from fusionzoo_plugins._fully_connected import FullyConnected, check_hidden
@@ -90,7 +90,7 @@ class TensorFusion(Fusion):
             f"the map from {self.entries:,} products to {first} features",
         )
         self.project = nn.ModuleList(
-            Linear(d, w) if project else nn.Identity() for d, w in zip(self.dims.values(), widths, strict=True)
+            nn.Linear(d, w) if project else nn.Identity() for d, w in zip(self.dims.values(), widths, strict=True)
         )
         self.head = FullyConnected([self.entries, *hidden, self.out_dim])
         self.set_width(self.out_dim)

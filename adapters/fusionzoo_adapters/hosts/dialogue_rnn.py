@@ -12,7 +12,7 @@ from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, MaskLike
 from fusionzoo.hookspecs import hookimpl
 from fusionzoo.host import FusionLike, HostOutput
-from fusionzoo.layers import Linear, copy_reference_parts
+from fusionzoo.layers import copy_reference_parts
 from fusionzoo.specs import Spec
 from fusionzoo_adapters.hosts._context import ContextEncoder
 from fusionzoo_adapters.hosts._dialogue_rnn import DialogueRNN
@@ -146,7 +146,7 @@ class DialogueRNNHost(ContextHost):
         self.attention: DialogueAttention | None = None
         self.head: nn.Module
         if lmam:
-            self.head = Linear(width, self.num_classes)
+            self.head = nn.Linear(width, self.num_classes)
             return
         if attention:
             self.attention = DialogueAttention(width, published, tanh=False)

@@ -16,8 +16,8 @@ from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, read_dims
 from fusionzoo.hookspecs import hookimpl
 from fusionzoo.host import FusionLike
-from fusionzoo.layers import Linear, copy_reference_parts, prefixed
-from fusionzoo.numerics import zero_padded
+from fusionzoo.layers import copy_reference_parts, prefixed
+from fusionzoo.numerics import lstm_precision, zero_padded
 from fusionzoo.specs import Spec, normalise_name
 from fusionzoo_adapters.hosts._published import is_named
 
@@ -88,7 +88,7 @@ class MSAF(ClipHost):
         widths = self.channels
         self.first = nn.ModuleDict({m: nn.LSTM(self.widths[m], widths[m], batch_first=True) for m in names})
         self.second = nn.ModuleDict({m: nn.LSTM(widths[m], widths[m], batch_first=True) for m in names})
-        self.head = Linear(sum(widths.values()) if self.in_the_middle else self.fused_width, self.num_classes)
+        self.head = nn.Linear(sum(widths.values()) if self.in_the_middle else self.fused_width, self.num_classes)
 
     def _fused_dims(self) -> dict[str, int]:
         self.in_the_middle = len(self.dims) > 1 and hasattr(self._fusion_class(), "on_maps")
@@ -122,7 +122,9 @@ class MSAF(ClipHost):
         return Fused(torch.cat(last, -1), fused.streams, fused.attention, fused.losses), masks
 
     def _run(self, networks: nn.ModuleDict, name: str, encoded: Encoded) -> Encoded:
-        states, _ = networks[name](encoded.states)
+        network: nn.LSTM = networks[name]  # type: ignore[assignment]
+        with lstm_precision(encoded.states, network.get_parameter("weight_ih_l0")) as x:
+            states, _ = network(x)
         return Encoded(zero_padded(states, None if self.variant == "official" else encoded.mask), encoded.mask)
 
     def _last(self, name: str, encoded: Encoded) -> Encoded:
