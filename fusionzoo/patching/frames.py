@@ -147,15 +147,10 @@ def find_function(value: Any, code: CodeType, depth: int = 0) -> FunctionType | 
     return None
 
 
-def plain_class(cls: type) -> type:
-    """The class that an instance had before it was patched."""
-    return vars(cls).get("__fz_class__", cls)
-
-
 def class_attributes(cls: type) -> Iterator[tuple[str, Any]]:
     """Names and raw values that look-ups on a class find."""
     seen: set[str] = set()
-    for c in plain_class(cls).__mro__:
+    for c in cls.__mro__:
         if c in (nn.Module, object):
             continue
         for name, value in list(vars(c).items()):

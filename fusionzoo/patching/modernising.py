@@ -139,7 +139,7 @@ def in_force(model: nn.Module, repairs: Sequence[Repair]) -> Iterator[None]:
 
 
 def _is_modernised(model: nn.Module) -> bool:
-    return any(isinstance(f, _Watch) for _, override in overrides.entries(model) for f in override.fallbacks)
+    return any(isinstance(f, _Watch) for entry in overrides.entries(model) for f in entry.override.fallbacks)
 
 
 @dataclass(frozen=True)

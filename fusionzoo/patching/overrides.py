@@ -1,12 +1,12 @@
 """How an instance runs other code than its class: what is done to its methods, and the calls that are running.
 
-The instance gets a class of its own, derived from the one that it had and of the same name, whose methods look up in the
-instance what is to be done. A method is handed the module that it runs on, as always in Python: a replica of
-`nn.DataParallel`, a copy and an unpickled model compute with their own parameters.
+An `Entry` stands in the instance's `__dict__` for a method: the instance keeps its class, and neither the class nor another
+instance changes. What an entry does is said in plain values, an `Override`, which copies share; whose method it is, is each
+copy's own: deep copies and unpickled models run their own parameters, and so do the replicas of `nn.DataParallel`.
 
 Where a library has replaced a method on the instance (`model.forward = wrapped(model.forward)`, as Accelerate does for half
-precision), the function of the class is exchanged inside what stands there. Only where it is not inside, an `Entry` stands
-in front.
+precision), the class's function is exchanged for the entry inside what stands there. Only where it is not inside, a `Front`
+stands before it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-import types
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -25,10 +24,10 @@ from torch import nn
 
 from fusionzoo.errors import HostChangedError, SiteNotReachedError
 from fusionzoo.patching.exchange import exchange, holds
-from fusionzoo.patching.frames import Step, attributes, class_attributes, plain_class
+from fusionzoo.patching.frames import Step, attributes, class_attributes
 from fusionzoo.patching.install import Node, Route, Swap, closed_over
 
-STATE = "_fusionzoo_patches"  # of a patched instance
+STATE = "_fusionzoo_patches"  # attribute of a patched instance
 _running = threading.local()
 
 
@@ -120,140 +119,107 @@ def fuse_argument(
     return set_argument(function, args, kwargs, path, layer(joined, None, (joined,), {}))
 
 
-# -- the class of a patched instance -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class State:
-    """Of one instance.
-
-    overrides : by the method's name.
-    displaced : attribute -> what stood there, and what was put there with the function exchanged.
-    """
-
-    overrides: dict[str, Override] = field(default_factory=dict)
-    displaced: dict[str, tuple[Any, Any]] = field(default_factory=dict)
-
-
-class _Deaf:
-    """A first base before hosts with an `__init_subclass__`, such as a register of classes, which does not hear of ours."""
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        pass
-
-
-def _reduce(self: Any, protocol: Any) -> Any:
-    """How an instance is copied and pickled: as one of its plain class, which then gets a class like this one."""
-    own = next(c for c in type(self).__mro__ if "__fz_class__" in vars(c))
-    reduced = super(own, self).__reduce_ex__(protocol)
-    if isinstance(reduced, str) or own is not type(self):
-        return reduced
-    function, args, *rest = reduced
-    return _rebuild, (function, tuple(plain_class(own) if a is own else a for a in args), _names(own)), *rest
-
-
-def _rebuild(function: Callable[..., Any], args: tuple[Any, ...], names: tuple[str, ...]) -> Any:
-    """A copy or an unpickled instance, which is patched as its original was."""
-    made = function(*args)
-    made.__class__ = _class(type(made), names)
-    return made
-
-
-def _names(cls: type) -> tuple[str, ...]:
-    return vars(cls).get("__fz_names__", ())
-
-
-def _class(base: type, names: tuple[str, ...]) -> type:
-    space = {
-        "__slots__": (),
-        "__module__": base.__module__,
-        "__qualname__": base.__qualname__,
-        "__doc__": base.__doc__,
-        "__fz_class__": base,
-        "__fz_names__": names,
-        "__reduce_ex__": _reduce,
-        **{name: _method(name, inspect.getattr_static(base, name)) for name in names},
-    }
-    hears = next((c for c in base.__mro__ if "__init_subclass__" in vars(c) and c.__module__ != "typing"), object) is not object
-    return types.new_class(base.__name__, (_Deaf, base) if hears else (base,), {}, lambda ns: ns.update(space))
-
-
-def _method(name: str, raw: Any) -> Any:
-    base = raw.__func__ if isinstance(raw, staticmethod) else raw
-
-    def method(self: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
-        state = self.__dict__.get(STATE)
-        override = None if state is None else state.overrides.get(name)
-        if override is None:
-            return base(self, *args, **kwargs)
-        function = override.method(base)
-        if not (override.tokens or override.inputs or override.fallbacks):
-            return function(self, *args, **kwargs)
-        return override.run(self, MethodType(function, self), MethodType(base, self), args, kwargs)
-
-    # No __wrapped__: what follows it (Accelerate's unwrap_model) would come to the function without the patch.
-    for key in ("__name__", "__qualname__", "__module__", "__doc__"):
-        setattr(method, key, getattr(base, key, None))
-    method.__annotations__ = dict(getattr(base, "__annotations__", {}))
-    method.__signature__ = inspect.signature(base)  # type: ignore[attr-defined]
-    method.__fz_base__ = base  # type: ignore[attr-defined]
-    return staticmethod(method) if isinstance(raw, staticmethod) else method
-
-
-def _function_of(cls: type, name: str) -> FunctionType | None:
-    """A class's own function of this name, or what a static method holds."""
-    raw = inspect.getattr_static(plain_class(cls), name, None)
-    raw = raw.__func__ if isinstance(raw, staticmethod) else raw
-    return raw if isinstance(raw, FunctionType) else None
-
-
-# -- where the instance has something of its own in a method's place ---------------------------------------------------
+# -- what stands in an instance's `__dict__` ---------------------------------------------------------------------------
 
 
 class Entry:
-    """Stands in an instance's `__dict__` before something that does not run the class's function as far as can be seen."""
+    """Stands for a method of an instance; one whose override is empty runs the method as it is."""
 
-    def __init__(self, owner: nn.Module, name: str, original: Any, override: Override, seen: bool = True):
-        self.owner, self.name, self.original, self.override = owner, name, original, override
-        self.seen = seen  # whether it is sure that a call comes by the sites
+    def __init__(self, owner: nn.Module, name: str, override: Override):
+        self.owner, self.name = owner, name
+        self.change(override)
+
+    def change(self, override: Override) -> None:
+        """Do this from now on, wherever the entry is held."""
+        self.override = override
         self._function: Callable[..., Any] | None = None
 
     @property
     def __fz_base__(self) -> Any:
         """What the instance would call without the patch."""
-        return self.original
+        return _function_of(type(self.owner), self.name)
 
     @property
     def __name__(self) -> str:
-        return getattr(self.original, "__name__", self.name)
+        return getattr(self.__fz_base__, "__name__", self.name)
 
     @property
     def __doc__(self) -> str | None:  # type: ignore[override]
-        return getattr(self.original, "__doc__", None)
+        return getattr(self.__fz_base__, "__doc__", None)
 
     @property
     def __signature__(self) -> inspect.Signature:
-        return inspect.signature(self.original)
+        return inspect.signature(self.bound(self.__fz_base__))
 
     @property
     def __code__(self) -> CodeType:
-        return self.original.__code__
+        return self.__fz_base__.__code__
+
+    def bound(self, function: Any) -> Any:
+        """A function of the class as the instance gives it to a caller."""
+        raw = inspect.getattr_static(type(self.owner), self.name, None)
+        return function if isinstance(raw, staticmethod) else MethodType(function, self.owner)
 
     def build(self) -> Callable[..., Any]:
-        """What runs in the original's place."""
-        function = self._function
-        if function is None:
-            node = self.override.node()
-            swapped = None if node.step is None else Swap(self.owner, node.step, node).value(self.original)
-            function = self._function = self.original if swapped is None else swapped
-            watches = node.fallbacks() if swapped is None and node.step is not None else []
-            self._watching = replace(self.override, fallbacks=(*self.override.fallbacks, *watches), _built={})
-        return function
+        """What runs instead of the method."""
+        if self._function is None:
+            base = self.__fz_base__
+            if base is None:
+                raise HostChangedError(f"{type(self.owner).__name__} has no method {self.name} any more, which is patched")
+            self._named = self.bound(base)
+            self._function = self.bound(self.override.method(base))
+        return self._function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if args and args[0] is self.owner:  # bound once more, as Accelerate's unwrap_model does with what it finds
-            args = args[1:]
+        function = self._function
+        if function is None:
+            function = self.build()
+        if args and args[0] is self.owner and type(function) is MethodType:
+            args = args[1:]  # bound once more, as Accelerate's unwrap_model does with what it finds
+        override = self.override
+        if not (override.tokens or override.inputs or override.fallbacks):
+            return function(*args, **kwargs)
+        return override.run(self.owner, function, self._named, args, kwargs)
+
+    def of(self, owner: nn.Module) -> Entry:
+        """The same for a copy of the instance."""
+        return Entry(owner, self.name, self.override)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if k in _KEPT} | {"_function": None}
+
+
+_KEPT = ("owner", "name", "override", "original", "seen")
+
+
+class Front(Entry):
+    """Stands before something in an instance's `__dict__` that does not run the class's function as far as can be seen."""
+
+    def __init__(self, owner: nn.Module, name: str, override: Override, original: Any, seen: bool = True):
+        self.original = original
+        self.seen = seen  # whether it is sure that a call comes by the sites
+        super().__init__(owner, name, override)
+
+    @property
+    def __fz_base__(self) -> Any:
+        return self.original
+
+    def bound(self, function: Any) -> Any:
+        return function
+
+    def build(self) -> Callable[..., Any]:
+        if self._function is None:
+            node = self.override.node()
+            swapped = None if node.step is None else Swap(self.owner, node.step, node).value(self.original)
+            watches = node.fallbacks() if swapped is None and node.step is not None else []
+            self._watching = replace(self.override, fallbacks=(*self.override.fallbacks, *watches), _built={})
+            self._function = self.original if swapped is None else swapped
+        return self._function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         function = self.build()
+        if args and args[0] is self.owner:
+            args = args[1:]
         before = self._calls()
         out = self._watching.run(self.owner, function, self.original, args, kwargs)
         if not self.seen:
@@ -271,8 +237,62 @@ class Entry:
         layers = [getattr(self.owner, r.name, None) for r in self.override.routes]
         return sum(getattr(layer, "calls", 0) for layer in layers)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in vars(self).items() if k not in ("_function", "_watching")} | {"_function": None}
+    def of(self, owner: nn.Module) -> Front:
+        return Front(owner, self.name, self.override, self.original, self.seen)
+
+
+@dataclass
+class State:
+    """Of one instance.
+
+    entries : by the method's name.
+    displaced : attribute -> what stood there, and what was put there with the function exchanged.
+    """
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    displaced: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+
+
+class Replicate:
+    """Stands for the method by which `nn.DataParallel` copies a module: with the `__dict__`, it would copy the entries."""
+
+    def __init__(self, owner: nn.Module):
+        self.owner = owner
+
+    def __call__(self) -> nn.Module:
+        replica = getattr(type(self.owner), REPLICATE)(self.owner)
+        members = vars(replica)
+        twins = {id(v): v.of(replica) for v in members.values() if isinstance(v, Entry)}
+        for key, value in list(members.items()):
+            members[key] = twins.get(id(value), value)
+        state = members.get(STATE, State())
+        members[STATE] = State({n: twins.get(id(e)) or e.of(replica) for n, e in state.entries.items()}, state.displaced)
+        members[REPLICATE] = Replicate(replica)
+        return replica
+
+
+REPLICATE = "_replicate_for_data_parallel"  # private, and the only notice that torch gives of a replica
+
+
+def _function_of(cls: type, name: str) -> FunctionType | None:
+    """A class's own function of this name, or what a static method holds."""
+    raw = inspect.getattr_static(cls, name, None)
+    raw = raw.__func__ if isinstance(raw, staticmethod) else raw
+    return raw if isinstance(raw, FunctionType) else None
+
+
+def _unbound(name: str, base: FunctionType) -> Callable[..., Any]:
+    """The class's function for whoever calls it with the module: runs what is done to that module's method."""
+
+    @functools.wraps(base)
+    def method(module: Any, /, *args: Any, **kwargs: Any) -> Any:
+        state = vars(module).get(STATE) if isinstance(module, nn.Module) else None
+        entry = None if state is None else state.entries.get(name)
+        return base(module, *args, **kwargs) if entry is None else entry(*args, **kwargs)
+
+    del method.__wrapped__  # who follows it (Accelerate's unwrap_model) would come to the function without the patch
+    method.__fz_base__ = base  # type: ignore[attr-defined]
+    return method
 
 
 # -- changing it -------------------------------------------------------------------------------------------------------
@@ -284,12 +304,10 @@ def change(owner: nn.Module, name: str, **parts: Parts) -> None:
     """Change what is done to a method of an instance, whatever stands in its place now."""
     current = vars(owner).get(name)
     base = _function_of(type(owner), name)
-    if isinstance(current, Entry):
-        _enter(owner, name, parts)
-    elif base is not None and (current is None or holds(current, base)):
+    if base is not None and not isinstance(current, Front) and (current is None or holds(current, base)):
         _override(owner, name, parts)
     else:
-        _enter(owner, name, parts)
+        _front(owner, name, parts)
 
 
 def add_route(owner: nn.Module, route: Route) -> list[str]:
@@ -307,7 +325,7 @@ def add_route(owner: nn.Module, route: Route) -> list[str]:
     for name in dict.fromkeys(own):
         value = _under(vars(owner)[name])
         if not any(holds(value, base) for base in bases):
-            _enter(owner, name, {"routes": lambda old: (*old, route)}, seen=_runs(value, step))
+            _front(owner, name, {"routes": lambda old: (*old, route)}, seen=_runs(value, step))
     return [*names, *own]
 
 
@@ -317,7 +335,7 @@ def methods(owner: nn.Module, step: Step) -> list[str]:
 
 
 def _under(value: Any) -> Any:
-    return value.original if isinstance(value, Entry) else value
+    return value.original if isinstance(value, Front) else value
 
 
 def _runs(value: Any, step: Step) -> bool:
@@ -332,84 +350,90 @@ def _runs(value: Any, step: Step) -> bool:
 
 
 def _override(owner: nn.Module, name: str, parts: dict[str, Parts]) -> None:
-    state = vars(owner).get(STATE, State())
-    override = state.overrides.get(name, Override()).changed(parts)
-    overrides = {k: v for k, v in {**state.overrides, name: override}.items() if v}
-    base = _function_of(type(owner), name)
-    if override and base is not None:
+    state = vars(owner).get(STATE) or State()
+    entry = state.entries.get(name) or Entry(owner, name, Override())
+    override = entry.override.changed(parts)
+    if override.routes and (base := entry.__fz_base__) is not None:
         override.method(base)  # what cannot be rewritten is refused now
-    _set_class(owner, tuple(sorted(overrides)))
-    if not overrides:
-        vars(owner).pop(STATE, None)
-        _put_back(owner, state)
+    entry.change(override)
+    if override:
+        state.entries[name] = entry
+        _put(owner, state, entry)
+        vars(owner).update({STATE: state, REPLICATE: Replicate(owner)})
         return
-    displaced = dict(state.displaced)
-    if base is not None:
-        method = getattr(vars(type(owner)).get(name), "__func__", vars(type(owner)).get(name))
-        for key, value in list(vars(owner).items()):
-            if method is None or not _exchangeable(value):
-                continue
-            new = exchange(value, lambda v, b=base, m=method: m if v is b else None)
-            if new is not None:
-                vars(owner)[key] = new
-                displaced[key] = displaced.get(key, (value, None))[0], new
-    vars(owner)[STATE] = State(overrides, displaced)
+    state.entries.pop(name, None)
+    if not state.entries:
+        for key in (STATE, REPLICATE):
+            vars(owner).pop(key, None)
+    _put_back(owner, state, entry)
 
 
-def _set_class(owner: nn.Module, names: tuple[str, ...]) -> None:
-    """Give the instance the class that has these methods; one that somebody has derived from ours keeps what it has."""
-    cls = type(owner)
-    known = _names(cls)
-    if "__fz_class__" in vars(cls) or not any("__fz_class__" in vars(c) for c in cls.__mro__):
-        if names != known:
-            owner.__class__ = _class(plain_class(cls), names) if names else plain_class(cls)
-    elif not set(names) <= {n for c in cls.__mro__ for n in _names(c)}:
-        owner.__class__ = _class(cls, names)
+def _put(owner: nn.Module, state: State, entry: Entry) -> None:
+    """The entry in the method's place, and inside whatever the instance holds of it."""
+    base, own = entry.__fz_base__, vars(owner)
+    unbound = _unbound(entry.name, base) if isinstance(entry.bound(base), MethodType) else entry
+
+    def match(value: Any) -> Any:
+        if isinstance(value, MethodType):
+            return entry if value.__func__ is base and value.__self__ is owner else None
+        return unbound if value is base else None
+
+    for key, value in list(own.items()):
+        if _exchangeable(value) and (new := exchange(value, match)) is not None:
+            own[key] = new
+            state.displaced[key] = state.displaced.get(key, (value, None))[0], new
+    own.setdefault(entry.name, entry)
 
 
-def _put_back(owner: nn.Module, state: State) -> None:
-    """The instance's own attributes with the class's functions in them again."""
-    for key, value in list(vars(owner).items()):
+def _put_back(owner: nn.Module, state: State, entry: Entry) -> None:
+    """The instance's own attributes with the class's function in them again."""
+    base, own = entry.__fz_base__, vars(owner)
+
+    def match(value: Any) -> Any:
+        if value is entry:
+            return entry.bound(base)
+        return base if isinstance(value, FunctionType) and getattr(value, "__fz_base__", None) is base else None
+
+    if own.get(entry.name) is entry:
+        del own[entry.name]
+    for key, value in list(own.items()):
         before, put = state.displaced.get(key, (None, None))
-        if put is not None and value is put:
-            vars(owner)[key] = before
-        elif _exchangeable(value):
-            new = exchange(value, lambda v: getattr(v, "__fz_base__", None) if isinstance(v, FunctionType) else None)
-            if new is not None:
-                vars(owner)[key] = new
+        if put is not None and value is put and not state.entries:
+            own[key] = before
+        elif _exchangeable(value) and (new := exchange(value, match)) is not None:
+            own[key] = new
+            if put is value:
+                state.displaced[key] = before, new
 
 
 def _exchangeable(value: Any) -> bool:
     """What a host keeps of its own methods: wrapped ones, and lists and tables of them."""
-    if isinstance(value, (nn.Module, Entry)):
+    if isinstance(value, (nn.Module, Entry, Replicate)):
         return False
     return callable(value) or type(value) in (list, tuple, dict)
 
 
-def _enter(owner: nn.Module, name: str, parts: dict[str, Parts], seen: bool = True) -> None:
+def _front(owner: nn.Module, name: str, parts: dict[str, Parts], seen: bool = True) -> None:
     current = vars(owner).get(name)
-    if not isinstance(current, Entry):
-        current = Entry(owner, name, current if name in vars(owner) else getattr(owner, name), Override())
+    if not isinstance(current, Front):
+        current = Front(owner, name, Override(), current if name in vars(owner) else getattr(owner, name))
     override = current.override.changed(parts)
     if not override:
         vars(owner)[name] = current.original
         return
-    entry = Entry(owner, name, current.original, override, current.seen and seen)
-    entry.build()
-    vars(owner)[name] = entry
+    front = Front(owner, name, override, current.original, current.seen and seen)
+    front.build()
+    vars(owner)[name] = front
 
 
-def entries(owner: nn.Module) -> list[tuple[str, Override]]:
-    """Names and overrides of everything that is done to an instance."""
+def entries(owner: nn.Module) -> list[Entry]:
+    """Everything that stands for a method of an instance."""
     state = vars(owner).get(STATE)
-    out = [] if state is None else list(state.overrides.items())
-    return out + [(n, v.override) for n, v in vars(owner).items() if isinstance(v, Entry)]
+    out = [] if state is None else list(state.entries.values())
+    return out + [v for v in vars(owner).values() if isinstance(v, Front)]
 
 
 def drop(owner: nn.Module, **parts: Parts) -> None:
     """Map parts of everything that is done to an instance; what then does nothing goes."""
-    state = vars(owner).get(STATE)
-    for name in [] if state is None else list(state.overrides):
-        _override(owner, name, parts)
-    for name in [n for n, v in vars(owner).items() if isinstance(v, Entry)]:
-        _enter(owner, name, parts)
+    for entry in entries(owner):
+        (_front if isinstance(entry, Front) else _override)(owner, entry.name, parts)

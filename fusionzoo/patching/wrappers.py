@@ -15,7 +15,6 @@ from torch import nn
 
 from fusionzoo.errors import HostChangedError, PatchError
 from fusionzoo.patching import source as S
-from fusionzoo.patching.frames import plain_class
 from fusionzoo.patching.layer import FusionLayer
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def _inside(module: nn.Module) -> nn.Module | None:
 
 def _hands_on(module: nn.Module) -> bool:
     """Whether a module's forward takes any arguments, and its own code does nothing but pass them to another call."""
-    forward = inspect.getattr_static(plain_class(type(module)), "forward", None)
+    forward = inspect.getattr_static(type(module), "forward", None)
     if forward is nn.Module.forward:  # none of its own: OptimizedModule has it on the instance
         return "forward" in vars(module)
     if not inspect.isfunction(forward):
