@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from fusionzoo.errors import FusionZooError, PatchError
-from fusionzoo.patching.names import signature_of
+from fusionzoo.errors import FusionZooError, PatchError, close_matches_hint
+from fusionzoo.patching.names import forward_of, signature_of
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 T = TypeVar("T")
@@ -81,6 +81,10 @@ def misfit(model: nn.Module, call: Call) -> str | None:
     signature = _signature(model)
     if signature is None:
         return None
+    known, kinds = signature.parameters, {p.kind for p in signature.parameters.values()}
+    strange = [k for k in call[1] if k not in known]
+    if strange and inspect.Parameter.VAR_KEYWORD not in kinds:
+        return f"got an unexpected keyword argument {strange[0]!r}{close_matches_hint(strange[0], list(known))}"
     try:
         signature.bind(*call[0], **call[1])
     except TypeError as error:
@@ -120,7 +124,7 @@ def describe(value: Any) -> str:
 
 def _signature(model: nn.Module) -> inspect.Signature | None:
     try:
-        return signature_of(model.forward)
+        return signature_of(forward_of(model))
     except (TypeError, ValueError):
         return None
 

@@ -18,7 +18,7 @@ from fusionzoo.patching import source as S
 from fusionzoo.patching.calls import attempt, explained, misfit
 from fusionzoo.patching.events import Event, Operand, Trace
 from fusionzoo.patching.frames import Position
-from fusionzoo.patching.names import ORDER, Leaf, ModalitiesLike, bind, find_modalities
+from fusionzoo.patching.names import ORDER, Leaf, ModalitiesLike, bind, find_modalities, forward_of
 from fusionzoo.patching.reading import feature_axis, layout, leading_axes, time_axis
 from fusionzoo.patching.sites import InputSite, Site, SiteList, Stream, dtype_name
 from fusionzoo.patching.wrappers import host_of
@@ -51,9 +51,20 @@ def find_sites(model: nn.Module, *args: Any, modalities: ModalitiesLike = None, 
     Site(cat (cat, axis -1) of text:200, audio:200, visual:200 at model.py:47 in Net.forward ...)
     """
     model = host_of(model)
-    if len(args) == 1 and not kwargs and isinstance(model, nn.Module) and misfit(model, (args, kwargs)) is not None:
+    if len(args) != 1 or kwargs or not isinstance(model, nn.Module) or isinstance(args[0], Tensor):
+        return sites_of_call(model, args, kwargs, modalities)
+    if misfit(model, (args, kwargs)) is not None:
         return attempt(model, args[0], lambda a, k: sites_of_call(model, a, k, modalities))
-    return sites_of_call(model, args, kwargs, modalities)
+    try:
+        return sites_of_call(model, args, kwargs, modalities)
+    except Exception:  # what was given to inputs= may have been given here: (batch,), {"batch": batch}, (args, kwargs)
+        if not isinstance(args[0], (tuple, list, Mapping)):
+            raise
+        try:
+            return attempt(model, args[0], lambda a, k: sites_of_call(model, a, k, modalities))
+        except Exception:
+            pass
+        raise
 
 
 def sites_of_call(
@@ -93,7 +104,7 @@ def trace_model(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
         )
     memo: dict[int, Any] = {}
     args, kwargs = _fresh(tuple(args), memo), _fresh(dict(kwargs), memo)
-    arguments = bind(model.forward, args, kwargs)
+    arguments = bind(forward_of(model), args, kwargs)
     leaves = find_modalities(arguments, modalities)
     names: list[str] = []
     for leaf in leaves:

@@ -158,6 +158,20 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
     return kept[bound]
 
 
+def forward_of(model: nn.Module, forward: Any = None) -> Callable[..., Any]:
+    """What names the arguments of a model's call: its forward, or its class's where a wrapper stands there that takes anything."""
+    given = model.forward if forward is None else forward
+    own = MethodType(type(model).forward, model)
+    if getattr(given, "__fz_base__", None) is own.__func__:
+        return own
+    try:
+        kinds = [p.kind for p in signature_of(given).parameters.values()]
+    except (TypeError, ValueError):
+        return given
+    anything = kinds == [inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD]
+    return own if anything and own.__func__ is not nn.Module.forward else given
+
+
 _signatures: WeakKeyDictionary[FunctionType, dict[bool, inspect.Signature]] = WeakKeyDictionary()
 
 

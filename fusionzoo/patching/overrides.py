@@ -26,6 +26,7 @@ from fusionzoo.errors import HostChangedError, SiteNotReachedError
 from fusionzoo.patching.exchange import exchange, holds
 from fusionzoo.patching.frames import Step, attributes, class_attributes
 from fusionzoo.patching.install import Node, Route, Swap, closed_over
+from fusionzoo.patching.names import forward_of
 
 STATE = "_fusionzoo_patches"  # attribute of a patched instance
 _running = threading.local()
@@ -213,6 +214,7 @@ class Front(Entry):
             swapped = None if node.step is None else Swap(self.owner, node.step, node).value(self.original)
             watches = node.fallbacks() if swapped is None and node.step is not None else []
             self._watching = replace(self.override, fallbacks=(*self.override.fallbacks, *watches), _built={})
+            self._named = forward_of(self.owner, self.original) if self.name == "forward" else self.original
             self._function = self.original if swapped is None else swapped
         return self._function
 
@@ -221,7 +223,7 @@ class Front(Entry):
         if args and args[0] is self.owner:
             args = args[1:]
         before = self._calls()
-        out = self._watching.run(self.owner, function, self.original, args, kwargs)
+        out = self._watching.run(self.owner, function, self._named, args, kwargs)
         if not self.seen:
             if self._calls() == before:
                 raise SiteNotReachedError(
@@ -419,7 +421,9 @@ def _front(owner: nn.Module, name: str, parts: dict[str, Parts], seen: bool = Tr
         current = Front(owner, name, Override(), current if name in vars(owner) else getattr(owner, name))
     override = current.override.changed(parts)
     if not override:
-        vars(owner)[name] = current.original
+        original = current.original
+        bare = type(original) is Entry and not original.override  # of a patch that was removed before
+        vars(owner)[name] = original.bound(original.__fz_base__) if bare else original
         return
     front = Front(owner, name, override, current.original, current.seen and seen)
     front.build()
@@ -429,8 +433,8 @@ def _front(owner: nn.Module, name: str, parts: dict[str, Parts], seen: bool = Tr
 def entries(owner: nn.Module) -> list[Entry]:
     """Everything that stands for a method of an instance."""
     state = vars(owner).get(STATE)
-    out = [] if state is None else list(state.entries.values())
-    return out + [v for v in vars(owner).values() if isinstance(v, Front)]
+    fronts: list[Entry] = [v for v in vars(owner).values() if isinstance(v, Front)]
+    return fronts if state is None else [*fronts, *state.entries.values()]
 
 
 def drop(owner: nn.Module, **parts: Parts) -> None:

@@ -29,7 +29,7 @@ from fusionzoo.patching.context import ArgumentContext
 from fusionzoo.patching.intercept import Fallback
 from fusionzoo.patching.layer import Context, FusionLayer, takes_unaligned, zero_projection
 from fusionzoo.patching.layouts import check_layout
-from fusionzoo.patching.names import ModalitiesLike
+from fusionzoo.patching.names import ModalitiesLike, forward_of
 from fusionzoo.patching.planning import (
     ATTRIBUTE,
     AnySite,
@@ -167,7 +167,7 @@ class Patch:
                 f"{type(host).__name__} has no submodule {site.path!r}, in which the site was found; look for sites again"
             ) from None
         if isinstance(site, InputSite):
-            check_argument(owner.forward, str(site.arg), shown(owner))
+            check_argument(forward_of(owner), str(site.arg), shown(owner))
         name = free_name(model, owner)
         plan, out_dim = make_plan(site, mode, f"{ATTRIBUTE}:{random.SystemRandom().getrandbits(48):012x}")
         device, dtype = torch.device(site.device), getattr(torch, site.dtype)

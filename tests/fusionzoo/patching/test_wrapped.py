@@ -636,7 +636,7 @@ def test_several_patches_come_and_go_in_any_order_under_wrappers(batch, shake):
     for patch in patches:
         shake(patch)
     both = outer(*batch)
-    assert torch.equal(replica(outer, 0.0)(*batch), both)
+    assert torch.allclose(replica(outer, 0.0)(*batch), both, atol=1e-6)
     patches[0].remove()
     assert not torch.equal(outer(*batch), both)
     patches[1].remove()
