@@ -34,8 +34,8 @@ _running = threading.local()
 
 def running_call(token: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any], dict[str, Any]] | None:
     """Model, arguments and scratch space of the innermost running forward that a patch watches."""
-    for tokens, *call in reversed(getattr(_running, "calls", [])):
-        if token in tokens:
+    for override, *call in reversed(getattr(_running, "calls", [])):
+        if token in override.tokens:
             return tuple(call)  # type: ignore[return-value]
     return None
 
@@ -98,13 +98,16 @@ class Override:
     def run(self, owner: nn.Module, function: Callable[..., Any], named: Any, args: Any, kwargs: Any) -> Any:
         """Call a function of a module, watched as this says; `named` gives the arguments' names."""
         calls = _running.__dict__.setdefault("calls", [])
-        calls.append((self.tokens, owner, args, kwargs, {}))
+        outer = [o for o, module, *_ in calls if module is owner]  # a front's, which does the same already
+        calls.append((self, owner, args, kwargs, {}))
         try:
             for path, argument in self.inputs:
-                args, kwargs = fuse_argument(owner.get_submodule(path), argument, named, args, kwargs)
+                if not any((path, argument) in o.inputs for o in outer):
+                    args, kwargs = fuse_argument(owner.get_submodule(path), argument, named, args, kwargs)
             with ExitStack() as stack:
                 for watch in self.fallbacks:
-                    stack.enter_context(watch.enter(owner))
+                    if not any(watch in o.fallbacks for o in outer):
+                        stack.enter_context(watch.enter(owner))
                 return function(*args, **kwargs)
         finally:
             calls.pop()
@@ -280,7 +283,7 @@ def _function_of(cls: type, name: str) -> FunctionType | None:
     """A class's own function of this name, or what a static method holds."""
     raw = inspect.getattr_static(cls, name, None)
     raw = raw.__func__ if isinstance(raw, staticmethod) else raw
-    return raw if isinstance(raw, FunctionType) else None
+    return raw if isinstance(raw, FunctionType) and raw is not nn.Module.forward else None
 
 
 def _unbound(name: str, base: FunctionType) -> Callable[..., Any]:
@@ -304,12 +307,11 @@ Parts = Callable[[tuple[Any, ...]], tuple[Any, ...]]
 
 def change(owner: nn.Module, name: str, **parts: Parts) -> None:
     """Change what is done to a method of an instance, whatever stands in its place now."""
-    current = vars(owner).get(name)
     base = _function_of(type(owner), name)
-    if base is not None and not isinstance(current, Front) and (current is None or holds(current, base)):
+    if base is not None:
         _override(owner, name, parts)
-    else:
-        _front(owner, name, parts)
+    if isinstance(vars(owner).get(name), Front) or base is None or not holds(vars(owner).get(name, base), base):
+        _front(owner, name, parts)  # as long as it stands there; by whatever way it leads to the method, nothing is done twice
 
 
 def add_route(owner: nn.Module, route: Route) -> list[str]:

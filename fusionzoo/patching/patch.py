@@ -35,6 +35,7 @@ from fusionzoo.patching.planning import (
     AnySite,
     check_fit,
     device_of,
+    dtype_of,
     fitting,
     free_name,
     holder_of,
@@ -189,7 +190,7 @@ class Patch:
                     out[m] = zero_projection(built.out_dim, plan.width)
                 else:
                     out[m] = nn.Identity() if built.out_dim == plan.width else nn.Linear(built.out_dim, plan.width)
-        layer = FusionLayer(built, plan, out, context).to(device=device_of(owner, device), dtype=dtype)
+        layer = FusionLayer(built, plan, out, context).to(device=device_of(owner, device), dtype=dtype_of(owner, dtype))
         layer.train(owner.training)
         return cls(model, host, site, mode, layer, name)
 

@@ -45,6 +45,15 @@ def device_of(owner: nn.Module, found: torch.device) -> torch.device:
     return next((p.device for p in owner.parameters() if p.device.type != "meta"), found)
 
 
+def dtype_of(owner: nn.Module, found: torch.dtype) -> torch.dtype:
+    """That of the streams, or of the host's own weights where it is wider: under autocast, streams are in half precision."""
+    own = next((p.dtype for p in owner.parameters() if p.dtype in _FLOATS), found)
+    return torch.promote_types(own, found) if found in _FLOATS else found
+
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
 def make_plan(site: AnySite, mode: str, token: str) -> tuple[Plan, int | None]:
     """The plan, and the width that the fusion shall return (None for its own)."""
     if isinstance(site, InputSite):

@@ -135,10 +135,12 @@ def home_of(model: nn.Module, site: Site | InputSite, host: str) -> tuple[nn.Mod
             return False
         return is_a(owner, wanted) if wanted else bool(path) or path == site.path
 
+    hosts = [m for m in inside.modules() if is_a(m, host)]
     tries = [[(inside, paths[0])]] if wanted or parts or is_a(inside, host) else []
-    tries.append([(m, paths[0]) for m in inside.modules() if is_a(m, host)])
-    tries += [[(inside, path)] for path in paths[1:]]
-    tries.append([(m, "") for m in inside.modules()] if wanted else [(inside, site.path)])
+    tries.append([(m, paths[0]) for m in hosts])
+    if not hosts:  # saved from within a wrapper, whose names are in front, or from a host around this one
+        tries += [[(inside, path)] for path in paths[1:]]
+        tries.append([(m, "") for m in inside.modules()] if wanted else [(inside, site.path)])
     for group in tries:
         found = [(m, path) for m, path in group if fits(m, path)]
         if len(found) > 1:
@@ -150,10 +152,9 @@ def home_of(model: nn.Module, site: Site | InputSite, host: str) -> tuple[nn.Mod
             )
         if found:
             return found[0]
-    what = f"has no {wanted}" if wanted else "has none"
     raise HostChangedError(
         f"the patch was saved from a {wanted or 'module'} at {site.path or '<root>'!r} of a {host}; this "
-        f"{type(inside).__name__} {what} there, nor anywhere inside"
+        f"{type(inside).__name__} has none there{'' if hosts else ', nor anywhere inside'}"
     )
 
 
