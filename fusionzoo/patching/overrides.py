@@ -33,7 +33,7 @@ _running = threading.local()
 
 def running_call(token: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any], dict[str, Any]] | None:
     """Model, arguments and scratch space of the innermost running forward that a patch watches."""
-    for override, *call in reversed(getattr(_running, "calls", [])):
+    for override, *call in reversed(getattr(_running, "calls", ())):
         if token in override.tokens:
             return tuple(call)  # type: ignore[return-value]
     return None
@@ -96,9 +96,9 @@ class Override:
 
     def run(self, owner: nn.Module, function: Callable[..., Any], named: Any, args: Any, kwargs: Any) -> Any:
         """Call a function of a module, watched as this says; `named` gives the arguments' names."""
-        calls = _running.__dict__.setdefault("calls", [])
+        calls = getattr(_running, "calls", ())
         outer = [o for o, module, *_ in calls if module is owner]  # a front's, which does the same already
-        calls.append((self, owner, args, kwargs, {}))
+        _running.calls = (*calls, (self, owner, args, kwargs, {}))  # never changed: torch.compile relies on what it has seen
         try:
             for path, argument in self.inputs:
                 if not any((path, argument) in o.inputs for o in outer):
@@ -109,7 +109,7 @@ class Override:
                         stack.enter_context(watch.enter(owner))
                 return function(*args, **kwargs)
         finally:
-            calls.pop()
+            _running.calls = calls
 
 
 def fuse_argument(
