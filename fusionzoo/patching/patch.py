@@ -353,7 +353,11 @@ class Patch:
             f"  goes back   {'into the rows of every modality' if plan.separate else 'into the joined tensor'}, width {plan.width}",
             f"  parameters  {own:,} of its own, {host:,} of the host",
             *self._untrained(layer),
-            *(["  synchronised by hooks of its own: the wrapper knows only the parameters that it was made with"] if self._synchronised else []),
+            *(
+                ["  synchronised by hooks of its own: the wrapper knows only the parameters that it was made with"]
+                if self._synchronised
+                else []
+            ),
         ]
         if isinstance(self.site, Site) and self.site.code:
             lines.append(f"  replaces    {self.site.code}")
@@ -375,7 +379,11 @@ class Patch:
                 "for p in patch.parameters(): p.requires_grad_(True)"
             )
         adapted = next((m for m in wrappers_of(self.model) if hasattr(m, "peft_config")), None)
-        if adapted is not None and not frozen and not any(".modules_to_save." in n for n in layers_of(self.host, layer.plan.token)):
+        if (
+            adapted is not None
+            and not frozen
+            and not any(".modules_to_save." in n for n in layers_of(self.host, layer.plan.token))
+        ):
             lines.append(
                 f"  saved       not by {type(adapted).__name__}.save_pretrained, which does not know the fusion: use patch.save(path)"
             )

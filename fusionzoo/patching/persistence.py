@@ -104,7 +104,7 @@ def load_patch(model: nn.Module, path: str | PathLike[str], *, context: Context 
                 f"the patch in {str(path)!r} was made with a context= of its caller's, which cannot be saved; give it again: "
                 "fusionzoo.load_patch(model, path, context=...)"
             )
-    host, where = home_of(model, site, meta["host"])
+    host, where = home_of(model, site, meta.get("host", ""))
     site = replace(site, path=where)
     if isinstance(site, Site):
         site = _placed(host.get_submodule(where), site, tuple(meta["digests"]), host)
