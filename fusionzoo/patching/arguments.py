@@ -48,7 +48,9 @@ def check_argument(function: Callable[..., Any], path: str, who: str) -> None:
     named = [n for n, p in parameters.items() if p.kind not in _STARS]
     if name.isdigit():
         if int(name) >= len(named) and inspect.Parameter.VAR_POSITIONAL not in kinds:
-            raise PatchError(f"{who} has no argument {name}: it takes {len(named)} ({', '.join(named)}), counted from 0")
+            raise PatchError(
+                f"{who} has no argument {name}: it takes {len(named)} ({', '.join(named)}), counted from 0"
+            )
     elif name not in parameters and inspect.Parameter.VAR_KEYWORD not in kinds and not re.fullmatch(r"input\d+", name):
         raise PatchError(
             f"{who} has no argument {name!r}{close_matches_hint(name, named)}; it takes: {', '.join(named) or 'none'}"

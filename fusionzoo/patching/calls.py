@@ -51,9 +51,9 @@ def _readings(model: nn.Module, inputs: Any) -> list[tuple[str, Call]]:
         return [spread, one] if named else [one, spread]
     if isinstance(inputs, (tuple, list)):
         out: list[tuple[str, Call]] = [(f"{len(inputs)} arguments", (tuple(inputs), {})), one]
-        if len(inputs) == 2 and isinstance(inputs[0], (tuple, list)) and isinstance(inputs[1], Mapping):
-            if all(isinstance(k, str) for k in inputs[1]):
-                out.insert(0, ("(args, kwargs)", (tuple(inputs[0]), dict(inputs[1]))))
+        pair = len(inputs) == 2 and isinstance(inputs[0], (tuple, list)) and isinstance(inputs[1], Mapping)
+        if pair and all(isinstance(k, str) for k in inputs[1]):
+            out.insert(0, ("(args, kwargs)", (tuple(inputs[0]), dict(inputs[1]))))
         return out
     return [one]
 

@@ -17,7 +17,10 @@ _DEPTH = 10
 
 def holds(value: Any, function: Any) -> bool:
     """Whether a function, or what a patch has put in its place, is inside a value."""
-    return exchange(value, lambda v: v if v is function or getattr(v, "__fz_base__", None) is function else None) is not None
+    return (
+        exchange(value, lambda v: v if v is function or getattr(v, "__fz_base__", None) is function else None)
+        is not None
+    )
 
 
 def exchange(value: Any, match: Match) -> Any:
@@ -47,7 +50,9 @@ def _twin(value: Any, inner: Match) -> Any:
         function, receiver = inner(value.__func__), inner(value.__self__)
         if function is None and receiver is None:
             return None
-        return MethodType(value.__func__ if function is None else function, value.__self__ if receiver is None else receiver)
+        return MethodType(
+            value.__func__ if function is None else function, value.__self__ if receiver is None else receiver
+        )
     if isinstance(value, functools.partial):
         parts = [value.func, *value.args]
         new, keywords = _list(parts, inner), _dict(value.keywords, inner)
@@ -68,7 +73,9 @@ def _twin(value: Any, inner: Match) -> Any:
         changed = _dict(vars(value), inner)
         if changed is None:
             return None
-        twin = object.__new__(type(value))  # not copy.copy: Accelerate's wrapper refuses to be pickled, and so to be copied
+        twin = object.__new__(
+            type(value)
+        )  # not copy.copy: Accelerate's wrapper refuses to be pickled, and so to be copied
         vars(twin).update(changed)
         return twin
     return None
@@ -106,7 +113,9 @@ def _content(cell: CellType) -> Any:
 
 def _list(values: list[Any], inner: Match) -> list[Any] | None:
     new = [inner(v) for v in values]
-    return [v if n is None else n for v, n in zip(values, new, strict=True)] if any(n is not None for n in new) else None
+    return (
+        [v if n is None else n for v, n in zip(values, new, strict=True)] if any(n is not None for n in new) else None
+    )
 
 
 def _dict(values: dict[str, Any], inner: Match) -> dict[str, Any] | None:

@@ -62,6 +62,8 @@ class FusionLayer(nn.Module):
         super().__init__()
         self.fusion = fusion
         self.out = nn.ModuleDict(out)
+        self._parts: tuple[Any, Any]
+        self._now: list[Any]
         self.plan = plan
         self.context = context
         self._count = [0]
@@ -97,7 +99,9 @@ class FusionLayer(nn.Module):
             # Beside the registered ones, because nn.Module finds an attribute of its own slowly. Whoever exchanges one of them
             # (a wrapper, a replica of nn.DataParallel) comes by here; what is inside them is looked up at every call.
             self.__dict__["_parts"] = tuple(getattr(self, n, None) for n in ("fusion", "out"))
-            self.__dict__["_now"] = []  # during a call of the host's: dtype and device of the weights; each replica its own
+            self.__dict__[
+                "_now"
+            ] = []  # during a call of the host's: dtype and device of the weights; each replica its own
 
     def begin(self) -> None:
         """A call of the host's method begins: what does not change during it is found out once."""

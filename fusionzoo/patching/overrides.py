@@ -28,12 +28,13 @@ from fusionzoo.patching.frames import Step, attributes, class_attributes
 from fusionzoo.patching.install import STATE, Node, Route, Swap, closed_over
 from fusionzoo.patching.names import forward_of
 
-_running = threading.local()
+_running: Any = threading.local()
 
 
 def running_call(token: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any], dict[str, Any]] | None:
     """Model, arguments and scratch space of the innermost running forward that a patch watches."""
-    for override, *call in reversed(getattr(_running, "calls", [])):
+    calls: tuple[Any, ...] = getattr(_running, "calls", ())
+    for override, *call in reversed(calls):
         if token in override.tokens:
             return tuple(call)  # type: ignore[return-value]
     return None
@@ -96,9 +97,12 @@ class Override:
 
     def run(self, owner: nn.Module, function: Callable[..., Any], named: Any, args: Any, kwargs: Any) -> Any:
         """Call a function of a module, watched as this says; `named` gives the arguments' names."""
-        calls = _running.__dict__.setdefault("calls", [])
+        calls = getattr(_running, "calls", ())
         outer = [o for o, module, *_ in calls if module is owner]  # a front's, which does the same already
-        calls.append((self, owner, args, kwargs, {}))
+        _running.calls = (
+            *calls,
+            (self, owner, args, kwargs, {}),
+        )  # never changed: torch.compile relies on what it has seen
         try:
             for path, argument in self.inputs:
                 if not any((path, argument) in o.inputs for o in outer):
@@ -109,7 +113,7 @@ class Override:
                         stack.enter_context(watch.enter(owner))
                 return function(*args, **kwargs)
         finally:
-            calls.pop()
+            _running.calls = calls
 
 
 def fuse_argument(
@@ -166,13 +170,16 @@ class Entry:
 
     def build(self) -> Callable[..., Any]:
         """What runs instead of the method."""
-        if self._function is None:
+        function = self._function
+        if function is None:
             base = self.__fz_base__
             if base is None:
-                raise HostChangedError(f"{type(self.owner).__name__} has no method {self.name} any more, which is patched")
+                raise HostChangedError(
+                    f"{type(self.owner).__name__} has no method {self.name} any more, which is patched"
+                )
             self._named = self.bound(base)
-            self._function = self.bound(self.override.method(base))
-        return self._function
+            function = self._function = self.bound(self.override.method(base))
+        return function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         function = self._function
@@ -191,7 +198,8 @@ class Entry:
         state = vars(self.owner).get(STATE)
         if state is not None:
             for name in self._layers:
-                state.layers[name] = layer = getattr(self.owner, name, None)
+                layer: Any = getattr(self.owner, name, None)
+                state.layers[name] = layer
                 if hasattr(type(layer), "begin"):
                     layer.begin()
 
@@ -222,14 +230,15 @@ class Front(Entry):
         return function
 
     def build(self) -> Callable[..., Any]:
-        if self._function is None:
+        function = self._function
+        if function is None:
             node = self.override.node()
             swapped = None if node.step is None else Swap(self.owner, node.step, node).value(self.original)
             watches = node.fallbacks() if swapped is None and node.step is not None else []
             self._watching = replace(self.override, fallbacks=(*self.override.fallbacks, *watches), _built={})
             self._named = forward_of(self.owner, self.original) if self.name == "forward" else self.original
-            self._function = self.original if swapped is None else swapped
-        return self._function
+            function = self._function = self.original if swapped is None else swapped
+        return function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         function = self.build()
@@ -284,7 +293,9 @@ class Replicate:
         for key, value in list(members.items()):
             members[key] = twins.get(id(value), value)
         state = members.get(STATE, State())
-        members[STATE] = State({n: twins.get(id(e)) or e.of(replica) for n, e in state.entries.items()}, state.displaced)
+        members[STATE] = State(
+            {n: twins.get(id(e)) or e.of(replica) for n, e in state.entries.items()}, state.displaced
+        )
         members[REPLICATE] = Replicate(replica)
         return replica
 
@@ -324,7 +335,9 @@ def change(owner: nn.Module, name: str, **parts: Parts) -> None:
     if base is not None:
         _override(owner, name, parts)
     if isinstance(vars(owner).get(name), Front) or base is None or not holds(vars(owner).get(name, base), base):
-        _front(owner, name, parts)  # as long as it stands there; by whatever way it leads to the method, nothing is done twice
+        _front(
+            owner, name, parts
+        )  # as long as it stands there; by whatever way it leads to the method, nothing is done twice
 
 
 def add_route(owner: nn.Module, route: Route) -> list[str]:
@@ -348,7 +361,9 @@ def add_route(owner: nn.Module, route: Route) -> list[str]:
 
 def methods(owner: nn.Module, step: Step) -> list[str]:
     """Attributes of a module that run the function of a step when called."""
-    return list(dict.fromkeys(n for n, v in attributes(owner) if not isinstance(v, nn.Module) and _runs(_under(v), step)))
+    return list(
+        dict.fromkeys(n for n, v in attributes(owner) if not isinstance(v, nn.Module) and _runs(_under(v), step))
+    )
 
 
 def _under(value: Any) -> Any:

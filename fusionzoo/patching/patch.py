@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from fusionzoo.errors import (
     HostChangedError,
@@ -46,7 +47,7 @@ from fusionzoo.patching.planning import (
 from fusionzoo.patching.resolving import resolve
 from fusionzoo.patching.sites import InputSite, Site
 from fusionzoo.patching.untouched import untouched
-from fusionzoo.patching.wrappers import host_of, layers_of, refuse_unsynchronised, wrappers_of
+from fusionzoo.patching.wrappers import host_of, layers_of, synchronise, wrappers_of
 
 MODES = ("residual", "replace")
 
@@ -96,7 +97,6 @@ def patch(
         raise OptionError(f"mode={mode!r} is not one of {', '.join(MODES)}{close_matches_hint(str(mode), MODES)}")
     if not isinstance(model, nn.Module):
         raise PatchError(f"patch takes a torch.nn.Module, not {type(model).__name__}")
-    refuse_unsynchronised(model)
     host = host_of(model)
     site, layout, context = resolve(host, site, inputs, layout, context, modalities)
     if layout is not None:
@@ -135,6 +135,7 @@ class Patch:
         self.model, self.host, self.site, self.mode = model, host, site, mode
         self.name, self._layer = name, layer
         self._frozen: list[nn.Parameter] = []
+        self._synchronised: list[RemovableHandle] = []
         self.dry = False
         self.active = False
 
@@ -213,6 +214,7 @@ class Patch:
                 self._install_join(site, owner)
             if layer.context is not None:
                 overrides.change(self.host, "forward", tokens=lambda old: (*old, layer.plan.token))
+            self._synchronised = synchronise(self.model, layer)
         except BaseException:
             self.remove()
             raise
@@ -320,6 +322,9 @@ class Patch:
             put = dict(module.named_children()).get(own)
             if put is not None and any(id(m) in copies for m in put.modules()):
                 delattr(module, own)
+        for handle in self._synchronised:
+            handle.remove()
+        self._synchronised.clear()
         for p in self._frozen:
             p.requires_grad_(True)
         self._frozen.clear()
@@ -348,6 +353,11 @@ class Patch:
             f"  goes back   {'into the rows of every modality' if plan.separate else 'into the joined tensor'}, width {plan.width}",
             f"  parameters  {own:,} of its own, {host:,} of the host",
             *self._untrained(layer),
+            *(
+                ["  synchronised by hooks of its own: the wrapper knows only the parameters that it was made with"]
+                if self._synchronised
+                else []
+            ),
         ]
         if isinstance(self.site, Site) and self.site.code:
             lines.append(f"  replaces    {self.site.code}")
@@ -369,7 +379,11 @@ class Patch:
                 "for p in patch.parameters(): p.requires_grad_(True)"
             )
         adapted = next((m for m in wrappers_of(self.model) if hasattr(m, "peft_config")), None)
-        if adapted is not None and not frozen and not any(".modules_to_save." in n for n in layers_of(self.host, layer.plan.token)):
+        if (
+            adapted is not None
+            and not frozen
+            and not any(".modules_to_save." in n for n in layers_of(self.host, layer.plan.token))
+        ):
             lines.append(
                 f"  saved       not by {type(adapted).__name__}.save_pretrained, which does not know the fusion: use patch.save(path)"
             )

@@ -27,7 +27,7 @@ from fusionzoo.patching.layer import Context, FusionLayer
 from fusionzoo.patching.loaded import find_loaded
 from fusionzoo.patching.patch import Patch
 from fusionzoo.patching.sites import Site, read_site
-from fusionzoo.patching.wrappers import home_of, host_of, refuse_unsynchronised
+from fusionzoo.patching.wrappers import home_of, host_of
 
 if TYPE_CHECKING:
     from fusionzoo.fusion import Fusion
@@ -104,8 +104,7 @@ def load_patch(model: nn.Module, path: str | PathLike[str], *, context: Context 
                 f"the patch in {str(path)!r} was made with a context= of its caller's, which cannot be saved; give it again: "
                 "fusionzoo.load_patch(model, path, context=...)"
             )
-    refuse_unsynchronised(model)
-    host, where = home_of(model, site, meta["host"])
+    host, where = home_of(model, site, meta.get("host", ""))
     site = replace(site, path=where)
     if isinstance(site, Site):
         site = _placed(host.get_submodule(where), site, tuple(meta["digests"]), host)

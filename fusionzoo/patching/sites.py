@@ -185,7 +185,11 @@ class InputSite:
     context: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.arg, bool) or not isinstance(self.arg, (str, int)) or (isinstance(self.arg, int) and self.arg < 0):
+        if (
+            isinstance(self.arg, bool)
+            or not isinstance(self.arg, (str, int))
+            or (isinstance(self.arg, int) and self.arg < 0)
+        ):
             raise PatchError(f"InputSite takes an argument's name or its number, counted from 0, not {self.arg!r}")
         self.arg = str(self.arg)
         parse_path(self.arg)

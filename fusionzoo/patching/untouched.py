@@ -34,6 +34,10 @@ def untouched(model: nn.Module) -> Iterator[None]:
         random.setstate(python)
         if numpy is not None:
             numpy.set_state(state)
+        fsdp: Any = getattr(sys.modules.get("torch.distributed.fsdp"), "FSDPModule", ())
+        shards: list[Any] = [m for m in modules if isinstance(m, fsdp)]
+        for module in shards:
+            module.reshard()  # its parameters are others while it runs
         for module, (kind, attributes, dictionaries) in zip(modules, before, strict=True):
             if type(module) is kind:
                 _restore(vars(module), attributes)

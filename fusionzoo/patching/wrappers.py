@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from fusionzoo.errors import HostChangedError, PatchError
 from fusionzoo.patching import source as S
@@ -91,22 +92,36 @@ def _passes(function: ast.AST, args: str, kwargs: str) -> bool:
     return bool(used) and all(id(n) in starred for n in used)
 
 
-def refuse_unsynchronised(model: nn.Module) -> None:
-    """A wrapper that synchronises what it found when it was made would leave a later fusion out, in silence."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return
-    if torch.distributed.get_world_size() == 1:
-        return
+def synchronise(model: nn.Module, layer: nn.Module) -> list[RemovableHandle]:
+    """Do for a fusion what DDP or FSDP did for the parameters that it found when it was put around the model.
+
+    All processes start from the first one's weights, and each gradient becomes the mean over the processes as soon as it is
+    there. Nothing where there is no such wrapper, or one process alone: then whoever wraps later finds the fusion. What it
+    returns ends it.
+    """
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return []
     from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
     from torch.nn.parallel import DistributedDataParallel
 
     kinds = (DistributedDataParallel, FullyShardedDataParallel, FSDPModule)
     found = next((m for m in (*wrappers_of(model), *host_of(model).modules()) if isinstance(m, kinds)), None)
-    if found is not None:
-        raise PatchError(
-            f"the model is in {type(found).__name__} already, which knows the parameters that it was made with: those of a "
-            "fusion put in now would differ from process to process; patch the model before it is wrapped"
-        )
+    group = getattr(found, "process_group", None)
+    size = distributed.get_world_size(group)
+    if found is None or size == 1:
+        return []
+    first = distributed.get_global_rank(group, 0) if group is not None else 0
+    with torch.no_grad():
+        for tensor in (*layer.parameters(), *layer.buffers()):
+            distributed.broadcast(tensor, first, group)
+
+    def mean(parameter: torch.Tensor) -> None:
+        assert parameter.grad is not None
+        distributed.all_reduce(parameter.grad, group=group)
+        parameter.grad.div_(size)
+
+    return [p.register_post_accumulate_grad_hook(mean) for p in layer.parameters() if p.requires_grad]
 
 
 # -- where a saved patch belongs ---------------------------------------------------------------------------------------

@@ -278,7 +278,11 @@ def test_only_the_argument_that_is_meant_is_changed(shake):
 
 def test_input_sites_that_no_call_can_have_are_refused_in_words():
     model = InBatch()
-    for arg, words in ((3, "has no argument 3: it takes 1"), ("bach", "did you mean 'batch'"), ("[0]", "no argument's name")):
+    for arg, words in (
+        (3, "has no argument 3: it takes 1"),
+        ("bach", "did you mean 'batch'"),
+        ("[0]", "no argument's name"),
+    ):
         with pytest.raises(PatchError, match=words):
             fusionzoo.patch(model, "gated", site=fusionzoo.InputSite(arg, widths=WIDTHS))
     for arg in (-1, True, None, 1.5):

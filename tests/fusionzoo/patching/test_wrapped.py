@@ -7,6 +7,7 @@ import functools
 import pickle
 import types
 from abc import ABC
+from typing import ClassVar
 
 import pytest
 import torch
@@ -200,7 +201,7 @@ def test_a_parametrized_host_can_be_patched_and_a_patched_one_parametrized(batch
 
 
 class Registered(nn.Module):
-    known: list = []
+    known: ClassVar[list] = []
 
     def __init_subclass__(cls, *, name, **kwargs):
         super().__init_subclass__(**kwargs)
