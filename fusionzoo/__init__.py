@@ -105,12 +105,17 @@ __all__ = [
     "modernise",
     "names",
     "patch",
+    "plugin",
     "predict",
     "register",
     "train",
 ]
 
 from fusionzoo.errors import FusionZooError, MissingDependency  # noqa: E402
+
+# At once, because a later `import fusionzoo.plugin` would put the module in the function's place: a module is bound to its
+# package when it is first imported, and never again.
+from fusionzoo.plugin import plugin  # noqa: E402
 
 
 def __getattr__(name: str) -> Any:

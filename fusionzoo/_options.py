@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABCMeta
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fusionzoo.errors import OptionError, close_matches_hint
 
@@ -14,6 +15,15 @@ def accepted_options(cls: type) -> list[str]:
     """Names of the keyword arguments that a class's constructor takes."""
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is a number, a string, None, or made of such."""
+    if isinstance(value, Mapping):
+        return all(map(is_plain, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,11 @@ class Unrecorded:
     type_name: str
 
 
-class CheckedOptions(type):
+# `class Mine(Fusion, SomeProtocol)` and `class Mine(Fusion, ABC)` need a metaclass below theirs.
+_Meta = ABCMeta if TYPE_CHECKING else type(Protocol)
+
+
+class CheckedOptions(_Meta):
     """Metaclass of fusions, hosts and objectives: an unknown or missing argument raises `OptionError` with a hint.
 
     What an instance was built with is kept in `_init_arguments`, plain values only and defaults included, so that
@@ -44,24 +58,53 @@ class CheckedOptions(type):
         signature = inspect.signature(cls.__init__)  # type: ignore[misc]
         return signature.replace(parameters=list(signature.parameters.values())[1:])
 
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        signature = inspect.signature(cls.__init__)  # type: ignore[misc]
-        try:
-            bound = signature.bind(None, *args, **kwargs)
-        except TypeError as error:
-            accepted = accepted_options(cls)
-            unknown = [k for k in kwargs if k not in accepted]
-            if unknown:
-                raise OptionError(
-                    f"{cls.__name__} has no option {unknown[0]!r}{close_matches_hint(unknown[0], accepted) or '.'} "
-                    f"It takes: {', '.join(accepted)}"
-                ) from None
-            raise OptionError(f"{cls.__name__}: {error}; it takes: {', '.join(accepted)}") from None
-        # Recorded before the constructor runs, which may change what it was given.
-        arguments = recorded_arguments(bound)
-        instance = super().__call__(*args, **kwargs)
-        instance.__dict__["_init_arguments"] = arguments
-        return instance
+    if not TYPE_CHECKING:  # checkers take a constructor's arguments and type from the class
+
+        def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+            signature = inspect.signature(cls.__init__)
+            try:
+                bound = signature.bind(None, *args, **kwargs)
+            except TypeError as error:
+                accepted = accepted_options(cls)
+                unknown = [k for k in kwargs if k not in accepted]
+                if unknown:
+                    raise OptionError(
+                        f"{cls.__name__} has no option {unknown[0]!r}{close_matches_hint(unknown[0], accepted) or '.'} "
+                        f"It takes: {', '.join(accepted)}"
+                    ) from None
+                raise OptionError(f"{cls.__name__}: {error}; it takes: {', '.join(accepted)}") from None
+            # Recorded before the constructor runs, which may change what it was given.
+            arguments = recorded_arguments(bound)
+            instance = super().__call__(*args, **kwargs)
+            instance.__dict__["_init_arguments"] = arguments
+            return instance
+
+
+class Configured(metaclass=CheckedOptions):
+    """What fusions, hosts and objectives share: checked options, and a repr that shows them and their own weights."""
+
+    def extra_repr(self) -> str:
+        """What it maps, the options that are not at their default (one left open shows what was chosen), own weights."""
+        arguments = vars(self).get("_init_arguments", {})
+        defaults = {p.name: p.default for p in inspect.signature(type(self)).parameters.values()}
+        options = {}
+        for name, given in arguments.items():
+            chosen = vars(self).get(name)
+            options[name] = given if chosen is None or not is_plain(chosen) else chosen
+        shown = [
+            f"{k}={v!r}"
+            for k, v in options.items()
+            if k not in _IN_HEAD and is_plain(v) and (k not in defaults or v != defaults[k])
+        ]
+        weights = [f"{k}: {tuple(p.shape)}" for k, p in self.named_parameters(recurse=False)]  # type: ignore[attr-defined]
+        return "\n".join(filter(None, (", ".join((self._maps(), *shown)), ", ".join(weights))))
+
+    def _maps(self) -> str:
+        raise NotImplementedError
+
+
+#: Arguments that the first words of a repr tell.
+_IN_HEAD = {"dims", "out_dim", "num_classes", "num_speakers", "class_counts"}
 
 
 def recorded_arguments(bound: inspect.BoundArguments) -> dict[str, Any]:

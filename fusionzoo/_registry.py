@@ -184,7 +184,7 @@ class Registry:
             self._manager.unregister(plugin)
             raise PluginError(
                 f"{name} has no fusionzoo_register hook that registers anything; "
-                "decorate a function fusionzoo_register(register) with @fusionzoo.hookimpl"
+                "write fusionzoo_register = fusionzoo.plugin(YourClass, summary=...) at the top of the module"
             )
         self._module_specs[name] = specs
         return specs
@@ -204,7 +204,7 @@ class Registry:
 
     def _load(self, provider: Provider) -> Spec:
         module = provider.load()
-        specs = self._specs_of(module, _plugin_name(module))
+        specs = [s.under(provider.name) for s in self._specs_of(module, _plugin_name(module))]
         found = [s for s in specs if s.kind == provider.kind and s.name == provider.name]
         if not found:
             listed = ", ".join(f"{s.kind} {s.name!r}" for s in specs)

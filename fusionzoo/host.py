@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from fusionzoo._options import CheckedOptions, check_choice, check_positive
+from fusionzoo._options import Configured, check_choice, check_positive
 from fusionzoo._pretrained import Pretrained
 from fusionzoo._registry import registry
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
@@ -113,7 +113,7 @@ class Standardize(nn.Module):
         return out
 
 
-class Host(Pretrained, nn.Module, metaclass=CheckedOptions):
+class Host(Configured, Pretrained, nn.Module):
     """Base class of every host.
 
     Parameters
@@ -129,10 +129,14 @@ class Host(Pretrained, nn.Module, metaclass=CheckedOptions):
     returns : `HostOutput` with logits `(B, T, C)`. Its attention maps are filled while `host.keep_attention` is True; they
         cost time that training does not need.
 
-    Subclasses set `placements`, build themselves in `__init__` (with `self.make_fusion`) and implement `encode`.
+    Subclasses set `placements` and `variants` (what `variant=` accepts), the default first, build themselves in `__init__` (with `self.make_fusion`) and implement `encode`.
     """
 
+    kind: ClassVar[str] = "host"
+    modalities: ClassVar[tuple[int, int | None]] = (1, None)
+    handles: ClassVar[frozenset[str]] = frozenset({"masks", "missing"})
     placements: ClassVar[tuple[str, ...]] = ("late",)
+    variants: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -151,6 +155,18 @@ class Host(Pretrained, nn.Module, metaclass=CheckedOptions):
         self.fusion_like = fusion
         self.keep_attention = False
         self.standardize = Standardize(self.dims)
+
+    if TYPE_CHECKING:
+        # Of what `get` returns only the base class is known: the options that its constructor takes may be any.
+        def __init__(  # pyright: ignore[reportRedeclaration]
+            self,
+            dims: Dims,
+            num_classes: int,
+            num_speakers: int,
+            fusion: FusionLike = "concat",
+            placement: str | None = None,
+            **options: object,
+        ): ...
 
     def make_fusion(self, dims: Dims, out_dim: int | None = None) -> Fusion:
         """Build the fusion that this host was asked for, for the given widths."""
@@ -198,6 +214,9 @@ class Host(Pretrained, nn.Module, metaclass=CheckedOptions):
     def fused_output(self, fused: Fused, logits: Tensor) -> HostOutput:
         """A `HostOutput` that carries what the fusion reported."""
         return HostOutput(logits, {"fused": fused.fused, **fused.streams}, dict(fused.losses), dict(fused.attention))
+
+    def _maps(self) -> str:
+        return f"{dict(self.dims)} -> {self.num_classes} classes, {self.num_speakers} speakers"
 
     def _check(self, batch: Batch) -> None:
         unknown = [m for m in batch.features if m not in self.dims]

@@ -5,10 +5,13 @@ A plugin's module hands `Spec` objects to `register` in its hook; the registry r
 
 from __future__ import annotations
 
+import inspect
 import re
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from fusionzoo._options import is_plain
 from fusionzoo.errors import PluginError, UnknownNameError, close_matches_hint
 
 API_MIN = 1
@@ -89,6 +92,67 @@ class Spec:
         if not isinstance(self.target, str) or ":" not in self.target:
             raise PluginError(f"plugin {self.name!r}: target must be 'module:attribute', not {self.target!r}")
         object.__setattr__(self, "handles", frozenset(self.handles))
+        object.__setattr__(self, "diagram", inspect.cleandoc(self.diagram))
+
+    def under(self, name: str) -> Spec:
+        """This registration as an entry point of that name has it: itself, since a spec says its own name."""
+        return self
+
+
+class Unnamed(Spec):
+    """A spec without a name of its own: it takes the entry point's, and the one it was given where there is none."""
+
+    def under(self, name: str) -> Spec:
+        return replace(self, name=name)
+
+
+def kind_of(target: Callable[..., object], kind: str | None = None) -> str:
+    """The kind of plugin that a class is by its base class, or the one that is given for what has none.
+
+    Raises `PluginError` where neither says it, or they disagree.
+    """
+    base = _base(target)
+    name = getattr(target, "__qualname__", repr(target))
+    if base is None:
+        if kind not in GROUPS:
+            raise PluginError(
+                f"{name} derives from none of Fusion, Host and Objective, so that its kind has to be said: "
+                f"kind={' or kind='.join(map(repr, KINDS))}, not {kind!r}"
+            )
+        return kind
+    if kind not in (None, base.kind):
+        raise PluginError(f"{name} is a {base.kind} by its base class, not of kind {kind!r}; leave kind out")
+    return base.kind
+
+
+def read_off(
+    target: Callable[..., object], handles: Iterable[str], modalities: tuple[int, int | None] | None
+) -> dict[str, Any]:
+    """Those fields of a `Spec` that class attributes and signature tell.
+
+    Parameters
+    ----------
+    target : the class, or the function of a data set.
+    handles : capabilities besides those that the class has from its base.
+    modalities : None for the class's, or any number from two.
+    """
+    base = _base(target)
+    common = inspect.signature(base).parameters if base else {}
+    parameters = inspect.signature(target).parameters.values()
+    own = {p.name: p.default for p in parameters if p.name not in common and p.default is not p.empty}
+    unaligned = {"unaligned"} if getattr(target, "unaligned", False) else set()
+    return {
+        "modalities": modalities or getattr(target, "modalities", (2, None)),
+        "handles": frozenset({*getattr(target, "handles", ()), *unaligned, *handles}),
+        "placements": getattr(target, "placements", ()),
+        "variants": getattr(target, "variants", ()) if "variant" in own else (),
+        "defaults": {k: v for k, v in own.items() if k != "variant" and is_plain(v)},
+    }
+
+
+def _base(target: object) -> Any:
+    """The base class that says of which kind its subclasses are."""
+    return next((c for c in reversed(getattr(target, "__mro__", ())) if isinstance(vars(c).get("kind"), str)), None)
 
 
 @dataclass(frozen=True)

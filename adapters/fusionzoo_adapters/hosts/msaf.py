@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._options import check_positive
 from fusionzoo._registry import registry
-from fusionzoo.clip_host import VARIANTS, ClipHost
+from fusionzoo.clip_host import ClipHost
 from fusionzoo.encoders.outputs import Encoded
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, read_dims
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.host import FusionLike
 from fusionzoo.layers import Linear, copy_reference_parts, prefixed
 from fusionzoo.numerics import zero_padded
-from fusionzoo.specs import Spec, normalise_name
+from fusionzoo.specs import normalise_name
 from fusionzoo_adapters.hosts._published import is_named
 
 if TYPE_CHECKING:
@@ -145,21 +145,10 @@ class MSAF(ClipHost):
         self.fusion.load_reference(prefixed(state_dict, "msaf.0."))
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="msaf",
-            kind="host",
-            target=f"{__name__}:MSAF",
-            summary="two LSTMs a modality with a fusion between them that keeps the streams",
-            paper="Su et al., MSAF: Multimodal Split Attention Fusion, arXiv 2012.07175",
-            code="anita-hu/MSAF@125e0f1eef",
-            modalities=(1, None),
-            level="sequence",
-            handles=frozenset({"masks", "missing", "clips"}),
-            placements=MSAF.placements,
-            variants=VARIANTS,
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MSAF,
+    summary="two LSTMs a modality with a fusion between them that keeps the streams",
+    paper="Su et al., MSAF: Multimodal Split Attention Fusion, arXiv 2012.07175",
+    code="anita-hu/MSAF@125e0f1eef",
+    level="sequence",
+)
