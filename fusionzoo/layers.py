@@ -287,9 +287,3 @@ class MultiheadAttention(nn.Module):
         q, k, v = self.query(x), self.key(memory), self.value(memory)
         out, weights = attend(q, k, v, self.heads, key_mask, rate, need_weights)
         return self.mix(out), weights
-
-    @staticmethod
-    def count(width: int, memory_width: int | None = None, inner: int | None = None, bias: bool = True) -> int:
-        """Number of parameters."""
-        memory_width, inner = memory_width or width, inner or width
-        return (width + 2 * memory_width) * inner + 3 * inner * bias + inner * width + width

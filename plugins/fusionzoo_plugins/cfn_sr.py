@@ -16,7 +16,6 @@ from fusionzoo.fusion import (
     Fused,
     Fusion,
     Streams,
-    linear_parameters,
     projection,
 )
 from fusionzoo.layers import Linear, copy_reference_parts, pick_heads
@@ -156,12 +155,6 @@ class CrossModalBlock(nn.Module):
         rest = {k: v for k, v in state.items() if k != bias or self.variant == "official"}
         ignored = ("audio_attention.version", "audio_attention.embed_positions.")
         return copy_reference_parts(parts, rest, ignored)
-
-    @staticmethod
-    def count(channels: int, guides: int, width: int, layers: int, official: bool = False) -> int:
-        """Number of parameters."""
-        guided = guides * (width * width + CausalEncoder.count(width, layers))
-        return linear_parameters(channels, width) + guided + width + official
 
 
 class CFNSR(Fusion):

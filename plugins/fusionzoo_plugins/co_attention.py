@@ -12,7 +12,7 @@ import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection
-from fusionzoo.layers import Linear, MultiheadAttention, dropout, pick_heads
+from fusionzoo.layers import Linear, dropout, pick_heads
 from fusionzoo.numerics import masked_mean, masked_softmax, zero_padded
 from fusionzoo.transformer import Attention, FeedForward, TransformerLayer
 
@@ -74,12 +74,6 @@ class CoTransformerLayer(nn.Module):
             x, _ = self.within[i](self.feed_forward[i](x), key_mask=masks[i])
             out.append(zero_padded(x, masks[i]))
         return out, maps
-
-    @staticmethod
-    def count(width: int, modalities: int) -> int:
-        """Number of parameters."""
-        across = (modalities - 1) * MultiheadAttention.count(width) + 2 * width + FeedForward.count(width)
-        return modalities * (across + TransformerLayer.count(width))
 
 
 class CoAttention(Fusion):

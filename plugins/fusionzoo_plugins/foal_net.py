@@ -80,11 +80,6 @@ class CrossLayer(nn.Module):
         """Load the official `MultiHeadCrossAttention`."""
         copy_reference(self, {_ours(k, "attention."): v for k, v in state.items()})
 
-    @staticmethod
-    def count(query_width: int, memory_width: int) -> int:
-        """Number of parameters of a layer with a residual."""
-        return PairAttention.count(query_width, memory_width, heads=1) + 2 * query_width
-
 
 class SoftAttention(nn.Module):
     r"""Attention without a query: :math:`\sum_t a_t x_t` with :math:`a = \operatorname{softmax}_t \tanh\langle w, x_t\rangle`.

@@ -11,7 +11,7 @@ import fusionzoo
 from fusionzoo._options import check_positive, check_probability
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection
-from fusionzoo.layers import MultiheadAttention, dropout, pick_heads
+from fusionzoo.layers import dropout, pick_heads
 from fusionzoo.numerics import zero_padded
 from fusionzoo.transformer import Attention, FeedForward
 
@@ -37,11 +37,6 @@ class GatedCrossAttentionLayer(nn.Module):
         x = x + torch.tanh(self.attention_gate) * dropout(read, self.attention.dropout, self.training)
         update = self.feed_forward.update(self.feed_forward.norm(x))
         return x + torch.tanh(self.feed_forward_gate) * update, weights
-
-    @staticmethod
-    def count(width: int, hidden: int | None = None) -> int:
-        """Number of parameters."""
-        return MultiheadAttention.count(width) + FeedForward.count(width, hidden) + 2 * width + 2
 
 
 class GatedCrossAttention(Fusion):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import ReferenceWeightsError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import Linear, copy_reference_parts
 from fusionzoo.numerics import zero_padded
 from fusionzoo_plugins._memory_fusion import LETTERS, GatedMemory, ModalityLSTMs, previous
@@ -91,14 +91,6 @@ class DynamicFusionGraph(nn.Module):
     def connections(count: int) -> int:
         """Number of efficacies: 5, 19 or 65 for two, three or four modalities."""
         return sum(2 ** len(s) - 2 for s in subsets(range(count), 2)) + 2**count - 1
-
-    @classmethod
-    def count(cls, widths: Sequence[int], width: int, pattern: int) -> int:
-        """Number of parameters."""
-        sizes = cls.sizes(widths, width)
-        inputs = [sum(sizes[b] for b in subsets(s)[:-1]) for s in sizes if len(s) > 1]
-        networks = sum(TwoLayers.count(i, pattern, width) for i in [*inputs, sum(sizes.values()), sum(widths)])
-        return networks + linear_parameters(width, cls.connections(len(widths)))
 
 
 class GraphMFN(Fusion):

@@ -44,11 +44,6 @@ class TokenTransformer(nn.Module):
         x = self.norm1(x + dropout(out, self.dropout, self.training))
         return self.norm2(x + dropout(self.feed(x), self.dropout, self.training)), weights
 
-    @staticmethod
-    def count(width: int, feedforward: int) -> int:
-        """Number of parameters."""
-        return MultiheadAttention.count(width) + TwoLayers.count(width, feedforward, width) + 4 * width
-
 
 class MISA(Fusion):
     r"""Modality-invariant and -specific representations (MISA).

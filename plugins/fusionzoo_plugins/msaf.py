@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import Linear, check_reference, copy_reference, dropout, prefixed
 from fusionzoo.numerics import masked_mean, masked_softmax
 from fusionzoo_plugins._channels import (
@@ -20,7 +20,6 @@ from fusionzoo_plugins._channels import (
     SCOPES,
     bottleneck,
     channel_norm,
-    channel_norm_parameters,
     check_aligned,
     join_streams,
 )
@@ -86,13 +85,6 @@ class SplitAttention(nn.Module):
             f"dense_group.{p}": torch.cat([state[f"dense_group.{i}.{p}"] for i in groups]) for p in ("weight", "bias")
         }
         copy_reference(self, {k: v for k, v in state.items() if not k.startswith("dense_group.")} | merged)
-
-    @staticmethod
-    def count(widths: Sequence[int], block: int, hidden: int, batch_norm: bool) -> int:
-        """Number of parameters."""
-        norm = 2 * hidden if batch_norm else channel_norm_parameters(hidden)
-        blocks = sum(-(-w // block) for w in widths)
-        return linear_parameters(block, hidden) + norm + linear_parameters(hidden, blocks * block)
 
 
 class MSAFBlock(nn.Module):

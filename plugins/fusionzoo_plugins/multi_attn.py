@@ -17,7 +17,6 @@ from fusionzoo.fusion import (
     Fused,
     Fusion,
     Streams,
-    linear_parameters,
     projection,
 )
 from fusionzoo.layers import Linear, copy_reference, dropout
@@ -83,12 +82,6 @@ class MultiAttnLayer(nn.Module):
     def load_reference(self, state: Mapping[str, Tensor]) -> None:
         """Load the official `MultiAttnLayer` (two sources)."""
         copy_reference(self, _ours(state, self.heads))
-
-    @staticmethod
-    def count(width: int, sources: int, heads: int, hidden: int) -> int:
-        """Number of parameters."""
-        feed = linear_parameters(width, hidden) + linear_parameters(hidden, width)
-        return sources * PairAttention.count(width, heads=heads) + 2 * width * (sources + 1) + feed
 
 
 class MultiAttn(Fusion):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
@@ -63,11 +62,6 @@ class MultiplicativeMap(nn.Module):
         if self.form == "scalar":
             w, u = w.unsqueeze(-1), u.unsqueeze(-1)
         return (z @ w + v) * x + (z @ u + b)
-
-    @staticmethod
-    def count(first: int, second: int, form: str, shape: tuple[int, ...] = ()) -> int:
-        """Number of parameters."""
-        return sum(math.prod(size) for size in _sizes(first, second, form, shape))
 
 
 class MultiplicativeInteractions(Fusion):
