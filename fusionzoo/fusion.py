@@ -137,7 +137,7 @@ class Fusion(Configured, Pretrained, nn.Module):
     for_sequences: ClassVar[Mapping[str, object]] = {}
     decides: ClassVar[bool] = False
 
-    def __init__(self, dims: Dims, out_dim: int | None = None, *, missing: str = "zero"):
+    def __init__(self, dims: Dims, out_dim: int | None = None, *, missing: str = "zero"):  # pyright: ignore[reportRedeclaration]
         super().__init__()
         self.dims = read_dims(dims, self)
         self.names = tuple(self.dims)
@@ -154,9 +154,7 @@ class Fusion(Configured, Pretrained, nn.Module):
 
     if TYPE_CHECKING:
         # Of what `get` returns only the base class is known: the options that its constructor takes may be any.
-        def __init__(  # pyright: ignore[reportRedeclaration]
-            self, dims: Dims, out_dim: int | None = None, *, missing: str = "zero", **options: object
-        ): ...
+        def __init__(self, dims: Dims, out_dim: int | None = None, *, missing: str = "zero", **options: object): ...
 
     # -- for subclasses -------------------------------------------------------------------------------------------
 
@@ -172,7 +170,8 @@ class Fusion(Configured, Pretrained, nn.Module):
     def parameter_count(cls, dims: Dims, out_dim: int | None = None, **options: object) -> int:
         """Number of trainable parameters that the constructor builds for these arguments; no memory is taken for them."""
         with torch.device("meta"):
-            return sum(p.numel() for p in cls(dims, out_dim, **options).parameters() if p.requires_grad)
+            built = cls(dims, out_dim, **options)  # type: ignore[arg-type]
+        return sum(p.numel() for p in built.parameters() if p.requires_grad)
 
     def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load the weights of the authors' official implementation."""

@@ -138,7 +138,7 @@ class Host(Configured, Pretrained, nn.Module):
     placements: ClassVar[tuple[str, ...]] = ("late",)
     variants: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(
+    def __init__(  # pyright: ignore[reportRedeclaration]
         self,
         dims: Dims,
         num_classes: int,
@@ -158,7 +158,7 @@ class Host(Configured, Pretrained, nn.Module):
 
     if TYPE_CHECKING:
         # Of what `get` returns only the base class is known: the options that its constructor takes may be any.
-        def __init__(  # pyright: ignore[reportRedeclaration]
+        def __init__(
             self,
             dims: Dims,
             num_classes: int,

@@ -42,7 +42,7 @@ class Objective(Configured, nn.Module):
     uses_labels: ClassVar[bool] = True
     needs_fusion: ClassVar[str | None] = None
 
-    def __init__(self, num_classes: int, class_counts: Tensor | None = None):
+    def __init__(self, num_classes: int, class_counts: Tensor | None = None):  # pyright: ignore[reportRedeclaration]
         super().__init__()
         self.num_classes = num_classes
         self.class_counts: Tensor | None
@@ -50,9 +50,7 @@ class Objective(Configured, nn.Module):
 
     if TYPE_CHECKING:
         # Of what `get` returns only the base class is known: the options that its constructor takes may be any.
-        def __init__(  # pyright: ignore[reportRedeclaration]
-            self, num_classes: int, class_counts: Tensor | None = None, **options: object
-        ): ...
+        def __init__(self, num_classes: int, class_counts: Tensor | None = None, **options: object): ...
 
     def forward(self, out: HostOutput, batch: Batch) -> Tensor:
         """The loss of one batch."""
