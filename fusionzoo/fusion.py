@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from fusionzoo._options import Configured, check_choice
 from fusionzoo._pretrained import Pretrained
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError, close_matches_hint
-from fusionzoo.layers import Linear
 from fusionzoo.numerics import zero_padded
 
 Dims = Mapping[str, int] | Sequence[int]
@@ -97,7 +96,7 @@ def linear_parameters(inputs: int, outputs: int, bias: bool = True) -> int:
 
 def projection(inputs: int, outputs: int) -> nn.Module:
     """A linear map, or the identity where the widths agree already."""
-    return nn.Identity() if inputs == outputs else Linear(inputs, outputs)
+    return nn.Identity() if inputs == outputs else nn.Linear(inputs, outputs)
 
 
 def projection_parameters(inputs: int, outputs: int) -> int:

@@ -21,9 +21,8 @@ from torch.nn import functional as F
 
 from fusionzoo._dropout import dropout
 from fusionzoo._options import check_choice, check_positive, check_probability
-from fusionzoo._product import linear
 from fusionzoo.errors import OptionError, ShapeError
-from fusionzoo.layers import Linear, copy_reference, copy_reference_parts
+from fusionzoo.layers import copy_reference, copy_reference_parts
 from fusionzoo.numerics import masked_softmax, zero_padded
 
 #: Forms of `PairwiseGate`.
@@ -117,10 +116,6 @@ def angular_graph(nodes: Tensor, presence: Tensor | None = None, across: float =
 # -- GCNII -------------------------------------------------------------------------------------------------------------
 
 
-# Types whose products are as exact on a CPU as their sums; an accelerator may round them.
-_EXACT = (torch.float32, torch.float64)
-
-
 class GCNIIConv(nn.Module):
     r"""One layer of GCNII: graph convolution with initial residual and identity mapping.
 
@@ -155,22 +150,15 @@ class GCNIIConv(nn.Module):
     def forward(self, x: Tensor, graph: Any, initial: Tensor) -> Tensor:
         """`x` and `initial` of shape `(B, M, T, d)` with a `ModalGraph`, or `(N, d)` with a matrix `(N, N)`."""
         hidden = graph @ x
-        if self.variant and x.dtype in _EXACT and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
-            # A share of the identity in the weights spares the passes over all nodes that mix R in.
-            eye = (1 - self.theta) * torch.eye(self.weight.shape[1], dtype=x.dtype)
-            identity = torch.cat([(1 - self.alpha) * eye, self.alpha * eye])
-            out = self._mapped(hidden, initial, torch.add(identity, self.weight, alpha=self.theta))
+        mixed = (1 - self.alpha) * hidden + self.alpha * initial
+        if self.variant:
+            # [H; h_0] W, without the concatenation.
+            of_hidden, of_initial = self.weight.chunk(2)
+            sent = F.linear(hidden, of_hidden.t()) + F.linear(initial, of_initial.t())
         else:
-            mixed = (1 - self.alpha) * hidden + self.alpha * initial
-            sent = self._mapped(hidden, initial, self.weight) if self.variant else linear(mixed, self.weight.t())
-            out = self.theta * sent + (1 - self.theta) * mixed
+            sent = F.linear(mixed, self.weight.t())
+        out = self.theta * sent + (1 - self.theta) * mixed
         return out + x if self.residual else out
-
-    @staticmethod
-    def _mapped(hidden: Tensor, initial: Tensor, weight: Tensor) -> Tensor:
-        """`[H; h_0] W`, without the concatenation."""
-        of_hidden, of_initial = weight.chunk(2)
-        return linear(hidden, of_hidden.t()) + linear(initial, of_initial.t())
 
     def load_reference(self, state: Mapping[str, Tensor]) -> None:
         """Load the official weight: `weight`."""
@@ -219,9 +207,9 @@ class GCNII(nn.Module):
             raise OptionError(f"{type(self).__name__}: classes are read from [x; h]; build it with residue=True")
         alpha = check_probability(alpha, "alpha", self)
         self.width, self.dropout, self.residue = width, check_probability(dropout, "dropout", self), residue
-        self.fcs = nn.ModuleList([Linear(inputs, width)])
+        self.fcs = nn.ModuleList([nn.Linear(inputs, width)])
         if classes:
-            self.fcs.append(Linear(inputs + width, classes))
+            self.fcs.append(nn.Linear(inputs + width, classes))
         self.convs = nn.ModuleList(
             GCNIIConv(width, level + 1, lam=lam, alpha=alpha, variant=variant) for level in range(layers)
         )
@@ -411,12 +399,12 @@ class FrequencyConv(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.gate = Linear(2 * width, 1)
+        self.gate = nn.Linear(2 * width, 1)
 
     def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What a node adds to a gate as the target and as the source, bias with the first."""
         width = x.shape[-1]
-        scores = linear(x, self.gate.weight.view(2, width))
+        scores = F.linear(x, self.gate.weight.view(2, width))
         return scores[..., 0] + self.gate.bias, scores[..., 1]
 
     def graph(self, x: Tensor, presence: Tensor | None = None) -> ModalGraph:
@@ -483,11 +471,11 @@ class PairwiseGate(nn.Module):
         self.dropout = check_probability(dropout, "dropout", self)
         self.pairs = list(combinations(range(modalities), 2))
         if form == "pairs":
-            self.transform = nn.ModuleList(Linear(width, hidden) for _ in range(modalities))
-            self.gate = nn.ModuleList(Linear(3 * width, 1) for _ in self.pairs)
+            self.transform = nn.ModuleList(nn.Linear(width, hidden) for _ in range(modalities))
+            self.gate = nn.ModuleList(nn.Linear(3 * width, 1) for _ in self.pairs)
         else:
-            self.transform = nn.ModuleList(Linear(width, hidden) for _ in range(modalities - 1))
-            self.gate = nn.ModuleList(Linear(2 * width, hidden) for _ in range(modalities - 1))
+            self.transform = nn.ModuleList(nn.Linear(width, hidden) for _ in range(modalities - 1))
+            self.gate = nn.ModuleList(nn.Linear(2 * width, hidden) for _ in range(modalities - 1))
 
     def forward(self, xs: Sequence[Tensor], presence: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """The concatenation `(..., .)`, and the shares of every gate, which sum to one over their last axis.

@@ -1,6 +1,6 @@
 """Layers shared by fusions and hosts: attention of queries over a memory, as this field writes it.
 
-`Linear`, `linear` and `dropout` are torch's own by name and meaning, and quicker on a CPU.
+`dropout` is torch's own by name and meaning, and quicker on a CPU.
 
 Everything is batch-first and vectorised over the queries; masks are bool and True where a step is real.
 """
@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fusionzoo._dropout import dropout as dropout
 from fusionzoo._options import check_positive
-from fusionzoo._product import Linear as Linear
-from fusionzoo._product import linear as linear
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError, close_matches_hint
 from fusionzoo.numerics import attend, masked_softmax, zero_padded
 
@@ -138,12 +137,12 @@ class MatchingAttention(nn.Module):
         self.memory_width, self.query_width, self.form, self.tanh = memory_width, query_width, form, tanh
         self.factor = memory_width**-0.5 if scaled else 1.0
         if form in ("general2", "general"):
-            self.transform = Linear(query_width, memory_width, bias=form == "general2")
+            self.transform = nn.Linear(query_width, memory_width, bias=form == "general2")
         elif form == "concat":
             if not alpha_width:
                 raise OptionError("form 'concat' needs alpha_width, the width of its hidden layer, for example 100")
-            self.transform = Linear(memory_width + query_width, alpha_width, bias=False)
-            self.vector_prod = Linear(alpha_width, 1, bias=False)
+            self.transform = nn.Linear(memory_width + query_width, alpha_width, bias=False)
+            self.vector_prod = nn.Linear(alpha_width, 1, bias=False)
 
     def project(self, query: Tensor) -> Tensor:
         """The part of the score that depends on the query alone; recurrent callers compute it once for all steps.
@@ -153,13 +152,13 @@ class MatchingAttention(nn.Module):
         if self.form == "dot":
             return query
         if self.form == "concat":
-            return linear(query, self.transform.weight[:, self.memory_width :])
+            return F.linear(query, self.transform.weight[:, self.memory_width :])
         return self.transform(query)
 
     def key(self, memory: Tensor) -> Tensor:
         """The part of the score that depends on the memory alone: the memory, for `concat` `(..., alpha_width)`."""
         if self.form == "concat":
-            return linear(memory, self.transform.weight[:, : self.memory_width])
+            return F.linear(memory, self.transform.weight[:, : self.memory_width])
         return memory
 
     def score(self, key: Tensor, projected: Tensor) -> Tensor:
@@ -207,7 +206,7 @@ class SimpleAttention(nn.Module):
 
     def __init__(self, memory_width: int):
         super().__init__()
-        self.scalar = Linear(memory_width, 1, bias=False)
+        self.scalar = nn.Linear(memory_width, 1, bias=False)
 
     def forward(self, memory: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Pooled memory `(B, d_m)` and weights `(B, S)` from memory `(B, S, d_m)` and mask `(B, S)`."""
@@ -270,10 +269,10 @@ class MultiheadAttention(nn.Module):
         super().__init__()
         memory_width, inner = memory_width or width, inner or width
         self.heads, self.dropout = heads, dropout
-        self.query = Linear(width, inner, bias)
-        self.key = Linear(memory_width, inner, bias)
-        self.value = Linear(memory_width, inner, bias)
-        self.mix = Linear(inner, width)
+        self.query = nn.Linear(width, inner, bias)
+        self.key = nn.Linear(memory_width, inner, bias)
+        self.value = nn.Linear(memory_width, inner, bias)
+        self.mix = nn.Linear(inner, width)
 
     def forward(
         self, x: Tensor, memory: Tensor, key_mask: Tensor | None = None, need_weights: bool = False

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from fusionzoo._dropout import dropout
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError
-from fusionzoo.layers import Linear, MultiheadAttention, copy_reference_parts, pick_heads
+from fusionzoo.layers import MultiheadAttention, copy_reference_parts, pick_heads
 from fusionzoo.numerics import attend
 
 #: Where a layer normalises; see `TransformerLayer`.
@@ -105,8 +105,8 @@ class FeedForward(nn.Module):
         self.activation = check_choice(activation, ACTIVATIONS, "activation", self)
         self.after = check_choice(norm, ("pre", "post"), "norm", self) == "post"
         self.dropout = check_probability(dropout, "dropout", self)
-        self.expand = Linear(width, hidden)
-        self.reduce = Linear(hidden, width)
+        self.expand = nn.Linear(width, hidden)
+        self.reduce = nn.Linear(hidden, width)
         self.norm = nn.LayerNorm(width, eps)
 
     def forward(self, x: Tensor) -> Tensor:

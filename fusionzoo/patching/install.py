@@ -124,7 +124,7 @@ def moved(position: Position, shift: int) -> Position:
 
 def run_join(owner: nn.Module, names: Sequence[str], function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Compute a join as the host does, then let the patches that wait there act on it."""
-    if function is _CAT and len(names) == 1 and (layer := owner._modules.get(names[0])) is not None:
+    if function is _CAT and len(names) == 1 and (layer := getattr(owner, names[0], None)) is not None:
         return layer(_CAT(*args, **kwargs), _CAT, args, kwargs)  # a time loop passes here at every step
     for a in args:
         if type(a) not in _PLAIN and isinstance(a, Iterator):  # sum(x for ...): it can be gone through once only
@@ -140,10 +140,10 @@ def run_join(owner: nn.Module, names: Sequence[str], function: Callable[..., Any
             function = getattr(written.clone(), function.__name__)
     result = call(*given, **kwargs)
     for name in names:
-        layer = owner._modules.get(name)
+        layer = getattr(owner, name, None)
         if layer is not None:
             result = layer(result, function, args, kwargs)
-        elif "#" in name and (layer := owner._modules.get(name.partition("#")[0])) is not None:
+        elif "#" in name and (layer := getattr(owner, name.partition("#")[0], None)) is not None:
             layer.keep(int(name.partition("#")[2]), function, args, kwargs)  # type: ignore[operator]
     if written is not None and result is not written:
         return written.copy_(result)

@@ -50,7 +50,7 @@ class Interceptor(TorchFunctionMode):
             if frame is None or not f"{frame.f_code.co_qualname}.".startswith(f"{fallback.qualname}."):
                 continue  # functions and comprehensions written inside count as part of it
             if frame.f_code.co_filename == fallback.file and position_of(frame) == fallback.position:
-                layer = self.owner._modules.get(fallback.name)
+                layer = getattr(self.owner, fallback.name, None)
                 if layer is not None:
                     result = layer(result, func, args, kwargs)
         return result

@@ -320,12 +320,12 @@ class FusionLayer(nn.Module):
         xs = [x if x.dtype is dtype and x.device == device else x.to(device, dtype) for x in xs]
         streams = dict(zip(self._names, xs, strict=True))
         if not self.training:
-            return self._modules["fusion"](streams, mask)  # type: ignore[misc]  (nn.Module finds an attribute slowly)
+            return self.fusion(streams, mask)
         with OwnRandomness(self, xs[0].device):
             return self.fusion(streams, mask)
 
     def _project(self, name: str, fused: Tensor) -> Tensor:
-        return self._modules["out"]._modules[name if self.plan.separate else "joined"](fused)  # type: ignore[index,misc,union-attr]
+        return self.out[name if self.plan.separate else "joined"](fused)
 
     def _combine(self, target: Tensor, delta: Tensor) -> Tensor:
         if delta.dtype != target.dtype or delta.device != target.device:

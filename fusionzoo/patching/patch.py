@@ -300,8 +300,8 @@ class Patch:
                 fallbacks=lambda old: tuple(f for f in old if f.name != own),
             )
         self._overrides.clear()
-        if self._holder._modules.get(self.name) is self.layer:
-            del self._holder._modules[self.name]
+        if getattr(self._holder, self.name, None) is self.layer:
+            delattr(self._holder, self.name)
         for p in self._frozen:
             p.requires_grad_(True)
         self._frozen.clear()

@@ -37,13 +37,13 @@ def functional_call(subject):
 def compiles(subject):
     """torch.compile gives the same (traced and functionalised, without code generation)."""
     fusion, x, mask = subject.make(), subject.streams(), ragged()
-    torch._dynamo.reset()
+    torch.compiler.reset()
     try:
         out = torch.compile(fusion, backend="aot_eager")(x, mask)
     except Exception as error:
         fail(f"torch.compile raises {describe_error(error)}", "no data-dependent Python control flow in combine")
     finally:
-        torch._dynamo.reset()
+        torch.compiler.reset()
     close(out, fusion(x, mask), "under torch.compile", "do not depend on what a trace cannot see")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionzoo.errors import OptionError
-from fusionzoo.layers import Linear, copy_reference, copy_reference_parts, dropout, linear
+from fusionzoo.layers import copy_reference, copy_reference_parts, dropout
 from fusionzoo.numerics import masked_softmax
 
 
@@ -84,7 +84,7 @@ class PackedAttention(nn.Module):
         self.heads, self.dropout, self.zero_attn = heads, dropout, zero_attn
         self.in_proj_weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(3 * width, width)))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width)) if bias else None
-        self.out_proj = Linear(width, width, bias)
+        self.out_proj = nn.Linear(width, width, bias)
         nn.init.xavier_uniform_(self.out_proj.weight)
         if bias:
             nn.init.zeros_(self.out_proj.bias)
@@ -101,7 +101,7 @@ class PackedAttention(nn.Module):
         """
         biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
         q, k, v = (
-            linear(x, w, b) for x, w, b in zip((query, key, value), self.in_proj_weight.chunk(3), biases, strict=True)
+            F.linear(x, w, b) for x, w, b in zip((query, key, value), self.in_proj_weight.chunk(3), biases, strict=True)
         )
         added = 0
         if self.bias_k is not None and self.bias_v is not None:
@@ -142,7 +142,7 @@ class EncoderLayer(nn.Module):
     ):
         super().__init__()
         self.self_attn = PackedAttention(width, heads, attention_dropout)
-        self.fc1, self.fc2 = Linear(width, 4 * width), Linear(4 * width, width)
+        self.fc1, self.fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         for part in (self.fc1, self.fc2):
             nn.init.xavier_uniform_(part.weight)
             nn.init.zeros_(part.bias)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fusionzoo.layers import Linear, MultiheadAttention, dropout
+from fusionzoo.layers import MultiheadAttention, dropout
 from fusionzoo.numerics import masked_softmax
 
 
@@ -30,8 +30,8 @@ class CrossmodalLayer(nn.Module):
         self.attention = MultiheadAttention(width, heads=heads, dropout=attention_dropout)
         self.norm = nn.LayerNorm(width)  # of queries and memory alike
         self.norm_hidden = nn.LayerNorm(width)
-        self.expand = Linear(width, 4 * width)
-        self.reduce = Linear(4 * width, width)
+        self.expand = nn.Linear(width, 4 * width)
+        self.reduce = nn.Linear(4 * width, width)
         self.dropout = dropout
         for linear, gain in (
             *((m, 0.5**0.5) for m in (self.attention.query, self.attention.key, self.attention.value)),

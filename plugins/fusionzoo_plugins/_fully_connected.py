@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError
-from fusionzoo.layers import Linear
 
 
 class FullyConnected(nn.Module):
@@ -17,7 +16,7 @@ class FullyConnected(nn.Module):
 
     def __init__(self, widths: Sequence[int]):
         super().__init__()
-        self.layers = nn.ModuleList(Linear(a, b) for a, b in pairwise(widths))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         """`(..., widths[-1])` from `(..., widths[0])`."""

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import Linear
 from fusionzoo.numerics import zero_padded
 from fusionzoo_plugins._objective_tools import exact, log_complement
 
@@ -18,7 +17,7 @@ class LateFusion(Fusion):
 
     def __init__(self, dims: Dims, out_dim: int | None = None, *, missing: str = "zero"):
         super().__init__(dims, out_dim, missing=missing)
-        self.experts = nn.ModuleList(Linear(d, self.out_dim) for d in self.dims.values())
+        self.experts = nn.ModuleList(nn.Linear(d, self.out_dim) for d in self.dims.values())
         self.set_width(self.out_dim)
 
     def combine(self, streams: Streams) -> Fused:

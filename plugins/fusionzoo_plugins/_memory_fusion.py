@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fusionzoo.layers import linear
 from fusionzoo_plugins._two_layers import TwoLayers
 
 #: Official name of the modalities in the order of `dims`: language, audio, visual.
@@ -30,7 +29,7 @@ class ModalityLSTMs(nn.Module):
         """
         pre = torch.cat(
             [
-                linear(x, cell.weight_ih, cell.bias_ih + cell.bias_hh).unflatten(-1, (4, -1))
+                F.linear(x, cell.weight_ih, cell.bias_ih + cell.bias_hh).unflatten(-1, (4, -1))
                 for x, cell in zip(xs, self._cells(), strict=True)
             ],
             -1,
@@ -83,7 +82,7 @@ class GatedMemory(nn.Module):
         proposal = self.update(attended).tanh()
         gates = (self.retain, self.write)
         # Only the products with the memory itself have to wait for it.
-        pre = [linear(attended, g.fc1.weight[:, : self.inputs], g.fc1.bias) for g in gates]
+        pre = [F.linear(attended, g.fc1.weight[:, : self.inputs], g.fc1.bias) for g in gates]
         own = [g.fc1.weight[:, self.inputs :].t() for g in gates]
         u = attended.new_zeros(len(attended), self.width)
         out = []

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionzoo.fusion import Fusion
-from fusionzoo.layers import Linear, check_reference, copy_reference, dropout, prefixed
+from fusionzoo.layers import check_reference, copy_reference, dropout, prefixed
 from fusionzoo.numerics import zero_padded
 
 
@@ -30,9 +30,9 @@ class SubNet(nn.Module):
     def __init__(self, inputs: int, hidden: int, dropout: float = 0.0):
         super().__init__()
         self.norm, self.dropout = nn.BatchNorm1d(inputs), dropout
-        self.linear_1 = Linear(inputs, hidden)
-        self.linear_2 = Linear(hidden, hidden)
-        self.linear_3 = Linear(hidden, hidden)
+        self.linear_1 = nn.Linear(inputs, hidden)
+        self.linear_2 = nn.Linear(hidden, hidden)
+        self.linear_3 = nn.Linear(hidden, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         x = dropout(self.norm(x), self.dropout, self.training)
@@ -45,7 +45,7 @@ class TextSubNet(nn.Module):
     def __init__(self, inputs: int, hidden: int, outputs: int):
         super().__init__()
         self.rnn = nn.LSTM(inputs, hidden, batch_first=True)
-        self.linear_1 = Linear(hidden, outputs)
+        self.linear_1 = nn.Linear(hidden, outputs)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.linear_1(last_real(self.rnn(zero_padded(x, mask))[0], mask))
@@ -151,8 +151,8 @@ class EarlyFusionLSTM(nn.Module):
         self.norm = nn.Identity() if steps is None else nn.BatchNorm1d(steps)
         between = dropout if layers > 1 else 0.0
         self.lstm = nn.LSTM(sum(dims.values()), hidden, layers, dropout=between, batch_first=True)
-        self.linear = Linear(hidden, hidden)
-        self.out = Linear(hidden, num_classes)
+        self.linear = nn.Linear(hidden, hidden)
+        self.out = nn.Linear(hidden, num_classes)
 
     def forward(self, streams: Mapping[str, Tensor], mask: Tensor | None = None) -> Tensor:
         """Answers `(B, num_classes)`."""

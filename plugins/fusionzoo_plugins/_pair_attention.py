@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from fusionzoo.errors import OptionError, ShapeError
-from fusionzoo.layers import Linear
 from fusionzoo.numerics import attend, masked_mean
 
 
@@ -41,10 +40,10 @@ class PairAttention(nn.Module):
         memory_width, key_width = memory_width or width, key_width or width // heads
         value_width = value_width or key_width
         self.heads = heads
-        self.query = Linear(width, heads * key_width)
-        self.key = Linear(memory_width, heads * key_width)
-        self.value = Linear(memory_width, heads * value_width)
-        self.mix = Linear(heads * value_width, out or width) if mix else nn.Identity()
+        self.query = nn.Linear(width, heads * key_width)
+        self.key = nn.Linear(memory_width, heads * key_width)
+        self.value = nn.Linear(memory_width, heads * value_width)
+        self.mix = nn.Linear(heads * value_width, out or width) if mix else nn.Identity()
 
     def forward(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fusionzoo.layers import Linear, dropout
+from fusionzoo.layers import dropout
 
 
 class TwoLayers(nn.Module):
@@ -13,7 +13,7 @@ class TwoLayers(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, outputs: int, dropout: float):
         super().__init__()
-        self.fc1, self.fc2, self.dropout = Linear(inputs, hidden), Linear(hidden, outputs), dropout
+        self.fc1, self.fc2, self.dropout = nn.Linear(inputs, hidden), nn.Linear(hidden, outputs), dropout
 
     def rest(self, first: Tensor) -> Tensor:
         """The output from what the first linear map gave."""

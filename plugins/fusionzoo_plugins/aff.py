@@ -17,7 +17,7 @@ from fusionzoo.fusion import (
     Streams,
     projection,
 )
-from fusionzoo.layers import Linear, copy_reference_parts
+from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import masked_mean, masked_softmax, zero_padded
 from fusionzoo_plugins._channels import bottleneck, channel_norm
 
@@ -30,7 +30,9 @@ class Pointwise(nn.Module):
     def __init__(self, width: int, hidden: int, outputs: int, batch_norm: bool):
         super().__init__()
         norm = nn.BatchNorm1d if batch_norm else channel_norm
-        self.net = nn.Sequential(Linear(width, hidden), norm(hidden), nn.ReLU(), Linear(hidden, outputs), norm(outputs))
+        self.net = nn.Sequential(
+            nn.Linear(width, hidden), norm(hidden), nn.ReLU(), nn.Linear(hidden, outputs), norm(outputs)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """`(..., outputs)` from `x (..., width)`."""

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
-from fusionzoo.layers import Linear, copy_reference, copy_reference_parts, dropout
+from fusionzoo.layers import copy_reference, copy_reference_parts, dropout
 from fusionzoo.objective import IGNORE, Objective, stream_widths
 from fusionzoo_plugins._contrastive import check_chunk, contrast
 from fusionzoo_plugins._objective_tools import (
@@ -54,8 +54,8 @@ class Projection(nn.Module):
 
     def __init__(self, inputs: int, width: int, dropout: float = 0.5):
         super().__init__()
-        self.linear1 = Linear(inputs, width, bias=False)
-        self.linear2 = Linear(width, width, bias=False)
+        self.linear1 = nn.Linear(inputs, width, bias=False)
+        self.linear2 = nn.Linear(width, width, bias=False)
         self.layer_norm = nn.LayerNorm(width)
         self.dropout = dropout
 

@@ -18,7 +18,7 @@ from fusionzoo.fusion import (
     Streams,
     projection,
 )
-from fusionzoo.layers import Linear, copy_reference_parts, pick_heads
+from fusionzoo.layers import copy_reference_parts, pick_heads
 from fusionzoo.numerics import masked_softmax, zero_padded
 from fusionzoo_plugins._causal_encoder import CausalEncoder
 from fusionzoo_plugins._channels import JOINS, check_aligned, join_streams
@@ -72,8 +72,8 @@ class CrossModalBlock(nn.Module):
         self.residual, self.spatial = residual, spatial
         if not spatial:
             return
-        self.channel_affine = Linear(channels, width)
-        self.y_affine = nn.ModuleList(Linear(width, width, bias=False) for _ in range(guides))
+        self.channel_affine = nn.Linear(channels, width)
+        self.y_affine = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(guides))
         self.encoders = nn.ModuleList(
             CausalEncoder(
                 width,
@@ -87,7 +87,7 @@ class CrossModalBlock(nn.Module):
             )
             for _ in range(guides)
         )
-        self.attn_weight_affine = Linear(width, 1, bias=variant == "official")
+        self.attn_weight_affine = nn.Linear(width, 1, bias=variant == "official")
 
     def condition(self, guides: Sequence[Tensor], present: Sequence[Tensor | None]) -> Tensor:
         r""":math:`\sum_n W_n a_n`, `(B, k)`, from guides `(B, T_n, k)`; one that is absent adds nothing."""

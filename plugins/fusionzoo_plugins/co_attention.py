@@ -12,7 +12,7 @@ import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection
-from fusionzoo.layers import Linear, dropout, pick_heads
+from fusionzoo.layers import dropout, pick_heads
 from fusionzoo.numerics import masked_mean, masked_softmax, zero_padded
 from fusionzoo.transformer import Attention, FeedForward, TransformerLayer
 
@@ -24,9 +24,9 @@ class ParallelCoAttention(nn.Module):
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
-        self.affinity = Linear(width, width, bias=False)
-        self.hidden = nn.ModuleList(Linear(width, hidden, bias=False) for _ in range(2))
-        self.score = nn.ModuleList(Linear(hidden, 1, bias=False) for _ in range(2))
+        self.affinity = nn.Linear(width, width, bias=False)
+        self.hidden = nn.ModuleList(nn.Linear(width, hidden, bias=False) for _ in range(2))
+        self.score = nn.ModuleList(nn.Linear(hidden, 1, bias=False) for _ in range(2))
 
     def forward(self, x: Tensor, y: Tensor, x_mask: Tensor | None, y_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """The weights over the steps of x and of y, `(B, T_x)` and `(B, T_y)`.

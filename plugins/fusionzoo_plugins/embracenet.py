@@ -12,7 +12,7 @@ import fusionzoo
 from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import Linear, copy_reference_parts
+from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import zero_padded
 
 
@@ -56,7 +56,7 @@ class EmbraceNet(Fusion):
     ):
         super().__init__(dims, out_dim, missing=missing)
         self.width = self.out_dim if width is None else check_positive(width, "width", self)
-        self.docking = nn.ModuleList(Linear(d, self.width) for d in self.dims.values())
+        self.docking = nn.ModuleList(nn.Linear(d, self.width) for d in self.dims.values())
         self.weights = self._read(weights)
         self.set_width(self.width)
 

@@ -10,7 +10,6 @@ from torch import nn
 import fusionzoo
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import Linear
 from fusionzoo.numerics import masked_mean, zero_padded
 from fusionzoo_plugins._channels import SCOPES, check_aligned
 
@@ -58,11 +57,11 @@ class FiLM(Fusion):
         self.scope = check_choice(scope, SCOPES, "scope", self)
         width, *others = self.dims.values()
         if hidden is None:
-            self.generators = nn.ModuleList(Linear(d, 2 * width) for d in others)
+            self.generators = nn.ModuleList(nn.Linear(d, 2 * width) for d in others)
         else:
             h = check_positive(hidden, "hidden", self)
             self.generators = nn.ModuleList(
-                nn.Sequential(Linear(d, h), nn.ReLU(), Linear(h, 2 * width)) for d in others
+                nn.Sequential(nn.Linear(d, h), nn.ReLU(), nn.Linear(h, 2 * width)) for d in others
             )
         self.set_width(width)
 

@@ -13,7 +13,6 @@ from fusionzoo.fusion import (
     Fusion,
     Streams,
 )
-from fusionzoo.layers import Linear
 from fusionzoo.numerics import masked_softmax
 
 
@@ -47,8 +46,8 @@ class Gated(Fusion):
     def __init__(self, dims: Dims, out_dim: int | None = None, *, width: int | None = None, missing: str = "zero"):
         super().__init__(dims, out_dim, missing=missing)
         self.width = self.out_dim if width is None else check_positive(width, "width", self)
-        self.project = nn.ModuleList(Linear(d, self.width) for d in self.dims.values())
-        self.gate = Linear(sum(self.dims.values()), self.width * len(self.dims))
+        self.project = nn.ModuleList(nn.Linear(d, self.width) for d in self.dims.values())
+        self.gate = nn.Linear(sum(self.dims.values()), self.width * len(self.dims))
         self.set_width(self.width)
 
     def combine(self, streams: Streams) -> Fused:

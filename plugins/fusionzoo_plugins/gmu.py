@@ -8,7 +8,6 @@ from torch import nn
 import fusionzoo
 from fusionzoo._options import check_positive
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import Linear
 from fusionzoo.numerics import masked_softmax
 
 
@@ -44,9 +43,9 @@ class GMU(Fusion):
     def __init__(self, dims: Dims, out_dim: int | None = None, *, width: int | None = None, missing: str = "zero"):
         super().__init__(dims, out_dim, missing=missing)
         self.width = self.out_dim if width is None else check_positive(width, "width", self)
-        self.hidden = nn.ModuleList(Linear(d, self.width, bias=False) for d in self.dims.values())
+        self.hidden = nn.ModuleList(nn.Linear(d, self.width, bias=False) for d in self.dims.values())
         gates = 1 if len(self.dims) == 2 else len(self.dims)
-        self.gate = Linear(sum(self.dims.values()), gates * self.width, bias=False)
+        self.gate = nn.Linear(sum(self.dims.values()), gates * self.width, bias=False)
         self.set_width(self.width)
 
     def combine(self, streams: Streams) -> Fused:

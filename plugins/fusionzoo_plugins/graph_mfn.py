@@ -13,7 +13,7 @@ import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import Linear, copy_reference_parts
+from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import zero_padded
 from fusionzoo_plugins._memory_fusion import LETTERS, GatedMemory, ModalityLSTMs, previous
 from fusionzoo_plugins._per_modality import Sizes, per_modality
@@ -53,7 +53,7 @@ class DynamicFusionGraph(nn.Module):
         )
         self.top = TwoLayers(sum(sizes.values()), pattern, width, dropout)
         self.efficacy = TwoLayers(sum(widths), pattern, width, dropout)
-        self.efficacy_out = Linear(width, self.connections(len(widths)))
+        self.efficacy_out = nn.Linear(width, self.connections(len(widths)))
 
     def forward(self, vertices: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The top vertex `(..., width)` and the efficacies `(..., connections)` from one vertex a modality.
@@ -169,7 +169,7 @@ class GraphMFN(Fusion):
         self.dropout = check_probability(dropout, "dropout", self)
         self.variant = check_choice(variant, self.variants, "variant", self)
         self.lstms = ModalityLSTMs(list(self.dims.values()), widths)
-        self.vertices = nn.ModuleList(Linear(2 * h, h) for h in widths)
+        self.vertices = nn.ModuleList(nn.Linear(2 * h, h) for h in widths)
         # Not `graph`: a module that torch.export makes has an attribute of that name.
         self.vertex_graph = DynamicFusionGraph(widths, node, pattern, variant == "official", self.dropout)
         self.memory = GatedMemory(node, memory, update, retain, write, self.dropout)

@@ -18,7 +18,7 @@ from fusionzoo.fusion import (
     projection,
 )
 from fusionzoo.graphs import FrequencyConv, HypergraphConv, ModalHypergraph, numbered_hypergraph, weighted_hypergraph
-from fusionzoo.layers import Linear, copy_reference_parts
+from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import zero_padded
 
 
@@ -93,7 +93,7 @@ class HypergraphFusion(Fusion):
         hidden = self.width if hidden is None else check_positive(hidden, "hidden", self)
         self.residue = residue
         self.project = nn.ModuleList(projection(d, self.width) for d in self.dims.values())
-        self.fc1 = Linear(self.width, hidden)
+        self.fc1 = nn.Linear(self.width, hidden)
         self.hyperconvs = nn.ModuleList(
             HypergraphConv(hidden) for _ in range(_check_depth(hyper_layers, "hyper_layers"))
         )
@@ -109,7 +109,7 @@ class HypergraphFusion(Fusion):
             check_positive(edges, "edges", self)
             self.tables = _Tables(edges, check_positive(incidences, "incidences", self))
         elif hyper_layers:
-            self.score = Linear(hidden, 2, bias=False)
+            self.score = nn.Linear(hidden, 2, bias=False)
             nn.init.zeros_(self.score.weight)
             self.share = nn.Parameter(torch.zeros(len(self.dims)))
         self.set_width(len(self.dims) * (2 * hidden + residue * self.width))

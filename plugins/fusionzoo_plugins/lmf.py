@@ -12,7 +12,7 @@ import fusionzoo
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import Linear, copy_reference_parts
+from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import zero_padded
 from fusionzoo_plugins._products import Widths, subspace_widths
 
@@ -109,7 +109,7 @@ class LowRankFusion(Fusion):
         self.variant = check_choice(variant, self.variants, "variant", self)
         widths = list(self.dims.values()) if width is None else subspace_widths(width, self.dims, 1, self)
         self.project = nn.ModuleList(
-            nn.Identity() if width is None else Linear(d, w) for d, w in zip(self.dims.values(), widths, strict=True)
+            nn.Identity() if width is None else nn.Linear(d, w) for d, w in zip(self.dims.values(), widths, strict=True)
         )
         self.factors = Factors(widths, self.out_dim, self.rank, trained=variant == "default")
         self.set_width(self.out_dim)

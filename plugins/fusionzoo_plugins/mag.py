@@ -11,7 +11,7 @@ import fusionzoo
 from fusionzoo._options import check_choice, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import Linear, copy_reference_parts, dropout
+from fusionzoo.layers import copy_reference_parts, dropout
 from fusionzoo.numerics import zero_padded
 
 
@@ -68,8 +68,8 @@ class MAG(Fusion):
         self.dropout = check_probability(dropout, "dropout", self)
         self.variant = check_choice(variant, self.variants, "variant", self)
         width, *others = self.dims.values()
-        self.gates = nn.ModuleList(Linear(d + width, width) for d in others)
-        self.values = nn.ModuleList(Linear(d, width) for d in others)
+        self.gates = nn.ModuleList(nn.Linear(d + width, width) for d in others)
+        self.values = nn.ModuleList(nn.Linear(d, width) for d in others)
         self.norm = nn.LayerNorm(width)
         self.set_width(width)
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError
-from fusionzoo.layers import Linear, copy_reference_parts
+from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import zero_padded
 from fusionzoo.objective import IGNORE, Objective
 from fusionzoo_plugins._objective_tools import (
@@ -104,7 +104,7 @@ class MEM(Objective):
         if self.heads:
             return
         self.directions = list(permutations(fusion.names, 2))
-        self.heads.extend(Linear(fusion.dims[m], 2) for m, _ in self.directions)
+        self.heads.extend(nn.Linear(fusion.dims[m], 2) for m, _ in self.directions)
         if self.alignment:
             dims = {f"{m}.input": d for m, d in fusion.dims.items()}
             self.avel = AVEL(self.num_classes, None, dims=dims, **self.avel_options)

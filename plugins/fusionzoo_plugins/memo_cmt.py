@@ -18,7 +18,7 @@ from fusionzoo.fusion import (
     Streams,
     projection,
 )
-from fusionzoo.layers import Linear, MultiheadAttention, copy_reference_parts, dropout, pick_heads
+from fusionzoo.layers import MultiheadAttention, copy_reference_parts, dropout, pick_heads
 from fusionzoo.numerics import masked_mean, zero_padded
 from fusionzoo_plugins._pair_attention import at_every_step, check_aligned, one_clock, pairs
 
@@ -51,7 +51,7 @@ class Reading(nn.Module):
     def __init__(self, width: int, fused_width: int, heads: int, dropout: float):
         super().__init__()
         self.attention = MultiheadAttention(width, heads=heads, dropout=dropout)
-        self.linear = Linear(width, fused_width)
+        self.linear = nn.Linear(width, fused_width)
         self.norm = nn.LayerNorm(fused_width)
         for part in (self.attention.query, self.attention.key, self.attention.value):
             # The official query, key and value maps are one matrix with three times the rows: hence the gain.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 import fusionzoo
 from fusionzoo._options import check_positive, check_probability
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import Linear, dropout
+from fusionzoo.layers import dropout
 from fusionzoo_plugins._products import product_of_present, root_and_norm
 
 
@@ -58,7 +58,7 @@ class MFB(Fusion):
         self.order = check_positive(order, "order", self)
         self.dropout = check_probability(dropout, "dropout", self)
         # All orders of one modality in one map.
-        self.project = nn.ModuleList(Linear(d, order * factors * width) for d in self.dims.values())
+        self.project = nn.ModuleList(nn.Linear(d, order * factors * width) for d in self.dims.values())
         self.set_width(order * width)
 
     def combine(self, streams: Streams) -> Fused:

@@ -15,7 +15,7 @@ import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import Linear, MultiheadAttention, copy_reference_parts, dropout, pick_heads
+from fusionzoo.layers import MultiheadAttention, copy_reference_parts, dropout, pick_heads
 from fusionzoo.numerics import masked_mean, zero_padded
 from fusionzoo_plugins._misa_losses import cmd, orthogonality, reconstruction
 from fusionzoo_plugins._two_layers import TwoLayers
@@ -118,11 +118,11 @@ class MISA(Fusion):
         self.reverse = _weight(reverse, "reverse")
         self.dropout = check_probability(dropout, "dropout", self)
         self.project = nn.ModuleList(
-            nn.Sequential(Linear(d, w), nn.ReLU(), nn.LayerNorm(w)) for d in self.dims.values()
+            nn.Sequential(nn.Linear(d, w), nn.ReLU(), nn.LayerNorm(w)) for d in self.dims.values()
         )
-        self.private = nn.ModuleList(Linear(w, w) for _ in self.names)
-        self.shared = Linear(w, w)
-        self.restore = nn.ModuleList(Linear(w, w) for _ in self.names)
+        self.private = nn.ModuleList(nn.Linear(w, w) for _ in self.names)
+        self.shared = nn.Linear(w, w)
+        self.restore = nn.ModuleList(nn.Linear(w, w) for _ in self.names)
         self.discriminator = TwoLayers(w, w, len(self.names), self.dropout) if match == "adversarial" else None
         self.transformer = TokenTransformer(w, heads, feedforward, self.dropout)
         self.head = TwoLayers(2 * len(self.names) * w, len(self.names) * w, self.out_dim, self.dropout)
@@ -282,7 +282,7 @@ class MISANetwork(nn.Module):
         self.text, *others = dims
         self.encoders = nn.ModuleDict({m: SequenceEncoder(dims[m], cell) for m in others})
         self.fusion = MISA({m: d if m == self.text else 4 * d for m, d in dims.items()}, num_classes, **options)
-        self.classify = Linear(self.fusion.width, len(dims) + 1)
+        self.classify = nn.Linear(self.fusion.width, len(dims) + 1)
 
     def forward(self, streams: Mapping[str, Tensor], mask: Tensor | None = None) -> Fused:
         """The fusion's result for utterances; mask bool `(B, T)`, padding at the end."""

@@ -10,7 +10,6 @@ import fusionzoo
 from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import Linear
 from fusionzoo.numerics import masked_softmax, zero_padded
 
 
@@ -83,8 +82,8 @@ class MixtureOfExperts(Fusion):
         self.per_modality, self.shared, self.top_k = experts, shared, top_k
         total = sum(self.dims.values())
         inputs = [d for d in self.dims.values() for _ in range(experts)] + [total] * shared
-        self.experts = nn.ModuleList(nn.Sequential(Linear(d, h), nn.GELU(), Linear(h, w)) for d in inputs)
-        self.router = Linear(total, count, bias=False)
+        self.experts = nn.ModuleList(nn.Sequential(nn.Linear(d, h), nn.GELU(), nn.Linear(h, w)) for d in inputs)
+        self.router = nn.Linear(total, count, bias=False)
         self.set_width(w)
 
     def combine(self, streams: Streams) -> Fused:

@@ -8,7 +8,7 @@ from torch import nn
 import fusionzoo
 from fusionzoo._options import check_positive, check_probability
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import Linear, dropout
+from fusionzoo.layers import dropout
 from fusionzoo_plugins._products import product_of_present
 
 
@@ -39,8 +39,8 @@ class MLB(Fusion):
         super().__init__(dims, out_dim, missing=missing)
         check_positive(rank, "rank", self)
         self.dropout = check_probability(dropout, "dropout", self)
-        self.project = nn.ModuleList(Linear(d, rank) for d in self.dims.values())
-        self.head = Linear(rank, self.out_dim)
+        self.project = nn.ModuleList(nn.Linear(d, rank) for d in self.dims.values())
+        self.head = nn.Linear(rank, self.out_dim)
         self.set_width(self.out_dim)
 
     def combine(self, streams: Streams) -> Fused:

@@ -13,7 +13,7 @@ import fusionzoo
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import OptionError, ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import Linear, copy_reference_parts
+from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import masked_mean
 from fusionzoo_plugins._channels import JOINS, SCOPES, check_aligned, join_streams
 
@@ -37,8 +37,8 @@ class MMTMBlock(nn.Module):
         self.channels = tuple(channels)
         self.scale = 1.0 if check_choice(variant, VARIANTS, "variant", self) == "official" else 2.0
         hidden = _hidden(channels, ratio)
-        self.squeeze = Linear(sum(channels), hidden)
-        self.excite = nn.ModuleList(Linear(hidden, c) for c in channels)
+        self.squeeze = nn.Linear(sum(channels), hidden)
+        self.excite = nn.ModuleList(nn.Linear(hidden, c) for c in channels)
 
     def gates(self, squeezed: Sequence[Tensor]) -> list[Tensor]:
         """`(..., C_m)` for each modality, from the squeezed `(..., C_m)`."""

@@ -13,7 +13,7 @@ import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import Linear, check_reference, copy_reference, dropout, prefixed
+from fusionzoo.layers import check_reference, copy_reference, dropout, prefixed
 from fusionzoo.numerics import masked_mean, masked_softmax
 from fusionzoo_plugins._channels import (
     JOINS,
@@ -42,9 +42,9 @@ class SplitAttention(nn.Module):
         self.widths, self.block, self.lowest, self.dropout = tuple(widths), block, lowest, dropout
         self.counts = [-(-w // block) for w in widths]
         norm = nn.BatchNorm1d(hidden) if batch_norm else channel_norm(hidden)
-        self.joint_features = nn.Sequential(Linear(block, hidden), norm, nn.ReLU())
+        self.joint_features = nn.Sequential(nn.Linear(block, hidden), norm, nn.ReLU())
         # The official dense_group has one linear map a block; these are their rows.
-        self.dense_group = Linear(hidden, sum(self.counts) * block)
+        self.dense_group = nn.Linear(hidden, sum(self.counts) * block)
         slots = torch.cat([torch.arange(n * block) < w for n, w in zip(self.counts, widths, strict=True)])
         self.register_buffer("slots", slots.view(-1, block), persistent=False)
 
@@ -78,7 +78,9 @@ class SplitAttention(nn.Module):
         hidden = self.dense_group.in_features
         official = nn.Module()
         official.joint_features = self.joint_features
-        official.dense_group = nn.ModuleList(Linear(hidden, self.block, device="meta") for _ in range(sum(self.counts)))
+        official.dense_group = nn.ModuleList(
+            nn.Linear(hidden, self.block, device="meta") for _ in range(sum(self.counts))
+        )
         check_reference(official, state)
         groups = range(sum(self.counts))
         merged = {

@@ -13,7 +13,7 @@ import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import ReferenceWeightsError, ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import Linear, copy_reference_parts, dropout, pick_heads
+from fusionzoo.layers import copy_reference_parts, dropout, pick_heads
 from fusionzoo.numerics import zero_padded
 from fusionzoo_plugins._crossmodal import CrossmodalEncoder
 from fusionzoo_plugins._per_modality import Sizes, per_modality
@@ -144,8 +144,8 @@ class MulT(Fusion):
         )
         joined = len(self.sources[0]) * self.width
         self.memory = nn.ModuleList(CrossmodalEncoder(joined, self.heads, memory_layers, **shape) for _ in range(count))
-        self.hidden = Linear(count * joined, count * joined)
-        self.reduce = Linear(count * joined, count * joined)
+        self.hidden = nn.Linear(count * joined, count * joined)
+        self.reduce = nn.Linear(count * joined, count * joined)
         self.set_width(count * joined)
 
     def combine(self, streams: Streams) -> Fused:

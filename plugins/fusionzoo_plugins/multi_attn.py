@@ -19,7 +19,7 @@ from fusionzoo.fusion import (
     Streams,
     projection,
 )
-from fusionzoo.layers import Linear, copy_reference, dropout
+from fusionzoo.layers import copy_reference, dropout
 from fusionzoo.numerics import zero_padded
 from fusionzoo_plugins._pair_attention import PairAttention
 
@@ -54,8 +54,8 @@ class MultiAttnLayer(nn.Module):
         self.heads, self.dropout = heads, dropout
         self.attend = nn.ModuleList(BidirectionalAttention(width, heads=heads) for _ in range(sources))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(sources + 1))
-        self.expand = Linear(width, hidden)
-        self.reduce = Linear(hidden, width)
+        self.expand = nn.Linear(width, hidden)
+        self.reduce = nn.Linear(hidden, width)
 
     def forward(
         self,

@@ -12,7 +12,7 @@ import fusionzoo
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import Linear, copy_reference_parts
+from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import zero_padded
 from fusionzoo_plugins._products import Widths, subspace_widths
 
@@ -132,7 +132,7 @@ class MultiplicativeInteractions(Fusion):
         self.clip, grad_clip = _bounds(clip, "clip"), _bounds(grad_clip, "grad_clip")
         widths = _widths(self.dims, width, project, form, self)
         self.project = nn.ModuleList(
-            Linear(d, w) if project else nn.Identity() for d, w in zip(self.dims.values(), widths, strict=True)
+            nn.Linear(d, w) if project else nn.Identity() for d, w in zip(self.dims.values(), widths, strict=True)
         )
         plan = _plan(widths[::-1] if flip else widths, self.out_dim, form, rows)
         self.maps = nn.ModuleList(MultiplicativeMap(n, m, f, shape, grad_clip) for n, m, f, shape in plan)

@@ -8,7 +8,7 @@ from torch import nn
 import fusionzoo
 from fusionzoo._options import check_positive, check_probability
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import Linear, dropout
+from fusionzoo.layers import dropout
 from fusionzoo_plugins._products import product_of_present
 
 
@@ -55,9 +55,9 @@ class Mutan(Fusion):
         core = width if core is None else check_positive(core, "core", self)
         self.rank = check_positive(rank, "rank", self)
         self.dropout = check_probability(dropout, "dropout", self)
-        self.project = nn.ModuleList(Linear(d, width) for d in self.dims.values())
-        self.slices = nn.ModuleList(Linear(width, rank * core) for _ in self.dims)
-        self.head = Linear(core, self.out_dim)
+        self.project = nn.ModuleList(nn.Linear(d, width) for d in self.dims.values())
+        self.slices = nn.ModuleList(nn.Linear(width, rank * core) for _ in self.dims)
+        self.head = nn.Linear(core, self.out_dim)
         self.set_width(self.out_dim)
 
     def combine(self, streams: Streams) -> Fused:

@@ -11,7 +11,7 @@ import fusionzoo
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import Linear, copy_reference_parts
+from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import masked_softmax, zero_padded
 
 #: Official name of the three maps, by the letter of `project`.
@@ -79,7 +79,7 @@ class NLGate(Fusion):
 
     def _map(self, name: str, width: int, build: bool) -> nn.Module:
         if build:
-            return Linear(self.dims[name], width)
+            return nn.Linear(self.dims[name], width)
         if self.dims[name] != width:
             raise OptionError(
                 f"NLGate: {name!r} has width {self.dims[name]}, its slots take {width}; leave project='qkv', or choose "

@@ -12,7 +12,6 @@ import fusionzoo
 from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import Linear
 from fusionzoo.numerics import masked_mean, zero_padded
 
 #: Log variances are kept within plus and minus this.
@@ -98,7 +97,7 @@ class ProductOfExperts(Fusion):
         if isinstance(kl, bool) or not isinstance(kl, (int, float)) or not kl >= 0:
             raise OptionError(f"ProductOfExperts: kl must be a number of at least 0, not {kl!r}")
         self.kl = float(kl)
-        self.experts = nn.ModuleList(Linear(d, 2 * width) for d in self.dims.values())
+        self.experts = nn.ModuleList(nn.Linear(d, 2 * width) for d in self.dims.values())
         self.set_width(width)
 
     def combine(self, streams: Streams) -> Fused:

@@ -11,7 +11,7 @@ import fusionzoo
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import Linear, copy_reference
+from fusionzoo.layers import copy_reference
 from fusionzoo.numerics import masked_softmax
 
 UNIMODAL = ("learned", "identity", "none")
@@ -30,7 +30,7 @@ class UnimodalGate(nn.Module):
 
     def __init__(self, width: int, learned: bool = True):
         super().__init__()
-        self.fc = Linear(width, width, bias=False)
+        self.fc = nn.Linear(width, width, bias=False)
         if not learned:
             del self.fc.weight
             self.fc.register_buffer("weight", torch.eye(width))
@@ -52,7 +52,7 @@ class MultimodalGate(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.fc = Linear(width, width, bias=False)
+        self.fc = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Tensor, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The sum `(..., width)` and the weights `(..., width, M)`.
@@ -114,7 +114,7 @@ class SDTGate(Fusion):
         self.width = self.dims[self.anchor] if width is None else check_positive(width, "width", self)
         check_choice(unimodal, UNIMODAL, "unimodal", self)
         self.project = nn.ModuleList(
-            nn.Identity() if d == self.width else Linear(d, self.width, bias=False) for d in self.dims.values()
+            nn.Identity() if d == self.width else nn.Linear(d, self.width, bias=False) for d in self.dims.values()
         )
         self.unimodal = nn.ModuleList(
             nn.Identity() if unimodal == "none" else UnimodalGate(self.width, unimodal == "learned") for _ in self.dims

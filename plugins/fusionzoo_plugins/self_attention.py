@@ -18,7 +18,7 @@ from fusionzoo.fusion import (
     Streams,
     projection,
 )
-from fusionzoo.layers import Linear, copy_reference, dropout
+from fusionzoo.layers import copy_reference, dropout
 from fusionzoo.numerics import attend, masked_mean, masked_softmax, zero_padded
 
 SCORES = ("scaled-dot", "dot", "additive", "bilinear")
@@ -48,10 +48,10 @@ class TokenAttention(nn.Module):
         super().__init__()
         self.heads, self.hidden, self.score, self.dropout, self.official = heads, hidden, score, dropout, official
         inner = heads * hidden
-        self.w_k = Linear(width, inner)
-        self.w_q = Linear(width, inner)
-        self.w_v = None if official else Linear(width, inner)
-        self.proj = Linear(inner, out)
+        self.w_k = nn.Linear(width, inner)
+        self.w_q = nn.Linear(width, inner)
+        self.w_v = None if official else nn.Linear(width, inner)
+        self.proj = nn.Linear(inner, out)
         shape = {"additive": (2 * hidden,), "bilinear": (hidden, hidden)}.get(score)
         bound = 1 / math.sqrt(hidden)
         self.weight = None if shape is None else nn.Parameter(torch.empty(shape).uniform_(-bound, bound))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import fusionzoo
 from fusionzoo._options import check_choice, check_probability
-from fusionzoo.layers import Linear, dropout
+from fusionzoo.layers import dropout
 from fusionzoo.objective import IGNORE, Objective, stream_widths
 from fusionzoo_plugins._objective_tools import (
     check_dims,
@@ -93,7 +93,7 @@ class SelfDistillation(Objective):
 
     def _build(self, dims: Mapping[str, int]) -> None:
         self.names = tuple(dims)
-        self.students.extend(Linear(d, self.num_classes) for d in dims.values())
+        self.students.extend(nn.Linear(d, self.num_classes) for d in dims.values())
 
     def forward(self, out, batch) -> Tensor:
         official = self.variant == "official"

@@ -14,7 +14,7 @@ import fusionzoo
 from fusionzoo._options import check_probability
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import Linear, copy_reference_parts, dropout
+from fusionzoo.layers import copy_reference_parts, dropout
 from fusionzoo.numerics import zero_padded
 from fusionzoo_plugins._fully_connected import FullyConnected, check_hidden
 from fusionzoo_plugins._products import Widths, subspace_widths
@@ -88,7 +88,7 @@ class TensorFusion(Fusion):
             f"the map from {self.entries:,} products to {first} features",
         )
         self.project = nn.ModuleList(
-            Linear(d, w) if project else nn.Identity() for d, w in zip(self.dims.values(), widths, strict=True)
+            nn.Linear(d, w) if project else nn.Identity() for d, w in zip(self.dims.values(), widths, strict=True)
         )
         self.head = FullyConnected([self.entries, *hidden, self.out_dim])
         self.set_width(self.out_dim)

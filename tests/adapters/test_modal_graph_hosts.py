@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from fusionzoo import graphs
 from fusionzoo._dropout import dropout
 from fusionzoo.data.batch import Batch
 from fusionzoo.errors import OptionError, ReferenceWeightsError
@@ -96,19 +96,17 @@ def test_sending_along_blocks_has_the_gradients_of_the_plain_form():
         torch.testing.assert_close(mine, other * kept)
 
 
+@pytest.mark.parametrize("variant", [False, True])
 @pytest.mark.parametrize("residual", [False, True])
-def test_the_residual_in_the_weights_is_the_residual(residual, monkeypatch):
+def test_a_layer_of_gcnii_is_the_papers_equation(variant, residual):
     torch.manual_seed(0)
-    conv = GCNIIConv(5, 3, alpha=0.3, residual=residual).double()
-    x, initial = (torch.randn(7, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    graph, cotangent = torch.rand(7, 7, dtype=torch.float64), torch.randn(7, 5, dtype=torch.float64)
-    results = []
-    for exact in ((torch.float64,), ()):
-        monkeypatch.setattr(graphs, "_EXACT", exact)
-        out = conv(x, graph, initial)
-        results.append([out, *torch.autograd.grad(out, (x, initial, conv.weight), cotangent)])
-    for a, b in zip(*results, strict=True):
-        torch.testing.assert_close(a, b)
+    conv = GCNIIConv(5, 3, lam=0.7, alpha=0.3, variant=variant, residual=residual).double()
+    x, initial = torch.randn(2, 7, 5, dtype=torch.float64)
+    graph, theta = torch.rand(7, 7, dtype=torch.float64), math.log(0.7 / 3 + 1)
+    mixed = 0.7 * (graph @ x) + 0.3 * initial
+    support = torch.cat([graph @ x, initial], -1) if variant else mixed
+    expected = theta * support @ conv.weight + (1 - theta) * mixed + residual * x
+    torch.testing.assert_close(conv(x, graph, initial), expected)
 
 
 def test_buckets_round_trip_and_bound_the_squares():

@@ -6,10 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-import fusionzoo
-from fusionzoo import _product
-from fusionzoo._product import _packs
-from fusionzoo.data.batch import Batch
 from fusionzoo_adapters.hosts._dialogue_rnn import CONTEXT_ATTENTIONS, DialogueRNNCell, Start, steps
 from fusionzoo_adapters.hosts._recurrence import GRU, Packing
 
@@ -93,33 +89,3 @@ def test_the_plain_recurrence_equals_torch():
     grads = torch.autograd.grad((out * cotangent).sum(), sources)
     for a, b in zip(grads, torch.autograd.grad((expected * cotangent).sum(), sources), strict=True):
         torch.testing.assert_close(a, b)
-
-
-@pytest.mark.parametrize("listener", [False, True])
-def test_a_wide_recurrence_is_the_same_with_plain_products(listener, monkeypatch):
-    if not _packs():
-        pytest.skip("this torch has no packed products")
-    torch.manual_seed(0)
-    host = fusionzoo.get("dialogue-rnn", kind="host")
-    model = host({"text": 8}, 3, 2, hidden=128, global_width=128, party_width=160, listener_state=listener).eval()
-    lengths = [20, 17, 4]
-    mask = torch.arange(20) < torch.tensor(lengths)[:, None]
-    batch = Batch(
-        features={"text": torch.randn(3, 20, 8)},
-        mask=mask,
-        speakers=torch.randint(0, 2, (3, 20)),
-        labels=torch.full((3, 20), -100),
-        ids=["a", "b", "c"],
-        lengths=lengths,
-    )
-    results = []
-    for packs in (True, False):
-        monkeypatch.setattr(_product, "_packs", lambda packs=packs: packs)
-        model.zero_grad()
-        logits = model(batch).logits
-        logits[mask].square().sum().backward()
-        results.append([logits.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
-    assert len(results[0]) > 10
-    for packed, plain in zip(*results, strict=True):
-        scale = max(1.0, float(plain.abs().max()))
-        torch.testing.assert_close(packed / scale, plain / scale, atol=1e-5, rtol=0)

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionzoo._dropout import dropout
-from fusionzoo._product import grouped_linear
-from fusionzoo.layers import Linear
 from fusionzoo.numerics import masked_softmax
 from fusionzoo_adapters.hosts._layout import Layout, to_device
 
@@ -110,7 +108,7 @@ class BandAttention(nn.Module):
     def __init__(self, width: int, out: int, heads: int = 1, dropout: float = 0.0):
         super().__init__()
         self.heads, self.out, self.dropout = heads, out, dropout
-        self.lin_key, self.lin_query, self.lin_value, self.lin_skip = (Linear(width, heads * out) for _ in range(4))
+        self.lin_key, self.lin_query, self.lin_value, self.lin_skip = (nn.Linear(width, heads * out) for _ in range(4))
 
     def forward(
         self, x: Tensor, band: Band, presence: Tensor | None = None, across: bool = True, need_weights: bool = False
@@ -205,7 +203,7 @@ class ModalBandConv(nn.Module):
             # For every receiver the other modalities in turn.
             parts += [x.roll(-shift, 0) for shift in range(1, modalities)]
             weights += list(self.weight[self._order])
-        return grouped_linear(torch.cat(parts, -1), torch.cat(weights, 1), self.bias.expand(modalities, 1, -1))
+        return torch.baddbmm(self.bias, torch.cat(parts, -1), torch.cat(weights, 1))
 
     def _means(self, x: Tensor, band: Band, presence: Tensor | None) -> Tensor:
         """`(2, M, N, width)`: the means over earlier and over later neighbours."""

@@ -10,7 +10,6 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fusionzoo._dropout import dropout
 from fusionzoo._options import check_choice
-from fusionzoo.layers import Linear
 from fusionzoo.numerics import zero_padded
 from fusionzoo_adapters.hosts._dialogue_rnn import DialogueRNN
 from fusionzoo_adapters.hosts._layout import Layout
@@ -59,7 +58,7 @@ class ContextEncoder(nn.Module):
                 width, emotion_width=hidden, dropout=dropout, bare=bare, directions=directions, **extra
             )
         else:
-            self.rnn = Linear(width, 2 * hidden)
+            self.rnn = nn.Linear(width, 2 * hidden)
 
     def forward(self, x: Tensor, layout: Layout, mask: Tensor, speakers: Tensor) -> Tensor:
         """`x (B, T, width)`, mask and speakers `(B, T)`; speakers below `parties`. Zero at padding unless `bare`."""

@@ -11,7 +11,7 @@ from torch_geometric.nn import GraphConv
 
 from fusionzoo._options import check_choice
 from fusionzoo.errors import ShapeError
-from fusionzoo.layers import Linear, MatchingAttention, copy_reference_parts
+from fusionzoo.layers import MatchingAttention, copy_reference_parts
 from fusionzoo.numerics import masked_softmax
 from fusionzoo_adapters.hosts._graph import Edges, WeightedRGCNConv, relation_types
 from fusionzoo_adapters.hosts._head import DialogueAttention, Head
@@ -44,7 +44,7 @@ class SlotEdgeAttention(nn.Module):
     def __init__(self, width: int, slots: int):
         super().__init__()
         self.slots = slots
-        self.scalar = Linear(width, slots, bias=False)
+        self.scalar = nn.Linear(width, slots, bias=False)
 
     def forward(self, x: Tensor, window: Tensor) -> Tensor:
         """`(B, slots, T)` from contexts `(B, T, width)` and the `window (B, T, T)`."""

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fusionzoo._dropout import Dropout
-from fusionzoo._product import grouped_linear, linear
 from fusionzoo.errors import OptionError, close_matches_hint
 from fusionzoo.layers import FORMS, MatchingAttention, SimpleAttention, copy_reference
 from fusionzoo.numerics import zero_padded
@@ -98,7 +98,7 @@ def _gates(
     shares, widths = None, [0] * len(cells)
     if xs is not None:
         widths = [x.shape[-1] for x in xs]
-        shares = [linear(x, c.weight_ih[:, :w], c.bias_ih) for x, w, c in zip(xs, widths, cells, strict=True)]
+        shares = [F.linear(x, c.weight_ih[:, :w], c.bias_ih) for x, w, c in zip(xs, widths, cells, strict=True)]
         shares = torch.stack(shares).to(cells[0].weight_hh.dtype)
     other = torch.stack([c.weight_ih[:, w:] for w, c in zip(widths, cells, strict=True)])
     return shares, other, torch.stack([c.weight_hh for c in cells]), torch.stack([c.bias_hh for c in cells])
@@ -233,7 +233,7 @@ def steps(
     bias_ih = torch.stack([c.e_cell.bias_ih for c in cells]).unsqueeze(1)
     spoken = table.flatten(0, 1).index_select(0, plan.spoken.flatten()).view(K, N, -1)
     with no_autocast(like):
-        gates = grouped_linear(spoken, other.transpose(1, 2), bias_ih)
+        gates = torch.baddbmm(bias_ih, spoken, other.transpose(1, 2))
     keep_e = _keep(first.dropout, like, K, N, first.e_cell.hidden_size)
     emotion = GRU.apply(gates, hidden, bias, emotion, keep_e, packing)
     return Steps(

@@ -14,7 +14,6 @@ from fusionzoo._options import check_positive, check_probability
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike
 from fusionzoo.host import FusionLike, Host, HostOutput
-from fusionzoo.layers import Linear
 from fusionzoo_adapters.hosts._context import ContextEncoder
 from fusionzoo_adapters.hosts._dialogue_rnn import DialogueRNN, dialogue_rnns
 from fusionzoo_adapters.hosts._layout import Layout
@@ -121,15 +120,15 @@ class ContextHost(Host):
             self.context_width = self.fusion.out_dim
         elif self.placement == "parallel":
             width = check_positive(parallel_width or context_width, "parallel_width", self)
-            self.projections.extend(Linear(w, width) for w in widths.values())
+            self.projections.extend(nn.Linear(w, width) for w in widths.values())
             self.fusion = self.make_fusion(dict.fromkeys(self.dims, width), fusion_width or (None if free else width))
             self.encoders = nn.ModuleList([context(sum(widths.values()))])
-            self.mix = Linear(context_width, self.fusion.out_dim)
+            self.mix = nn.Linear(context_width, self.fusion.out_dim)
             self.context_width = self.fusion.out_dim
         else:
             self.fusion = self.make_fusion(widths, fusion_width)
             if self.placement == "early-residual":
-                self.skip = Linear(sum(widths.values()), self.fusion.out_dim)
+                self.skip = nn.Linear(sum(widths.values()), self.fusion.out_dim)
             self.encoders = nn.ModuleList([context(self.fusion.out_dim)])
             self.context_width = context_width
 

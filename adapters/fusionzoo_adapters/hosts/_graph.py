@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch_geometric.nn import MessagePassing
 
-from fusionzoo._product import linear
 from fusionzoo.layers import copy_reference
 from fusionzoo_adapters.hosts._layout import Layout, to_device
 
@@ -113,7 +113,7 @@ class WeightedRGCNConv(MessagePassing):
         rows = torch.stack([source * relations + edge_type, target])
         # propagate_type: (x: OptPairTensor, edge_weight: Tensor)
         out = self.propagate(rows, x=(messages, None), edge_weight=edge_weight, size=(nodes * relations, nodes))
-        return out + linear(x, self.root.t(), self.bias)
+        return out + F.linear(x, self.root.t(), self.bias)
 
     def load_reference(self, state: Mapping[str, Tensor]) -> None:
         """Load an official `RGCNConv`, of torch-geometric 1.3 (`basis`, `att`) or 2.x (`weight`, `comp`)."""
@@ -133,6 +133,8 @@ class WeightedRGCNConv(MessagePassing):
         by_basis = nodes * bases * outer * (inner + relations)
         if by_relation <= by_basis:
             weight = (self.comp @ self.weight.flatten(1)).view(relations, inner, outer)
-            return linear(x, weight.transpose(0, 1).reshape(inner, relations * outer).t()).view(nodes, relations, outer)
-        based = linear(x, self.weight.transpose(0, 1).reshape(inner, bases * outer).t()).view(nodes, bases, outer)
+            return F.linear(x, weight.transpose(0, 1).reshape(inner, relations * outer).t()).view(
+                nodes, relations, outer
+            )
+        based = F.linear(x, self.weight.transpose(0, 1).reshape(inner, bases * outer).t()).view(nodes, bases, outer)
         return self.comp @ based

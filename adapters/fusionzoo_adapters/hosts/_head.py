@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionzoo._dropout import Dropout
-from fusionzoo.layers import Linear, MatchingAttention
+from fusionzoo.layers import MatchingAttention
 
 
 class Head(nn.Module):
@@ -15,9 +15,9 @@ class Head(nn.Module):
     def __init__(self, width: int, hidden: int, classes: int, dropout: float = 0.0, activation: str = "relu"):
         super().__init__()
         self.activation = {"relu": F.relu, "gelu": F.gelu}[activation]
-        self.hidden = Linear(width, hidden)
+        self.hidden = nn.Linear(width, hidden)
         self.dropout = Dropout(dropout)
-        self.out = Linear(hidden, classes)
+        self.out = nn.Linear(hidden, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out(self.dropout(self.activation(self.hidden(x))))

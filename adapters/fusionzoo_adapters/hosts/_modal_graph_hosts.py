@@ -15,7 +15,7 @@ from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike, projection
 from fusionzoo.graphs import GCNII
 from fusionzoo.host import FusionLike, Host, HostOutput
-from fusionzoo.layers import Linear, copy_reference_parts, prefixed
+from fusionzoo.layers import copy_reference_parts, prefixed
 from fusionzoo.numerics import zero_padded
 from fusionzoo_adapters.hosts._context import ContextEncoder
 from fusionzoo_adapters.hosts._frontend import named_for
@@ -249,7 +249,7 @@ class ModalGraphHost(Host):
                 dict.fromkeys(self.dims, out_width), fusion_width or (None if free else joined)
             )
             joined = self.fusion.out_dim
-        self.classifier = Linear(joined, self.num_classes) if self.network is None else None
+        self.classifier = nn.Linear(joined, self.num_classes) if self.network is None else None
 
     def _build_contexts(
         self,
@@ -274,7 +274,7 @@ class ModalGraphHost(Host):
                 )
             self.read_width = input_width or sum(inputs.values())
         self.inputs = nn.ModuleList(
-            nn.Identity() if input_width == 0 else Linear(d, self.read_width) for d in inputs.values()
+            nn.Identity() if input_width == 0 else nn.Linear(d, self.read_width) for d in inputs.values()
         )
         recurrent = {"anchor": [self.anchor], "all": list(inputs), "none": []}[context]
         if self.single and context != "none":
@@ -320,7 +320,7 @@ class ModalGraphHost(Host):
             self.graph = nn.ModuleList(GCNII(width, **gcn) for _ in range(count))
         elif self.graph_kind == "none":
             self.graph = nn.ModuleList(
-                nn.Identity() if official and self.single else Linear(width, hidden) for _ in range(count)
+                nn.Identity() if official and self.single else nn.Linear(width, hidden) for _ in range(count)
             )
         else:
             # Here and not above: torch-geometric is slow to import and the card must not wait for it.

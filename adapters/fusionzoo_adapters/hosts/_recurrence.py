@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from fusionzoo._product import Product, weight_gradient
 from fusionzoo_adapters.hosts._layout import to_device
 
 
@@ -143,12 +142,12 @@ class GRU(torch.autograd.Function):
     ) -> Tensor:
         d = start.shape[-1]
         with no_autocast(gates):
-            product, offset = Product(weight.transpose(1, 2), len(packing.sizes)), bias.unsqueeze(1)
+            to_gates, offset = _transposed(weight), bias.unsqueeze(1)
             out, saved = gates.new_empty(*gates.shape[:2], d), gates.new_empty(*gates.shape[:2], 4 * d)
             state = start
             for i, n in enumerate(packing.sizes):
                 rows, state = packing.step(i), state[:, :n]
-                hidden = product(state, offset)
+                hidden = torch.baddbmm(offset, state, to_gates)
                 gru_step(gates[:, rows], hidden, state, _at(keep, rows), saved[:, rows], out[:, rows])
                 state = out[:, rows]
         ctx.packing = packing
@@ -165,7 +164,6 @@ class GRU(torch.autograd.Function):
             inputs = out.new_empty(*out.shape[:2], 3 * out.shape[-1])
             hidden = torch.empty_like(inputs)
             d_start = torch.zeros_like(start)
-            product = Product(weight, len(packing.sizes))
             later: Tensor | None = None
             for i in reversed(range(len(packing.sizes))):
                 rows = packing.step(i)
@@ -176,10 +174,10 @@ class GRU(torch.autograd.Function):
                 if keep is not None:
                     d_state = d_state * keep[:, rows]
                 later = gru_step_gradient(d_state, before[:, rows], saved[:, rows], inputs[:, rows], hidden[:, rows])
-                later = product(hidden[:, rows], later)
+                later = torch.baddbmm(later, hidden[:, rows], weight)
             if later is not None:
                 d_start[:, : later.shape[1]] = later
-            return inputs, weight_gradient(hidden, before), hidden.sum(1), d_start, None, None
+            return inputs, hidden.mT @ before, hidden.sum(1), d_start, None, None
 
 
 def _before(states: Tensor, start: Tensor, packing: Packing) -> Tensor:
@@ -324,7 +322,7 @@ class Attention:
         d_keys, past = (
             x.unflatten(0, (-1, self.cells)).transpose(0, 1).flatten(1, 2) for x in (self.d_keys, self.past)
         )
-        return weight_gradient(d_keys, past)
+        return d_keys.mT @ past
 
     def vector_gradient(self) -> Tensor | None:
         """`(K, A)`."""
@@ -406,23 +404,23 @@ class States(torch.autograd.Function):
             glob, context = new(K, N, d_g), gates_g.new_zeros(K, N, d_g)
             saved_g, saved_p = new(K, N, 4 * d_g), new(K, N, 4 * d_p)
             saved_l = None if gates_l is None else new(K, N, P, 4 * d_p)
-            to_g, to_p, from_g, from_p = (Product(w.transpose(1, 2), T) for w in (other_g, other_p, hidden_g, hidden_p))
+            to_g, to_p, from_g, from_p = (_transposed(w) for w in (other_g, other_p, hidden_g, hidden_p))
             state = past.unflatten(0, (B, K))[:, :, H - 1].transpose(0, 1) if H else gates_g.new_zeros(K, B, d_g)
             first = state
             for i, n in enumerate(packing.sizes):
                 rows = packing.step(i)
                 selected = flat.index_select(0, plan.speaker[:, rows].flatten()).view(K, n, d_p)
-                gates = to_g(selected, gates_g[:, rows])
+                gates = torch.baddbmm(gates_g[:, rows], selected, to_g)
                 state = state[:, :n]
-                hidden = from_g(state, bias_g.unsqueeze(1))
+                hidden = torch.baddbmm(bias_g.unsqueeze(1), state, from_g)
                 gru_step(gates, hidden, state, _at(keep_g, rows), saved_g[:, rows], glob[:, rows])
                 state = glob[:, rows]
 
                 gates, attended = gates_p[:, rows], attention.context(i, n)
                 if attended is not None:
                     context[:, rows] = attended
-                    gates = to_p(attended, gates)
-                hidden = from_p(selected, bias_p.unsqueeze(1))
+                    gates = torch.baddbmm(gates, attended, to_p)
+                hidden = torch.baddbmm(bias_p.unsqueeze(1), selected, from_p)
                 if gates_l is None:
                     spoken = table[:, B * P + rows.start : B * P + rows.stop]
                 else:
@@ -475,8 +473,6 @@ class States(torch.autograd.Function):
             selected = table.flatten(0, 1).index_select(0, plan.speaker.flatten()).view(K, N, d_p)
             in_g, in_p = new(K, N, 3 * d_g), new(K, N, 3 * d_p)
             rec_g, rec_p = torch.empty_like(in_g), torch.empty_like(in_p)
-            T = len(packing.sizes)
-            to_g, to_p, from_g, from_p = (Product(w, T) for w in (other_g, other_p, hidden_g, hidden_p))
             in_l = rec_l = None
             if saved_l is not None:
                 in_l, rec_l = new(K, N, 3 * d_p), new(K, N, P, 3 * d_p)
@@ -511,9 +507,9 @@ class States(torch.autograd.Function):
                 d_selected = gru_step_gradient(
                     d_spoken, selected[:, rows], saved_p[:, rows], in_p[:, rows], rec_p[:, rows]
                 )
-                d_selected = from_p(rec_p[:, rows], d_selected)
+                d_selected = torch.baddbmm(d_selected, rec_p[:, rows], hidden_p)
                 if i or H:
-                    attention.gradient(i, to_p(in_p[:, rows]))
+                    attention.gradient(i, torch.bmm(in_p[:, rows], other_p))
 
                 d_state = attention.state_gradient(H + i, n * K, i + 1)
                 if d_glob is not None:
@@ -523,8 +519,8 @@ class States(torch.autograd.Function):
                 if keep_g is not None:
                     d_state = d_state * keep_g[:, rows]
                 later = gru_step_gradient(d_state, before_g[:, rows], saved_g[:, rows], in_g[:, rows], rec_g[:, rows])
-                later = from_g(rec_g[:, rows], later)
-                d_selected = to_g(in_g[:, rows], d_selected)
+                later = torch.baddbmm(later, rec_g[:, rows], hidden_g)
+                d_selected = torch.baddbmm(d_selected, in_g[:, rows], other_g)
                 d_flat.index_add_(0, plan.speaker[:, rows].flatten(), d_selected.flatten(0, 1))
 
             d_history = None
@@ -541,12 +537,12 @@ class States(torch.autograd.Function):
                 after = table[:, B * P :].unflatten(1, (N, P)).index_select(1, packing.earlier)
                 before = torch.cat([firsts, after], 1).flatten(1, 2)
                 rec = rec_l.flatten(1, 2)
-                listener = [in_l, weight_gradient(in_l, spoken), weight_gradient(rec, before), rec.sum(1)]
+                listener = [in_l, in_l.mT @ spoken, rec.mT @ before, rec.sum(1)]
             d_query = attention.d_query
             return (
                 None,
-                *(in_g, weight_gradient(in_g, selected), weight_gradient(rec_g, before_g), rec_g.sum(1)),
-                *(in_p, weight_gradient(in_p, context), weight_gradient(rec_p, selected), rec_p.sum(1)),
+                *(in_g, in_g.mT @ selected, rec_g.mT @ before_g, rec_g.sum(1)),
+                *(in_p, in_p.mT @ context, rec_p.mT @ selected, rec_p.sum(1)),
                 *listener,
                 None if d_query is None else d_query.unflatten(0, (B, K)),
                 attention.key_weight_gradient(),

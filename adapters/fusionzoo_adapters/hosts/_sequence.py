@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import OptionError
-from fusionzoo.layers import Linear
 from fusionzoo.numerics import zero_padded
 from fusionzoo_adapters.hosts._context import ContextEncoder
 from fusionzoo_adapters.hosts._layout import Layout
@@ -49,7 +48,7 @@ class SequenceEncoder(nn.Module):
         if base == "transformer":
             inner = width if inner is None else check_positive(inner, "inner", self)
             if inner != width:
-                self.into = Linear(width, inner)
+                self.into = nn.Linear(width, inner)
             self.encoder: nn.Module = GroupedTransformer(
                 1,
                 inner,
@@ -59,9 +58,9 @@ class SequenceEncoder(nn.Module):
                 norm="post" if official else "pre",
                 dropout=dropout,
             )
-            self.onto: nn.Module = Linear(inner, out) if official or inner != out else nn.Identity()
+            self.onto: nn.Module = nn.Linear(inner, out) if official or inner != out else nn.Identity()
         elif base == "mlp":
-            self.encoder = nn.Sequential(Linear(width, out), nn.ReLU(), Linear(out, out), nn.ReLU())
+            self.encoder = nn.Sequential(nn.Linear(width, out), nn.ReLU(), nn.Linear(out, out), nn.ReLU())
         else:
             if out % 2:
                 raise OptionError(f"base={base!r} has two directions: their width {out} must be even")
@@ -114,7 +113,7 @@ class Highway(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.gate, self.nonlinear, self.linear = (Linear(width, width) for _ in range(3))
+        self.gate, self.nonlinear, self.linear = (nn.Linear(width, width) for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
         gate = torch.sigmoid(self.gate(x))

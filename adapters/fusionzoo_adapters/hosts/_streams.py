@@ -14,7 +14,6 @@ from fusionzoo._options import check_positive, check_probability
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike
 from fusionzoo.host import FusionLike, Host, HostOutput
-from fusionzoo.layers import Linear
 from fusionzoo.numerics import zero_padded
 from fusionzoo_adapters.hosts._frontend import named_for
 from fusionzoo_adapters.hosts._layout import Layout
@@ -107,7 +106,7 @@ class StreamHost(Host):
         elif self.placement == "pre-graph":
             self.fusion = self.make_fusion(dict.fromkeys(self.dims, width), fusion_width or (None if free else width))
             self.nodes = (*self.names, "fused")
-            self.join = Linear(self.fusion.out_dim, width) if self.fusion.out_dim != width else None
+            self.join = nn.Linear(self.fusion.out_dim, width) if self.fusion.out_dim != width else None
         self._build_encoders(list(widths.values()))
         after = self._build_relations()
         if self.fusion is None and not single:

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from fusionzoo._dropout import draws_cheaply, dropout
 from fusionzoo._options import check_choice, check_positive
-from fusionzoo._product import grouped_linear
 from fusionzoo.layers import pick_heads
 from fusionzoo_adapters.hosts._layout import Buckets, Layout, to_device
 
@@ -133,7 +132,7 @@ class GroupedLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(groups, 1, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        return grouped_linear(x, self.weight, self.bias)
+        return torch.baddbmm(self.bias, x, self.weight)
 
 
 class GroupedNorm(nn.Module):

@@ -24,7 +24,7 @@ from fusionzoo.encoders.resnext3d import ResNeXt3D
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion
 from fusionzoo.host import FusionLike, build_fusion
-from fusionzoo.layers import Linear, copy_reference_parts, prefixed
+from fusionzoo.layers import copy_reference_parts, prefixed
 from fusionzoo.specs import normalise_name
 from fusionzoo_adapters.hosts._published import is_named
 
@@ -201,7 +201,7 @@ class CFNSR(ClipHost):
                     "CFNSR: head='sum' adds up the modalities' logits behind a fusion on maps (cfn-sr, msaf, mmtm)"
                 )
             return _Sum(widths, self.num_classes)
-        return Linear(sum(widths) if self.on_maps else self.fused_width, self.num_classes)
+        return nn.Linear(sum(widths) if self.on_maps else self.fused_width, self.num_classes)
 
     # -- forward ------------------------------------------------------------------------------------------------------
 
@@ -358,7 +358,7 @@ class _Sum(nn.Module):
     def __init__(self, widths: Sequence[int], classes: int):
         super().__init__()
         self.widths = list(widths)
-        self.parts = nn.ModuleList(Linear(w, classes) for w in widths)
+        self.parts = nn.ModuleList(nn.Linear(w, classes) for w in widths)
 
     def forward(self, x: Tensor) -> Tensor:
         pieces = x.split(self.widths, -1)

@@ -12,7 +12,7 @@ from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, MaskLike
 from fusionzoo.host import FusionLike, HostOutput
-from fusionzoo.layers import Linear, copy_reference_parts
+from fusionzoo.layers import copy_reference_parts
 from fusionzoo_adapters.hosts._context import ContextEncoder
 from fusionzoo_adapters.hosts._dialogue_rnn import DialogueRNN
 from fusionzoo_adapters.hosts._frontend import ContextHost
@@ -145,7 +145,7 @@ class DialogueRNNHost(ContextHost):
         self.attention: DialogueAttention | None = None
         self.head: nn.Module
         if lmam:
-            self.head = Linear(width, self.num_classes)
+            self.head = nn.Linear(width, self.num_classes)
             return
         if attention:
             self.attention = DialogueAttention(width, published, tanh=False)

@@ -14,7 +14,7 @@ from fusionzoo.clip_host import ClipHost
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused
 from fusionzoo.host import FusionLike
-from fusionzoo.layers import Linear, check_reference, copy_reference, prefixed
+from fusionzoo.layers import check_reference, copy_reference, prefixed
 from fusionzoo.specs import normalise_name
 from fusionzoo_adapters.hosts._published import is_named
 
@@ -76,7 +76,7 @@ class FoalNet(ClipHost):
             own_options={"pool": "mean", "variant": variant},
         )
         self.dropout = Dropout(check_probability(dropout, "dropout", self))
-        classifier = Linear(self.fused_width, self.num_classes)
+        classifier = nn.Linear(self.fused_width, self.num_classes)
         nn.init.normal_(classifier.weight, std=0.02)
         nn.init.zeros_(classifier.bias)
         self.head = nn.Sequential(self.dropout, classifier)

@@ -16,7 +16,7 @@ from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.fusion import Dims
 from fusionzoo.graphs import FrequencyConv, HypergraphConv, ModalHypergraph, numbered_hypergraph, weighted_hypergraph
 from fusionzoo.host import FusionLike
-from fusionzoo.layers import Linear, copy_reference_parts
+from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import zero_padded
 from fusionzoo_adapters.hosts._context import ContextEncoder
 from fusionzoo_adapters.hosts._streams import Dialogues, StreamHost
@@ -139,7 +139,7 @@ class M3Net(StreamHost):
             self.tables = _Tables(max_edges, check_positive(max_nodes, "max_nodes", self))
         self.speakers = nn.Embedding(self.num_speakers, self.hidden) if speaker_embedding else None
         self.modal_embedding = modal_embedding
-        self.out = Linear(self._build(self.hidden, fusion_width), self.num_classes)
+        self.out = nn.Linear(self._build(self.hidden, fusion_width), self.num_classes)
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
@@ -152,7 +152,7 @@ class M3Net(StreamHost):
         if hidden % 2 or (self.base == "transformer" and hidden % 4):
             raise OptionError(f"hidden={hidden} must be even, and a multiple of 4 with base='transformer'")
         self.maps = nn.ModuleList(
-            Linear(w, hidden) if i or self.anchor_map else nn.Identity() for i, w in enumerate(widths)
+            nn.Linear(w, hidden) if i or self.anchor_map else nn.Identity() for i, w in enumerate(widths)
         )
         self.encoders = nn.ModuleList()
         for _ in widths if self.encode_all else widths[:1]:
@@ -167,13 +167,13 @@ class M3Net(StreamHost):
 
     def _build_relations(self) -> int:
         width, (hyper, frequency) = self.graph_width, self.depths
-        self.node_map = Linear(self.hidden, width)
+        self.node_map = nn.Linear(self.hidden, width)
         self.modes = nn.Embedding(len(self.nodes), self.hidden) if self.modal_embedding else None
         self.hyper = nn.ModuleList(HypergraphConv(width) for _ in range(hyper))
         self.frequency = nn.ModuleList(FrequencyConv(width) for _ in range(frequency))
         if hyper and self.tables is None:
             # Plain means to begin with.
-            self.score = Linear(width, 2, bias=False)
+            self.score = nn.Linear(width, 2, bias=False)
             nn.init.zeros_(self.score.weight)
             self.share = nn.Parameter(torch.zeros(len(self.nodes)))
         return 2 * width + self.residue * self.hidden

@@ -16,7 +16,7 @@ from fusionzoo.clip_host import ClipHost
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims
 from fusionzoo.host import FusionLike
-from fusionzoo.layers import Linear, check_reference, copy_reference_parts, prefixed
+from fusionzoo.layers import check_reference, copy_reference_parts, prefixed
 from fusionzoo_adapters.hosts._published import is_named
 
 
@@ -116,8 +116,8 @@ class Head(nn.Module):
     def __init__(self, width: int, hidden: Sequence[int], classes: int, dropout: float = 0.05):
         super().__init__()
         widths = [width, *hidden]
-        self.hidden = nn.ModuleList(Linear(a, b) for a, b in pairwise(widths))
-        self.classifier = Linear(widths[-1], classes)
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.classifier = nn.Linear(widths[-1], classes)
         self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:

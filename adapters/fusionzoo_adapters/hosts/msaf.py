@@ -16,7 +16,7 @@ from fusionzoo.encoders.outputs import Encoded
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, read_dims
 from fusionzoo.host import FusionLike
-from fusionzoo.layers import Linear, copy_reference_parts, prefixed
+from fusionzoo.layers import copy_reference_parts, prefixed
 from fusionzoo.numerics import zero_padded
 from fusionzoo.specs import normalise_name
 from fusionzoo_adapters.hosts._published import is_named
@@ -88,7 +88,7 @@ class MSAF(ClipHost):
         widths = self.channels
         self.first = nn.ModuleDict({m: nn.LSTM(self.widths[m], widths[m], batch_first=True) for m in names})
         self.second = nn.ModuleDict({m: nn.LSTM(widths[m], widths[m], batch_first=True) for m in names})
-        self.head = Linear(sum(widths.values()) if self.in_the_middle else self.fused_width, self.num_classes)
+        self.head = nn.Linear(sum(widths.values()) if self.in_the_middle else self.fused_width, self.num_classes)
 
     def _fused_dims(self) -> dict[str, int]:
         self.in_the_middle = len(self.dims) > 1 and hasattr(self._fusion_class(), "on_maps")

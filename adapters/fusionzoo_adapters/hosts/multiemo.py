@@ -15,7 +15,7 @@ from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike
 from fusionzoo.host import FusionLike, Host, HostOutput
-from fusionzoo.layers import Linear, copy_reference_parts, prefixed
+from fusionzoo.layers import copy_reference_parts, prefixed
 from fusionzoo.numerics import zero_padded
 from fusionzoo_adapters.hosts._dialogue_rnn import DialogueRNN, dialogue_rnns
 from fusionzoo_adapters.hosts._frontend import named_for
@@ -68,7 +68,7 @@ class UnimodalContext(nn.Module):
             width, global_width, party_width, hidden, bare=bare, directions=directions, dropout=state_dropout, **rnn
         )
         mapped = directions == 2 or hidden != out
-        self.linear = Linear(directions * hidden, out) if mapped else None
+        self.linear = nn.Linear(directions * hidden, out) if mapped else None
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, layout: Layout, mask: Tensor, speakers: Tensor, parties: int) -> Tensor:
@@ -221,7 +221,7 @@ class MultiEMO(Host):
             self.fusion = self.make_fusion(self.dims, fusion_width)
             inputs = [self.fusion.out_dim]
         self.grouped = is_named(self.fusion, FUSION)
-        self.projections = nn.ModuleList(Linear(d + extra, width) for d in inputs)
+        self.projections = nn.ModuleList(nn.Linear(d + extra, width) for d in inputs)
         bare_anchor = not anchor_context and len(inputs) > 1
         self.encoders = nn.ModuleList(
             nn.Identity() if i == 0 and bare_anchor else context() for i in range(len(inputs))

@@ -15,7 +15,7 @@ from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike
 from fusionzoo.host import FusionLike, Host, HostOutput
-from fusionzoo.layers import Linear, copy_reference_parts, pick_heads, prefixed
+from fusionzoo.layers import copy_reference_parts, pick_heads, prefixed
 from fusionzoo.numerics import zero_padded
 from fusionzoo.transformer import DialogueTransformer, TransformerLayer, sinusoidal_positions
 from fusionzoo_adapters.hosts._frontend import named_for
@@ -40,7 +40,7 @@ class Gate(nn.Module):
 
     def __init__(self, width: int, learned: bool = True):
         super().__init__()
-        self.fc = Linear(width, width, bias=False)
+        self.fc = nn.Linear(width, width, bias=False)
         if not learned:
             del self.fc.weight
             self.fc.register_buffer("weight", torch.eye(width))
@@ -82,7 +82,7 @@ class View(nn.Module):
         self.gates = nn.ModuleList(
             nn.Identity() if gate == "none" else Gate(width, gate == "learned") for _ in range(sources)
         )
-        self.reduce = Linear(sources * width, width) if sources > 1 else None
+        self.reduce = nn.Linear(sources * width, width) if sources > 1 else None
 
     def forward(
         self,
@@ -223,15 +223,15 @@ class SDT(Host):
             free = None if isinstance(fusion, Fusion) else width
             self.fusion = self.make_fusion(dict.fromkeys(self.dims, width), fusion_width or free)
             joined = self.fusion.out_dim
-        self.projections = nn.ModuleList(Linear(d, width, bias=False) for d in inputs)
+        self.projections = nn.ModuleList(nn.Linear(d, width, bias=False) for d in inputs)
         sources = len(inputs) if self.placement == "late" else 1
         self.views = nn.ModuleList(View(width, sources, gate, **encoder) for _ in inputs)
         self.students = nn.ModuleList()
         if (official if students is None else students) and self.fusion is not None and self.placement != "early":
-            self.students.extend(Linear(width, self.num_classes) for _ in inputs)
+            self.students.extend(nn.Linear(width, self.num_classes) for _ in inputs)
         self.dropout = Dropout(0.0 if official else dropout)
         self.student_dropout = Dropout(dropout)
-        self.classifier = Linear(joined, self.num_classes)
+        self.classifier = nn.Linear(joined, self.num_classes)
 
     def encode(self, features: dict[str, Tensor | None], mask: MaskLike, batch: Batch) -> HostOutput:
         tensors = [features[m] for m in self.names]

@@ -14,7 +14,6 @@ from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike
 from fusionzoo.host import FusionLike, Host, HostOutput
-from fusionzoo.layers import Linear
 from fusionzoo_adapters.hosts._frontend import named_for, published_fuse
 from fusionzoo_adapters.hosts._head import Head
 from fusionzoo_adapters.hosts._reference import copy_lmam_reference
@@ -97,9 +96,9 @@ class TextCNN(Host):
         else:
             self.fusion = self.make_fusion(widths, fusion_width or (None if free else hidden))
             inputs = [self.fusion.out_dim]
-        self.convolutions = nn.ModuleList(Linear(w, hidden) for w in inputs)
+        self.convolutions = nn.ModuleList(nn.Linear(w, hidden) for w in inputs)
         layers = 1 if shared or official else len(inputs)
-        self.layers = nn.ModuleList(Linear(hidden, hidden) for _ in range(layers))
+        self.layers = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(layers))
         head_width = check_positive(head_width, "head_width", self)
         self.head = Head(width, head_width, self.num_classes, rate, activation="gelu")
 
