@@ -10,11 +10,15 @@ that needs torch is loaded at first use.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, overload
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Literal
+
+    from fusionzoo._types import Adapter, Options, Plugin
     from fusionzoo.data import Batch as Batch
     from fusionzoo.data import Corpus as Corpus
     from fusionzoo.evaluation.compare import compare as compare
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from fusionzoo.patching import load_patch as load_patch
     from fusionzoo.patching import modernise as modernise
     from fusionzoo.patching import patch as patch
+    from fusionzoo.recipes import Recipe
     from fusionzoo.specs import Card as Card
     from fusionzoo.specs import Spec as Spec
     from fusionzoo.training.trainer import train as train
@@ -118,7 +123,7 @@ from fusionzoo.errors import FusionZooError, MissingDependency  # noqa: E402
 from fusionzoo.plugin import plugin  # noqa: E402
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in _LAZY:
         value = getattr(importlib.import_module(_LAZY[name]), name)
         globals()[name] = value
@@ -132,7 +137,21 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, *_MODULES})
 
 
-def get(name: str, kind: str = "fusion") -> Any:
+@overload
+def get(name: str, kind: Literal["fusion"] = "fusion") -> type[Fusion]: ...
+@overload
+def get(name: str, kind: Literal["host"]) -> type[Host]: ...
+@overload
+def get(name: str, kind: Literal["objective"]) -> type[Objective]: ...
+@overload
+def get(name: str, kind: Literal["dataset"]) -> Callable[..., Corpus]: ...
+@overload
+def get(name: str, kind: Literal["adapter"]) -> type[Adapter]: ...
+@overload
+def get(name: str, kind: Literal["recipe"]) -> Recipe | Options | str: ...
+@overload
+def get(name: str, kind: str) -> Plugin: ...
+def get(name: str, kind: str = "fusion") -> Plugin:
     """The class registered under a name; loads its plugin on first use.
 
     Parameters

@@ -304,9 +304,13 @@ class Registry:
             signature = str(inspect.signature(target))
         except (TypeError, ValueError):
             signature = ""
-        return Card(
-            spec, provider.distribution, provider.version, provider.value, inspect.getdoc(target) or "", signature
-        )
+        doc = inspect.getdoc(target) or ""
+        who: dict[str, Any] = {
+            "distribution": provider.distribution,
+            "version": provider.version,
+            "module": provider.value,
+        }
+        return Card(**vars(spec), **who, signature=signature, doc=doc)
 
     def register(self, plugin: object) -> list[str]:
         """Add a plugin that is not installed (a module, class or object with a `fusionzoo_register` hook).

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +16,17 @@ from torch import Tensor, nn
 from fusionzoo._options import Configured, check_choice, check_positive
 from fusionzoo._pretrained import Pretrained
 from fusionzoo._registry import registry
+from fusionzoo._types import Options
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike, read_dims
 from fusionzoo.numerics import zero_padded
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from fusionzoo.data.batch import Batch
 
-FusionLike = str | tuple[str, Mapping[str, Any]] | Fusion
+FusionLike = str | tuple[str, Options] | Fusion
 
 
 @dataclass
@@ -89,7 +92,7 @@ class Standardize(nn.Module):
             self.register_buffer(f"std{i}", torch.ones(width))
 
     @torch.no_grad()
-    def fit(self, statistics: Mapping[str, tuple[Any, Any]]) -> None:
+    def fit(self, statistics: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> None:
         """Set means and deviations; a feature that never varies keeps a deviation of one."""
         for i, name in enumerate(self.names):
             mean, std = (torch.as_tensor(s, dtype=torch.float32) for s in statistics[name])
@@ -174,7 +177,7 @@ class Host(Configured, Pretrained, nn.Module):
         del self.fusion_like
         return fusion
 
-    def fit_features(self, statistics: Mapping[str, tuple[Any, Any]]) -> None:
+    def fit_features(self, statistics: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> None:
         """Standardise features with these `{modality: (mean (d,), std (d,))}` of the training split from now on."""
         self.standardize.fit(statistics)
 

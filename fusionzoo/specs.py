@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from fusionzoo._options import is_plain
+from fusionzoo._types import JSON
 from fusionzoo.errors import PluginError, UnknownNameError, close_matches_hint
 
 API_MIN = 1
@@ -81,7 +82,7 @@ class Spec:
     handles: frozenset[str] = frozenset()
     placements: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
-    defaults: dict[str, Any] = field(default_factory=dict)
+    defaults: dict[str, JSON] = field(default_factory=dict)
     diagram: str = ""
 
     def __post_init__(self) -> None:
@@ -156,43 +157,38 @@ def _base(target: object) -> Any:
 
 
 @dataclass(frozen=True)
-class Card:
-    """A plugin's spec together with who provides it, as `fusionzoo.card` and `fusionzoo info` show it."""
+class Card(Spec):
+    """A plugin's spec and who provides it, as `fusionzoo.card` and `fusionzoo info` show it."""
 
-    spec: Spec
-    distribution: str
-    version: str
-    module: str
-    doc: str = ""
+    distribution: str = ""
+    version: str = ""
+    module: str = ""
     signature: str = ""
+    doc: str = ""
 
-    def __getattr__(self, item: str) -> Any:
-        # The spec's fields read as the card's own: card.summary, card.paper, ...
-        if not item.startswith("_") and item in {f.name for f in fields(Spec)}:
-            return getattr(self.spec, item)
-        raise AttributeError(item)
+    @property
+    def spec(self) -> Spec:
+        """The registration alone."""
+        return Spec(**{f.name: getattr(self, f.name) for f in fields(Spec)})
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JSON]:
         """Plain values only, ready for JSON."""
-        out: dict[str, Any] = {f.name: getattr(self.spec, f.name) for f in fields(Spec)}
-        out["handles"] = sorted(self.spec.handles)
-        out |= {k: getattr(self, k) for k in ("distribution", "version", "module", "signature", "doc")}
-        return out
+        out: dict[str, JSON] = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {**out, "handles": sorted(self.handles)}
 
     def __str__(self) -> str:
-        s = self.spec
-        low, high = s.modalities
-        lines = [f"{s.name} ({s.kind}) - {s.summary}"]
-        if s.kind == "fusion":
+        low, high = self.modalities
+        lines = [f"{self.name} ({self.kind}) - {self.summary}"]
+        if self.kind == "fusion":
             count = f"{low}" if low == high else f"{low} or more" if high is None else f"{low} to {high}"
-            lines += [f"  modalities   {count}", f"  level        {s.level}"]
+            lines += [f"  modalities   {count}", f"  level        {self.level}"]
         rows = {
-            "handles": ", ".join(sorted(s.handles)),
-            "placements": ", ".join(s.placements),
-            "variants": ", ".join(s.variants),
+            "handles": ", ".join(sorted(self.handles)),
+            "placements": ", ".join(self.placements),
+            "variants": ", ".join(self.variants),
             "signature": self.signature,
-            "paper": s.paper,
-            "code": s.code,
+            "paper": self.paper,
+            "code": self.code,
             "provided by": f"{self.distribution} {self.version} ({self.module})",
         }
         lines += [f"  {k:<12} {v}" for k, v in rows.items() if v]

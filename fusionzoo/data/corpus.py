@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fusionzoo._types import JSON
 from fusionzoo.errors import DataError, close_matches_hint
 
 #: The label of an utterance that has none; the loss and the metrics leave it out.
@@ -71,7 +72,7 @@ class Corpus:
     split: np.ndarray
     present: dict[str, np.ndarray] = field(default_factory=dict)
     utterance_id: np.ndarray | None = None
-    info: dict[str, Any] = field(default_factory=dict)
+    info: dict[str, JSON] = field(default_factory=dict)
     extras: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -164,7 +165,7 @@ class Corpus:
         base = rank[inverse][starts]
         return rank[inverse] - base[dialogue]
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, JSON]:
         """Counts and widths, JSON-able."""
         everything = self.dialogues()
         splits = {}

@@ -8,12 +8,13 @@ import multiprocessing
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fusionzoo._types import Options
 from fusionzoo.errors import ConfigError, FusionZooError, close_matches_hint
 from fusionzoo.evaluation.report import best_reachable
 from fusionzoo.evaluation.summary import Row, rows_to_text, summarise, write_summary
@@ -25,7 +26,7 @@ from fusionzoo.training.runfolder import anchor_paths, clear_run, load_corpus, r
 if TYPE_CHECKING:
     from fusionzoo.data.corpus import Corpus
 
-Entry = str | Mapping[str, Any]
+Entry = str | Options
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Comparison:
 
 
 def compare(
-    config: RunConfig | Mapping[str, Any] | str | Path | None = None,
+    config: RunConfig | Options | str | Path | None = None,
     out: str | Path = "fusionzoo-runs/compare",
     *,
     hosts: Sequence[Entry] | None = None,

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
+from fusionzoo._types import Options
 from fusionzoo.errors import ConfigError, close_matches_hint
 from fusionzoo.training.options import accepted_options, check_options, coerce, plain_numbers
 
@@ -218,11 +219,11 @@ class RunConfig:
     @classmethod
     def from_sources(
         cls,
-        file: str | Path | Mapping[str, Any] | None = None,
+        file: str | Path | Options | None = None,
         sets: Iterable[str] = (),
-        recipe: str | Path | Mapping[str, Any] | None = None,
+        recipe: str | Path | Options | None = None,
         check: bool = True,
-        **arguments: Any,
+        **arguments: object,
     ) -> RunConfig:
         """Merge a recipe, a YAML file, named arguments and `section.key=value` strings, in this order.
 

@@ -100,7 +100,7 @@ def accepted_options(name: str, kind: str) -> Accepted:
     """Options of an installed plugin, read from its constructors' signatures along the inheritance."""
     import fusionzoo
 
-    target = fusionzoo.get(name, kind=kind)
+    target: Any = fusionzoo.get(name, kind=kind)
     types: dict[str, str] = {}
     open_ended = True
     constructors = (

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fusionzoo._types import JSON, Options, Scores
 from fusionzoo._weights import load_weights
 from fusionzoo.errors import CheckpointError, TrainingError
 from fusionzoo.evaluation.inference import split_probabilities
@@ -74,11 +75,11 @@ class RunResult:
     """A finished run: its folder and the contents of its `result.json`."""
 
     folder: Path
-    result: dict[str, Any]
+    result: dict[str, JSON]
     is_main: bool = True
 
     def __str__(self) -> str:
-        r = self.result
+        r: Any = self.result
         lines = [
             f"{r['host']} + {r['fusion']}, seed {r['seed']}: epoch {r['epoch']} of {r['epochs']}, {r['seconds']:.1f} s"
         ]
@@ -93,23 +94,23 @@ class RunResult:
         return "\n".join([*lines, f"run folder: {self.folder}"])
 
     @property
-    def test(self) -> dict[str, Any] | None:
+    def test(self) -> Scores | None:
         """Scores on the test split, `None` where it has no labels."""
-        return self.result["test"]
+        return cast("Scores | None", self.result["test"])
 
     @property
-    def dev(self) -> dict[str, Any] | None:
+    def dev(self) -> Scores | None:
         """Scores on the dev split."""
-        return self.result["dev"]
+        return cast("Scores | None", self.result["dev"])
 
 
 def train(
-    config: RunConfig | Mapping[str, Any] | str | Path,
+    config: RunConfig | Options | str | Path,
     out: str | Path,
     resume: bool = False,
     quiet: bool = False,
     corpus: Corpus | None = None,
-    recipe: Mapping[str, Any] | None = None,
+    recipe: Options | None = None,
 ) -> RunResult:
     """Train one model and leave a run folder.
 
@@ -307,7 +308,7 @@ class _Run:
         assert scores is not None  # _check_splits made sure of labels
         return {f"{split}_{k}": scores[k] for k in ("weighted_f1", "macro_f1", "ua", "wa", "log_loss")}
 
-    def predict(self, split: str) -> tuple[dict[str, Any] | None, np.ndarray, np.ndarray]:
+    def predict(self, split: str) -> tuple[Scores | None, np.ndarray, np.ndarray]:
         """Scores (None without labels), rows of the corpus, and probabilities of a split."""
         rows, probabilities = split_probabilities(
             self.average or self.host,
