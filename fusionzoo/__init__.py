@@ -124,6 +124,10 @@ from fusionzoo.plugin import plugin  # noqa: E402
 
 
 def __getattr__(name: str) -> object:
+    if name in _LAZY or name in _MODULES:
+        from fusionzoo._registry import registry
+
+        registry.index()  # before torch is imported, which a distribution with broken metadata would prevent
     if name in _LAZY:
         value = getattr(importlib.import_module(_LAZY[name]), name)
         globals()[name] = value

@@ -23,10 +23,15 @@ def model_card(config: Mapping[str, Any], card: Card, parameters: int, run: Mapp
     kind, name = config["kind"], config["name"]
     fusion = config["arguments"].get("fusion") if kind == "host" else None
     title = f"{name} with {fusion['name']}" if fusion else name
+    without = [("its fusion", "none: there is one modality")] if kind == "host" and not fusion else []
     parts = [_metadata(title, run), f"# {title}", f"{card.summary[:1].upper()}{card.summary[1:]}."]
     rows = [
         (kind, f"`{name}` of {card.distribution} {card.version}"),
-        *([("its fusion", f"`{fusion['name']}` of {fusion['distribution']} {fusion['version']}")] if fusion else []),
+        *(
+            [("its fusion", f"`{fusion['name']}` of {fusion['distribution']} {fusion['version']}")]
+            if fusion
+            else without
+        ),
         ("modalities", ", ".join(f"{m} ({d})" for m, d in _dims(config).items())),
         ("classes", ", ".join(config.get("label_names") or ())),
         ("parameters", f"{parameters:,}"),

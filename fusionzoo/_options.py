@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from abc import ABCMeta
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fusionzoo._schema import plain
 from fusionzoo.errors import OptionError, close_matches_hint
 
 
@@ -115,21 +117,37 @@ def recorded_arguments(bound: inspect.BoundArguments) -> dict[str, Any]:
     for p in parameters:
         value = bound.arguments[p.name]
         if p.kind is p.VAR_KEYWORD:
-            out |= {k: _recorded(v) for k, v in value.items()}
+            out |= {k: record(v) for k, v in value.items()}
         elif p.kind is not p.VAR_POSITIONAL:
-            out[p.name] = _recorded(value)
+            out[p.name] = record(value)
         elif value:
             out[p.name] = Unrecorded("positional arguments")
     return out
 
 
-def _recorded(value: Any) -> Any:
+def plain_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of recorded arguments that a configuration can hold: plain values, tuples as lists, no infinity."""
+    out = {}
+    for name, value in arguments.items():
+        with contextlib.suppress(ValueError):
+            out[name] = plain(value, name, ValueError)
+    return out
+
+
+def options_in_force(model: Any, supplied: Iterable[str]) -> dict[str, Any]:
+    """What an instance was built with, defaults included, without what its builder supplies."""
+    arguments = vars(model).get("_init_arguments", {})
+    return plain_arguments({k: v for k, v in arguments.items() if k not in set(supplied)})
+
+
+def record(value: Any) -> Any:
+    """An argument as it is written down: plain, or a stand-in that says what it was."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Mapping) and all(isinstance(k, str) for k in value):
-        return {k: _recorded(v) for k, v in value.items()}
+        return {k: record(v) for k, v in value.items()}
     if type(value) in (list, tuple):
-        plain = [_recorded(v) for v in value]
+        plain = [record(v) for v in value]
         return tuple(plain) if type(value) is tuple else plain
     if isinstance(type(value), CheckedOptions) and "_init_arguments" in vars(value):
         return Built(type(value), vars(value)["_init_arguments"])

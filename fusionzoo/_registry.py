@@ -13,17 +13,18 @@ FUSIONZOO_PLUGINS           `my_module,other`: importable modules with a hook th
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import importlib
 import inspect
 import os
+import sys
 import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pluggy
 
@@ -32,18 +33,14 @@ from fusionzoo.errors import (
     AmbiguousNameError,
     FusionZooError,
     MissingDependency,
+    OptionError,
     PluginDisabledError,
     PluginError,
     PluginLoadError,
     UnknownNameError,
     close_matches_hint,
 )
-from fusionzoo.specs import API_CURRENT, API_MIN, GROUPS, Card, Spec, check_kind, normalise_name
-
-if TYPE_CHECKING:
-    from importlib.metadata import Distribution
-
-    pass
+from fusionzoo.specs import API_CURRENT, API_MIN, GROUPS, Card, Spec, check_kind, is_name, normalise_name
 
 OWN = "fusionzoo"
 _LOCAL = "(local)"
@@ -51,15 +48,19 @@ _LOCAL = "(local)"
 
 @dataclass
 class Provider:
-    """One distribution's offer of one name."""
+    """One distribution's offer of one name.
+
+    trouble : what is wrong with the distribution's metadata, which keeps the plugin from being loaded.
+    """
 
     kind: str
     name: str
     distribution: str
     version: str
     value: str
-    load: Callable[[], ModuleType] = field(repr=False)
+    load: Callable[[], Any] = field(repr=False)
     disabled: str = ""
+    trouble: str = ""
 
     @property
     def qualified(self) -> str:
@@ -71,7 +72,7 @@ class Failure:
     """Why a plugin could not be loaded."""
 
     provider: Provider
-    error: Exception
+    error: BaseException
     traceback: str
 
     @property
@@ -84,6 +85,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
+        self.unreadable: list[Provider] = []  # distributions that nobody can tell the plugins of
         self._index: dict[str, dict[str, list[Provider]]] | None = None
         self._local: list[Provider] = []
         self._specs: dict[tuple[str, str], Spec] = {}
@@ -113,38 +115,46 @@ class Registry:
         index: dict[str, dict[str, list[Provider]]] = {kind: {} for kind in GROUPS}
         for provider in (*self._entry_points(), *self._local, *self._environment_modules()):
             provider.disabled = _disabled_by(provider)
+            if provider.trouble and not provider.disabled:
+                what = f"{provider.kind} {provider.name!r} from {provider.distribution}"
+                self._warn(f"{what} cannot be used: {provider.trouble}; other plugins are unaffected")
             known = index[provider.kind].setdefault(provider.name, [])
-            if all(p.qualified != provider.qualified for p in known):
+            if provider.trouble or all(p.trouble or p.qualified != provider.qualified for p in known):
                 known.append(provider)
         return index
 
     def _entry_points(self) -> Iterator[Provider]:
-        from importlib.metadata import entry_points
+        # One scan for all groups: that is nearly all that looking costs.
+        from fusionzoo._installed import offers, spare_torch
 
-        # One scan for all groups, and each distribution's metadata parsed once: that is nearly all that looking costs.
-        installed = entry_points()
-        known: dict[int, tuple[str, str]] = {}
-        for kind, group in GROUPS.items():
-            for entry in installed.select(group=group):
-                dist = entry.dist
-                if id(dist) not in known:
-                    known[id(dist)] = _name_and_version(dist)
-                distribution, version = known[id(dist)]
-                yield Provider(
-                    kind=kind,
-                    name=normalise_name(entry.name),
-                    distribution=distribution,
-                    version=version,
-                    value=entry.value,
-                    load=entry.load,
+        kinds = {group: kind for kind, group in GROUPS.items()}
+        self.unreadable = []
+        for offer in offers(f"{OWN}."):
+            kind, name, trouble = kinds.get(offer.group), normalise_name(offer.name), offer.trouble
+            if offer.group and kind is None:
+                trouble = trouble or (
+                    f"there is no group of entry points {offer.group!r}{close_matches_hint(offer.group, kinds) or '.'} "
+                    f"The groups are: {', '.join(kinds)}"
                 )
+            elif kind is not None and not is_name(name):
+                trouble = trouble or f"the name {offer.name[:60]!r} is not kebab-case (a-z, 0-9 and single hyphens)"
+            if trouble:
+                spare_torch()
+            who = (offer.distribution, offer.version, offer.value)
+            provider = Provider(kind or "?", name or "?", *who, offer.load, trouble=trouble)
+            if kind is None:
+                self.unreadable.append(provider)
+            else:
+                yield provider
 
     def _environment_modules(self) -> Iterator[Provider]:
         for name in _env_list("FUSIONZOO_PLUGINS"):
             try:
-                yield from self._providers_of(importlib.import_module(name))
-            except Exception as error:  # an import may raise anything; the others must still be seen
-                if _strict():
+                with _foreign_code():
+                    found = self._providers_of(importlib.import_module(name))
+                yield from found
+            except BaseException as error:  # an import may raise anything; the others must still be seen
+                if _strict() or _is_the_users(error):
                     raise
                 self._warn(f"FUSIONZOO_PLUGINS names {name!r}, which failed to load: {_describe(error)}")
 
@@ -170,7 +180,7 @@ class Registry:
             # Registering calls the historic hook at once, so that _collected fills here.
             self._manager.register(plugin, name=name)
             self._manager.check_pending()
-        except Exception as error:
+        except BaseException as error:
             if self._manager.is_registered(plugin):
                 self._manager.unregister(plugin)
             if isinstance(error, pluggy.PluginValidationError):
@@ -196,13 +206,16 @@ class Registry:
             key = (kind, provider.qualified)
             if key not in self._specs:
                 try:
-                    self._specs[key] = self._load(provider)
+                    with _foreign_code():
+                        self._specs[key] = self._load(provider)
                     self.failures.pop(key, None)
-                except Exception as error:
+                except BaseException as error:
                     self._fail(provider, error)
             return self._specs[key], provider
 
     def _load(self, provider: Provider) -> Spec:
+        if provider.trouble:
+            raise PluginError(provider.trouble)
         module = provider.load()
         specs = [s.under(provider.name) for s in self._specs_of(module, _plugin_name(module))]
         found = [s for s in specs if s.kind == provider.kind and s.name == provider.name]
@@ -215,13 +228,15 @@ class Registry:
         if not isinstance(spec.api, int) or not API_MIN <= spec.api <= API_CURRENT:
             newer = isinstance(spec.api, int) and spec.api > API_CURRENT
             raise PluginError(
-                f"it is written for plugin API {spec.api}, this fusionzoo speaks {API_MIN} to {API_CURRENT}; "
+                f"it is written for plugin API {spec.api!r}, this fusionzoo speaks {API_MIN} to {API_CURRENT}; "
                 + ("update fusionzoo" if newer else f"update {provider.distribution}")
             )
         return spec
 
-    def _fail(self, provider: Provider, error: Exception) -> None:
-        failure = Failure(provider, error, traceback.format_exc())
+    def _fail(self, provider: Provider, error: BaseException) -> None:
+        if _is_the_users(error):
+            raise error
+        failure = Failure(provider, error, _traceback())
         self.failures[provider.kind, provider.qualified] = failure
         if isinstance(error, MissingDependency):
             raise error
@@ -231,18 +246,42 @@ class Registry:
             f"see it whole with: fusionzoo plugins --long --debug"
         ) from error
 
+    def resolve(self, name: str, kind: str | None = None) -> tuple[str, str]:
+        """Kind and name of what a user means; what `fusionzoo info` and `fusionzoo check` ask.
+
+        A kind is given beside the name, or before it (`host:lmam`, where a distribution of that name gives way), or is the
+        first of `KINDS` with a plugin of that name: a bare name is the fusion where there is one. An unknown name is
+        taken for a fusion's, so that `get` refuses it with what is installed.
+        """
+        before, colon, rest = name.partition(":")
+        named = normalise_name(before) if colon and normalise_name(before) in GROUPS else None
+        if named is not None:
+            name = rest
+        if kind is not None:
+            if named not in (None, check_kind(kind)):
+                raise OptionError(f"{before}:{rest} is a {named}, and the kind asked for is {kind}; give one of them")
+            return kind, name
+        if named is not None:
+            return named, name
+        offered = {k: self._offers(name, k) for k in GROUPS}
+        enabled = [k for k, offers in offered.items() if any(not p.disabled for p in offers)]
+        return next(iter(enabled or [k for k, offers in offered.items() if offers]), "fusion"), name
+
+    def _offers(self, name: str, kind: str) -> list[Provider]:
+        """Every provider of `name` or `distribution:name`, those that are switched off included."""
+        wanted, _, plain = name.rpartition(":")
+        offers = self.index()[kind].get(normalise_name(plain), [])
+        return [p for p in offers if not wanted or normalise_name(p.distribution) == normalise_name(wanted)]
+
     def provider(self, name: str, kind: str = "fusion") -> Provider:
         """Which distribution answers to a name; nothing is imported."""
         kind = check_kind(kind)
         if not isinstance(name, str):
             raise UnknownNameError(f"a plugin's name is a string such as 'lmam', not {type(name).__name__}")
-        wanted, _, plain = name.rpartition(":")
-        plain = normalise_name(plain)
-        entries = self.index()[kind]
-        offers = entries.get(plain, [])
-        if wanted:
-            offers = [p for p in offers if normalise_name(p.distribution) == normalise_name(wanted)]
+        plain = normalise_name(name.rpartition(":")[2])
+        offers = self._offers(name, kind)
         enabled = [p for p in offers if not p.disabled]
+        enabled = [p for p in enabled if not p.trouble] or enabled[:1]
         if offers and not enabled:
             raise PluginDisabledError(
                 f"{kind} {name!r} is installed ({offers[0].distribution}) but {offers[0].disabled}; unset it to use it"
@@ -279,20 +318,35 @@ class Registry:
     # -- what the public functions do ------------------------------------------------------------------------------
 
     def names(self, kind: str = "fusion", pattern: str | None = None) -> list[str]:
-        """Sorted names that are not disabled, optionally those matching a wildcard such as `*attention*`."""
+        """Sorted names that can be asked for, optionally those matching a wildcard such as `*attention*`."""
         entries = self.index()[check_kind(kind)]
-        found = sorted(n for n, providers in entries.items() if any(not p.disabled for p in providers))
+        found = sorted(
+            n for n, providers in entries.items() if any(not p.disabled and not p.trouble for p in providers)
+        )
         return found if pattern is None else fnmatch.filter(found, normalise_name(pattern))
+
+    def usable(self, kind: str = "fusion") -> list[str]:
+        """The names whose plugins load, for what takes all of a kind; a warning tells of each of the others."""
+        found = []
+        for name in self.names(kind):
+            try:
+                self.get(name, kind)
+                found.append(name)
+            except FusionZooError as error:
+                self._warn(f"{kind} {name!r} is left out: {error}")
+        return found
 
     def get(self, name: str, kind: str = "fusion") -> Any:
         """The class (or callable) behind a name."""
         spec, provider = self.spec(name, kind)
         module_name, _, attribute = spec.target.partition(":")
+        target: Any = None
         try:
-            target: Any = importlib.import_module(module_name)
-            for part in attribute.split("."):
-                target = getattr(target, part)
-        except Exception as error:
+            with _foreign_code():
+                target = importlib.import_module(module_name)
+                for part in attribute.split("."):
+                    target = getattr(target, part)
+        except BaseException as error:
             self._fail(provider, error)
         return target
 
@@ -300,11 +354,14 @@ class Registry:
         """Everything that is known about a plugin; imports it."""
         spec, provider = self.spec(name, kind)
         target = self.get(name, kind)
+        doc = signature = ""
         try:
-            signature = str(inspect.signature(target))
-        except (TypeError, ValueError):
-            signature = ""
-        doc = inspect.getdoc(target) or ""
+            with _foreign_code():
+                doc = str(inspect.getdoc(target) or "")
+                with contextlib.suppress(TypeError, ValueError):  # of what has none
+                    signature = str(inspect.signature(target))
+        except BaseException as error:
+            self._fail(provider, error)
         who: dict[str, Any] = {
             "distribution": provider.distribution,
             "version": provider.version,
@@ -340,20 +397,23 @@ class Registry:
         rows: list[dict[str, Any]] = []
         for kind in kinds:
             for _, providers in sorted(self.index()[check_kind(kind)].items()):
-                enabled = [p for p in providers if not p.disabled]
+                enabled = [p for p in providers if not p.disabled and not p.trouble]
                 own = [p for p in enabled if p.distribution == OWN]
                 for p in providers:
                     rows.append(
                         self._row(p, shadowed=bool(own) and p not in own, ambiguous=len(enabled) > 1 and not own)
                     )
-                    if long and not p.disabled:
+                    if long and not p.disabled and not p.trouble:
                         self._describe_row(rows[-1], p)
-        return rows
+        self.index()
+        return rows + [self._row(p, shadowed=False, ambiguous=False) for p in self.unreadable]
 
     def _row(self, p: Provider, shadowed: bool, ambiguous: bool) -> dict[str, Any]:
         key = (p.kind, p.qualified)
         if p.disabled:
             status = "disabled"
+        elif p.trouble:
+            status = "broken"
         elif key in self.failures:
             status = self.failures[key].status
         elif shadowed or ambiguous:
@@ -361,12 +421,11 @@ class Registry:
         else:
             status = "loaded" if key in self._specs else "available"
         row = {"kind": p.kind, "name": p.name, "distribution": p.distribution, "version": p.version}
-        return row | {"module": p.value, "status": status, "reason": p.disabled}
+        return row | {"module": p.value, "status": status, "reason": p.disabled or p.trouble}
 
     def _describe_row(self, row: dict[str, Any], p: Provider) -> None:
         try:
-            spec, _ = self.spec(p.qualified, p.kind)
-            self.get(p.qualified, p.kind)
+            spec = self.card(p.qualified, p.kind).spec
         except FusionZooError as error:
             if _strict():
                 raise
@@ -386,11 +445,16 @@ class Registry:
             warnings.warn(message, stacklevel=4)
 
 
-def _name_and_version(dist: Distribution | None) -> tuple[str, str]:
-    if dist is None:
-        return "(unknown)", ""
-    metadata = dist.metadata
-    return metadata["Name"], metadata["Version"]
+@contextlib.contextmanager
+def _foreign_code() -> Iterator[None]:
+    """Around a plugin's own code: what it prints must not stand in the output that a command's reader parses."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def _is_the_users(error: BaseException) -> bool:
+    """Whether an exception is Ctrl-C, which ends what the user started and says nothing about a plugin."""
+    return isinstance(error, KeyboardInterrupt)
 
 
 def _plugin_name(plugin: object) -> str:
@@ -399,7 +463,15 @@ def _plugin_name(plugin: object) -> str:
 
 
 def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    from fusionzoo._installed import described
+
+    return described(error)
+
+
+def _traceback() -> str:
+    from fusionzoo._installed import safe_text
+
+    return safe_text(traceback.format_exc)
 
 
 def _env_list(variable: str) -> list[str]:

@@ -22,6 +22,7 @@ from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 import fusionzoo
+from fusionzoo._installed import described, identity, offers
 from fusionzoo._registry import OWN, Provider, Registry
 from fusionzoo.errors import AmbiguousNameError, MissingDependency, close_matches_hint
 from fusionzoo.specs import GROUPS, normalise_name
@@ -80,7 +81,11 @@ def diagnose() -> Diagnosis:
             checks += section()
         except Exception as error:  # a doctor that dies of the illness helps nobody
             name = section.__name__.strip("_")
-            checks.append(Check(name, FAIL, f"could not be checked: {error}", [traceback.format_exc()]))
+            checks.append(
+                Check(
+                    name, FAIL, f"could not be checked: {str(error) or type(error).__name__}", [traceback.format_exc()]
+                )
+            )
     return Diagnosis(checks)
 
 
@@ -125,7 +130,7 @@ def _versions() -> list[Check]:
 def _requirements(own: metadata.Distribution) -> list[tuple[str, str]]:
     """Name and version specifier of what fusionzoo needs, extras left out."""
     out = []
-    for line in own.requires or []:
+    for line in own.requires or ():
         requirement, _, marker = line.partition(";")
         match = re.match(r"([A-Za-z0-9._-]+)\s*(?:\[[^]]*\])?\s*\(?([^)]*)\)?", requirement.strip())
         if match and "extra" not in marker:
@@ -169,7 +174,8 @@ def _plugins() -> list[Check]:
         warnings.simplefilter("always")
         index = registry.index()
     checks += [Check("plugins", FAIL, str(w.message)) for w in caught if "FUSIONZOO_PLUGINS" in str(w.message)]
-    providers = [p for names in index.values() for offers in names.values() for p in offers]
+    checks += [Check("plugins", WARN, f"{p.distribution}: {p.trouble}") for p in registry.unreadable]
+    providers = [p for names in index.values() for found in names.values() for p in found]
     if not providers:
         return [
             *checks,
@@ -185,7 +191,7 @@ def _plugins() -> list[Check]:
         if trouble is not None:
             checks.append(trouble)
     for kind, names in index.items():
-        checks += [c for name, offers in names.items() if (c := _collision(registry, kind, name, offers)) is not None]
+        checks += [c for name, found in names.items() if (c := _collision(registry, kind, name, found)) is not None]
     text = f"{usable} of {len(providers)} can be used" + (f", {disabled} disabled" if disabled else "")
     return [Check("plugins", OK, text), *checks]
 
@@ -195,18 +201,18 @@ def _load(registry: Registry, p: Provider) -> Check | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            registry.get(p.qualified, p.kind)
+            registry.card(p.qualified, p.kind)
     except MissingDependency as error:
         return Check("plugin", WARN, f"{label} is unavailable: {error}")
     except Exception as error:
         failure, cause = registry.failures.get((p.kind, p.qualified)), error.__cause__ or error
-        text = f"{label} is broken: {type(cause).__name__}: {cause}"
+        text = f"{label} is broken: {described(cause)}"
         return Check("plugin", FAIL, text, [failure.traceback] if failure else [])
     return None
 
 
-def _collision(registry: Registry, kind: str, name: str, offers: list[Provider]) -> Check | None:
-    enabled = [p.qualified for p in offers if not p.disabled]
+def _collision(registry: Registry, kind: str, name: str, providers: list[Provider]) -> Check | None:
+    enabled = [p.qualified for p in providers if not p.disabled and not p.trouble]
     if len(enabled) < 2:
         return None
     say = "say which one: " + " or ".join(f"get({q!r}, kind={kind!r})" for q in enabled)
@@ -228,8 +234,11 @@ def _editable() -> list[Check]:
     checks, agreeing = [], []
     seen: dict[str, str] = {}
     for dist in metadata.distributions():
-        name = dist.name or "(unnamed)"
-        installed = _installed_points(dist)
+        try:
+            name, installed = identity(dist)[0], _installed_points(dist)
+        except Exception as error:  # its entry points cannot be read: `_plugins` says so
+            del error
+            continue
         where = str(getattr(dist, "_path", ""))
         if installed and normalise_name(name) in seen and seen[normalise_name(name)] != where:
             details = [
@@ -251,13 +260,18 @@ def _editable() -> list[Check]:
                 text = f"{name} is installed from {source}, which holds no pyproject.toml any more"
                 checks.append(Check("metadata", WARN, text, [f"run: pip uninstall {name}"]))
             continue
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             checks.append(Check("metadata", WARN, f"{source / 'pyproject.toml'} cannot be read: {error}"))
+            continue
+        try:
+            points = {} if "entry-points" in project.get("dynamic", []) else project.get("entry-points", {})
+            declared = {(g, n): v for g in GROUPS.values() for n, v in points.get(g, {}).items()}
+        except (AttributeError, TypeError):
+            text = f"{source / 'pyproject.toml'} does not hold what the standard of such files says"
+            checks.append(Check("metadata", WARN, text))
             continue
         if "entry-points" in project.get("dynamic", []):
             continue
-        points = project.get("entry-points", {})
-        declared = {(g, n): v for g in GROUPS.values() for n, v in points.get(g, {}).items()}
         if not declared and not installed:
             continue
         if declared != installed:
@@ -281,13 +295,13 @@ def _installed_points(dist: metadata.Distribution) -> dict[tuple[str, str], str]
 
 def _editable_source(dist: metadata.Distribution) -> Path | None:
     """The folder of an editable install, from the record that installers leave (PEP 610)."""
-    text = dist.read_text("direct_url.json")
     try:
+        text = dist.read_text("direct_url.json")
         record: Any = json.loads(text) if text else {}
         if not record.get("dir_info", {}).get("editable"):
             return None
         url = urlparse(record["url"])
-    except (ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, AttributeError, RecursionError):
         return None
     return Path(url2pathname(url.path)) if url.scheme == "file" else None
 
@@ -324,9 +338,9 @@ def _switches() -> list[Check]:
 def _unknown_entries(switch: str, value: str) -> list[str]:
     """What a switch names that is not installed: most often a typing error."""
     entries = [normalise_name(e) for e in value.split(",") if e.strip()]
-    points = [e for group in GROUPS.values() for e in metadata.entry_points(group=group)]
-    distributions = {normalise_name(e.dist.name) for e in points if e.dist is not None}
-    names = {normalise_name(e.name) for e in points}
+    points = [offer for offer in offers(f"{OWN}.") if offer.group in GROUPS.values()]
+    distributions = {normalise_name(p.distribution) for p in points}
+    names = {normalise_name(p.name) for p in points}
     if switch == "LOAD_PLUGINS":
         return [
             f"{e!r} is no installed distribution{close_matches_hint(e, distributions)}"

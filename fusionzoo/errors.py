@@ -66,6 +66,10 @@ class DataError(FusionZooError, ValueError):
     """A data file that is broken, incomplete or contradicts itself."""
 
 
+class DataWarning(UserWarning):
+    """Something about data that can be used and may not be what was meant: an unused column, rows in two splits."""
+
+
 class UnsafePickleError(DataError):
     """A pickle that names something other than arrays and plain containers; nothing of it was executed."""
 
@@ -84,6 +88,10 @@ class ConfigError(FusionZooError, ValueError):
 
 class CheckpointError(FusionZooError):
     """A checkpoint that is damaged, incomplete, or belongs to another model."""
+
+
+class OutputError(FusionZooError, OSError):
+    """A file or folder that cannot be written: a folder where a file should be, no permission, no room."""
 
 
 class TrainingError(FusionZooError):

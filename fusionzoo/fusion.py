@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fusionzoo._options import Configured, check_choice
 from fusionzoo._pretrained import Pretrained
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError, close_matches_hint
-from fusionzoo.numerics import zero_padded
+from fusionzoo.numerics import fixed_in_trace, same_length, zero_padded
 
 Dims = Mapping[str, int] | Sequence[int]
 StreamsLike = Mapping[str, Tensor | None] | Sequence[Tensor | None]
@@ -125,7 +125,8 @@ class Fusion(Configured, Pretrained, nn.Module):
     length in each. variants : what `variant=` accepts, the default first. for_sequences : the options with which such a method takes frames and tokens of any lengths, where its
     defaults are made for utterances; hosts of clips use them. decides : returns log-probabilities, which are never positive,
     so that hosts do not rectify them), call `self.set_width(w)` with the width that `combine` returns, and
-    implement `combine`.
+    implement `combine`. Any module may have `without_gradient`, a mapping of its parameters whose
+    gradient is zero in exact arithmetic to the reason; the conformance suite holds it to that, and all others to learning.
     """
 
     kind: ClassVar[str] = "fusion"
@@ -193,12 +194,12 @@ class Fusion(Configured, Pretrained, nn.Module):
         return self._run(streams, mask, attention)
 
     def _run(self, streams: StreamsLike, mask: MaskLike, attention: bool) -> Fused:
-        tensors = self._named(streams)
-        flat = self._check_tensors(tensors)
-        if flat:
-            tensors = [None if x is None else x.unsqueeze(1) for x in tensors]
-        masks, step_mask = self._read_mask(mask, tensors, flat)
-        clean = self._stand_in(tensors, masks, step_mask, attention)
+        if torch.jit.is_tracing():
+            # The example is checked; whether it has steps, masks and one length is what the trace is made for.
+            with fixed_in_trace():
+                flat, clean = self._receive(streams, mask, attention)
+        else:
+            flat, clean = self._receive(streams, mask, attention)
         result = self.combine(clean)
         result.fused = self.out(result.fused)
         if result.fused.dim() == 3:
@@ -215,6 +216,19 @@ class Fusion(Configured, Pretrained, nn.Module):
         return result
 
     # -- the door -------------------------------------------------------------------------------------------------
+
+    def _receive(self, streams: StreamsLike, mask: MaskLike, attention: bool) -> tuple[bool, Streams]:
+        """Whether the streams are `(B, d)`, and what `combine` gets.
+
+        Sizes are compared with each other, never hashed, counted or converted to Python numbers: `torch.export` and
+        `torch.compile` keep batch and lengths free.
+        """
+        tensors = self._named(streams)
+        flat = self._check_tensors(tensors)
+        if flat:
+            tensors = [None if x is None else x.unsqueeze(1) for x in tensors]
+        masks, step_mask = self._read_mask(mask, tensors, flat)
+        return flat, self._stand_in(tensors, masks, step_mask, attention)
 
     def _check_count(self) -> None:
         low, high = self.modalities
@@ -303,17 +317,16 @@ class Fusion(Configured, Pretrained, nn.Module):
         """Per modality the bool mask that was given (None: everywhere), and the mask of the output's real steps."""
         if mask is None:
             return [None] * len(tensors), None
-        lengths = [None if x is None else x.shape[1] for x in tensors]
-        batch = next(x.shape[0] for x in tensors if x is not None)
+        there = [x for x in tensors if x is not None]
         if isinstance(mask, Mapping):
             unknown = [str(k) for k in mask if k not in self.dims]
             if unknown:
                 raise ShapeError(f"the mask names {unknown[0]!r}; the modalities are {', '.join(self.names)}")
             masks = [
-                None if m not in mask or n is None else self._check_mask(mask[m], (batch, n), flat, m)
-                for m, n in zip(self.names, lengths, strict=True)
+                None if m not in mask or x is None else self._check_mask(mask[m], x, flat, m)
+                for m, x in zip(self.names, tensors, strict=True)
             ]
-            if self.unaligned and len({n for n in lengths if n is not None}) > 1:
+            if self.unaligned and not same_length(there):
                 return masks, masks[0]
             given = [m for m, x in zip(masks, tensors, strict=True) if x is not None]
             if any(m is None for m in given):
@@ -322,15 +335,16 @@ class Fusion(Configured, Pretrained, nn.Module):
             for other in given[1:]:
                 step = step | other  # type: ignore[operator]
             return masks, step
-        known = {n for n in lengths if n is not None}
-        if len(known) > 1:
+        if not same_length(there):
             raise ShapeError(
-                f"the streams have different lengths {sorted(known)}; give a mapping of modality to mask instead of one mask"
+                f"the streams have different lengths {[int(x.shape[1]) for x in there]}; give a mapping of modality to mask "
+                "instead of one mask"
             )
-        one = self._check_mask(mask, (batch, known.pop()), flat, None)
+        one = self._check_mask(mask, there[0], flat, None)
         return [one] * len(tensors), one
 
-    def _check_mask(self, mask: Tensor, shape: tuple[int, int], flat: bool, name: str | None) -> Tensor:
+    def _check_mask(self, mask: Tensor, x: Tensor, flat: bool, name: str | None) -> Tensor:
+        """The mask of a stream `(B, T, d)`, as `(B, T)`."""
         of = f" of {name!r}" if name else ""
         if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
             kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
@@ -339,15 +353,16 @@ class Fusion(Configured, Pretrained, nn.Module):
             )
         if flat and mask.dim() == 1:
             mask = mask.unsqueeze(1)
-        if tuple(mask.shape) != shape:
-            raise ShapeError(f"the mask{of} must have shape {shape[:1] if flat else shape}, got {tuple(mask.shape)}")
+        if mask.shape != x.shape[:2]:
+            expected = tuple(x.shape[: 1 if flat else 2])
+            raise ShapeError(f"the mask{of} must have shape {expected}, got {tuple(mask.shape)}")
         return mask
 
     def _stand_in(
         self, tensors: list[Tensor | None], masks: list[Tensor | None], step: Tensor | None, attention: bool
     ) -> Streams:
         like = next(x for x in tensors if x is not None)
-        aligned = len({x.shape[1] for x in tensors if x is not None}) == 1
+        aligned = same_length([x for x in tensors if x is not None])
         xs: list[Tensor] = []
         present: list[Tensor | None] = []
         for i, (x, m) in enumerate(zip(tensors, masks, strict=True)):

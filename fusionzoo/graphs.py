@@ -53,6 +53,11 @@ def _angle_weight(cosine: Tensor) -> Tensor:
 # -- graphs ------------------------------------------------------------------------------------------------------------
 
 
+def send(graph: Any, nodes: Tensor) -> Tensor:
+    """`graph @ nodes`, in words that `torch.compile` follows where the graph is one of the classes below."""
+    return graph.__matmul__(nodes)
+
+
 @dataclass
 class ModalGraph:
     """Edges of one graph a dialogue, in blocks; `graph @ nodes` sends `(B, M, T, d)` along them.
@@ -149,7 +154,7 @@ class GCNIIConv(nn.Module):
 
     def forward(self, x: Tensor, graph: Any, initial: Tensor) -> Tensor:
         """`x` and `initial` of shape `(B, M, T, d)` with a `ModalGraph`, or `(N, d)` with a matrix `(N, N)`."""
-        hidden = graph @ x
+        hidden = send(graph, x)
         mixed = (1 - self.alpha) * hidden + self.alpha * initial
         if self.variant:
             # [H; h_0] W, without the concatenation.
@@ -377,7 +382,7 @@ class HypergraphConv(nn.Module):
 
     def forward(self, x: Tensor, hypergraph: Any) -> Tensor:
         """`(B, M, T, d)` with a `ModalHypergraph`, or `(N, d)` with an `IncidenceHypergraph`."""
-        out = hypergraph @ x
+        out = send(hypergraph, x)
         return F.leaky_relu(out if self.bias is None else out + self.bias, 0.01)
 
     def load_reference(self, state: Mapping[str, Tensor]) -> None:
@@ -426,7 +431,7 @@ class FrequencyConv(nn.Module):
 
     def forward(self, x: Tensor, presence: Tensor | None = None) -> Tensor:
         """Nodes `(B, M, T, d)`, presence `(B, T, M)`; `(B, M, T, d)` without the residual."""
-        return self.graph(x, presence) @ x
+        return send(self.graph(x, presence), x)
 
     def along(self, x: Tensor, edge_index: Tensor) -> Tensor:
         """Nodes `(N, d)` along edges `(2, E)`, source and target; degrees count the edges that leave a node."""

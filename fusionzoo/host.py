@@ -123,7 +123,8 @@ class Host(Configured, Pretrained, nn.Module):
     ----------
     dims : mapping of modality name to feature width.
     num_classes, num_speakers : C, and the largest number of speakers in one dialogue.
-    fusion : a name, a `(name, options)` pair or a `Fusion` instance.
+    fusion : a name, a `(name, options)` pair or a `Fusion` instance. With one modality there is nothing to fuse and none
+        is built: see `built_fusion`.
     placement : where the fusion sits, one of `placements`; None for the first.
 
     Shapes
@@ -177,6 +178,11 @@ class Host(Configured, Pretrained, nn.Module):
         del self.fusion_like
         return fusion
 
+    @property
+    def built_fusion(self) -> Fusion | None:
+        """The fusion inside; None where none was built, as with one modality, whatever the constructor was given."""
+        return next((m for m in self.modules() if isinstance(m, Fusion)), None)
+
     def fit_features(self, statistics: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> None:
         """Standardise features with these `{modality: (mean (d,), std (d,))}` of the training split from now on."""
         self.standardize.fit(statistics)
@@ -219,7 +225,8 @@ class Host(Configured, Pretrained, nn.Module):
         return HostOutput(logits, {"fused": fused.fused, **fused.streams}, dict(fused.losses), dict(fused.attention))
 
     def _maps(self) -> str:
-        return f"{dict(self.dims)} -> {self.num_classes} classes, {self.num_speakers} speakers"
+        alone = "" if self.built_fusion is not None else f", no fusion: {', '.join(self.names)} alone"
+        return f"{dict(self.dims)} -> {self.num_classes} classes, {self.num_speakers} speakers{alone}"
 
     def _check(self, batch: Batch) -> None:
         unknown = [m for m in batch.features if m not in self.dims]

@@ -11,7 +11,7 @@ import importlib
 import json
 import re
 from collections.abc import Mapping
-from os import PathLike, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,14 +19,17 @@ import torch
 from torch import nn
 
 import fusionzoo
+from fusionzoo._file_schemas import ModelConfig, ModelFile, ResultFile
+from fusionzoo._files import write_bytes
 from fusionzoo._options import Built, Unrecorded
 from fusionzoo._registry import OWN, Provider, registry
-from fusionzoo._weights import load_weights, pack_weights, read_weights
+from fusionzoo._schema import check, parse_json, read_json, shown, text_of
+from fusionzoo._weights import building_for, load_weights, pack_weights, read_weights
 from fusionzoo.errors import CheckpointError, FusionZooError, MissingDependency, UnknownNameError
 from fusionzoo.specs import API_CURRENT, Spec, normalise_name
 
 M = TypeVar("M")
-WEIGHTS, CONFIG, RUN_CARD = "model.safetensors", "config.json", "model.json"
+WEIGHTS, CONFIG, RUN_CARD, RESULT = "model.safetensors", "config.json", "model.json", "result.json"
 FORMAT = 1
 _LOCAL = "(local)"
 _SAFE_TEXT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -45,6 +48,8 @@ def describe(model: Any) -> dict[str, Any]:
             "fusionzoo); build it anew and load its state_dict"
         )
     written = _written(type(model), arguments)
+    if written["kind"] == "host" and model.built_fusion is None:
+        written["arguments"].pop("fusion", None)  # with one modality: what was named is not there
     fusion = written["arguments"].get("fusion") if written["kind"] == "host" else None
     if isinstance(fusion, dict) and "options" in fusion:
         fusion["options"] = _options_in_force(model, fusion)
@@ -160,31 +165,27 @@ def save(model: Any, folder: str | PathLike[str], run: str | PathLike[str] | Non
     if target.exists() and not target.is_dir():
         raise CheckpointError(f"{str(target)!r} is a file; give a folder")
     target.mkdir(parents=True, exist_ok=True)
-    _write(target / WEIGHTS, pack_weights(model.state_dict()))
-    _write(target / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+    write_bytes(target / WEIGHTS, pack_weights(model.state_dict()))
+    write_bytes(target / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
     if not keeps(target / "README.md"):
         card = registry.card(f"{config['distribution']}:{config['name']}", config["kind"])
         parameters = sum(p.numel() for p in model.parameters())
-        _write(target / "README.md", model_card(config, card, parameters, scores).encode())
+        write_bytes(target / "README.md", model_card(config, card, parameters, scores).encode())
     return target
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all: a reader never sees half a file."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data)
-    replace(temporary, path)
 
 
 def read_run(run: str | PathLike[str], config: Mapping[str, Any]) -> dict[str, Any]:
     """`model` (model.json) and `result` (result.json) of a finished run that trained this kind of model."""
     folder = Path(run)
-    try:
-        found = {k: json.loads((folder / f"{k}.json").read_text(encoding="utf-8")) for k in ("model", "result")}
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{str(folder)!r} is not the folder of a finished run of `fusionzoo train`: {error}"
-        ) from error
+    for name in (RUN_CARD, RESULT):
+        if not (folder / name).exists():
+            raise CheckpointError(
+                f"{str(folder)!r} is not the folder of a finished run of `fusionzoo train`: there is no {name} in it"
+            )
+    found: dict[str, Any] = {
+        "model": read_json(ModelFile, folder / RUN_CARD, CheckpointError),
+        "result": read_json(ResultFile, folder / RESULT, CheckpointError),
+    }
     trained, own = found["model"].get(config["kind"]), config["name"]
     if trained is None or normalise_name(str(trained).rpartition(":")[2]) != own:
         raise CheckpointError(
@@ -217,26 +218,35 @@ def load(base: type[M], source: str | PathLike[str], device: str | torch.device 
     folder = Path(source)
     fetch = _local_files(folder) if folder.is_dir() else _hub_files(str(source), download)
     path = fetch(CONFIG)
-    config = (
-        _read_json(path) if path else _from_run_card(_read_json(fetch(RUN_CARD, f"neither {CONFIG} nor {RUN_CARD}")))
-    )
-    kind = config.get("kind")
-    if config.get("library") != OWN or kind not in ("fusion", "host") or not isinstance(config.get("name"), str):
-        raise CheckpointError(f"{str(source)!r} does not hold a fusionzoo model: {CONFIG} names no fusion or host")
-    if config.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{str(source)!r} was saved in format {config.get('format')!r}; update fusionzoo to read it"
-        )
+    if path:
+        config = _read_config(path, str(source))
+    else:
+        found = fetch(RUN_CARD, f"neither {CONFIG} nor {RUN_CARD}")
+        config = _from_run_card(read_json(ModelFile, found, CheckpointError))
+    kind = config["kind"]
     if not _kind_fits(base, kind):
         raise CheckpointError(f"{str(source)!r} holds a {kind}; load it with fusionzoo.{kind.title()}.from_pretrained")
     cls = registry.get(_resolve(config, str(source)).qualified, kind)
     if not issubclass(cls, base):
         raise CheckpointError(f"{str(source)!r} holds a {cls.__name__} ({config['name']}), not a {base.__name__}")
-    model = _build(config, str(source))
-    load_weights(model, read_weights(Path(fetch(WEIGHTS, f"no {WEIGHTS}"))), f"{str(source)!r}")
+    weights = read_weights(Path(fetch(WEIGHTS, f"no {WEIGHTS}")))
+    with building_for(weights, f"{str(source)!r}"):
+        model = _build(config, str(source))
+    load_weights(model, weights, f"{str(source)!r}")
     if config.get("label_names"):
         model.__dict__["label_names"] = tuple(config["label_names"])
     return model.to(device).eval()  # type: ignore[return-value]
+
+
+def _read_config(path: str, source: str) -> dict[str, Any]:
+    config = parse_json(text_of(path, CheckpointError), path, CheckpointError)
+    if not isinstance(config, dict) or config.get("library") != OWN or config.get("kind") not in ("fusion", "host"):
+        raise CheckpointError(f"{source!r} does not hold a fusionzoo model: {CONFIG} names no fusion or host")
+    if config.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{source!r} was saved in format {shown(config.get('format'))}; update fusionzoo to read it"
+        )
+    return dict(check(ModelConfig, config, path, CheckpointError))
 
 
 def _kind_fits(base: type, kind: str) -> bool:
@@ -284,22 +294,8 @@ def _hub_files(source: str, download: Mapping[str, Any]):
     return fetch
 
 
-def _read_json(path: str) -> dict[str, Any]:
-    try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path!r} cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path!r} does not hold a JSON object")
-    return value
-
-
-def _from_run_card(meta: dict[str, Any]) -> dict[str, Any]:
+def _from_run_card(meta: ModelFile) -> dict[str, Any]:
     """`config.json` from the `model.json` of a run of `fusionzoo train`."""
-    needed = {"host", "host_options", "placement", "fusion", "fusion_options", "dims", "num_classes", "num_speakers"}
-    absent = sorted(needed - meta.keys())
-    if absent:
-        raise CheckpointError(f"{RUN_CARD} is not that of a run of `fusionzoo train`: it lacks {', '.join(absent)}")
 
     def part(kind: str) -> dict[str, Any]:
         distribution, _, version = str(meta.get("providers", {}).get(kind, OWN)).partition(" ")
@@ -307,8 +303,10 @@ def _from_run_card(meta: dict[str, Any]) -> dict[str, Any]:
         return {"kind": kind, "name": name, "distribution": distribution, "version": version}
 
     keys = ("dims", "num_classes", "num_speakers", "placement")
-    arguments = {k: meta[k] for k in keys} | {"fusion": {**part("fusion"), "options": meta["fusion_options"]}}
-    config = {"library": OWN, "format": FORMAT, **part("host"), "arguments": arguments | dict(meta["host_options"])}
+    arguments = {k: meta[k] for k in keys}
+    if meta["fusion"] != "none":  # with one modality there is none
+        arguments["fusion"] = {**part("fusion"), "options": meta["fusion_options"]}
+    config = {"library": OWN, "format": FORMAT, **part("host"), "arguments": {**meta["host_options"], **arguments}}
     return config | {"label_names": meta.get("label_names"), "versions": meta.get("versions", {})}
 
 
@@ -362,7 +360,7 @@ def _build(config: Mapping[str, Any], source: str) -> nn.Module:
         return cls(**arguments)
     except CheckpointError:
         raise
-    except (FusionZooError, TypeError, ValueError, KeyError, AttributeError) as error:
+    except (FusionZooError, TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
         saved = f"{config.get('distribution')} {config.get('version')}"
         raise CheckpointError(
             f"{source!r} was saved with {saved}, and {config['name']} cannot be built from it with what is installed: {error}"

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from fusionzoo._dropout import dropout as dropout
 from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError, close_matches_hint
-from fusionzoo.numerics import attend, masked_softmax, zero_padded
+from fusionzoo.numerics import SHIFT_INVARIANT, attend, masked_softmax, zero_padded
 
 #: Score functions of `MatchingAttention`.
 FORMS = ("general2", "general", "dot", "concat")
@@ -286,3 +286,8 @@ class MultiheadAttention(nn.Module):
         q, k, v = self.query(x), self.key(memory), self.value(memory)
         out, weights = attend(q, k, v, self.heads, key_mask, rate, need_weights)
         return self.mix(out), weights
+
+    @property
+    def without_gradient(self) -> dict[str, str]:
+        """The bias of the keys learns nothing."""
+        return {} if self.key.bias is None else {"key.bias": SHIFT_INVARIANT}

@@ -6,12 +6,52 @@ batch-first.
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fusionzoo._dropout import draws_cheaply
 from fusionzoo._dropout import dropout as dropped
+
+#: Why the bias of keys learns nothing (see `without_gradient` in `fusionzoo.fusion.Fusion`).
+SHIFT_INVARIANT = "adds one number to all scores of a query, which their softmax does not feel"
+
+
+@contextlib.contextmanager
+def fixed_in_trace() -> Iterator[None]:
+    """What Python decides here by a size is meant to stay as it is in a `torch.jit.trace`, which warns of it elsewhere."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        yield
+
+
+def same_length(xs: Sequence[Tensor]) -> bool:
+    """Whether `(B, T_m, ...)` tensors have the same number of steps.
+
+    Sizes are compared and never hashed or converted, so that `torch.export` and `torch.compile` keep them free: a program
+    made of streams of one length takes any, but of one length.
+    """
+    if torch.jit.is_tracing():
+        with fixed_in_trace():
+            return all(bool(x.shape[1] == xs[0].shape[1]) for x in xs[1:])
+    return all(x.shape[1] == xs[0].shape[1] for x in xs[1:])
+
+
+@contextlib.contextmanager
+def lstm_precision(x: Tensor, weight: Tensor) -> Iterator[Tensor]:
+    """Within, `x` as a `nn.LSTM` or `torch.lstm` with that weight takes it: under autocast on a CPU, in the weight's dtype.
+
+    torch's LSTM in bfloat16 asks for instructions that not every processor has, and fails without them.
+    """
+    if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        yield x
+        return
+    with torch.autocast("cpu", enabled=False):
+        yield x.to(weight.dtype)
 
 
 def masked_softmax(scores: Tensor, mask: Tensor | None, dim: int = -1) -> Tensor:

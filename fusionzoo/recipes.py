@@ -36,6 +36,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fusionzoo._schema import plain, shown
 from fusionzoo.errors import ConfigError, UnknownNameError, close_matches_hint
 from fusionzoo.specs import Spec, normalise_name
 
@@ -82,10 +83,11 @@ class Recipe:
         Raises `ConfigError` naming the key and its closest match.
         """
         origin = origin or name
+        values = plain(values, f"recipe {origin}", ConfigError)
         _known(values, _KEYS, origin, "")
         for key in _WORDS:
             if not isinstance(values.get(key) or "", str):
-                raise ConfigError(f"recipe {origin}: {key!r} must be text, not {values[key]!r}")
+                raise ConfigError(f"recipe {origin}: {key!r} must be text, not {shown(values[key])}")
         for kind in ("protocols", "variants"):
             for label, changes in _mapping(values.get(kind), origin, kind).items():
                 if kind == "protocols":
@@ -273,7 +275,7 @@ def _mapping(value: Any, origin: str, where: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise ConfigError(f"recipe {origin}: {where!r} must be a mapping of keys to values, not {value!r}")
+        raise ConfigError(f"recipe {origin}: {where!r} must be a mapping of keys to values, not {shown(value)}")
     return dict(value)
 
 
@@ -289,8 +291,13 @@ def _known(values: Mapping[str, Any], known: tuple[str, ...], origin: str, where
 def _check_published(value: Any, origin: str, where: str) -> None:
     published = _mapping(value, origin, f"{where}published")
     _known(published, _PUBLISHED, origin, f"{where}published.")
+    for key in ("protocol", "flaw", "source"):
+        if not isinstance(published.get(key) or "", str):
+            raise ConfigError(f"recipe {origin}: {where}published.{key} must be text, not {shown(published[key])}")
     scores = _mapping(published.get("scores"), origin, f"{where}published.scores")
     _known(scores, METRICS, origin, f"{where}published.scores.")
     for metric, score in scores.items():
         if isinstance(score, bool) or not isinstance(score, (int, float)) or not 1 < score <= 100:
-            raise ConfigError(f"recipe {origin}: {where}published.scores.{metric} must be in percent, not {score!r}")
+            raise ConfigError(
+                f"recipe {origin}: {where}published.scores.{metric} must be in percent, not {shown(score)}"
+            )

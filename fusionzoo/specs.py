@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from fusionzoo._options import is_plain
+from fusionzoo._schema import check, shown
 from fusionzoo._types import JSON
 from fusionzoo.errors import PluginError, UnknownNameError, close_matches_hint
 
@@ -30,11 +31,23 @@ GROUPS: dict[str, str] = {
 KINDS = tuple(GROUPS)
 
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+# What the fields of a Spec hold, besides name, kind and target, which have rules of their own.
+_FIELDS: dict[str, Any] = {
+    **dict.fromkeys(("summary", "paper", "code", "bibtex", "level", "diagram"), str),
+    **dict.fromkeys(("placements", "variants", "handles"), list[str]),
+    "modalities": tuple[int, int | None],
+    "defaults": dict[str, Any],
+}
 
 
 def normalise_name(name: str) -> str:
     """Public names are kebab-case; look-up ignores case and takes `_` for `-`."""
     return name.strip().lower().replace("_", "-")
+
+
+def is_name(name: str) -> bool:
+    """Whether a name is kebab-case, as public names are."""
+    return _NAME.fullmatch(name) is not None
 
 
 def check_kind(kind: str) -> str:
@@ -86,12 +99,19 @@ class Spec:
     diagram: str = ""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
-            raise PluginError(f"plugin name {self.name!r} is not kebab-case (a-z, 0-9 and single hyphens)")
-        if self.kind not in GROUPS:
-            raise PluginError(f"plugin {self.name!r} has the unknown kind {self.kind!r}; kinds: {', '.join(KINDS)}")
+        if not isinstance(self.name, str) or not is_name(self.name):
+            raise PluginError(f"plugin name {shown(self.name)} is not kebab-case (a-z, 0-9 and single hyphens)")
+        if not isinstance(self.kind, str) or self.kind not in GROUPS:
+            raise PluginError(
+                f"plugin {self.name!r} has the unknown kind {shown(self.kind)}; kinds: {', '.join(KINDS)}"
+            )
         if not isinstance(self.target, str) or ":" not in self.target:
-            raise PluginError(f"plugin {self.name!r}: target must be 'module:attribute', not {self.target!r}")
+            raise PluginError(f"plugin {self.name!r}: target must be 'module:attribute', not {shown(self.target)}")
+        for name, kind in _FIELDS.items():
+            value = getattr(self, name)
+            if isinstance(value, (set, frozenset)):
+                value = list(value)
+            check(kind, value, f"plugin {self.name!r}: {name}", PluginError)
         object.__setattr__(self, "handles", frozenset(self.handles))
         object.__setattr__(self, "diagram", inspect.cleandoc(self.diagram))
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fusionzoo.cli.extract import extract, reader_options
+from fusionzoo.cli.interrupts import goes_on
 from fusionzoo.errors import OptionError
 
 if TYPE_CHECKING:
+    from fusionzoo.data.corpus import Corpus
     from fusionzoo.recipes import Recipe
     from fusionzoo.training.config import RunConfig
 
@@ -33,7 +35,10 @@ Data = Annotated[
 Split = Annotated[str | None, typer.Option(help="File that assigns dialogues to train, dev and test (.npz or .json).")]
 Modalities = Annotated[str | None, typer.Option(help="Modalities to use, comma-separated, the anchor first.")]
 Host = Annotated[str | None, typer.Option(help="Host model; see: fusionzoo plugins --kind host.")]
-FusionName = Annotated[str | None, typer.Option("--fusion", help="Fusion layer; see: fusionzoo plugins --kind fusion.")]
+FusionName = Annotated[
+    str | None,
+    typer.Option("--fusion", help="Fusion layer; see: fusionzoo plugins --kind fusion. none: of one modality."),
+]
 Placement = Annotated[str | None, typer.Option(help="Where the fusion sits in the host.")]
 ObjectiveName = Annotated[str | None, typer.Option("--objective", help="What is minimised.")]
 Config = Annotated[Path | None, typer.Option(help="YAML file with sections data, host, fusion, objective, training.")]
@@ -57,6 +62,17 @@ Folds = Annotated[
     ),
 ]
 Seeds = Annotated[int | None, typer.Option(help="Number of seeds; they are 0, 1, ...", min=1)]
+PluginName = Annotated[
+    str,
+    typer.Argument(help="A plugin's name; kind:name for another kind, distribution:name where several provide it."),
+]
+PluginKind = Annotated[
+    str | None, typer.Option("--kind", help="Its kind; default: the fusion of that name, else whichever has it.")
+]
+AllowMissing = Annotated[
+    bool,
+    typer.Option("--allow-missing", help="Data may lack a modality that the model knows; its fusion stands in for it."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
@@ -76,6 +92,9 @@ def common(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere on the line.")] = False,
 ) -> None:
     """Drop-in multimodal fusion layers for emotion recognition in conversation."""
+    from fusionzoo._registry import registry
+
+    registry.index()  # before torch is imported, which a distribution with broken metadata would prevent
 
 
 def _comma(text: str | None) -> list[str] | None:
@@ -89,7 +108,7 @@ def _load_recipe(name: str | None) -> Recipe | None:
 
 
 def _folder_name(run: RunConfig, about: Mapping[str, Any] | None) -> str:
-    """`multiemo-iemocap__honest__seed0`, or `dialogue-gcn__lmam__seed0` without a recipe."""
+    """`multiemo-iemocap__honest__seed0`, or `dialogue-gcn__lmam__seed0` without a recipe; `run` as settled with its data."""
     parts = [run.host.name, run.fusion.name]
     if about is not None:
         parts = [p for p in (about["name"], about["variant"], about["protocol"]) if p]
@@ -170,19 +189,30 @@ def train(
         raise OptionError("--seed and --seeds exclude each other: --seed 3 is one run, --seeds 3 are three")
     about = None if loaded is None else loaded.facts(protocol, variant)
     plan = folds if folds is not None or loaded is None else loaded.resolve_folds(protocol, variant)
-    if plan is not None and plan != "none":
-        _cross_validate(run, plan, seeds, out or Path("fusionzoo-runs") / _folder_name(run, about), quiet, about)
+    cross_validated = plan is not None and plan != "none"
+    if seeds is not None and seeds > 1 and not cross_validated:
+        _compare(run, [run.host.name], None, seeds, out, jobs=1, quiet=quiet, about=about)
         return
-    if seeds is not None and seeds > 1:
-        _compare(run, [run.host.name], [run.fusion.name], seeds, out, jobs=1, quiet=quiet, about=about)
+    corpus = None
+    if out is None:  # the folder is named for the fusion, which one modality leaves out
+        from fusionzoo.training.models import settle_fusion
+        from fusionzoo.training.runfolder import load_corpus
+
+        corpus = load_corpus(run.data)
+        settle_fusion(run, corpus)
+    folder = out or Path("fusionzoo-runs") / _folder_name(run, about)
+    if cross_validated:
+        _cross_validate(run, plan, seeds, folder, quiet, about, corpus)
         return
     from fusionzoo.cli import show
     from fusionzoo.training.trainer import train as run_training
 
-    folder = out or Path("fusionzoo-runs") / _folder_name(run, about)
-    result = run_training(run, folder, resume=resume, quiet=quiet, recipe=about)
+    goes_on(f"go on with the same command and --resume (the run is in {folder})")
+    result = run_training(run, folder, resume=resume, quiet=quiet, recipe=about, corpus=corpus)
     if result.is_main:
         show.run(result)
+    if "data_now" in result.result:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -219,7 +249,8 @@ def reproduce(
             )
         card = read_card(path)
         if device is not None:
-            card["config"]["training"]["device"] = device
+            card["config"].setdefault("training", {})["device"] = device
+        goes_on("the same command starts again")
         name = path.name if path.name != CARD else path.resolve().parent.name
         done = reproduce_card(
             card, out or Path("fusionzoo-runs") / f"reproduce__{name}", data=data, quiet=quiet, name=name
@@ -246,13 +277,14 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
     device: Device = None,
     out: Annotated[Path | None, typer.Option(help="Also write the metrics to this JSON file.")] = None,
+    allow_missing: AllowMissing = False,
     json: Json = False,
 ) -> None:
     """Score a trained model on a split of its own data or of other data."""
     from fusionzoo.cli import show
     from fusionzoo.evaluation.evaluate import evaluate as score
 
-    metrics = score(run, data, split=split, device=device)
+    metrics = score(run, data, split=split, device=device, allow_missing=allow_missing)
     show.metrics(metrics, title=f"{run} on {data or 'its data'}, {split}", as_json=json, out=out)
 
 
@@ -263,12 +295,14 @@ def predict(
     out: Annotated[Path, typer.Option(help="CSV file to write.")] = Path("predictions.csv"),
     split: Annotated[str | None, typer.Option(help="Only this split; default: every utterance.")] = None,
     device: Device = None,
+    allow_missing: AllowMissing = False,
 ) -> None:
     """Write a trained model's class and probabilities for every utterance to a CSV file."""
+    from fusionzoo.cli import show
     from fusionzoo.evaluation.evaluate import predict as write_predictions
 
-    path = write_predictions(run, data, out, split=split, device=device)
-    typer.echo(f"wrote {path}")
+    path = write_predictions(run, data, out, split=split, device=device, allow_missing=allow_missing)
+    show.say(f"wrote {path}")
 
 
 @app.command()
@@ -307,18 +341,24 @@ def compare(
         selection=selection,
         device=device,
     )
-    hosts_, fusions_ = _comma(hosts) or [run.host.name], _comma(fusions) or [run.fusion.name]
-    _compare(run, hosts_, fusions_, seeds or 5, out, jobs, quiet)
+    _compare(run, _comma(hosts) or [run.host.name], _comma(fusions), seeds or 5, out, jobs, quiet)
 
 
 def _cross_validate(
-    run: RunConfig, folds: Any, seeds: int | None, out: Path, quiet: bool, about: Mapping[str, Any] | None
+    run: RunConfig,
+    folds: Any,
+    seeds: int | None,
+    out: Path,
+    quiet: bool,
+    about: Mapping[str, Any] | None,
+    corpus: Corpus | None,
 ) -> None:
     from fusionzoo.cli import show
     from fusionzoo.evaluation.folds import cross_validate
 
+    goes_on(f"the same command goes on where it stopped (the folds are in {out})")
     chosen = None if seeds is None else list(range(seeds))
-    done = cross_validate(run, out, folds, seeds=chosen, quiet=quiet, recipe=about)
+    done = cross_validate(run, out, folds, seeds=chosen, quiet=quiet, recipe=about, corpus=corpus)
     if done.is_main:
         show.with_red(str(done), done.warnings)
     if done.failed:
@@ -328,7 +368,7 @@ def _cross_validate(
 def _compare(
     run: RunConfig,
     hosts: list[str],
-    fusions: list[str],
+    fusions: list[str] | None,
     seeds: int,
     out: Path | None,
     jobs: int,
@@ -341,6 +381,7 @@ def _compare(
     from fusionzoo.evaluation.report import TEST_SELECTED
 
     folder = out or Path("fusionzoo-runs") / "compare"
+    goes_on(f"the same command goes on where it stopped, with or without --resume (the runs are in {folder})")
     comparison = run_comparison(run, folder, hosts=hosts, fusions=fusions, seeds=seeds, jobs=jobs, quiet=quiet)
     text = str(comparison)
     if about is not None and comparison.rows:
@@ -374,18 +415,23 @@ def bench(
     json: Json = False,
 ) -> None:
     """Measure what fusions cost, alone or in hosts: a training step beside one of the first, operations, parameters."""
-    import fusionzoo
+    from fusionzoo._registry import registry
     from fusionzoo.cli import show
     from fusionzoo.evaluation.bench import bench_fusions, bench_hosts, pick_device
     from fusionzoo.evaluation.compare import make_cells
+    from fusionzoo.training.options import NO_FUSION
     from fusionzoo.training.runfolder import load_corpus
 
-    chosen = _comma(fusions) or ["concat", *(n for n in fusionzoo.names() if n != "concat")]
     run = _run_config(None, set_, None, None, check=False, data=data, batch_size=batch)
+    if hosts is not None and dims is not None:
+        raise OptionError("--dims is for fusions alone; with --hosts the widths are those of --data")
+    corpus = None if hosts is None else load_corpus(run.data)
+    every = ["concat", *(n for n in registry.usable() if n != "concat")]
+    chosen = _comma(fusions) or ([NO_FUSION] if corpus is not None and len(corpus.modalities) == 1 else every)
     cells = make_cells(run, Path(), _comma(hosts), chosen, 1)
     on = pick_device(device)
     with show.costs(f"{'a training step' if hosts else 'forward and backward'}, B={batch}, {on}", json, out) as report:
-        if hosts is None:
+        if corpus is None:
             options = {c.fusion: c.config.fusion.options for c in cells}
             widths = show.widths(dims)
             bench_fusions(
@@ -393,9 +439,7 @@ def bench(
                 report=report,
             )  # fmt: skip
         else:
-            if dims is not None:
-                raise OptionError("--dims is for fusions alone; with --hosts the widths are those of --data")
-            bench_hosts([c.config for c in cells], load_corpus(run.data), repeats=repeats, device=on, report=report)
+            bench_hosts([c.config for c in cells], corpus, repeats=repeats, device=on, report=report)
 
 
 @app.command()
@@ -417,18 +461,15 @@ def plugins(
 
 @app.command()
 def info(
-    name: Annotated[str, typer.Argument(help="A plugin's name; 'distribution:name' where several provide it.")],
-    kind: Annotated[str | None, typer.Option(help="Its kind; default: whichever has the name.")] = None,
+    name: PluginName,
+    kind: PluginKind = None,
     json: Json = False,
 ) -> None:
     """Show a plugin's card: what it is, what it takes, where it comes from."""
     from fusionzoo._registry import registry
     from fusionzoo.cli import show
-    from fusionzoo.specs import KINDS, normalise_name
 
-    if kind is None:
-        plain = normalise_name(name.rpartition(":")[2])
-        kind = next((k for k in KINDS if plain in registry.index()[k]), "fusion")
+    kind, name = registry.resolve(name, kind)
     show.card(registry.card(name, kind), as_json=json)
 
 
@@ -445,19 +486,21 @@ def new(
 ) -> None:
     """Write a complete package for a new plugin, which installs, is found and passes its own tests as it is."""
     from fusionzoo import scaffold
+    from fusionzoo.cli import show
 
     kind, name = scaffold.read_words(words)
     package = scaffold.create(kind, name, folder, author)
-    typer.echo(scaffold.next_steps(package, kind, name))
+    show.say(scaffold.next_steps(package, kind, name))
 
 
 @app.command()
 def doctor(json: Json = False) -> None:
     """Say what is wrong with an installation: versions, devices, plugins with tracebacks, stale metadata, switches."""
+    from fusionzoo.cli import show
     from fusionzoo.doctor import diagnose
 
     diagnosis = diagnose()
-    typer.echo(diagnosis.to_json() if json else str(diagnosis))
+    show.say(diagnosis.to_json() if json else diagnosis)
     raise typer.Exit(diagnosis.exit_code)
 
 
@@ -482,8 +525,8 @@ def sites(
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="A plugin's name; 'distribution:name' where several provide it.")],
-    kind: Annotated[str | None, typer.Option(help="Its kind; default: whichever has the name.")] = None,
+    name: PluginName,
+    kind: PluginKind = None,
     only: Annotated[str | None, typer.Option(help="Names of the checks to run, comma-separated.")] = None,
     expect: Annotated[list[str] | None, typer.Option(help="check=reason of a failure that is expected.")] = None,
     slow: Annotated[bool, typer.Option("--slow", help="Also compile and export.")] = False,
@@ -498,7 +541,7 @@ def check(
         typer.echo(results.to_json())
     else:
         show.console().print(results.table())
-        typer.echo(results.summary())
+        show.say(results.summary())
     raise typer.Exit(results.exit_code)
 
 
@@ -511,10 +554,11 @@ def data_inspect(
     json: Json = False,
 ) -> None:
     """Say what a data file or a release holds, what is missing, and what will be left out; executes nothing of it."""
+    from fusionzoo.cli import show
     from fusionzoo.data.inspection import inspect
 
     inspection = inspect(path, reader_options(reader))
-    typer.echo(inspection.to_json() if json else str(inspection))
+    show.say(inspection.to_json() if json else inspection)
     if inspection.problems:
         raise typer.Exit(1)
 
@@ -530,6 +574,7 @@ def data_convert(
     split_seed: Annotated[int, typer.Option(help="Seed of that draw.")] = 0,
 ) -> None:
     """Turn a data file into the safe columnar .npz layout."""
+    from fusionzoo.cli import show
     from fusionzoo.data.convert import convert
 
     options: dict[str, Any] = {} if label_names is None else {"label_names": _comma(label_names)}
@@ -542,4 +587,4 @@ def data_convert(
         split_seed=split_seed,
         **options,
     )
-    typer.echo(str(done))
+    show.say(done)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fusionzoo.cli.interrupts import goes_on
 from fusionzoo.errors import OptionError
 
 _Each = "A value for all media, or e.g. text=cls,audio=mean."
@@ -29,14 +30,14 @@ def _converted(text: str, convert: Any) -> Any:
 
 def reader_options(sets: list[str] | None) -> dict[str, Any]:
     """`classes=4` -> `{"classes": 4}`, read as YAML."""
-    import yaml
+    from fusionzoo._yaml import parse_yaml
 
     out = {}
     for item in sets or []:
         key, equals, value = item.partition("=")
         if not equals:
             raise OptionError(f"--reader {item!r}: expected key=value, such as --reader classes=4")
-        out[key.strip()] = yaml.safe_load(value)
+        out[key.strip()] = parse_yaml(value, f"the value in --reader {item[:60]!r}", OptionError)
     return out
 
 
@@ -70,8 +71,10 @@ def extract(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the result.")] = False,
 ) -> None:
     """Run pretrained encoders over a raw corpus and write features for --data; goes on after an interruption."""
+    from fusionzoo.cli import show
     from fusionzoo.extraction.run import extract as run
 
+    goes_on(f"the same command goes on where it stopped (what is done lies in {out})")
     done = run(
         corpus,
         text,
@@ -98,4 +101,4 @@ def extract(
         quiet=quiet,
     )
     if done.is_main:
-        typer.echo(str(done))
+        show.say(done)

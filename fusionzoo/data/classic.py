@@ -38,6 +38,7 @@ there are `sbert_sentence_embeddings`, they are the text, as in COGMEN.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -45,7 +46,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fusionzoo.data.corpus import Corpus, some
+from fusionzoo._text import brief
+from fusionzoo.data._layouts import describe, hint
+from fusionzoo.data.corpus import Corpus, name_column, some
 from fusionzoo.data.npz import sha256_of
 from fusionzoo.data.pickles import load_pickle
 from fusionzoo.errors import DataError
@@ -67,6 +70,8 @@ LAYOUTS |= {
     "cosmic-meld-pickle": ("speakers", "labels", "sentiment", *_ROBERTA, "sentences", "train", "test", "dev"),
 }
 MODALITIES = ("text", "audio", "visual")
+#: Longer is no sentence; a column of text takes the longest one's memory in every row.
+_LONGEST_SENTENCE = 20_000
 _PARTS = ("train", "test", "dev")
 IEMOCAP4_CLASSES = ("happy", "sad", "neutral", "angry")
 IEMOCAP_CLASSES = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
@@ -113,7 +118,9 @@ def is_split_pickle(content: Any) -> bool:
     """Whether this is a dict of splits, each a list of dialogues that know their `vid` (COGMEN, CORECT)."""
     if not isinstance(content, dict) or "train" not in content or not set(content) <= set(_SPLIT_KEYS):
         return False
-    rows = [d for part in content.values() if isinstance(part, list | tuple) for d in part]
+    if not all(isinstance(part, list | tuple) for part in content.values()):
+        return False
+    rows = [d for part in content.values() for d in part]
     return bool(rows) and all(isinstance(d, dict) and "vid" in d for d in rows)
 
 
@@ -142,18 +149,6 @@ def split_fields(path: Path, content: dict[str, Any]) -> tuple[dict[str, Any], l
     return {name: entry for name, entry in fields.items() if entry or name in ("train", "test")}, notes
 
 
-def describe(content: Any) -> str:
-    """One line about what a pickle holds, for the message that no layout fits."""
-    if isinstance(content, tuple | list):
-        kinds = ", ".join(
-            f"{type(e).__name__}" + (f" of {len(e)}" if hasattr(e, "__len__") else "") for e in content[:14]
-        )
-        return f"a {type(content).__name__} of {len(content)} ({kinds})"
-    if isinstance(content, dict):
-        return f"a dict of {len(content)} with keys like {', '.join(map(repr, list(content)[:4]))}"
-    return f"a {type(content).__name__}"
-
-
 def read_classic(
     path: str | os.PathLike[str],
     *,
@@ -172,10 +167,8 @@ def read_classic(
     layout = layout_of(content)
     if layout is None:
         raise DataError(
-            f"{path}: holds {describe(content)}, expected one of the tuples {', '.join(LAYOUTS)}, or a dict of splits; "
-            f"the first is "
-            f"({', '.join(LAYOUTS['classic-pickle'])}). Bring it into one of these, or write an .npz with "
-            f"fusionzoo.data.save_npz."
+            f"{path}: holds {describe(content)}. {hint(content)} Read are: one of the tuples {', '.join(LAYOUTS)}, the first "
+            f"of which is ({', '.join(LAYOUTS['classic-pickle'])}), and dicts of splits as in COGMEN and CORECT."
         )
     if layout == "split-pickle":
         fields, notes = split_fields(path, content)
@@ -220,7 +213,7 @@ class _Reader:
     def _where(self, field: str, dialogue: str | None = None, row: int | None = None) -> str:
         at = self.position.get(field)
         place = [f"{self.path}: {field}" if at is None else f"{self.path}: entry {at} ({field})"]
-        place += [f"dialogue {dialogue!r}"] if dialogue is not None else []
+        place += [f"dialogue {brief(dialogue)}"] if dialogue is not None else []
         place += [f"utterance {row}"] if row is not None else []
         return ", ".join(place)
 
@@ -258,13 +251,13 @@ class _Reader:
         return Corpus(
             name=name,
             features=features,
-            dialogue_id=np.repeat(np.array(self.keys, dtype=str), counts),
+            dialogue_id=np.repeat(name_column(self.keys, self._where(self.first)), counts),
             utterance_index=np.concatenate([np.arange(n) for n in counts]),
-            speaker=np.array([s for d in self.keys for s in self._speakers(d, lengths[d])], dtype=str),
+            speaker=name_column([s for d in self.keys for s in self._speakers(d, lengths[d])], self._where("speakers")),
             label=labels,
             label_names=self._names(labels, label_names),
             split=np.repeat(np.array([split.get(d, "train") for d in self.keys], dtype=str), counts),
-            utterance_id=np.array([u for d in self.keys for u in self._utterance_ids(d)], dtype=str),
+            utterance_id=name_column([u for d in self.keys for u in self._utterance_ids(d)], self._where(self.first)),
             info=info | {"stored_dtypes": dtypes, "skipped": self.skipped},
             extras=extras,
         )
@@ -332,16 +325,13 @@ class _Reader:
 
     def _labels(self, field: str, dialogue: str, length: int) -> np.ndarray:
         """`(n,)` int64 of a list or array of class indices, or of one-hot rows."""
-        try:
-            values = np.asarray(self._rows(field, dialogue))
-        except ValueError:
-            values = np.empty(0, dtype=object)
+        values = _array(self._rows(field, dialogue))
         if values.shape == (length, 1):
             values = values[:, 0]
         if values.ndim == 2 and len(values) == length and _is_one_hot(values):
             values = values.argmax(axis=1)
         if values.shape != (length,) or values.dtype.kind not in "iu":
-            shown = ", ".join(repr(v) for v in list(self._rows(field, dialogue))[:3])
+            shown = ", ".join(brief(v) for v in list(self._rows(field, dialogue))[:3])
             raise DataError(
                 f"{self._where(field, dialogue)} holds {shown}, ..., expected {length} whole numbers (class indices). "
                 f"Store label indices as integers."
@@ -355,10 +345,10 @@ class _Reader:
             if isinstance(speaker, str | bytes | int | np.integer):
                 names.append(_id(speaker))
                 continue
-            hot = np.asarray(speaker)
+            hot = _array(speaker)
             if hot.ndim != 1 or hot.dtype.kind not in "iufb" or not np.isin(hot, (0, 1)).all() or hot.sum() > 1:
                 raise DataError(
-                    f"{self._where('speakers', dialogue, row)} is {speaker!r}, expected a name ('M', 'F', ...) or a "
+                    f"{self._where('speakers', dialogue, row)} is {brief(speaker)}, expected a name ('M', 'F', ...) or a "
                     f"one-hot row. Correct the row."
                 )
             names.append(f"S{int(hot.argmax())}" if hot.any() else "unknown")
@@ -370,11 +360,7 @@ class _Reader:
         width = None
         for d in self.keys:
             rows = self._rows(modality, d)
-            block: np.ndarray
-            try:
-                block = np.asarray(rows)
-            except ValueError:  # rows of different widths
-                block = np.empty(0, dtype=object)
+            block = _array(rows)
             if block.dtype.kind not in "fiu" or block.ndim != 2 or block.shape[1] != (width or block.shape[1]):
                 self._explain(modality, d, rows, width)
             width = block.shape[1]
@@ -385,10 +371,7 @@ class _Reader:
     def _explain(self, modality: str, dialogue: str, rows: Any, width: int | None) -> NoReturn:
         """Raise the error of the first row that is not a vector of `width` numbers."""
         for row, vector in enumerate(rows):
-            try:
-                vector = np.asarray(vector)
-            except ValueError:
-                vector = np.empty(0, dtype=object)
+            vector = _array(vector)
             if vector.dtype.kind not in "fiu" or vector.ndim != 1 or (width is not None and len(vector) != width):
                 width_text = (
                     "one vector of numbers" if width is None else f"a vector of {width} numbers, as in the rows before"
@@ -410,9 +393,11 @@ class _Reader:
         # COGMEN's four classes; by its dialogues' names, because other corpora have four classes too.
         if count == len(IEMOCAP4_CLASSES) and all(d.startswith("Ses0") for d in self.keys):
             return IEMOCAP4_CLASSES
-        if count > len(MELD_CLASSES) and (unseen := sorted(set(range(count)) - set(labels.tolist()))):
+        seen = set(labels.tolist())
+        if count > len(MELD_CLASSES) and len(seen) < count:
+            unseen = list(itertools.islice((i for i in range(count) if i not in seen), 8))
             raise DataError(
-                f"{self._where('labels')} goes up to {count - 1}, but {unseen[:8]} never occur: a label outside the "
+                f"{self._where('labels')} goes up to {count - 1}, but {unseen} never occur: a label outside the "
                 f"classes? Name the classes (label_names=[...]) so that it can be checked."
             )
         return tuple(f"class{i}" for i in range(max(count, 1)))
@@ -433,6 +418,8 @@ class _Reader:
                 continue
             if len(rows) != sum(lengths[d] for d in self.keys):
                 self.skipped.append(f"{field}: {len(rows)} rows for {sum(lengths[d] for d in self.keys)} utterances")
+            elif max(map(len, rows), default=0) > _LONGEST_SENTENCE:
+                self.skipped.append(f"{field}: one of {max(map(len, rows)):,} characters")
             elif any(rows):
                 extras[column] = np.array(rows, dtype=str)
         return extras
@@ -440,6 +427,14 @@ class _Reader:
 
 def _id(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _array(value: Any) -> np.ndarray:
+    """The value as an array; an empty one of objects where it is ragged, or too large a number."""
+    try:
+        return np.asarray(value)
+    except (ValueError, OverflowError, TypeError):
+        return np.empty(0, dtype=object)
 
 
 def _is_one_hot(values: np.ndarray) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fusionzoo._types import JSON
+from fusionzoo._text import brief
 from fusionzoo.errors import DataError, close_matches_hint
 
 #: The label of an utterance that has none; the loss and the metrics leave it out.
@@ -33,7 +33,7 @@ class Dialogue:
         return self.stop - self.start
 
 
-def _text(values: Any) -> np.ndarray:
+def as_text(values: Any) -> np.ndarray:
     """A column of names as a unicode array; bytes are read as UTF-8, numbers are spelt out."""
     array = np.atleast_1d(np.asarray(values))
     if array.dtype.kind == "S":
@@ -72,7 +72,7 @@ class Corpus:
     split: np.ndarray
     present: dict[str, np.ndarray] = field(default_factory=dict)
     utterance_id: np.ndarray | None = None
-    info: dict[str, JSON] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
     extras: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -80,9 +80,9 @@ class Corpus:
         with np.errstate(over="ignore"):
             self.features = {m: np.ascontiguousarray(x, dtype=np.float32) for m, x in self.features.items()}
         self.dialogue_id, self.speaker, self.split = (
-            _text(self.dialogue_id),
-            _text(self.speaker),
-            _text(self.split),
+            as_text(self.dialogue_id),
+            as_text(self.speaker),
+            as_text(self.split),
         )
         self.utterance_index, self.label = np.asarray(self.utterance_index), np.asarray(self.label)
         # Only whole numbers are converted: rounding a soft or broken label here would hide it from `validate`.
@@ -94,7 +94,7 @@ class Corpus:
             pairs = zip(self.dialogue_id.ravel(), self.utterance_index.ravel(), strict=False)
             self.utterance_id = np.array([f"{d}_{i}" for d, i in pairs], dtype=str)
         else:
-            self.utterance_id = _text(self.utterance_id)
+            self.utterance_id = as_text(self.utterance_id)
 
     def __len__(self) -> int:
         return len(self.dialogue_id)
@@ -165,7 +165,7 @@ class Corpus:
         base = rank[inverse][starts]
         return rank[inverse] - base[dialogue]
 
-    def summary(self) -> dict[str, JSON]:
+    def summary(self) -> dict[str, Any]:
         """Counts and widths, JSON-able."""
         everything = self.dialogues()
         splits = {}
@@ -222,7 +222,8 @@ class Corpus:
             if split not in SPLITS:
                 raise DataError(f"{origin} puts dialogue {dialogue!r} in {split!r}; splits are {', '.join(SPLITS)}.")
         lengths = np.diff(np.append(starts, len(self)))
-        return replace(self, split=np.repeat(np.array([mapping[d] for d in ids], dtype=str), lengths))
+        info = {k: v for k, v in self.info.items() if k != "leaks"}  # they were those of the splits before
+        return replace(self, split=np.repeat(np.array([mapping[d] for d in ids], dtype=str), lengths), info=info)
 
     # ------------------------------------------------------------------ is it sound
 
@@ -241,9 +242,25 @@ class Corpus:
         return find_problems(self)
 
 
+#: The longest name (of a dialogue, utterance, speaker or class) that is believed. A column of text takes the longest one's
+#: memory in every row, so that one endless name would be paid for N times.
+LONGEST_NAME = 1000
+
+
+def name_column(names: Sequence[str], where: str) -> np.ndarray:
+    """`(N,)` text; a `DataError` that begins with `where` if a name is longer than any honest one."""
+    longest = max((len(name) for name in names), default=0)
+    if longest > LONGEST_NAME:
+        raise DataError(
+            f"{where} holds a name of {longest:,} characters, expected at most {LONGEST_NAME:,}. Shorten it, or fetch the "
+            f"file again."
+        )
+    return np.array(names, dtype=str)
+
+
 def some(names: Iterable[Any], limit: int = 5) -> str:
     """`dialogues 'a', 'b' and 3 more`: a list of ids short enough to read."""
     names = list(names)
-    shown = ", ".join(repr(n) for n in names[:limit])
+    shown = ", ".join(brief(n) for n in names[:limit])
     rest = f" and {len(names) - limit} more" if len(names) > limit else ""
     return f"{'dialogue' if len(names) == 1 else 'dialogues'} {shown}{rest}"

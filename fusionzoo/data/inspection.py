@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from fusionzoo._text import json_text, visible
+from fusionzoo.data._npz_columns import read_columns
 from fusionzoo.data.classic import layout_of, read_classic
 from fusionzoo.data.corpus import Corpus
-from fusionzoo.data.npz import read_columns, read_npz, sha256, sha256_of
+from fusionzoo.data.leaks import Rows, shared_speakers
+from fusionzoo.data.npz import read_npz, sha256, sha256_of
 from fusionzoo.data.pickle_folders import folder_files, folder_layout, read_folder
 from fusionzoo.data.pickles import load_pickle, names_in
 from fusionzoo.data.raw import EXPECTED, read_raw, recognise
@@ -43,6 +46,7 @@ class Inspection:
     columns : all arrays of an `.npz`: name -> shape and dtype.
     names : everything that a pickle would import.
     notes : what a user of the file has to know.
+    warnings : what may not be meant: rows of features that two splits share, columns like features that are not used.
     skipped : what reading the file leaves out, and why.
     problems : why the file, or a part of it, cannot be used.
     """
@@ -64,6 +68,7 @@ class Inspection:
     columns: dict[str, str] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -78,7 +83,8 @@ class Inspection:
         return self.kind.startswith("raw-")
 
     def to_json(self, indent: int | None = 2) -> str:
-        return json.dumps(asdict(self) | {"ok": self.ok}, indent=indent, ensure_ascii=False)
+        facts = asdict(self) | {"ok": self.ok}
+        return json_text(facts) if indent == 2 else json.dumps(facts, indent=indent)
 
     def _lines(self) -> _Rows:
         lines: _Rows = [("file", self.path), ("kind", self.kind)]
@@ -117,14 +123,16 @@ class Inspection:
         lines += [("missing", f"{medium}: none was found") for medium in self.missing]
         lines += [("note", s) for s in self.notes]
         lines += [("skipped", s) for s in self.skipped]
+        lines += [("WARNING", w) for w in self.warnings]
         lines += [("PROBLEM", p) for p in self.problems]
-        sound = "sound"
+        sound = f"usable, with {len(self.warnings)} warning(s)" if self.warnings else "sound"
         if self.is_raw:
             sound = f"readable: `fusionzoo extract {self.path}` makes features of it"
         if self.is_raw and not self.media:
             sound = "readable, but no recording was found: `fusionzoo extract` would have nothing to read"
         lines.append(("verdict", sound if self.ok else f"not usable: {len(self.problems)} problem(s)"))
-        return lines
+        # Names come from the file: what would steer a terminal is spelt out.
+        return [(visible(key), visible(value)) for key, value in lines]
 
     def __str__(self) -> str:
         lines = self._lines()
@@ -140,7 +148,7 @@ class Inspection:
         table.add_column(overflow="fold")
         for key, value in self._lines():
             # Text, not markup: a file's own names may hold square brackets.
-            table.add_row(Text(key, style="bold red" if key == "PROBLEM" else ""), Text(value))
+            table.add_row(Text(key, style="bold red" if key in ("PROBLEM", "WARNING") else ""), Text(value))
         return table
 
 
@@ -187,7 +195,7 @@ def inspect(path: str | os.PathLike[str], reader: Mapping[str, Any] | None = Non
 def _inspect_npz(path: Path, report: Inspection) -> None:
     report.kind = "npz"
     columns = read_columns(path)
-    report.columns = {c: f"{h.shape} {h.dtype}" for c, h in columns.items()}
+    report.columns = {c: str(h) for c, h in columns.items()}
     _describe(read_npz(path), report)
 
 
@@ -237,6 +245,7 @@ def _describe(corpus: Corpus, report: Inspection) -> None:
         report.notes.append(
             f"text is {views} views side by side: hosts that have the option get text_views={views} when training"
         )
+    report.warnings += corpus.info.get("unused", [])
     report.skipped += [f"column {c!r}: not a modality, kept out of the model" for c in corpus.extras]
     report.problems += corpus.problems()
     dtypes = corpus.info.get("stored_dtypes", {})
@@ -255,3 +264,7 @@ def _describe(corpus: Corpus, report: Inspection) -> None:
     report.dialogues = summary["dialogues"]
     report.labels, report.unlabelled = summary["labels"], summary["unlabelled"]
     report.splits, report.speakers = summary["splits"], summary["speakers"]
+    if not report.problems:
+        for shared in Rows(corpus).shared(corpus.split):
+            (report.warnings if shared.leak else report.notes).append(shared.words)
+        report.notes += [note] if (note := shared_speakers(corpus)) else []

@@ -27,28 +27,26 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
-import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
-from fusionzoo.data.corpus import Corpus
-from fusionzoo.errors import DataError
+from fusionzoo._file_schemas import Provenance
+from fusionzoo._files import writing
+from fusionzoo._schema import check, parse_json
+from fusionzoo.data._npz_columns import Column, read_arrays, read_columns
+from fusionzoo.data.corpus import LONGEST_NAME, Corpus
+from fusionzoo.errors import DataError, OutputError
 
 REQUIRED = ("dialogue_id", "utterance_index", "speaker", "label", "label_names", "split")
+#: A column of another length (names of dimensions, class weights) is carried along where it is not larger than this.
+_SMALL = 1 << 20
+#: Other columns that compress better than this, and are larger than the corpus itself, are left packed.
+_TIMES_PACKED = 20
+_TIMES_OF_UTTERANCES = frozenset({"start", "end", "begin", "stop", "time", "duration", "seconds", "length"})
 _OWN = frozenset({*REQUIRED, "utterance_id", "modalities", "provenance"})
-
-
-@dataclass(frozen=True)
-class Column:
-    """The header of one array of a file: nothing of its data has been read."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
 
 
 def is_annotation(name: str) -> bool:
@@ -66,69 +64,6 @@ def sha256_of(paths: Sequence[str | os.PathLike[str]]) -> str:
     """The SHA-256 of one file, or of the SHA-256s of several, in this order."""
     sums = [sha256(path) for path in paths]
     return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
-
-
-def _broken(path: Path, error: BaseException) -> DataError:
-    detail = str(error) or type(error).__name__
-    return DataError(
-        f"{path}: damaged or truncated ({detail}), expected a whole .npz of arrays. Compare its size or checksum with "
-        f"the source's and fetch it again."
-    )
-
-
-def read_columns(path: Path) -> dict[str, Column]:
-    """The name, shape and dtype of every array, from the headers alone.
-
-    Raises `DataError` for a damaged file, for an array that needs pickle, and for a header that promises more data than
-    the file holds.
-    """
-    columns: dict[str, Column] = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                if not member.filename.endswith(".npy"):
-                    raise DataError(
-                        f"{path}: holds {member.filename!r}, expected only .npy arrays, as numpy.savez writes."
-                    )
-                name = member.filename[: -len(".npy")]
-                with archive.open(member) as stream:
-                    shape, dtype, offset = _read_header(cast(IO[bytes], stream))
-                if dtype.hasobject:
-                    raise DataError(
-                        f"{path}: column {name!r} holds Python objects, which only pickle can read, and a pickle can "
-                        f"run any code. Expected numbers or text: write it again with a plain dtype (for text, "
-                        f"numpy.array(values, dtype=str))."
-                    )
-                if offset + int(np.prod(shape, dtype=object)) * dtype.itemsize != member.file_size:
-                    raise DataError(
-                        f"{path}: damaged: column {name!r} should hold {shape} {dtype} but its size differs. Fetch it "
-                        f"again."
-                    )
-                columns[name] = Column(shape, dtype)
-    except DataError:
-        raise
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file.") from None
-    except Exception as error:  # damaged bytes can fail in any way, deep in zipfile, zlib or numpy
-        raise _broken(path, error) from error
-    return columns
-
-
-def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The named arrays of a file whose headers `read_columns` has passed; a damaged one is a `DataError`."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
-    except Exception as error:  # damaged bytes can fail in any way, deep in zipfile, zlib or numpy
-        raise _broken(path, error) from error
-
-
-def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    version = np.lib.format.read_magic(stream)
-    # Version 3 exists only for structured arrays with non-latin field names: never one of these columns.
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-    shape, _, dtype = read(stream)
-    return shape, dtype, stream.tell()
 
 
 def modality_columns(columns: dict[str, Column], rows: int) -> list[str]:
@@ -160,32 +95,20 @@ def read_npz(path: str | os.PathLike[str], *, needs_split: bool = True, name: st
             f"{', '.join(REQUIRED)} and one matrix a modality; it has {', '.join(columns) or 'nothing'}.{hint} Add "
             f"what is missing, or convert the original with `fusionzoo data convert`."
         )
-    arrays = read_arrays(path, list(columns))
-    rows = arrays["dialogue_id"].shape[0] if arrays["dialogue_id"].ndim else 0
-    if "modalities" in arrays:
-        modalities = [str(m) for m in np.atleast_1d(arrays["modalities"])]
-        for m in modalities:
-            if m not in columns or m in _OWN or columns[m].dtype.kind not in "fiu":
-                raise DataError(
-                    f"{path}: column 'modalities' names {m!r}, expected the name of a matrix of numbers in the file; "
-                    f"it has {', '.join(columns)}. Correct or remove 'modalities'."
-                )
-    else:
-        modalities = modality_columns(columns, rows)
-        short = [c for c, h in columns.items() if len(h.shape) == 2 and h.dtype.kind == "f" and h.shape[0] != rows]
-        if short := [c for c in short if not is_annotation(c) and c not in _OWN]:
-            raise DataError(
-                f"{path}: column {short[0]!r} has shape {columns[short[0]].shape}, expected ({rows}, width), one "
-                f"feature vector an utterance. Write the file again with columns of one length; if it is no modality, "
-                f"name the modalities in a text array 'modalities'."
-            )
-    if not modalities:
-        raise DataError(
-            f"{path}: there is no modality, expected one or more float matrices ({rows}, width); it has "
-            f"{', '.join(f'{c} {h.shape}' for c, h in columns.items())}."
-        )
-    masks = {m: arrays[f"{m}_mask"] for m in modalities if f"{m}_mask" in arrays}
-    used = {*_OWN, *modalities, *(f"{m}_mask" for m in masks)}
+    rows = _rows(path, columns)
+    modalities = _modalities(path, columns, rows)
+    masks = [f"{m}_mask" for m in modalities if f"{m}_mask" in columns]
+    needed = [c for c in columns if c in _OWN or c in modalities or c in masks]
+    _check_columns(path, columns, needed, rows)
+    others, skipped = _others(columns, needed, rows)
+    arrays = read_arrays(path, columns, [*needed, *others])
+    info = _provenance(path, arrays.get("provenance"))
+    info |= {"source": str(path), "sha256": sha256(path)}
+    info |= {"stored_dtypes": {m: str(columns[m].dtype) for m in modalities}}
+    if skipped:
+        info["skipped"] = [*info.get("skipped", []), *skipped]
+    if "modalities" not in columns and (unused := _like_features(columns, others, rows)):
+        info["unused"] = unused
     return Corpus(
         name=name or path.stem,
         features={m: arrays[m] for m in modalities},
@@ -195,16 +118,130 @@ def read_npz(path: str | os.PathLike[str], *, needs_split: bool = True, name: st
         label=arrays["label"],
         label_names=tuple(str(x) for x in np.atleast_1d(arrays["label_names"])),
         split=arrays.get("split", np.full(rows, "train")),
-        present={m: x.astype(bool) if _is_flags(x) else x for m, x in masks.items()},
+        present={c.removesuffix("_mask"): _as_flags(arrays[c]) for c in masks},
         utterance_id=arrays.get("utterance_id"),
-        info=_provenance(path, arrays.get("provenance"))
-        | {
-            "source": str(path),
-            "sha256": sha256(path),
-            "stored_dtypes": {m: str(columns[m].dtype) for m in modalities},
-        },
-        extras={c: x for c, x in arrays.items() if c not in used},
+        info=info,
+        extras={c: arrays[c] for c in others},
     )
+
+
+def _rows(path: Path, columns: dict[str, Column]) -> int:
+    shape = columns["dialogue_id"].shape
+    if len(shape) != 1:
+        raise DataError(
+            f"{path}: column 'dialogue_id' has shape {shape}, expected (rows,), the dialogue of every utterance. Write the "
+            f"file again."
+        )
+    return shape[0]
+
+
+def _modalities(path: Path, columns: dict[str, Column], rows: int) -> list[str]:
+    """The columns that are modalities, by the rule of this module."""
+    if "modalities" in columns:
+        _check_columns(path, columns, ["modalities"], rows)
+        names = [str(m) for m in np.atleast_1d(read_arrays(path, columns, ["modalities"])["modalities"])]
+        for m in names:
+            if m not in columns or m in _OWN or columns[m].dtype.kind not in "fiu":
+                raise DataError(
+                    f"{path}: column 'modalities' names {m!r}, expected the name of a matrix of numbers in the file; "
+                    f"it has {', '.join(columns)}. Correct or remove 'modalities'."
+                )
+    else:
+        names = modality_columns(columns, rows)
+    for c, h in columns.items():
+        meant = (
+            c in names if "modalities" in columns else h.dtype.kind == "f" and not is_annotation(c) and c not in _OWN
+        )
+        if not meant or len(h.shape) < 2:
+            continue
+        if len(h.shape) > 2 and h.shape[0] == rows:
+            raise DataError(
+                f"{path}: column {c!r} has shape {h.shape}, expected ({rows}, width), one feature vector an utterance: these "
+                f"look like the frames or tokens of each. Pool them before, e.g. {c}.mean(axis=1) (over the real frames "
+                f"alone, if they are padded), or, if {c!r} is no modality, name the modalities in a text array 'modalities'."
+            )
+        if h.shape[0] != rows:
+            raise DataError(
+                f"{path}: column {c!r} has shape {h.shape}, expected ({rows}, width), one feature vector an utterance. "
+                f"Write the file again with columns of one length; if it is no modality, name the modalities in a text "
+                f"array 'modalities'."
+            )
+    if not names:
+        raise DataError(
+            f"{path}: there is no modality, expected one or more float matrices ({rows}, width); it has "
+            f"{', '.join(f'{c} {h.shape}' for c, h in columns.items())}."
+        )
+    return names
+
+
+def _check_columns(path: Path, columns: dict[str, Column], names: Sequence[str], rows: int) -> None:
+    """Refuse columns that would be read in vain: too long, or of names longer than any honest one."""
+    for c in names:
+        h = columns[c]
+        own = c not in ("provenance", "label_names", "modalities")
+        if own and h.shape[:1] != (rows,) and h.bytes > _SMALL:
+            raise DataError(
+                f"{path}: column {c!r} has shape {h.shape}, expected ({rows},), one value an utterance (the length of "
+                f"'dialogue_id'). Write the file again with columns of one length."
+            )
+        if c in ("label_names", "modalities") and h.bytes > _SMALL:
+            raise DataError(
+                f"{path}: column {c!r} has shape {h.shape}, expected a short list of names. Write it again."
+            )
+        width = h.dtype.itemsize // (4 if h.dtype.kind == "U" else 1)
+        if c in _OWN and c != "provenance" and h.dtype.kind not in "SUiufb":
+            raise DataError(f"{path}: column {c!r} holds {h.dtype}, expected text or numbers. Write the file again.")
+        if c in _OWN and c != "provenance" and h.dtype.kind in "SU" and width > LONGEST_NAME:
+            raise DataError(
+                f"{path}: column {c!r} has room for names of {width:,} characters, expected at most {LONGEST_NAME:,}. "
+                f"Shorten them (numpy.array(names, dtype=str) takes as much as the longest needs)."
+            )
+
+
+def _others(columns: dict[str, Column], needed: Sequence[str], rows: int) -> tuple[list[str], list[str]]:
+    """The other columns that are carried along, and notes on those that are not even unpacked."""
+    others, skipped = [], []
+    left = _SMALL + 2 * sum(columns[c].bytes for c in needed)
+    for c, h in columns.items():
+        if c in needed:
+            continue
+        if h.shape[:1] != (rows,) and h.bytes > _SMALL:
+            skipped.append(f"column {c!r} ({h}): its length fits nothing, it is not read")
+        elif h.inflated or h.bytes > max(left, _TIMES_PACKED * h.packed):
+            skipped.append(
+                f"column {c!r} ({h}): takes {h.bytes:,} bytes unpacked, which no model needs; it is not read"
+            )
+        else:
+            others.append(c)
+    return others, skipped
+
+
+def _like_features(columns: dict[str, Column], names: Sequence[str], rows: int) -> list[str]:
+    """Notes on columns that may be meant as features and are not used, in a file that does not name its modalities."""
+    notes = []
+    for c in names:
+        h = columns[c]
+        if h.shape[:1] != (rows,) or is_annotation(c) or c.endswith("_mask") or c in _TIMES_OF_UTTERANCES:
+            continue
+        if len(h.shape) > 1 and h.dtype.kind in "iucb":
+            why = (
+                f"features are float matrices; {c}.astype('float32') would be read"
+                if h.dtype.kind != "c"
+                else (f"complex numbers are not read; take {c}.real, abs({c}) or both side by side")
+            )
+        elif len(h.shape) == 1 and h.dtype.kind in "fc":
+            why = f"a modality is a matrix; {c}[:, None] would be read as one of width 1"
+        else:
+            continue
+        notes.append(
+            f"column {c!r} ({h}) looks like features and is not used: {why}. If it is no modality, name the modalities in "
+            f"a text array 'modalities'"
+        )
+    return notes
+
+
+def _as_flags(mask: np.ndarray) -> np.ndarray:
+    return mask.astype(bool) if _is_flags(mask) else mask
 
 
 def _is_flags(mask: np.ndarray) -> bool:
@@ -214,11 +251,8 @@ def _is_flags(mask: np.ndarray) -> bool:
 def _provenance(path: Path, stored: np.ndarray | None) -> dict[str, Any]:
     if stored is None:
         return {}
-    try:
-        facts = json.loads(str(stored))
-    except ValueError as error:
-        raise DataError(f"{path}: column 'provenance' is not JSON ({error}). Correct or remove it.") from error
-    return dict(facts) if isinstance(facts, dict) else {}
+    where = f"{path}: column 'provenance'"
+    return dict(check(Provenance, parse_json(str(stored), where, DataError), where, DataError))
 
 
 def save_npz(corpus: Corpus, path: str | os.PathLike[str]) -> Path:
@@ -251,41 +285,18 @@ def save_npz(corpus: Corpus, path: str | os.PathLike[str]) -> Path:
             f"{path}: column {bad[0]!r} holds Python objects, expected numbers or text; drop or convert it."
         )
     columns["provenance"] = np.array(json.dumps(_facts(corpus), sort_keys=True, default=str))
-    write_atomically(path, lambda stream: np.savez_compressed(stream, allow_pickle=False, **cast(Any, columns)))
+    try:
+        with writing(path, parents=False) as stream:
+            np.savez_compressed(stream, allow_pickle=False, **cast(Any, columns))
+    except OutputError as error:
+        raise DataError(str(error)) from error
     return path
 
 
 def _facts(corpus: Corpus) -> dict[str, Any]:
     """What the file says about its origin; the reader adds its own source and checksum, so the old ones are renamed."""
-    facts = {k: v for k, v in corpus.info.items() if k not in ("source", "sha256")}
+    facts = {k: v for k, v in corpus.info.items() if k not in ("source", "sha256", "unused", "leaks")}
     if "source" in corpus.info and "made_from" not in facts:
         # The base name only: a path would tell who made the file and where.
         facts["made_from"] = {"source": Path(corpus.source).name, "sha256": corpus.info.get("sha256")}
     return facts
-
-
-def write_atomically(path: Path, write: Any) -> None:
-    """Call `write(binary stream)` on a temporary neighbour of `path`, flush it to the disk, and rename it to `path`."""
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be written ({error.strerror}). Choose a folder that exists and is yours."
-        ) from error
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp makes private files; give the one that stays the permissions of any other new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(
-            f"{path}: could not be written ({error.strerror}); nothing was changed. Is the disk full?"
-        ) from error
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)

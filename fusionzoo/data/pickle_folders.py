@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fusionzoo.data.classic import LAYOUTS, MODALITIES, describe, layout_of, read_fields
+from fusionzoo.data._layouts import describe
+from fusionzoo.data.classic import LAYOUTS, MODALITIES, layout_of, read_fields
 from fusionzoo.data.corpus import Corpus, some
 from fusionzoo.data.pickles import load_pickle
 from fusionzoo.errors import DataError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +11,21 @@ from typing import Any
 
 from fusionzoo.data.classic import read_classic
 from fusionzoo.data.corpus import Corpus
+from fusionzoo.data.leaks import warn_of_leaks
 from fusionzoo.data.npz import read_npz
 from fusionzoo.data.pickle_folders import folder_layout, read_folder
 from fusionzoo.data.raw import recognise
 from fusionzoo.data.splits import ensure_dev, merged_dev, read_split
-from fusionzoo.errors import DataError, OptionError, close_matches_hint
+from fusionzoo.errors import DataError, DataWarning, OptionError, close_matches_hint
 
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"Rar!": "rar",
+    b"7z\xbc": "7z",
+}
 _FILE_OPTIONS = ("label_names", "name")
 
 
@@ -76,10 +86,14 @@ def load(
     if modalities is not None:  # first, so that a broken modality that nobody asked for is no obstacle
         corpus = corpus.subset(modalities)
     corpus.validate()
+    for note in corpus.info.get("unused", []):
+        warnings.warn(f"{corpus.source}: {note}", DataWarning, stacklevel=2)
     if split is not None:
         corpus = corpus.with_split(read_split(split), origin=f"split={split}")
         corpus.info = corpus.info | {"split": f"from {Path(split).name}"}
-    return ensure_dev(merged_dev(corpus) if merge_dev else corpus, dev_fraction, split_seed)
+    corpus = ensure_dev(merged_dev(corpus) if merge_dev else corpus, dev_fraction, split_seed)
+    warn_of_leaks(corpus)
+    return corpus
 
 
 def read_file(source: str | os.PathLike[str], *, keep_all: bool = False, **options: Any) -> Corpus:
@@ -139,8 +153,11 @@ def _what_else(path: Path) -> str | None:
         return "is a web page, probably a download's error or consent page; fetch the file itself"
     if head.startswith(b"\x93NUMPY"):
         return "is a single .npy array; a corpus needs dialogue ids, labels and splits too: write an .npz"
-    if head.startswith(b"\x1f\x8b"):
-        return "is gzip-compressed; unpack it first"
+    for mark, name in _PACKED.items():
+        if head.startswith(mark):
+            return f"is compressed ({name}); unpack it first"
+    if head.startswith(b"\x89HDF"):
+        return "is an HDF5 file; take out the arrays and write an .npz with fusionzoo.data.save_npz"
     if head.startswith(b"PK"):
         try:
             with zipfile.ZipFile(path) as archive:

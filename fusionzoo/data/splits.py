@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fusionzoo.data.corpus import SPLITS, Corpus, some
-from fusionzoo.data.npz import read_arrays, read_columns
+from fusionzoo._file_schemas import SplitFile
+from fusionzoo._schema import read_json
+from fusionzoo.data._npz_columns import read_arrays, read_columns
+from fusionzoo.data.corpus import SPLITS, Corpus, as_text, some
 from fusionzoo.errors import DataError, close_matches_hint
 
 # Other repositories' words for the same thing, accepted as keys of a JSON split.
@@ -42,7 +43,7 @@ def ensure_dev(corpus: Corpus, fraction: float, seed: int) -> Corpus:
         return corpus
     mapping = {d.id: "dev" if d.id in drawn else str(corpus.split[d.start]) for d in corpus.dialogues()}
     out = corpus.with_split(mapping)
-    out.info = corpus.info | {"split": f"dev: {len(drawn)} train dialogues drawn with seed {seed}"}
+    out.info = out.info | {"split": f"dev: {len(drawn)} train dialogues drawn with seed {seed}"}
     return out
 
 
@@ -51,7 +52,7 @@ def merged_dev(corpus: Corpus) -> Corpus:
     if not (corpus.split == "dev").any():
         return corpus
     merged = replace(corpus, split=np.where(corpus.split == "dev", "train", corpus.split))
-    merged.info = corpus.info | {"split": "the dev dialogues count as train"}
+    merged.info = {k: v for k, v in corpus.info.items() if k != "leaks"} | {"split": "the dev dialogues count as train"}
     return merged
 
 
@@ -70,7 +71,10 @@ def _from_npz(path: Path) -> dict[str, str]:
     for column in ("dialogue_id", "split"):
         if column not in columns:
             raise DataError(f"split={path}: lacks the column {column!r}, expected 'dialogue_id' and 'split'.")
-    ids, splits = (x.astype(str) for x in read_arrays(path, ("dialogue_id", "split")).values())
+    for column in ("dialogue_id", "split"):
+        if len(columns[column].shape) != 1 or columns[column].dtype.kind not in "SUiu":
+            raise DataError(f"split={path}: column {column!r} is {columns[column]}, expected one name an utterance.")
+    ids, splits = (as_text(x) for x in read_arrays(path, columns, ("dialogue_id", "split")).values())
     if ids.ndim != 1 or ids.shape != splits.shape:
         raise DataError(f"split={path}: 'dialogue_id' {ids.shape} and 'split' {splits.shape} differ in length.")
     return _collect(path, zip(ids.tolist(), splits.tolist(), strict=True))
@@ -78,19 +82,16 @@ def _from_npz(path: Path) -> dict[str, str]:
 
 def _from_json(path: Path) -> dict[str, str]:
     expected = 'Expected {"train": [dialogue ids], "dev": [...], "test": [...]}.'
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"split={path}: not readable as JSON ({error}). {expected}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"split={path}: holds a {type(content).__name__}. {expected}")
+
+    def refused(message: str) -> DataError:
+        return DataError(f"split={message}. {expected}")
+
+    content = read_json(SplitFile, path, refused, limit=256 << 20)
     pairs: list[tuple[str, str]] = []
     for key, ids in content.items():
         split = _ALIASES.get(key.lower(), key.lower())
         if split not in SPLITS:
             raise DataError(f"split={path}: has the key {key!r}{close_matches_hint(key, SPLITS) or '.'} {expected}")
-        if not isinstance(ids, list) or not all(isinstance(i, str | int) for i in ids):
-            raise DataError(f"split={path}: {key!r} is not a list of dialogue ids. {expected}")
         pairs += [(str(i), split) for i in ids]
     return _collect(path, pairs)
 

@@ -42,7 +42,7 @@ class ModelFiles:
             return {}
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ModelError(f"{path}: is not JSON ({error}). Fetch the model again.") from error
         return content if isinstance(content, dict) else {"": content}
 

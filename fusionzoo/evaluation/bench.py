@@ -169,18 +169,27 @@ def bench_hosts(
     same dialogues. Otherwise as `bench_fusions`.
     """
     from fusionzoo.data.loading import ResidentSplit
-    from fusionzoo.training.models import WeightedObjective, build_host, class_counts, describe_model
+    from fusionzoo.training.models import (
+        WeightedObjective,
+        build_host,
+        check_fusion_built,
+        class_counts,
+        describe_model,
+        settle_fusion,
+    )
 
     device = torch.device(device)
+    for config in configs:
+        settle_fusion(config, corpus)
     size = _some(configs, "host")[0].training.batch_size
     batch: Batch = next(iter(ResidentSplit(corpus, "train", device).batches(size, shuffle=True, seed=0, epoch=0)))
 
     def contender(config: RunConfig) -> _Contender:
         torch.manual_seed(config.training.seed)
         host = build_host(describe_model(config, corpus, "")).to(device)
+        check_fusion_built(host, config)
         objective = WeightedObjective(config, corpus.num_classes, class_counts(corpus), host).to(device)
-        name = f"{config.host.name} + {config.fusion.name}"
-        return _Contender(name, host, lambda: objective(host(batch), batch), batch.num_utterances, device)
+        return _Contender(config.title, host, lambda: objective(host(batch), batch), batch.num_utterances, device)
 
     return _measure([lambda config=config: contender(config) for config in configs], repeats, report)
 

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import dataclasses
 import itertools
 import multiprocessing
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fusionzoo._installed import described
+from fusionzoo._text import visible
 from fusionzoo._types import Options
-from fusionzoo.errors import ConfigError, FusionZooError, close_matches_hint
+from fusionzoo.data.leaks import warn_of_leaks
+from fusionzoo.errors import ConfigError, FusionZooError, TrainingError, close_matches_hint
 from fusionzoo.evaluation.report import best_reachable
 from fusionzoo.evaluation.summary import Row, rows_to_text, summarise, write_summary
 from fusionzoo.training.config import RunConfig
 from fusionzoo.training.files import write_text
 from fusionzoo.training.options import accepted_options, check_options
-from fusionzoo.training.runfolder import anchor_paths, clear_run, load_corpus, read_result
+from fusionzoo.training.runfolder import anchor_paths, clear_run, kept, load_corpus, read_result
 
 if TYPE_CHECKING:
     from fusionzoo.data.corpus import Corpus
@@ -95,28 +102,54 @@ def compare(
     anchor_paths(base.data)
     cells = make_cells(base, folder, hosts, fusions, seeds)
     corpus = corpus if corpus is not None else load_corpus(base.data)
+    cells = settle_cells(cells, base, corpus, folder, hosts, fusions, seeds)
+    warn_of_leaks(corpus)
+    cells = _resolved(cells, corpus)
     say = (lambda _text: None) if quiet else _say
     todo = list(_unfinished(cells, corpus, say))
     failed: dict[str, str] = {}
     done = len(cells) - len(todo)
-    for cell, error in _run_all(todo, corpus, jobs):
-        done += 1
-        if error is None:
-            result = read_result(cell.folder) or {}
-            score = (result.get("test") or result.get("dev") or {}).get("weighted_f1")
-            say(
-                f"[{done}/{len(cells)}] {cell.folder.name}: "
-                + (f"W-F1 {score:.4f}" if score is not None else "no labels")
-            )
-        else:
-            if strict:
-                raise error
-            failed[cell.folder.name] = f"{type(error).__name__}: {error}"
-            say(f"[{done}/{len(cells)}] {cell.folder.name} FAILED: {error}")
+    with closing(_run_all(todo, corpus, jobs)) as runs:  # an interruption ends the workers
+        for cell, error in runs:
+            done += 1
+            if error is None:
+                result = read_result(cell.folder) or {}
+                score = (result.get("test") or result.get("dev") or {}).get("weighted_f1")
+                say(
+                    f"[{done}/{len(cells)}] {cell.folder.name}: "
+                    + (f"W-F1 {score:.4f}" if score is not None else "no labels")
+                )
+            else:
+                if strict:
+                    raise error
+                failed[cell.folder.name] = f"{type(error).__name__}: {error}"
+                say(f"[{done}/{len(cells)}] {cell.folder.name} FAILED: {error}")
     pairs = list(dict.fromkeys((c.host, c.fusion) for c in cells))
     rows = summarise({p: [c.folder for c in cells if (c.host, c.fusion) == p] for p in pairs})
-    write_summary(folder, rows, failed, base, corpus, [c.seed for c in cells if (c.host, c.fusion) == pairs[0]])
+    write_summary(folder, rows, failed, base, corpus, cells)
     return Comparison(folder, rows, failed, best_reachable(corpus.info, corpus.modalities, "test"))
+
+
+def settle_cells(
+    cells: list[Cell],
+    base: RunConfig,
+    corpus: Corpus,
+    folder: Path,
+    hosts: Sequence[Entry] | None,
+    fusions: Sequence[Entry] | None,
+    seeds: int | Sequence[int],
+) -> list[Cell]:
+    """The grid when the data are known: with one modality a default fusion is `none`, and one that was named is refused."""
+    from fusionzoo.training.models import settle_fusion
+
+    if not fusions:
+        before = base.fusion.name
+        settle_fusion(base, corpus)
+        if base.fusion.name != before:
+            return make_cells(base, folder, hosts, fusions, seeds)
+    for cell in cells:
+        settle_fusion(cell.config, corpus)
+    return cells
 
 
 def make_cells(
@@ -191,24 +224,38 @@ def _unfinished(cells: Sequence[Cell], corpus: Corpus, say: Any) -> Iterator[Cel
     from fusionzoo.training.models import corpus_sha256
 
     sha256 = corpus_sha256(corpus)
-    kept = 0
+    finished = 0
     for cell in cells:
-        result = read_result(cell.folder)
+        result, why = kept(cell.folder, cell.config, sha256)
         if result is not None:
-            if (
-                result.get("fingerprint") == cell.config.fingerprint()
-                and result.get("data", {}).get("sha256") == sha256
-            ):
-                kept += 1
-                continue
-            say(f"{cell.folder.name}: made with another configuration or other data; running it again")
+            finished += 1
+            continue
+        if why:
+            say(f"{cell.folder.name}: {why}; running it again")
             clear_run(cell.folder)
         elif (cell.folder / "config.yaml").exists() and _started_as(cell) != cell.config.to_dict():
             say(f"{cell.folder.name}: begun with another configuration; starting it again")
             clear_run(cell.folder)
         yield cell
-    if kept:
-        say(f"{kept} of {len(cells)} runs are finished already")
+    if finished:
+        say(f"{finished} of {len(cells)} runs are finished already")
+
+
+def _resolved(cells: Sequence[Cell], corpus: Corpus) -> list[Cell]:
+    """The cells with every option in their configurations; one that cannot be built is left for its run to say why."""
+    from fusionzoo.training.models import resolved
+
+    known: dict[tuple[str, str], RunConfig | None] = {}
+    out = []
+    for cell in cells:
+        pair = (cell.host, cell.fusion)
+        if pair not in known:
+            with contextlib.suppress(Exception):
+                known[pair] = resolved(cell.config, corpus)
+        found = known.setdefault(pair, None)
+        config = cell.config if found is None else found.replaced(training__seed=cell.seed)
+        out.append(dataclasses.replace(cell, config=config))
+    return out
 
 
 def _started_as(cell: Cell) -> dict[str, Any] | None:
@@ -218,7 +265,7 @@ def _started_as(cell: Cell) -> dict[str, Any] | None:
         return None
 
 
-def _run_all(cells: Sequence[Cell], corpus: Corpus, jobs: int) -> Iterator[tuple[Cell, Exception | None]]:
+def _run_all(cells: Sequence[Cell], corpus: Corpus, jobs: int) -> Generator[tuple[Cell, Exception | None], None, None]:
     if jobs <= 1 or len(cells) <= 1:
         for cell in cells:
             yield cell, run_cell(cell, corpus)
@@ -227,15 +274,20 @@ def _run_all(cells: Sequence[Cell], corpus: Corpus, jobs: int) -> Iterator[tuple
     context = multiprocessing.get_context("spawn")
     gpus = _gpus(cells[0].config)
     turn = context.Value("i", 0)
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(min(jobs, len(cells)), context, _start_worker, (corpus, gpus, turn)) as pool:
         running = {pool.submit(_run_in_worker, cell): cell for cell in cells}
         try:
             for future in as_completed(running):
                 broken = future.exception()
                 yield running[future], broken if isinstance(broken, Exception) else future.result()
-        finally:
+        except BaseException:
+            # Nobody waits for them: their checkpoints are whole, and the same command goes on from there.
             for future in running:
                 future.cancel()
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()
+            raise
 
 
 def run_cell(cell: Cell, corpus: Corpus) -> Exception | None:
@@ -245,9 +297,11 @@ def run_cell(cell: Cell, corpus: Corpus) -> Exception | None:
     failure = cell.folder / "failure.txt"
     try:
         train(cell.config, cell.folder, resume=True, quiet=True, corpus=corpus)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plugin that exits ends its own cell and no other
         write_text(failure, traceback.format_exc())
-        return error
+        return error if isinstance(error, Exception) else TrainingError(f"the run ended with {described(error)}")
     failure.unlink(missing_ok=True)
     return None
 
@@ -258,6 +312,7 @@ _corpus: Corpus | None = None
 def _start_worker(corpus: Corpus, gpus: list[str], turn: Any) -> None:
     global _corpus
     _corpus = corpus
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal: the first one decides
     if gpus:
         with turn.get_lock():
             os.environ["CUDA_VISIBLE_DEVICES"] = gpus[turn.value % len(gpus)]
@@ -296,4 +351,4 @@ def _gpus(config: RunConfig) -> list[str]:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text), file=sys.stderr, flush=True)

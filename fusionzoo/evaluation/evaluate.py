@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from fusionzoo._csv import csv_text
 from fusionzoo.errors import CheckpointError, DataError, ShapeError, TrainingError
 from fusionzoo.evaluation.inference import prediction_header, prediction_rows, split_probabilities
 from fusionzoo.evaluation.metrics import evaluate_predictions
 from fusionzoo.training.config import DataConfig, RunConfig
 from fusionzoo.training.files import write_json, write_text
 from fusionzoo.training.models import corpus_sha256, load_model
-from fusionzoo.training.runfolder import absolute_source, csv_text, load_corpus
+from fusionzoo.training.runfolder import absolute_source, load_corpus
 
 if TYPE_CHECKING:
     from fusionzoo._types import Scores
@@ -54,13 +55,14 @@ def evaluate(
     if not len(rows):
         raise DataError(f"{corpus.name!r} has no utterance in its {split} split; it has {_splits(corpus)}")
     scores = evaluate_predictions(corpus.label[rows], probabilities, meta["label_names"])
-    scores |= {  # type: ignore[typeddict-item]
+    extra: Scores = {  # type: ignore[typeddict-item]
         "run": str(run),
         "split": split,
         "data": corpus.name,
         "data_sha256": corpus_sha256(corpus),
         "selection": meta.get("selection"),
     }
+    scores.update(extra)
     if out is not None:
         write_json(Path(out), scores)
     return scores
@@ -111,10 +113,7 @@ def _prepare(
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise TrainingError(f"device={device!r}, but torch sees no CUDA device; use --device cpu")
     host, meta = load_model(run, device)
-    if isinstance(data, Corpus):
-        corpus = data
-    else:
-        corpus = load_corpus(_data_section(run, data, options))
+    corpus = data if isinstance(data, Corpus) else load_corpus(_data_section(run, data, options))
     return host, meta, _fit_modalities(corpus, meta, run, allow_missing)
 
 
@@ -143,7 +142,8 @@ def _fit_modalities(corpus: Corpus, meta: dict[str, Any], run: str | Path, allow
     if absent and (not allow_missing or len(absent) == len(wanted)):
         raise DataError(
             f"{corpus.name!r} has no modality {absent[0]!r}: it has {_widths(corpus.dims)}, and {trained}. "
-            "Use data with the same modalities, or pass allow_missing to have the fusion stand in for it."
+            "Use data with the same modalities, or have the fusion stand in for it: --allow-missing (in Python "
+            "allow_missing=True)."
         )
     for name, width in wanted.items():
         if name in corpus.dims and corpus.dims[name] != width:

@@ -8,10 +8,10 @@ epoch on it, which every report says in red.
 from __future__ import annotations
 
 import copy
-import html
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +19,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusionzoo._installed import described
+from fusionzoo._schema import shown
+from fusionzoo._text import markdown_table, markup, visible
+from fusionzoo.data.leaks import Rows, speakers_in_several
 from fusionzoo.data.splits import draw_dev
-from fusionzoo.errors import ConfigError, DataError, OptionError, close_matches_hint
+from fusionzoo.errors import ConfigError, DataError, DataWarning, OptionError, close_matches_hint
 from fusionzoo.evaluation import report
 from fusionzoo.evaluation.metrics import SCORES, SHORT_NAMES, scores_from_confusion
 from fusionzoo.evaluation.published import published_lines
 from fusionzoo.evaluation.statistics import mean_interval
 from fusionzoo.training.config import RunConfig
 from fusionzoo.training.files import write_json, write_text
-from fusionzoo.training.runfolder import anchor_paths, clear_run, load_corpus, read_result
+from fusionzoo.training.runfolder import anchor_paths, clear_run, kept, load_corpus
 
 if TYPE_CHECKING:
     from fusionzoo.data.corpus import Corpus
@@ -75,8 +79,10 @@ class FoldPlan:
                     f"unknown key 'folds.{key}'{close_matches_hint(str(key), known) or '.'} Here go: {', '.join(known)}."
                 )
         for key in ("k", "seed"):
-            if values.get(key) is not None and not str(values[key]).isdigit():
-                raise ConfigError(f"folds.{key} takes a whole number, not {values[key]!r}")
+            if values.get(key) is not None and not re.fullmatch(r"[0-9]{1,9}", str(values[key])):
+                raise ConfigError(f"folds.{key} takes a whole number, not {shown(values[key])}")
+        if not isinstance(values.get("by", ""), str):
+            raise ConfigError(f"folds.by is the name of a column, not {shown(values['by'])}")
         k = None if values.get("k") is None else int(values["k"])
         if k is not None and k < 2:
             raise ConfigError(f"folds.k must be 2 or more, not {k}")
@@ -181,6 +187,24 @@ def make_folds(corpus: Corpus, plan: FoldPlan) -> dict[str, list[str]]:
     return {re.sub(r"[^\w.+=-]+", "-", name): ids for name, ids in folds.items()}
 
 
+def check_speakers(corpus: Corpus, plan: FoldPlan) -> None:
+    """Raise `DataError` where a speaker is in several sessions, which are left out for the sake of new speakers.
+
+    Folds by speaker keep everybody's dialogues together by themselves; folds by another column promise nothing.
+    """
+    if plan.by not in _SESSION:
+        return
+    groups = groups_of(corpus, plan.by)
+    if torn := speakers_in_several(corpus, groups):
+        name, where = next(iter(torn.items()))
+        raise DataError(
+            f"{corpus.source}: {len(torn)} of {len(np.unique(corpus.speaker))} speakers are in several sessions, e.g. "
+            f"{name!r} in {', '.join(where[:3])}: with one of these held out, the model would know its speakers, which "
+            f"leaving a session out is to rule out. Correct 'speaker' or the sessions, or take folds by speaker "
+            f"(--folds speaker)."
+        )
+
+
 def fold_split(
     folds: Mapping[str, Sequence[str]], held_out: str, plan: FoldPlan, fraction: float, seed: int
 ) -> dict[str, str]:
@@ -237,7 +261,7 @@ class CrossValidation:
     def warnings(self) -> list[str]:
         """What stands in red."""
         red = [report.TEST_SELECTED] if self.selection == "test" else []
-        return [*red, *(f"FAILED {name}: {message}" for name, message in self.failed.items())]
+        return [*red, *(f"FAILED {name}: {visible(message)}" for name, message in self.failed.items())]
 
     def __str__(self) -> str:
         header, cells = self.table()
@@ -271,7 +295,7 @@ def cross_validate(
     Leaves `summary.json`, `summary.md` and `report.html`. Raises what `train` raises before the first fold; a fold that
     fails later is noted in `failed`.
     """
-    from fusionzoo.training.models import corpus_sha256
+    from fusionzoo.training.models import corpus_sha256, resolved, settle_fusion
     from fusionzoo.training.trainer import train
 
     plan = FoldPlan.read(folds)
@@ -284,7 +308,12 @@ def cross_validate(
     anchor_paths(base.data)
     if corpus is None:
         corpus = load_corpus(base.data)
+    settle_fusion(base, corpus)
     parts = make_folds(corpus, plan)
+    check_speakers(corpus, plan)
+    rows_of = Rows(corpus)
+    leaks: dict[str, list[str]] = {}
+    base = resolved(base, corpus)
     chosen = [base.training.seed] if seeds is None else list(seeds)
     failed: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
@@ -300,23 +329,25 @@ def cross_validate(
             data = {**base.data.to_dict(), "split": str(path.resolve()), "merge_dev": False, "dev_fraction": 0.0}
             run = base.replaced(data=data, training__seed=seed)
             here = corpus.with_split(mapping, origin=f"fold {name}")
+            if name not in leaks:
+                leaks[name] = rows_of.leaks(here.split)
+                for leak in leaks[name]:
+                    warnings.warn(f"{corpus.source}, fold {name} held out: {leak}", DataWarning, stacklevel=2)
+            here.info = here.info | {"leaks": leaks[name]}
             target = folder / "runs" / f"{name}__seed{seed}"
-            result = read_result(target)
-            if result is not None and (
-                result.get("fingerprint") != run.fingerprint() or result["data"]["sha256"] != corpus_sha256(here)
-            ):
-                say(f"{target.name}: made with another configuration or other data; running it again")
+            result, why = kept(target, run, corpus_sha256(here))
+            if why:
+                say(f"{target.name}: {why}; running it again")
                 clear_run(target)
-                result = None
-            kept = result is not None
+            before = result is not None
             if result is None:
                 try:
                     done = train(run, target, resume=True, quiet=True, corpus=here, recipe=recipe)
-                except Exception as error:
-                    if number == 1:
+                except BaseException as error:  # a plugin that exits ends its own fold and no other
+                    if number == 1 or isinstance(error, KeyboardInterrupt):
                         raise
                     write_text(target / "failure.txt", traceback.format_exc())
-                    failed[target.name] = f"{type(error).__name__}: {error}"
+                    failed[target.name] = described(error)
                     say(f"[{number}/{len(chosen) * len(parts)}] {target.name} FAILED: {error}")
                     continue
                 result, is_main = done.result, done.is_main
@@ -328,7 +359,7 @@ def cross_validate(
             rows.append({"fold": name, "seed": seed, "epoch": result["epoch"], **facts})
             say(
                 f"[{number}/{len(chosen) * len(parts)}] {target.name}: UA {scores['ua']:.4f}, WA {scores['wa']:.4f}, "
-                f"W-F1 {scores['weighted_f1']:.4f}" + (" (finished before)" if kept else "")
+                f"W-F1 {scores['weighted_f1']:.4f}" + (" (finished before)" if before else "")
             )
     mean = {k: mean_interval(_per_fold(rows, k)) for k in SCORES}
     pooled = {k: float(scores_from_confusion(confusion)[k]) for k in SCORES} if rows else {}
@@ -371,7 +402,7 @@ def _write(done: CrossValidation, base: RunConfig, corpus: Corpus) -> None:
             "failed": done.failed,
         },
     )
-    lines = ["| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *cells)]
+    lines = markdown_table(header, cells)
     about = f"{corpus.name}: {done.plan}; epoch chosen on {done.selection}."
     words = [about]
     parts = [report.paragraph(w, "warning") for w in done.warnings]
@@ -381,9 +412,9 @@ def _write(done: CrossValidation, base: RunConfig, corpus: Corpus) -> None:
         words += published_lines(done.recipe, means)
     write_text(folder / "summary.md", "\n".join([*words, "", *lines, "", *(f"**{w}**" for w in done.warnings), ""]))
     parts += [report.paragraph(about), report.table(header, cells)]
-    parts.append(f"<h2>Shared configuration</h2><pre>{html.escape(base.to_yaml())}</pre>")
-    write_text(folder / "report.html", report.page(f"Cross-validation of {base.host.name} + {base.fusion.name}", parts))
+    parts.append(f"<h2>Shared configuration</h2><pre>{markup(base.to_yaml())}</pre>")
+    write_text(folder / "report.html", report.page(f"Cross-validation of {base.title}", parts))
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text), file=sys.stderr, flush=True)

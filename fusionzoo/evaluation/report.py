@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import importlib.util
 import io
 from collections.abc import Mapping, Sequence
@@ -12,9 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusionzoo._file_schemas import Ceiling
+from fusionzoo._schema import check
+from fusionzoo._text import markup, unmathematical
 from fusionzoo.evaluation.metrics import SHORT_NAMES
 from fusionzoo.evaluation.published import beside
+from fusionzoo.training.config import WITHOUT_FUSION, model_title
 from fusionzoo.training.files import write_bytes, write_text
+from fusionzoo.training.options import NO_FUSION
 
 if TYPE_CHECKING:
     from fusionzoo.training.config import RunConfig
@@ -59,7 +63,7 @@ def png(fig: Any) -> bytes:
 
 def page(title: str, parts: Sequence[str]) -> str:
     """A whole HTML page."""
-    name = html.escape(title)
+    name = markup(title)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{name}</title><style>{_STYLE}</style></head>\n'
         f"<body><h1>{name}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
@@ -70,7 +74,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """An HTML table; floats with four digits, everything escaped."""
 
     def cell(value: Any) -> str:
-        return html.escape("" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value))
+        return markup("" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value))
 
     head = "".join(f"<th>{cell(h)}</th>" for h in header)
     body = "\n".join("<tr>" + "".join(f"<td>{cell(v)}</td>" for v in row) + "</tr>" for row in rows)
@@ -79,12 +83,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def image(data: bytes, alt: str) -> str:
     """A PNG inside the page."""
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{base64.b64encode(data).decode()}">'
+    return f'<img alt="{markup(alt)}" src="data:image/png;base64,{base64.b64encode(data).decode()}">'
 
 
 def paragraph(text: str, kind: str = "") -> str:
     """A paragraph of plain text, optionally of class `warning` or `note`."""
-    return f'<p class="{kind}">{html.escape(text)}</p>' if kind else f"<p>{html.escape(text)}</p>"
+    return f'<p class="{kind}">{markup(text)}</p>' if kind else f"<p>{markup(text)}</p>"
 
 
 def write_run_report(
@@ -94,12 +98,13 @@ def write_run_report(
     parts: list[str] = []
     if result["selection"] == "test":
         parts.append(paragraph(TEST_SELECTED, "warning"))
+    parts += [paragraph(leak, "warning") for leak in result["data"]["info"].get("leaks", [])]
     scored = {s: result[s] for s in ("dev", "test") if result[s]}
     if result.get("recipe"):
         parts += published_part(result["recipe"], [("here", result["test"] or result["dev"])])
     parts.append(
         paragraph(
-            f"Host {result['host']} (placement {result['placement']}), fusion {result['fusion']}, seed {result['seed']}; "
+            f"Host {result['host']} (placement {result['placement']}), {_fusion(result)}, seed {result['seed']}; "
             f"epoch {result['epoch']} of {result['epochs']} chosen by {NAMES[result['metric']]} on the "
             f"{result['selection']} split; {result['parameters']:,} parameters; {result['seconds']:.1f} s on {result['device']}."
         )
@@ -133,9 +138,13 @@ def write_run_report(
         names = list(scored[final]["per_class"])
         rows = [[n, *r] for n, r in zip(names, scored[final]["confusion"], strict=True)]
         parts.append(table([f"{final}: true \\ predicted", *names], rows))
-    parts += ["<h2>Configuration</h2>", f"<pre>{html.escape(config.to_yaml())}</pre>"]
+    parts += ["<h2>Configuration</h2>", f"<pre>{markup(config.to_yaml())}</pre>"]
     parts.append(paragraph(f"Data {result['data']['name']}, SHA-256 {result['data']['sha256']}.", "note"))
-    write_text(folder / "report.html", page(f"{result['host']} + {result['fusion']}", parts))
+    write_text(folder / "report.html", page(model_title(result["host"], result["fusion"]), parts))
+
+
+def _fusion(result: Mapping[str, Any]) -> str:
+    return WITHOUT_FUSION if result["fusion"] == NO_FUSION else f"fusion {result['fusion']}"
 
 
 def published_part(recipe: Mapping[str, Any], ours: Sequence[tuple[str, Mapping[str, Any] | None]]) -> list[str]:
@@ -158,7 +167,7 @@ def published_part(recipe: Mapping[str, Any], ours: Sequence[tuple[str, Mapping[
 
 def ceiling_part(info: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
     """What optimal readers reach on generated data, where the corpus knows it."""
-    ceiling = info.get("ceiling") or {}
+    ceiling = _ceiling(info)
     readers = ceiling_readers(info, splits)
     if not readers:
         return []
@@ -172,13 +181,21 @@ def ceiling_part(info: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
 
 def ceiling_readers(info: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
     """Names of the optimal readers that a corpus knows about, `full` first."""
-    ceiling = info.get("ceiling") or {}
+    ceiling = _ceiling(info)
     return list(dict.fromkeys(r for s in splits for r in ceiling.get(s, {})))
+
+
+def _ceiling(info: Mapping[str, Any]) -> Ceiling:
+    """What a corpus says of it; nothing where it means something else by the word."""
+    try:
+        return check(Ceiling, info.get("ceiling") or {}, "ceiling", ValueError)
+    except ValueError:
+        return {}
 
 
 def best_reachable(info: Mapping[str, Any], modalities: Sequence[str], split: str) -> float | None:
     """W-F1 of the optimal reader of these modalities on a split, where the corpus knows it."""
-    readers = (info.get("ceiling") or {}).get(split, {})
+    readers = _ceiling(info).get(split, {})
     every = [name.removeprefix("only_") for name in readers if name.startswith("only_")]
     absent = [m for m in every if m not in modalities]
     names = {0: "full", 1: f"without_{absent[0]}" if absent else ""}
@@ -203,7 +220,7 @@ def _curves(history: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> 
 
 
 def _confusion(scores: Mapping[str, Any], title: str) -> bytes:
-    names, counts = list(scores["per_class"]), np.asarray(scores["confusion"])
+    names, counts = [unmathematical(n) for n in scores["per_class"]], np.asarray(scores["confusion"])
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     size = 2.6 + 0.55 * len(names)
     fig, axis = figure(size + 0.6, size)

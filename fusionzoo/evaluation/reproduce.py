@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import json
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fusionzoo.errors import ConfigError
+import fusionzoo
+from fusionzoo._file_schemas import CardFile, FoldsFile
+from fusionzoo._schema import check, parse_json, text_of
+from fusionzoo._text import markdown_table
+from fusionzoo.errors import CheckpointError, ConfigError
 from fusionzoo.evaluation import report
 from fusionzoo.evaluation.folds import FoldPlan, cross_validate
 from fusionzoo.evaluation.metrics import SCORES, SHORT_NAMES
 from fusionzoo.evaluation.published import beside
 from fusionzoo.recipes import PROTOCOLS, Recipe
-from fusionzoo.training.config import RunConfig
+from fusionzoo.training.config import INCIDENTAL, RunConfig, flatten
 from fusionzoo.training.files import write_json, write_text
+from fusionzoo.training.options import default_options
 from fusionzoo.training.runfolder import package_versions
+
+if TYPE_CHECKING:
+    from fusionzoo.training.trainer import RunResult
 
 CARD, SUMMARY = "card.json", "summary.json"
 
@@ -26,6 +34,7 @@ class Reproduction:
     """`header` and `rows` of the table, `notes`, `warnings` (what stands in red), and where it lies.
 
     differences : metric -> ours minus the recorded score, of a run that was done again; empty for a recipe.
+    changes : what runs differ in from the recipe or the card, by protocol (`run` for a card): key -> [there, here].
     """
 
     folder: Path
@@ -35,6 +44,7 @@ class Reproduction:
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     differences: dict[str, float] = field(default_factory=dict)
+    changes: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         widths = [max(map(len, c)) for c in zip(self.header, *self.rows, strict=True)]
@@ -42,17 +52,41 @@ class Reproduction:
             "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip()
             for line in (self.header, *self.rows)
         ]
-        return "\n".join([self.title, *lines, *self.notes, *self.warnings, f"report: {self.folder / 'report.html'}"])
+        where = f"report: {self.folder / 'report.html'}"
+        return "\n".join([self.title, *lines, *self.changed, *self.notes, *self.warnings, where])
+
+    @property
+    def changed(self) -> list[str]:
+        """The changes in words, one line a protocol: `honest: changed from the recipe: training.epochs 60 -> 1.`"""
+        of = "the card" if "run" in self.changes else "the recipe"
+        lines = []
+        for label, changes in self.changes.items():
+            listed = ", ".join(f"{k} {_value(there)} -> {_value(here)}" for k, (there, here) in changes.items())
+            before = "" if label == "run" else f"{label}: "
+            lines.append(
+                f"{before}changed from {of}: {listed}." if listed else f"{before}nothing is changed from {of}."
+            )
+        return lines
 
     def write(self) -> None:
         """`reproduction.md`, `reproduction.json` and `report.html`."""
-        table = ["| " + " | ".join(r) + " |" for r in (self.header, ["---"] * len(self.header), *self.rows)]
-        lines = [self.title, "", *table, "", *self.notes, *(f"**{w}**" for w in self.warnings), ""]
+        lines = [
+            self.title,
+            "",
+            *markdown_table(self.header, self.rows),
+            "",
+            *self.changed,
+            *self.notes,
+            *(f"**{w}**" for w in self.warnings),
+            "",
+        ]
         write_text(self.folder / "reproduction.md", "\n".join(lines))
-        facts = {k: getattr(self, k) for k in ("title", "header", "rows", "notes", "warnings", "differences")}
+        keys = ("title", "header", "rows", "changes", "notes", "warnings", "differences")
+        facts = {k: getattr(self, k) for k in keys}
         write_json(self.folder / "reproduction.json", facts)
         parts = [report.paragraph(w, "warning") for w in self.warnings]
-        parts += [report.table(self.header, self.rows), *(report.paragraph(n, "note") for n in self.notes)]
+        parts += [report.table(self.header, self.rows), *(report.paragraph(c) for c in self.changed)]
+        parts += [report.paragraph(n, "note") for n in self.notes]
         write_text(self.folder / "report.html", report.page(self.title, parts))
 
 
@@ -74,12 +108,16 @@ def reproduce_recipe(
 
     folder = Path(out)
     ours: list[tuple[str, Mapping[str, Any] | None]] = []
-    warnings, notes = [], []
+    warnings, notes, changes = [], [], {}
     for protocol in [p for p in PROTOCOLS if p in configs]:
         config, facts = configs[protocol], recipe.facts(protocol, variant)
-        plan = FoldPlan.read(folds if folds is not None else recipe.resolve_folds(protocol, variant))
+        own = FoldPlan.read(recipe.resolve_folds(protocol, variant))
+        plan = own if folds is None else FoldPlan.read(folds)
+        changes[protocol] = _changes(RunConfig.from_sources(recipe=recipe.resolve(protocol, variant)), config)
+        if plan != own:
+            changes[protocol]["folds"] = [str(own or "none"), str(plan or "none")]
         if plan is None:
-            result = train(config, folder / protocol, resume=True, quiet=quiet, recipe=facts).result
+            result = _current(train(config, folder / protocol, resume=True, quiet=quiet, recipe=facts))
             scores = result["test"] or result["dev"]
         else:
             done = cross_validate(config, folder / protocol, plan, quiet=quiet, recipe=facts)
@@ -102,9 +140,41 @@ def reproduce_recipe(
     if recipe.features:
         notes.append(f"Published features: {recipe.features}")
     title = f"{recipe.name}{f' ({variant})' if variant else ''}: published and here, percent"
-    done = Reproduction(folder, title, ["metric", "published", *(f"here, {p}" for p, _ in ours)], rows, notes, warnings)
+    header = ["metric", "published", *(f"here, {p}" for p, _ in ours)]
+    done = Reproduction(folder, title, header, rows, notes, warnings, changes=changes)
     done.write()
     return done
+
+
+def _changes(there: RunConfig, here: RunConfig) -> dict[str, list[Any]]:
+    """Key -> its value in a recipe or card and the one that it is run with, where they differ and it can matter.
+
+    Where the data lie, and on which device a run runs, is nobody's recipe.
+    """
+    a, b = flatten(there.to_dict()), flatten(here.to_dict())
+    free = {*INCIDENTAL, "training.device", "data.source"}
+    if a["data.source"] != b["data.source"]:
+        free |= {k for k in a.keys() ^ b.keys() if k.startswith("data.")}  # options of another reader
+    for section in ("host", "fusion", "objective"):
+        name = a[f"{section}.name"]
+        if name == b[f"{section}.name"]:
+            for key, value in default_options(name, section).items():  # of an option that only one of them gives
+                for flat in (a, b):
+                    flat.setdefault(f"{section}.{key}", value)
+    return {k: [a.get(k), b.get(k)] for k in dict.fromkeys((*a, *b)) if k not in free and a.get(k) != b.get(k)}
+
+
+def _value(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def _current(run: RunResult) -> dict[str, Any]:
+    """A run's result, unless it was made with data that have changed since."""
+    if "data_now" in run.result:
+        raise CheckpointError(
+            f"{str(run.folder)!r} holds a run on other data than they are now, so it says nothing about them; choose another --out"
+        )
+    return run.result
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
@@ -118,17 +188,19 @@ def read_card(path: str | Path) -> dict[str, Any]:
     expected = "expected a finished run's folder, its card.json, or a recipe's name (fusionzoo plugins --kind recipe)"
     if file is None or not file.is_file():
         raise ConfigError(f"{str(path)!r} holds no {CARD}; {expected}")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{str(file)!r} cannot be read as JSON: {error}; {expected}") from error
+
+    def refused(message: str) -> ConfigError:
+        return ConfigError(f"{message}; {expected}")
+
+    content = parse_json(text_of(file, refused), str(file), refused)
     if isinstance(content, dict) and "folds" in content and "mean" in content:
+        found = check(FoldsFile, content, str(file), refused)
+        test = {k: found["mean"][k]["mean"] for k in SCORES}
+        if None in test.values():
+            raise refused(f"{str(file)!r} holds no scores: no fold had finished")
         config = RunConfig.load(folder / "config.yaml").to_dict()
-        test = {k: content["mean"][k]["mean"] for k in SCORES}
-        return {**content, "config": config, "scores": {"test": test, "dev": None}}
-    if not isinstance(content, dict) or not {"config", "scores"} <= set(content):
-        raise ConfigError(f"{str(file)!r} is not the card of a run: it lacks config or scores; {expected}")
-    return content
+        return {**found, "config": config, "scores": {"test": test, "dev": None}}
+    return {**check(CardFile, content, str(file), refused)}
 
 
 def reproduce_card(
@@ -138,15 +210,18 @@ def reproduce_card(
     from fusionzoo.training.trainer import train
 
     folder = Path(out)
-    config = RunConfig.from_dict(card["config"])
+    recorded_config = RunConfig.from_dict(card["config"])
+    config = copy.deepcopy(recorded_config)
     if data is not None:
+        if str(data) != config.data.source and config.data.source in fusionzoo.names("dataset"):
+            config.data.options = {}  # they mean nothing to another reader
         config.data.source = str(data)
     notes: list[str] = []
     if card.get("folds"):
         done = cross_validate(config, folder / "run", card["folds"], quiet=quiet, recipe=card.get("recipe"))
         ours: dict[str, Any] = {"test": {k: v["mean"] for k, v in done.mean.items()}, "dev": None}
     else:
-        result = train(config, folder / "run", resume=True, quiet=quiet, recipe=card.get("recipe")).result
+        result = _current(train(config, folder / "run", resume=True, quiet=quiet, recipe=card.get("recipe")))
         ours = {s: result[s] for s in ("dev", "test")}
         before, now = card.get("data", {}).get("sha256"), result["data"]["sha256"]
         same = before == now
@@ -176,7 +251,9 @@ def reproduce_card(
     if recipe:
         for metric, number, _ in beside(recipe, None):
             notes.append(f"Published {metric} of {recipe['name']}: {number:.2f} (percent).")
-    outcome = Reproduction(folder, f"{name}: recorded and here, percent", header, rows, notes, warnings, differences)
+    changes = {"run": _changes(recorded_config, config)}
+    title = f"{name}: recorded and here, percent"
+    outcome = Reproduction(folder, title, header, rows, notes, warnings, differences, changes)
     outcome.write()
     return outcome
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,13 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusionzoo._csv import csv_text
+from fusionzoo._text import Marked, markdown, markdown_table, markup, unmathematical, visible
 from fusionzoo.evaluation import report, statistics
 from fusionzoo.evaluation.metrics import SCORES, SHORT_NAMES
+from fusionzoo.training.config import WITHOUT_FUSION, model_title
 from fusionzoo.training.files import write_bytes, write_json, write_text
-from fusionzoo.training.runfolder import csv_text, read_result
+from fusionzoo.training.options import NO_FUSION
+from fusionzoo.training.runfolder import read_predictions, read_result
 
 if TYPE_CHECKING:
     from fusionzoo.data.corpus import Corpus
+    from fusionzoo.evaluation.compare import Cell
     from fusionzoo.training.config import RunConfig
 
 
@@ -102,8 +105,7 @@ def summarise(groups: Mapping[tuple[str, str], Sequence[Path]]) -> list[Row]:
 
 
 def _test_confusions(folder: Path, result: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    with open(folder / "predictions.csv", encoding="utf-8", newline="") as file:
-        return statistics.dialogue_confusions(list(csv.DictReader(file)), "test", list(result["test"]["per_class"]))
+    return statistics.dialogue_confusions(read_predictions(folder, result), "test", list(result["test"]["per_class"]))
 
 
 HEADER = (
@@ -158,7 +160,7 @@ def _difference(row: Row) -> str:
 
 def rows_to_text(rows: Sequence[Row], failed: Mapping[str, str], ceiling: float | None) -> str:
     """The table for a terminal, with what to know about it below."""
-    lines = [[line[i] for i in _NARROW] for line in (HEADER, *map(cells_of, rows))]
+    lines = [[visible(line[i]) for i in _NARROW] for line in (HEADER, *map(cells_of, rows))]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join([*text, *_remarks(rows, failed, ceiling)])
@@ -170,17 +172,49 @@ def _remarks(rows: Sequence[Row], failed: Mapping[str, str], ceiling: float | No
         remarks.append(report.TEST_SELECTED)
     if ceiling is not None:
         remarks.append(f"Best reachable test W-F1 of these data: {ceiling:.4f}.")
+    if any(r.fusion == NO_FUSION for r in rows):
+        remarks.append(f"{WITHOUT_FUSION.capitalize()}, so that the rows are hosts alone.")
     if any(r.n == 1 for r in rows):
         remarks.append("One seed says nothing about the spread between seeds; use --seeds 5.")
-    remarks += [f"FAILED {name}: {message}" for name, message in failed.items()]
+    remarks += [f"FAILED {name}: {visible(message)}" for name, message in failed.items()]
     return remarks
 
 
+def configuration(cells: Sequence[Cell]) -> dict[str, Any]:
+    """What was compared, every option with its value: the sections that all runs share, the hosts, and the fusions in each."""
+    shared = cells[0].config.to_dict()
+    del shared["host"], shared["fusion"]
+    shared["training"] = {k: v for k, v in shared["training"].items() if k != "seed"}
+    hosts, fusions = ({} for _ in range(2))
+    for cell in cells:
+        hosts.setdefault(cell.host, cell.config.host.to_dict())
+        fusions.setdefault(cell.fusion, {}).setdefault(cell.host, cell.config.fusion.to_dict())
+    # A host may give its fusion other defaults; where none does, the fusion is the same in all of them.
+    same = {
+        f: next(iter(v.values())) for f, v in fusions.items() if all(x == next(iter(v.values())) for x in v.values())
+    }
+    return {
+        **shared,
+        "seeds": list(dict.fromkeys(c.seed for c in cells)),
+        "hosts": hosts,
+        "fusions": {f: same.get(f, {f"in {host}": x for host, x in v.items()}) for f, v in fusions.items()},
+    }
+
+
 def write_summary(
-    folder: Path, rows: Sequence[Row], failed: Mapping[str, str], base: RunConfig, corpus: Corpus, seeds: Sequence[int]
+    folder: Path,
+    rows: Sequence[Row],
+    failed: Mapping[str, str],
+    base: RunConfig,
+    corpus: Corpus,
+    cells: Sequence[Cell],
 ) -> None:
     """`summary.json`, `summary.csv`, `summary.md`, `comparison.png` and `report.html` of a comparison."""
+    from fusionzoo._yaml import dump_yaml
+
     ceiling = report.best_reachable(corpus.info, corpus.modalities, "test")
+    compared = configuration(cells)
+    seeds = compared["seeds"]
     write_text(folder / "config.yaml", base.to_yaml())
     write_json(
         folder / "summary.json",
@@ -190,6 +224,7 @@ def write_summary(
             "seeds": list(seeds),
             "selection": base.training.selection,
             "ceiling": ceiling,
+            "configuration": compared,
             "rows": [asdict(r) | {"clear": r.clear} for r in rows],
             "failed": dict(failed),
         },
@@ -198,10 +233,11 @@ def write_summary(
     table = [cells_of(r) for r in rows]
     remarks = _remarks(rows, failed, ceiling)
     bold = [
-        [f"**{c}**" if r.clear and i == 11 else c for i, c in enumerate(t)] for r, t in zip(rows, table, strict=True)
+        [Marked(f"**{markdown(c)}**") if r.clear and i == 11 else c for i, c in enumerate(t)]
+        for r, t in zip(rows, table, strict=True)
     ]
-    lines = ["| " + " | ".join(line) + " |" for line in [list(HEADER), ["---"] * len(HEADER), *bold]]
-    write_text(folder / "summary.md", "\n".join([*lines, "", *remarks, ""]))
+    shown = ["## What was compared", "", "```yaml", dump_yaml(compared).rstrip(), "```", ""]
+    write_text(folder / "summary.md", "\n".join([*markdown_table(HEADER, bold), "", *remarks, "", *shown]))
     parts = [
         report.paragraph(r, "warning" if r is report.TEST_SELECTED or r.startswith("FAILED") else "") for r in remarks
     ]
@@ -211,6 +247,7 @@ def write_summary(
             f"Data {corpus.name}; seeds {', '.join(map(str, seeds))}; epoch chosen on {base.training.selection}."
         ),
     )
+    parts += [report.paragraph(leak, "warning") for leak in corpus.info.get("leaks", [])]
     if ceiling is not None:
         table.append(["optimal reader", "", "", "", f"{ceiling:.4f}", *[""] * (len(HEADER) - 5)])
     parts.append(report.table(HEADER, table))
@@ -227,7 +264,7 @@ def write_summary(
         data = _plot(rows, ceiling)
         write_bytes(folder / "comparison.png", data)
         parts.append(report.image(data, "test W-F1 of every host and fusion"))
-    parts.append(f"<h2>Shared configuration</h2><pre>{html.escape(base.to_yaml())}</pre>")
+    parts.append(f"<h2>What was compared</h2><pre>{markup(dump_yaml(compared))}</pre>")
     write_text(folder / "report.html", report.page("Comparison", parts))
 
 
@@ -256,7 +293,7 @@ def _plot(rows: Sequence[Row], ceiling: float | None) -> bytes:
     if ceiling is not None:
         axis.axvline(ceiling, color="tab:green", linestyle="--", label="best reachable")
         axis.legend(frameon=False)
-    axis.set_yticks(range(len(shown)), [f"{r.host} + {r.fusion}" for r in reversed(shown)])
+    axis.set_yticks(range(len(shown)), [unmathematical(model_title(r.host, r.fusion)) for r in reversed(shown)])
     axis.set_ylim(-0.6, len(shown) - 0.4)
     low, high = axis.get_xlim()
     axis.set_xlim(max(low, -0.02), min(high, 1.02))  # an interval from two seeds may be wider than any score

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from fusionzoo._text import visible
+
 
 class Bar:
     """Context manager; one line a modality."""
@@ -20,7 +22,7 @@ class Bar:
             from rich.console import Console
 
             self.bar = progress.Progress(
-                progress.TextColumn("{task.description}"),
+                progress.TextColumn("{task.description}", markup=False),
                 progress.BarColumn(),
                 progress.MofNCompleteColumn(),
                 progress.TimeRemainingColumn(),
@@ -48,6 +50,6 @@ class Bar:
     def note(self, text: str) -> None:
         """A problem, above the bar."""
         if self.bar is not None:
-            self.bar.console.print(text, markup=False, highlight=False)
+            self.bar.console.print(visible(text), markup=False, highlight=False)
         elif self.enabled:
-            print(text, file=sys.stderr, flush=True)
+            print(visible(text), file=sys.stderr, flush=True)

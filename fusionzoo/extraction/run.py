@@ -18,7 +18,7 @@ from fusionzoo._options import check_choice, check_positive
 from fusionzoo.data.corpus import Corpus
 from fusionzoo.data.npz import save_npz
 from fusionzoo.data.raw import RawCorpus, RawUtterance, read_raw
-from fusionzoo.errors import DataError, MediaError, OptionError, TrainingError
+from fusionzoo.errors import DataError, MediaError, OptionError, OutputError, TrainingError
 from fusionzoo.extraction.features import Feature, make_features
 from fusionzoo.extraction.progress import Bar
 from fusionzoo.extraction.store import Shard, Store, plan_shards
@@ -137,6 +137,8 @@ def extract(
     if precision == "fp16" and state.device.type == "cpu":
         raise OptionError("precision='fp16' needs a GPU; on a CPU take bf16 or no")
     folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is no folder, and features are written to one; choose another --out")
     result = Extraction(folder / f"{name or raw.name}.npz", folder / f"{name or raw.name}.card.json")
     result.is_main = state.is_main_process
     stores = []

@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from fusionzoo._file_schemas import FailedRows
+from fusionzoo._schema import check, parse_json, read_json
+from fusionzoo._weights import read_tensors
+from fusionzoo.errors import CheckpointError
 from fusionzoo.training.files import write_bytes, write_json
 
 
@@ -55,16 +60,22 @@ class Store:
         path = self.path(index)
         if not path.is_file():
             return None
-        from safetensors import safe_open
-
         try:
-            with safe_open(str(path), framework="numpy") as file:
-                failed = [(int(r), str(f), str(w)) for r, f, w in json.loads(file.metadata()["failed"])]
-                shard = Shard(file.get_tensor("rows").tolist(), file.get_tensor("features"), failed)
-        except Exception:  # damaged in whatever way: it is made again
+            tensors, metadata = read_tensors(path)
+            where = f"{path}: failed"
+            found = check(
+                FailedRows, parse_json(metadata.get("failed", ""), where, CheckpointError), where, CheckpointError
+            )
+        except CheckpointError:  # damaged in whatever way: it is made again
             return None
-        done = sorted([*shard.rows, *(row for row, _, _ in failed)])
-        return shard if done == sorted(self.plan[index]) and len(shard.features) == len(shard.rows) else None
+        rows, features = tensors.get("rows"), tensors.get("features")
+        if rows is None or rows.dtype != torch.int64 or rows.dim() != 1:
+            return None
+        if features is None or features.dtype != torch.float32 or features.dim() != 2 or len(features) != len(rows):
+            return None
+        shard = Shard(rows.tolist(), features.numpy(), [(row, file, why) for row, file, why in found])
+        done = sorted([*shard.rows, *(row for row, _, _ in shard.failed)])
+        return shard if done == sorted(self.plan[index]) else None
 
     def unfinished(self) -> list[int]:
         return [i for i in range(len(self.plan)) if self.read(i) is None]
@@ -75,7 +86,7 @@ class Store:
 
     def facts(self) -> dict[str, Any]:
         path = self.folder / "facts.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return read_json(dict[str, Any], path, CheckpointError) if path.is_file() else {}
 
 
 def plan_shards(sizes: Sequence[tuple[int, float]], per_shard: int) -> list[list[int]]:

@@ -40,6 +40,7 @@ from typing import Any
 
 from torch import nn
 
+from fusionzoo._installed import described
 from fusionzoo._registry import registry
 from fusionzoo.errors import FusionZooError, PatchError
 from fusionzoo.patching import frames as F
@@ -61,10 +62,12 @@ def adapter_for(model: nn.Module) -> Any | None:
             adapter = adapter() if isinstance(adapter, type) else adapter
             if adapter.recognise(model):
                 return adapter
-        except Exception as error:  # somebody else's code; whatever it raises, the others are asked
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # somebody else's code; whatever it raises, the others are asked
             warnings.warn(
                 f"the adapter {name!r} failed to look at {type(model).__name__} and is passed over: "
-                f"{type(error).__name__}: {error}. Its recognise(model) should return False for a model it does not know.",
+                f"{described(error)}. Its recognise(model) should return False for a model it does not know.",
                 stacklevel=2,
             )
     return None

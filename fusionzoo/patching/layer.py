@@ -215,10 +215,7 @@ class FusionLayer(nn.Module):
             if not (stacked or slots) and len(streams[m]) > 1:
                 sizes = [p.shape[axis] for p in streams[m]]
                 delta = delta.split(sizes, axis)[j]
-            if stacked and feature == -2:
-                delta = delta.unsqueeze(-1)
-            else:
-                delta = delta.movedim(-1, feature)
+            delta = delta.unsqueeze(-1) if stacked and feature == -2 else delta.movedim(-1, feature)
             out.append(delta.unsqueeze(axis) if slots else delta.expand(o.shape))
         joined = torch.stack(out, axis) if stacked else torch.cat(out, axis)
         return self._combine(target, joined)

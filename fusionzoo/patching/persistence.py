@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
-from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from fusionzoo import __version__
+from fusionzoo._file_schemas import InputSiteInPatch, PatchFile, SiteInPatch
+from fusionzoo._files import write_bytes
+from fusionzoo._schema import check, parse_json, shown
+from fusionzoo._weights import building_for, load_weights, read_tensors
 from fusionzoo.errors import CheckpointError, HostChangedError, PatchError
 from fusionzoo.patching import frames as F
 from fusionzoo.patching import install
 from fusionzoo.patching import source as S
 from fusionzoo.patching.adapters import adapter_context
 from fusionzoo.patching.context import ArgumentContext
-from fusionzoo.patching.layer import Context, FusionLayer
+from fusionzoo.patching.layer import Context
+from fusionzoo.patching.loaded import find_loaded
 from fusionzoo.patching.patch import Patch
 from fusionzoo.patching.sites import InputSite, Site, read_site
 
@@ -53,15 +55,15 @@ def save(patch: Patch, path: Path) -> Path:
     }
     weights = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in layer.state_dict().items()}
     data = pack(weights, metadata={_KEY: json.dumps(meta)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.tmp")
-    aside.write_bytes(data)
-    os.replace(aside, path)
+    write_bytes(path, data)
     return path
 
 
 def load_patch(model: nn.Module, path: str | PathLike[str], *, context: Context | None = None) -> Patch:
     """Put a saved fusion back into a model of the kind that it was saved from; weights included.
+
+    No code that the file names is run: the fusion is an installed plugin of that name, and the site is looked for among
+    the functions that the model's classes have loaded already.
 
     Parameters
     ----------
@@ -71,7 +73,7 @@ def load_patch(model: nn.Module, path: str | PathLike[str], *, context: Context 
     Raises
     ------
     CheckpointError : not a saved patch, damaged, or weights that lack or have too much.
-    HostChangedError : the host's code on the way to the site is not what it was.
+    HostChangedError : the host's code on the way to the site is not what it was, or is not loaded.
     """
     if not isinstance(model, nn.Module):
         raise PatchError(f"load_patch takes a torch.nn.Module, not {type(model).__name__}")
@@ -80,7 +82,7 @@ def load_patch(model: nn.Module, path: str | PathLike[str], *, context: Context 
     site = read_site(meta["site"])
     saved = meta["context"]
     if context is None and isinstance(saved, Mapping):
-        context = ArgumentContext(**saved)
+        context = ArgumentContext(saved["path"], saved["form"])
     elif context is None and saved == "callable":
         context = adapter_context(model)
         if context is None:
@@ -91,39 +93,52 @@ def load_patch(model: nn.Module, path: str | PathLike[str], *, context: Context 
     owner = _owner(model, site)
     if isinstance(site, Site):
         site = _placed(owner, site, tuple(meta["digests"]), model)
-    patch = Patch._prepare(model, _fusion(meta["fusion"], str(path)), site, meta["mode"], context, {})
-    _load(patch.layer, weights, str(path))
+    with building_for(weights, f"{str(path)!r}"):
+        patch = Patch._prepare(model, _fusion(meta["fusion"], str(path)), site, meta["mode"], context, {})
+    load_weights(patch.layer, weights, str(path))
     patch._install()
     return patch
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            meta = (file.metadata() or {}).get(_KEY)
-            weights = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118  (not a mapping)
-    except FileNotFoundError:
-        raise CheckpointError(f"there is no saved patch at {str(path)!r}") from None
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{str(path)!r} is damaged or not a safetensors file: {error}") from error
-    if meta is None:
+def _read(path: Path) -> tuple[PatchFile, dict[str, torch.Tensor]]:
+    if not path.exists():
+        raise CheckpointError(f"there is no saved patch at {str(path)!r}")
+    weights, metadata = read_tensors(path)
+    if _KEY not in metadata:
         raise CheckpointError(f"{str(path)!r} holds weights, but was not written by Patch.save")
-    read = json.loads(meta)
-    if read.get("format") != FORMAT:
+    read = parse_json(metadata[_KEY], str(path), CheckpointError)
+    if isinstance(read, dict) and read.get("format") != FORMAT:
         raise CheckpointError(
-            f"{str(path)!r} was saved by fusionzoo {read.get('fusionzoo')} in format {read.get('format')}; this fusionzoo "
-            f"({__version__}) reads format {FORMAT}"
+            f"{str(path)!r} was saved by fusionzoo {shown(read.get('fusionzoo'))} in format {shown(read.get('format'))}; this "
+            f"fusionzoo ({__version__}) reads format {FORMAT}"
         )
-    return read, weights
+    meta = check(PatchFile, read, str(path), CheckpointError)
+    site = meta["site"]
+    of_input = isinstance(site, dict) and site.get("type") == "input"
+    check(InputSiteInPatch if of_input else SiteInPatch, site, f"{path}: site", CheckpointError)
+    if not of_input:
+        _check_site(site, len(meta["digests"]), str(path))
+    return meta, weights
+
+
+def _check_site(site: Mapping[str, Any], digests: int, path: str) -> None:
+    """That the numbers of a site point at what is there."""
+    operands, steps = site["operands"], site["steps"]
+    if digests != len(steps):
+        raise CheckpointError(f"{path}: digests: expected {len(steps)}, one for every step, got {digests}")
+    ranks = {len(o["shape"]) for o in operands}
+    wrong = [
+        *(("groups", i) for where in site["groups"].values() for i in where if i >= len(operands)),
+        *(("groups", m) for m, where in site["groups"].items() if not where),
+        *(("sources", k) for k, _ in site.get("sources", ()) if k >= len(site.get("kept", ()))),
+        *(("feature_axis", site["feature_axis"]) for r in ranks if not -r <= site["feature_axis"] < max(r, 1)),
+    ]
+    if wrong:
+        raise CheckpointError(f"{path}: site.{wrong[0][0]}: {shown(wrong[0][1])} points at nothing of this site")
 
 
 def _owner(model: nn.Module, site: Site | InputSite) -> nn.Module:
-    try:
-        owner = model.get_submodule(site.path)
-    except AttributeError:
-        owner = None
+    owner = dict(model.named_modules()).get(site.path)  # by name alone: no attribute that the file names is looked up
     if owner is None or (isinstance(site, Site) and type(owner).__name__ != site.module):
         what = "has none" if owner is None else f"is a {type(owner).__name__} there"
         module = site.module if isinstance(site, Site) else "module"
@@ -140,67 +155,24 @@ def _fusion(config: Mapping[str, Any], source: str) -> Fusion:
         return _build(config, source)  # type: ignore[return-value]
 
 
-def _load(layer: FusionLayer, weights: Mapping[str, torch.Tensor], source: str) -> None:
-    from fusionzoo._weights import load_weights
-
-    load_weights(layer, weights, source)
-
-
 def _placed(owner: nn.Module, site: Site, digests: tuple[str, ...], model: nn.Module) -> Site:
     """The site in the host's files as they are here: other folders, and lines that moved as a whole, are fine."""
     steps: list[F.Step] = []
     for step, digest in zip(site.steps, digests, strict=True):
-        file = _file(owner, step, model)
-        if file is None:
+        found = find_loaded(model, owner, step, digest)
+        if found is None:
             raise HostChangedError(
-                f"the file of {step.qualname} ({step.file}) cannot be found for this {type(owner).__name__}"
+                f"{step.qualname} of {step.module}, in which the site is, is no function that this {type(owner).__name__} is made of; "
+                "import what its forward imports late, or run the model once, and load the patch then"
             )
-        found = S.find(file, step.qualname, step.line)
-        line = step.line
-        if digest and (found is None or found.digest != digest):
-            moved = S.find_moved(file, step.qualname, digest)
-            if moved is None:
-                raise HostChangedError(
-                    f"{step.qualname} in {file} has changed since the patch was saved; look for sites again with "
-                    "fusionzoo.find_sites, patch anew, and load the weights with patch.load_state_dict"
-                )
-            line = moved
-        position = install.moved(step.position, line - step.line)
-        steps.append(F.Step(file, step.module, step.qualname, line, position))
+        source = S.step_source(found)
+        if digest and (source is None or source.digest != digest):
+            raise HostChangedError(
+                f"{found.qualname} in {found.file} has changed since the patch was saved; look for sites again with "
+                "fusionzoo.find_sites, patch anew, and load the weights with patch.load_state_dict"
+            )
+        steps.append(replace(found, position=install.moved(step.position, found.line - step.line)))
     shift = steps[-1].line - site.steps[-1].line
     inner = tuple(install.moved(p, shift) for p in site.inner)
     kept = tuple((install.moved(p, shift), tuple(install.moved(i, shift) for i in more)) for p, more in site.kept)
     return replace(site, steps=tuple(steps), inner=inner, kept=kept, file=steps[-1].file, line=steps[-1].position[0])
-
-
-def _file(owner: nn.Module, step: F.Step, model: nn.Module) -> str | None:
-    """Where a step's code is now: the class's own method, an importable module, or a file of that name beside."""
-    import sys
-
-    name = step.qualname.rpartition(".")[2]
-    for _, value in F.attributes(owner):
-        for function in (getattr(value, "__func__", value), *install.closed_over(getattr(value, "__func__", value))):
-            code = getattr(function, "__code__", None)
-            if code is not None and code.co_qualname == step.qualname and code.co_name == name:
-                return code.co_filename
-            beside = getattr(function, "__globals__", {}).get(step.qualname)
-            for other in (beside, *install.closed_over(beside)) if isinstance(beside, FunctionType) else ():
-                if other.__code__.co_qualname == step.qualname and other.__module__ == step.module:
-                    return other.__code__.co_filename
-    module = sys.modules.get(step.module)
-    if module is not None and getattr(module, "__file__", None):
-        return module.__file__
-    homes = {
-        os.path.dirname(getattr(sys.modules.get(type(m).__module__), "__file__", None) or "") for m in model.modules()
-    }
-    for home in sorted(h for h in homes if h):
-        beside = os.path.join(home, os.path.basename(step.file))
-        if os.path.exists(beside):
-            return beside
-    try:
-        spec = importlib.util.find_spec(step.module) if step.module not in ("", "__main__") else None
-    except (ImportError, ValueError):
-        spec = None
-    if spec is not None and spec.origin:
-        return spec.origin
-    return step.file if S.lines_of(step.file) else None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fusionzoo._text import visible
 from fusionzoo._types import JSON
 from fusionzoo.errors import ModalityError
 from fusionzoo.patching.frames import Position, Step
@@ -137,7 +138,7 @@ class Site:
     @classmethod
     def from_dict(cls, values: Mapping[str, JSON]) -> Site:
         """The site that `to_dict` wrote down."""
-        v: dict[str, Any] = {k: x for k, x in values.items() if k not in ("modalities", "widths", "type")}
+        v: dict[str, Any] = {k: x for k, x in values.items() if k in cls.__dataclass_fields__}
         v["operands"] = tuple(Stream(o["lead"], tuple(o["shape"])) for o in v["operands"])
         v["result"] = tuple(v["result"])
         v["groups"] = {k: tuple(x) for k, x in v["groups"].items()}
@@ -224,7 +225,7 @@ class InputSite:
     @classmethod
     def from_dict(cls, values: Mapping[str, JSON]) -> InputSite:
         """The site that `to_dict` wrote down."""
-        v: dict[str, Any] = {k: x for k, x in values.items() if k != "type"}
+        v: dict[str, Any] = {k: x for k, x in values.items() if k in cls.__dataclass_fields__}
         context = None if v.get("context") is None else tuple(v["context"])
         return cls(**{**v, "shape": tuple(v["shape"]), "context": context})
 
@@ -243,6 +244,7 @@ class SiteList(list["Site | InputSite"]):
     def table(self) -> Table:
         """A rich table."""
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in ("", "kind", "where", "module", "operands", "layout", "result", "calls", "consumer", "live"):
@@ -250,11 +252,10 @@ class SiteList(list["Site | InputSite"]):
         for i, s in enumerate(self):
             if isinstance(s, InputSite):
                 shares = ", ".join(f"{k}:{v}" for k, v in s.widths.items()) or "?"
-                table.add_row(
-                    str(i), "input", s.arg, "<root>", shares, s.layout or "?", str(list(s.shape)), "1", "", "yes"
-                )
+                cells = (str(i), "input", s.arg, "<root>", shares, s.layout or "?", str(list(s.shape)), "1", "", "yes")
+                table.add_row(*(Text(visible(c)) for c in cells))
                 continue
-            table.add_row(
+            cells = (
                 str(i),
                 s.kind,
                 f"{s.where} {s.function}",
@@ -266,6 +267,7 @@ class SiteList(list["Site | InputSite"]):
                 s.consumer,
                 "yes" if s.live else "no",
             )
+            table.add_row(*(Text(visible(c)) for c in cells))  # shapes stand in brackets, as markup does
         return table
 
     def __rich__(self) -> Table:

@@ -72,19 +72,6 @@ def find(file: str, qualname: str, line: int, module_globals: Mapping[str, Any] 
     return None
 
 
-def find_moved(file: str, qualname: str, digest: str) -> int | None:
-    """The line on which a function with this text begins now, where code above it has changed."""
-    lines = lines_of(file)
-    tree = _tree("".join(lines)) if lines else None
-    name = qualname.rpartition(".")[2]
-    for node in ast.walk(tree) if tree is not None else ():
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == name:
-            line = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-            if Source(node, "".join(lines[line - 1 : node.end_lineno])).digest == digest:
-                return line
-    return None
-
-
 def span(node: ast.AST) -> Position:
     """A node's position as code objects give it."""
     return node.lineno, node.col_offset, node.end_lineno, node.end_col_offset  # type: ignore[attr-defined,return-value]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fusionzoo._registry import registry
 from fusionzoo.errors import FusionZooError, OptionError
 from fusionzoo.testing._suite import describe_error, fail, rules, skip
-from fusionzoo.testing._tools import first_words, pickled, random_state_untouched
+from fusionzoo.testing._tools import first_words, pickled, random_state_untouched, reached, without_gradient
 
 rule = rules("adapter", theme="patching", needs=("host_given", "patches"))
 
@@ -205,15 +205,17 @@ def fusion_acts(subject):
 @rule()
 def fusion_learns(subject):
     """Gradient reaches the patch's parameters; once they have moved, all of them."""
-    _, patch, call = subject.patched()
+    model, patch, call = subject.patched()
     _train(patch)
     loss = sum((x.square().sum() for x in call() if x.is_floating_point()), torch.zeros(()))
     if not loss.requires_grad:
         fail("the patched outputs have no graph", "do not compute the fusion under no_grad")
     loss.backward()
-    dead = [tuple(p.shape) for p in patch.parameters() if p.grad is None or not bool((p.grad != 0).any())]
+    own, constant = {id(p) for p in patch.parameters()}, without_gradient(model)
+    learning = {n: p.grad for n, p in model.named_parameters() if id(p) in own and n not in constant}
+    dead = [n for n, there in reached(learning).items() if not bool(there.any())]
     if dead:
-        fail(f"{len(dead)} of the patch's parameters receive no gradient, first {dead[0]}", "do not detach the streams")
+        fail(f"the patch's parameters {first_words(dead)} receive no gradient", "do not detach the streams")
 
 
 @rule()

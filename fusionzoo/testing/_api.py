@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fusionzoo._registry import registry
 from fusionzoo.errors import OptionError
+from fusionzoo.specs import check_kind
 from fusionzoo.testing._results import CheckResults
-from fusionzoo.testing._suite import KINDS, Session
+from fusionzoo.testing._suite import Session
 
 Expected = Mapping[str, str] | None
 Options = Mapping[str, Any] | Iterable[Mapping[str, Any]] | None
@@ -98,18 +100,17 @@ def _check(
     return Session(make_subject(kind, what, options=options, **more), expected, slow).run(only)
 
 
+#: Kind -> module of its subject, where that is one of its own.
+_SUBJECTS = {"adapter": "_adapter", "dataset": "_dataset", "recipe": "_recipe"}
+
+
 def make_subject(kind: str, what: Any, **more: Any) -> Any:
     """The subject of a kind; `more` are its options."""
+    check_kind(kind)
+    module = importlib.import_module(f"fusionzoo.testing.{_SUBJECTS.get(kind, '_subjects')}")
     if kind == "adapter":
-        from fusionzoo.testing._adapter import AdapterSubject
-
         more.pop("options", None)
-        return AdapterSubject(what, **more)
-    from fusionzoo.testing._subjects import SUBJECTS
-
-    if kind not in SUBJECTS:
-        raise OptionError(f"there are no checks for plugins of kind {kind!r}; kinds: {', '.join(KINDS)}")
-    return SUBJECTS[kind](what, **more)
+    return getattr(module, f"{kind.title()}Subject")(what, **more)
 
 
 def run(
@@ -125,11 +126,11 @@ def run(
 
     Parameters
     ----------
-    name : of a registered plugin. kind : default the kind that has a plugin of that name.
+    name : of a registered plugin; `kind:name` and `distribution:name` say which one where several have it.
+    kind : of the plugin; default the fusion of that name where there is one, else the kind that has it.
     slow, only, options : as for `check_fusion`. expect : expected failures as `check=reason`.
     """
-    if kind is None:
-        kind = _kind_of(name)
+    kind, name = registry.resolve(name, kind)
     expected: dict[str, str] = {}
     for entry in expect:
         check, equals, reason = entry.partition("=")
@@ -137,14 +138,3 @@ def run(
             raise OptionError(f"an expected failure is given as check=reason, not {entry!r}")
         expected[check.strip()] = reason.strip()
     return _check(kind, name, options, expected, only, slow)
-
-
-def _kind_of(name: str) -> str:
-    """The one kind with checks that has a plugin of this name; without any, the registry's error for a fusion."""
-    from fusionzoo.specs import normalise_name
-
-    plain = normalise_name(name.rpartition(":")[2])
-    found = [k for k in KINDS if plain in registry.names(k)]
-    if len(found) > 1:
-        raise OptionError(f"{name!r} is a {' and a '.join(found)}; say which with --kind {found[0]}")
-    return found[0] if found else "fusion"

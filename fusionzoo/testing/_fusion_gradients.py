@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from fusionzoo.testing._suite import fail, rules
-from fusionzoo.testing._tools import finite, ragged
+from fusionzoo.testing._tools import differs, finite, ragged, reached, run, sent_back
 
 rule = rules("fusion", theme="gradients")
 
@@ -13,10 +13,10 @@ rule = rules("fusion", theme="gradients")
 @rule()
 def modalities_used(subject):
     """Every modality's values change the output."""
-    fusion, x = subject.make(), subject.streams()
-    out = fusion(x)
+    x = subject.streams()
+    out = run(subject, (x,))
     for m in x:
-        if torch.equal(fusion({**x, m: subject.streams(seed=1)[m]}), out):
+        if not differs(run(subject, ({**x, m: subject.streams(seed=1)[m]},)), out):
             fail(f"the output does not depend on {m!r}", "use every modality, or declare fewer in modalities")
 
 
@@ -24,18 +24,16 @@ def modalities_used(subject):
 def gradient_to_modalities(subject):
     """Gradient reaches every modality at every real step, through values and not only through weights that cancel."""
     mask = ragged()
-    reached = {m: torch.zeros(3, 5, dtype=torch.bool) for m in subject.dims}
+    felt = {m: torch.zeros(3, 5, dtype=torch.bool) for m in subject.dims}
     for seed in range(3):
-        fusion = subject.make(seed)
-        x = {m: v.requires_grad_() for m, v in subject.streams(seed=seed).items()}
-        out = subject.loss(fusion, (x, mask))
-        if not out.requires_grad:
+        _, (x, _), _ = sent_back(subject, (subject.streams(seed=seed), mask), seed, leaves=True)
+        grads = {m: v.grad for m, v in x.items()}
+        if all(g is None for g in grads.values()):
             fail("the output is cut off from the inputs", "do not detach it or compute it under no_grad")
-        out.backward()
-        for m, v in x.items():
-            if v.grad is not None:
-                reached[m] |= (v.grad != 0).any(-1)
-    for m, steps in reached.items():
+        for m, there in reached(grads).items():
+            if there.dim():
+                felt[m] |= there.any(-1)
+    for m, steps in felt.items():
         blind = int((mask & ~steps).sum())
         if blind:
             fail(

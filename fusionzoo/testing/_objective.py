@@ -11,7 +11,7 @@ from fusionzoo.host import HostOutput
 from fusionzoo.objective import IGNORE
 from fusionzoo.testing._subjects import CLASSES
 from fusionzoo.testing._suite import describe_error, fail, rules, skip
-from fusionzoo.testing._tools import close, finite
+from fusionzoo.testing._tools import close, counts, differs, finite, largest, reached
 
 rule = rules("objective", theme="objective", needs=("constructs", "runs"))
 _IGNORED = f"select labels != {IGNORE} first; divide by their number, at least one"
@@ -20,11 +20,11 @@ _IGNORED = f"select labels != {IGNORE} first; divide by their number, at least o
 @rule(needs=("subclasses_base",))
 def constructs(subject):
     """It is built from num_classes, with class counts and without."""
-    for counts in ({}, {"class_counts": None}):
+    for extra in ({}, {"class_counts": None}):
         try:
-            subject.build(**counts)
+            subject.build(**extra)
         except Exception as error:
-            if counts and subject.options and isinstance(error, OptionError):
+            if extra and subject.options and isinstance(error, OptionError):
                 continue  # an option that needs the counts says so
             fail(f"building it raises {describe_error(error)}", "take (num_classes, class_counts=None, *, options)")
 
@@ -65,9 +65,10 @@ def _loss_and_gradient(subject, case, what):
 def no_labels(subject):
     """A batch without a labelled utterance gives zero, with zero gradient."""
     out, batch = subject.case()
+    usual, usual_gradient = _loss_and_gradient(subject, (out, batch), "of random logits")
     batch = replace(batch, labels=torch.full_like(batch.labels, IGNORE))
     loss, gradient = _loss_and_gradient(subject, (out, batch), "without any label")
-    if float(loss) != 0 or bool((gradient != 0).any()):
+    if bool(counts(loss, usual.abs())) or bool(counts(gradient, largest(usual_gradient)).any()):
         fail(f"without any label the loss is {float(loss):.3g}, or its gradient is not zero", _IGNORED)
 
 
@@ -155,7 +156,7 @@ def padding_values(subject):
         case = HostOutput(torch.where(real, out.logits, value), streams), batch
         loss, gradient = _loss_and_gradient(subject, case, f"with {value} in the padding")
         close(loss, expected, f"with {value} in padded logits and streams", _IGNORED)
-        if bool((gradient[~batch.mask] != 0).any()):
+        if bool(counts(gradient, largest(gradient))[~batch.mask].any()):
             fail("padded steps receive a gradient", _IGNORED)
 
 
@@ -186,7 +187,7 @@ def unlabelled_values(subject):
     labels = batch.labels.clone()
     labels[0, 1:3] = IGNORE
     _, gradient = _loss_and_gradient(subject, (out, replace(batch, labels=labels)), "with unlabelled utterances")
-    if bool((gradient[0, 1:3, :CLASSES] != 0).any()):
+    if bool(counts(gradient, largest(gradient))[0, 1:3, :CLASSES].any()):
         fail(f"utterances labelled {IGNORE} receive a gradient", _IGNORED)
 
 
@@ -216,11 +217,11 @@ def gradient_to_logits(subject):
     if not loss.requires_grad:
         fail("the loss depends neither on the logits nor on a stream", "do not detach, argmax or compare")
     loss.backward()
-    reached = torch.zeros_like(batch.mask)
-    for x in (logits, *streams.values()):
-        if x.grad is not None:
-            reached |= (x.grad != 0).any(-1)
-    blind = int(((batch.labels != IGNORE) & ~reached).sum())
+    felt = torch.zeros_like(batch.mask)
+    for there in reached({"logits": logits.grad, **{f"stream {k}": v.grad for k, v in streams.items()}}).values():
+        if there.dim():
+            felt |= there.any(-1)
+    blind = int(((batch.labels != IGNORE) & ~felt).sum())
     if blind:
         fail(
             f"{blind} of {int(batch.mask.sum())} labelled utterances receive no gradient",
@@ -237,7 +238,7 @@ def labels_used(subject):
     objective = subject.make()
     # Not a permutation of the classes: a contrastive loss reads only which labels are equal.
     other = replace(batch, labels=torch.where(batch.labels == 1, 0, batch.labels))
-    if float(objective(out, batch)) == float(objective(out, other)):
+    if not differs(objective(out, batch), objective(out, other)):
         fail("the loss does not depend on the labels", "use batch.labels")
 
 
@@ -247,11 +248,11 @@ def prefers_truth(subject):
     out, batch = subject.case()
     objective = subject.make()
     right = torch.nn.functional.one_hot(batch.labels.clamp(min=0), CLASSES).float() * batch.mask.unsqueeze(-1) * 3
-    good = float(objective(HostOutput(right, out.streams), batch))
-    bad = float(objective(HostOutput(right.roll(1, -1), out.streams), batch))
-    if good == bad:
+    good = objective(HostOutput(right, out.streams), batch)
+    bad = objective(HostOutput(right.roll(1, -1), out.streams), batch)
+    if not differs(good, bad):
         skip("the loss does not read the logits")
-    if not good < bad:
+    if not float(good) < float(bad):
         fail(f"the loss is {good:.4g} for right and {bad:.4g} for wrong predictions", "check the sign: lower is better")
 
 

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fusionzoo._text import visible
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -115,10 +117,12 @@ class CheckResults(list[CheckResult]):
 
     def table(self) -> Table:
         """A rich table: theme, check, status, and the reason or else the rule."""
-        from rich.markup import escape
         from rich.table import Table
+        from rich.text import Text
 
-        table = Table(title=self.summary(), title_justify="left", box=None, pad_edge=False, header_style="bold")
+        table = Table(
+            title=Text(visible(self.summary())), title_justify="left", box=None, pad_edge=False, header_style="bold"
+        )
         for column in ("theme", "check", "status"):
             table.add_column(column, no_wrap=True)
         table.add_column("reason (else the rule)", overflow="fold", ratio=1)
@@ -126,9 +130,9 @@ class CheckResults(list[CheckResult]):
         for r in self:
             table.add_row(
                 r.theme if r.theme != theme else "",
-                r.check,
-                f"[{_STYLE[r.status]}]{r.status}[/]",
-                escape(r.reason) if r.reason else f"[dim]{escape(r.rule)}[/]",
+                Text(visible(r.check)),
+                Text(r.status, _STYLE[r.status]),
+                Text(visible(r.reason, lines=True)) if r.reason else Text(r.rule, "dim"),
             )
             theme = r.theme
         return table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from fusionzoo.testing._suite import fail, rules
-from fusionzoo.testing._tools import first_words, gradients, unregistered
+from fusionzoo.testing._tools import first_words, gradients, reached, sent_back, unregistered, without_gradient
 
 rule = rules("fusion", "host", "objective", theme="gradients")
 
@@ -43,24 +43,32 @@ def registered_buffers(subject):
 
 @rule()
 def gradient_to_parameters(subject):
-    """Every parameter receives a gradient."""
+    """Every parameter receives a gradient, but for those that `without_gradient` of their module names, which receive none."""
     moved: set[str] = set()
     names: list[str] = []
+    declared: dict[str, str] = {}
     # Several weights and inputs: a unit that one of them leaves dead (ReLU) is not a dead parameter.
     for seed in range(3):
-        module = subject.make(seed)
-        names = [n for n, _ in module.named_parameters()]
-        loss = subject.loss(module, subject.inputs(seed))
-        if names and not loss.requires_grad:
+        module, _, _ = sent_back(subject, subject.inputs(seed), seed)
+        names, declared = [n for n, _ in module.named_parameters()], without_gradient(module)
+        if names and all(g is None for g in gradients(module).values()):
             fail("the output does not depend on any parameter", "do not detach it or compute it under no_grad")
-        if names:
-            loss.backward()
-        moved |= {n for n, g in gradients(module).items() if g is not None and bool((g != 0).any())}
-    dead = [n for n in names if n not in moved]
+        moved |= {n for n, g in reached(gradients(module), dtype=subject.precision).items() if bool(g.any())}
+    unknown = [n for n in declared if n not in names]
+    if unknown:
+        fail(f"without_gradient names {first_words(unknown)}, which is no parameter", "correct the name")
+    wrong = [n for n in declared if n in moved]
+    if wrong:
+        fail(
+            f"{first_words(wrong)} is declared to have no gradient ({declared[wrong[0]]}) and receives one",
+            "take it out of without_gradient",
+        )
+    dead = [n for n in names if n not in moved and n not in declared]
     if dead:
         fail(
             f"parameters without gradient: {first_words(dead)}",
-            "remove what is not used, or use it; a dead parameter is counted, saved and never trained",
+            "remove what is not used, or use it; a dead parameter is counted, saved and never trained. Where mathematics has "
+            "it so (the bias of keys under a softmax), let its module say so: without_gradient = {name: why}",
         )
 
 

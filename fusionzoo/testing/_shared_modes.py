@@ -7,7 +7,7 @@ import copy
 import torch
 
 from fusionzoo.testing._suite import describe_error, fail, rules
-from fusionzoo.testing._tools import random_state_untouched, same, tensor_state
+from fusionzoo.testing._tools import close, random_state_untouched, same, tensor_state
 
 rule = rules("fusion", "host", "objective", theme="modes")
 
@@ -109,7 +109,8 @@ def inference_mode(subject):
             fail(
                 f"a call under torch.inference_mode() raises {describe_error(error)}", "do not call autograd in forward"
             )
-    same(out.clone(), expected, "under torch.inference_mode()", "do not branch on torch.is_grad_enabled()")
+    # Without gradients torch may choose other kernels, which round otherwise.
+    close(out.clone(), expected, "under torch.inference_mode()", "do not branch on torch.is_grad_enabled()")
 
 
 @rule(needs=("constructs",))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fusionzoo._registry import registry
-from fusionzoo.data.batch import Batch
+from fusionzoo.data.batch import Batch, Clip
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Fusion, read_dims
 from fusionzoo.host import Host, HostOutput
@@ -35,6 +36,8 @@ class Subject:
 
     kind = ""
     base: type = object
+    #: In what gradients are judged; see `fusionzoo.testing._tools.counts`.
+    precision: torch.dtype = torch.float64
 
     def __init__(self, subject: Any, *, options: Options = None, spec: Spec | None = None, dims: Any = None):
         self.provider = None
@@ -183,7 +186,8 @@ class HostSubject(Subject):
         return Batch(features, mask, speakers, labels, [f"d{b}" for b in range(len(lengths))], None, lengths)
 
     def inputs(self, seed: int = 0, steps: int = 5) -> Any:
-        return self.batch((steps, max(1, steps - 2), 1), seed=seed)
+        batch = self.batch((steps, max(1, steps - 2), 1), seed=seed)
+        return with_sequences(batch, seed) if self.handles("clips") else batch
 
     def run(self, module: Any, inputs: Any) -> Tensor:
         return module(inputs).logits
@@ -191,6 +195,18 @@ class HostSubject(Subject):
     def loss(self, module: Any, inputs: Any) -> Tensor:
         out = module(inputs)
         return weighted(out.logits) + sum(out.losses.values(), torch.zeros(()))
+
+
+def with_sequences(batch: Batch, seed: int = 0) -> Batch:
+    """The same dialogues as clips of two to four frames: of a single one attention and recurrence have nothing to learn."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = batch.mask.numel()
+    clips = {}
+    for i, (m, x) in enumerate(batch.features.items()):
+        steps = torch.arange(4) < 2 + (torch.arange(rows).unsqueeze(1) + i) % 3
+        values = torch.randn(rows, 4, x.shape[-1], generator=generator)
+        clips[m] = Clip(values, steps & batch.mask.view(-1, 1))
+    return replace(batch, features={}, clips=clips)
 
 
 #: Width of the streams that objectives are given, and what their names end in.
@@ -220,6 +236,7 @@ class ObjectiveSubject(Subject):
 
     kind = "objective"
     base = Objective
+    precision = torch.float32  # losses compute in it on purpose, for mixed precision
 
     def build(self, classes: int = CLASSES, **options: Any) -> Any:
         counts = torch.tensor([5.0, 3.0, 1.0])[:classes]

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from fusionzoo._installed import safe_text
 from fusionzoo.errors import FusionZooError, OptionError, close_matches_hint
 from fusionzoo.testing._results import EXPECTED, FAILED, PASSED, SKIPPED, CheckResult, CheckResults
 
@@ -76,6 +77,7 @@ _MODULES = {
         "_fusion_numerics",
         "_shared_persistence",
         "_fusion_tools",
+        "_fusion_lengths",
     ),
     "host": (
         "_shared_registration",
@@ -92,7 +94,9 @@ _MODULES = {
         "_shared_modes",
         "_shared_persistence",
     ),
+    "dataset": ("_dataset",),
     "adapter": ("_adapter",),
+    "recipe": ("_recipe",),
 }
 KINDS = tuple(_MODULES)
 
@@ -237,7 +241,9 @@ class Session:
             except CheckFailure as error:
                 outcome.status, outcome.reason, outcome.error = FAILED, f"{where}{error}", error
                 return
-            except Exception as error:  # whatever the plugin raises is a finding about it, not a crash of the suite
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # whatever the plugin raises is a finding about it, not a crash of the suite
                 outcome.status, outcome.reason, outcome.error = FAILED, f"{where}{describe_error(error)}", error
                 return
         if len(skipped) == len(variants):
@@ -247,7 +253,7 @@ class Session:
 def describe_error(error: BaseException) -> str:
     """`TypeError: ... (my_fusion.py:41, in combine)`, the innermost frame outside torch."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
-    text = " ".join(str(error).split())
+    text = " ".join(safe_text(lambda: str(error)).split())
     text = f"{text[:400]}..." if len(text) > 400 else text
     where = f" ({frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}, in {frames[-1].name})" if frames else ""
     return f"{type(error).__name__}: {text}{where}"

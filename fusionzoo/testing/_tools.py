@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import pickle
 import random
 import sys
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionzoo.errors import FusionZooError
-from fusionzoo.testing._suite import describe_error, fail
+from fusionzoo.testing._suite import CheckFailure, describe_error, fail
 
 
 def ragged(batch: int = 3, steps: int = 5) -> Tensor:
@@ -66,6 +67,113 @@ def refuses(call: Callable[[], Any], error: type[FusionZooError], what: str, nam
         f"{what} is accepted",
         f"raise fusionzoo.errors.{error.__name__}, as the base class does: do not replace its checks",
     )
+
+
+# -- what is zero, and what is not ---------------------------------------------------------------------------------------
+
+
+def counts(x: Tensor, scale: Tensor | float, dtype: torch.dtype | None = None) -> Tensor:
+    """bool like `x`: where it is more than rounding in a computation with numbers as large as `scale`; NaN is.
+
+    The one judge of whether a gradient or a difference is zero. What is zero in exact arithmetic comes out as 0 on one
+    processor and as a rounding error on another; in float64 the two lie ten orders of magnitude from the smallest gradient
+    that any built-in fusion or host sends.
+
+    dtype : in which `x` was computed, where that is less precise than its own.
+    """
+    limit = torch.finfo(dtype or x.dtype).eps ** 0.75 * torch.as_tensor(scale, dtype=torch.float64)
+    return ~(x.detach().abs().double() <= limit)
+
+
+def reached(
+    gradients: Mapping[str, Tensor | None], scale: float | None = None, dtype: torch.dtype | None = None
+) -> dict[str, Tensor]:
+    """By name, where a gradient counts as not zero beside the largest of them all, or beside `scale`."""
+    there = {k: torch.zeros(()) if g is None else g for k, g in gradients.items()}
+    if scale is None:
+        scale = max((largest(g) for g in there.values()), default=0.0)
+    return {k: counts(g, scale, dtype) for k, g in there.items()}
+
+
+def largest(x: Tensor) -> float:
+    """The largest finite size of an element; 0 without any."""
+    x = x.detach().abs().double()
+    return float(torch.where(x.isfinite(), x, 0.0).max()) if x.numel() else 0.0
+
+
+def differs(a: Tensor, b: Tensor, dtype: torch.dtype | None = None) -> bool:
+    """Whether two results differ by more than rounding; results of other shapes do."""
+    return a.shape != b.shape or bool(counts(a - b, max(largest(a), largest(b)), dtype).any())
+
+
+def in_dtype(value: Any, dtype: torch.dtype | None, leaves: bool = False) -> Any:
+    """A copy of tensors in containers and dataclasses, the floating ones in a dtype, and with `leaves` wanting gradients."""
+    if isinstance(value, Tensor):
+        if not value.is_floating_point():
+            return value
+        return value.detach().to(dtype or value.dtype).clone().requires_grad_(leaves)
+    if isinstance(value, Mapping):
+        return {k: in_dtype(v, dtype, leaves) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(in_dtype(v, dtype, leaves) for v in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: in_dtype(getattr(value, f.name), dtype, leaves) for f in dataclasses.fields(value)}
+        return dataclasses.replace(value, **fields)
+    return value
+
+
+def precisely(subject: Any, call: Callable[[torch.dtype | None], Any]) -> Any:
+    """`call(torch.float64)` where the subject computes in it, else `call(None)`, in the dtype that it is built with.
+
+    A call that fails in float64 is made again as it is: `float64` is a rule of its own.
+    """
+    if subject.precision is torch.float64:
+        try:
+            return call(torch.float64)
+        except CheckFailure:
+            raise
+        except Exception:
+            pass
+    return call(None)
+
+
+def run(subject: Any, inputs: Any, seed: int = 0, **options: Any) -> Tensor:
+    """The main output of a new instance, in float64 where it can."""
+
+    def call(dtype: torch.dtype | None) -> Tensor:
+        module = subject.make(seed, **options)
+        return subject.run(module if dtype is None else module.to(dtype), in_dtype(inputs, dtype)).detach()
+
+    return precisely(subject, call)
+
+
+def sent_back(
+    subject: Any, inputs: Any, seed: int = 0, *, loss: Any = None, leaves: bool = False, **options: Any
+) -> tuple[Any, Any, Tensor]:
+    """A new instance, the inputs and the loss of a call, after that was sent backward; in float64 where it can.
+
+    leaves : let floating inputs want gradients. loss : `loss(module, inputs)`; default the subject's.
+    """
+
+    def call(dtype: torch.dtype | None) -> tuple[Any, Any, Tensor]:
+        module = subject.make(seed, **options)
+        module = module if dtype is None else module.to(dtype)
+        given = in_dtype(inputs, dtype, leaves)
+        value = (loss or subject.loss)(module, given)
+        if value.requires_grad:
+            value.backward()
+        return module, given, value.detach()
+
+    return precisely(subject, call)
+
+
+def without_gradient(module: nn.Module) -> dict[str, str]:
+    """Parameters whose gradient is zero in exact arithmetic, and why, as the parts of a module declare it."""
+    found: dict[str, str] = {}
+    for prefix, part in module.named_modules():
+        declared: Mapping[str, str] = getattr(part, "without_gradient", None) or {}
+        found |= {f"{prefix}.{name}".lstrip("."): why for name, why in declared.items()}
+    return found
 
 
 def gradients(module: nn.Module) -> dict[str, Tensor | None]:

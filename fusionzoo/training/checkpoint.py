@@ -14,12 +14,12 @@ its manifest, never counts: the newest complete checkpoint is used.
 from __future__ import annotations
 
 import io
-import json
 import os
 import pickle
 import re
 import shutil
 import warnings
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +28,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fusionzoo._file_schemas import ManifestFile, StateFile
+from fusionzoo._schema import bytes_of, check_regular, read_json
 from fusionzoo._weights import pack_weights, read_weights
 from fusionzoo.errors import CheckpointError
-from fusionzoo.training.files import sha256_file, sync_file, sync_folder, write_json
+from fusionzoo.training.files import json_text, sha256_file, sync_file, sync_folder, write_json
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"epoch-(\d+)")
@@ -67,7 +69,7 @@ def write_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
     contents = {
         "model.safetensors": pack_weights(checkpoint.model),
         "optimizer.pt": buffer.getvalue(),
-        "state.json": json.dumps(checkpoint.state).encode(),
+        "state.json": json_text(checkpoint.state).encode(),
     }
     if checkpoint.average is not None:
         contents["average.safetensors"] = pack_weights(checkpoint.average)
@@ -95,11 +97,10 @@ def list_checkpoints(run: Path) -> list[tuple[int, Path]]:
 def verify_checkpoint(folder: Path) -> None:
     """Raise `CheckpointError` unless every file of the manifest is there, whole and unchanged."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        files = dict(manifest["files"])
+        files = read_json(ManifestFile, folder / MANIFEST, CheckpointError)["files"]
         for name, entry in files.items():
             path = folder / name
-            size = path.stat().st_size
+            size = check_regular(path, CheckpointError)
             if size != entry["bytes"]:
                 raise CheckpointError(f"{name} has {size} bytes instead of {entry['bytes']}")
             if sha256_file(path) != entry["sha256"]:
@@ -107,7 +108,7 @@ def verify_checkpoint(folder: Path) -> None:
         absent = {"model.safetensors", "optimizer.pt", "state.json"} - files.keys()
         if absent:
             raise CheckpointError(f"its manifest does not name {', '.join(sorted(absent))}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"it is incomplete ({error})") from error
 
 
@@ -115,20 +116,48 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Verify and read one checkpoint, or raise `CheckpointError`."""
     verify_checkpoint(folder)
     average = folder / "average.safetensors"
-    try:
-        return Checkpoint(
-            model=read_weights(folder / "model.safetensors"),
-            average=read_weights(average) if average.exists() else None,
-            optimizer=torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True),
-            state=json.loads((folder / "state.json").read_text(encoding="utf-8")),
+    return Checkpoint(
+        model=read_weights(folder / "model.safetensors"),
+        average=read_weights(average) if average.exists() else None,
+        optimizer=_read_optimizer(folder / "optimizer.pt"),
+        state=_read_state(folder),
+    )
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    state: dict[str, Any] = {**read_json(StateFile, folder / "state.json", CheckpointError)}
+    epoch, best, history = state["epoch"], state["best"]["epoch"], state["history"]
+    if folder.name != checkpoint_folder(Path(), epoch).name or len(history) != epoch or best > epoch:
+        raise CheckpointError(
+            f"{str(folder / 'state.json')!r} contradicts itself: {len(history)} epochs of history, epoch {epoch}, best epoch "
+            f"{best}, in the folder {folder.name!r}"
         )
+    return state
+
+
+def _read_optimizer(path: Path) -> dict[str, Any]:
+    """Three state dicts of tensors and plain values."""
+    data = bytes_of(path, CheckpointError, limit=check_regular(path, CheckpointError))
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(m.file_size for m in archive.infolist()) > len(data):  # torch stores, it does not compress
+                raise CheckpointError(
+                    f"{str(path)!r} promises more data than it holds; it is damaged, or made to fill the memory"
+                )
+        found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's own message advises to switch the protection off.
         raise CheckpointError(
-            f"{str(folder / 'optimizer.pt')!r} holds something other than tensors and plain values; nothing was executed"
+            f"{str(path)!r} holds something other than tensors and plain values; nothing was executed"
         ) from error
-    except (OSError, ValueError, RuntimeError, EOFError) as error:
-        raise CheckpointError(f"the checkpoint {str(folder)!r} cannot be read: {error}") from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # a file that somebody made can fail in any way, deep in zipfile or torch
+        raise CheckpointError(f"{str(path)!r} cannot be read: {type(error).__name__}: {error}") from error
+    parts = ("optimizer", "objective", "scaler")
+    if not isinstance(found, dict) or any(not isinstance(found.get(k), (dict, type(None))) for k in parts):
+        raise CheckpointError(f"{str(path)!r} does not hold the states of optimizer, objective and scaler")
+    return {k: found.get(k) or {} for k in parts}
 
 
 def latest_checkpoint(run: Path) -> Checkpoint | None:
@@ -143,7 +172,7 @@ def _usable(run: Path) -> Iterator[Checkpoint]:
             best = checkpoint.state["best"]["epoch"]
             if best != epoch:
                 verify_checkpoint(checkpoint_folder(run, best))
-        except (CheckpointError, KeyError) as error:
+        except CheckpointError as error:
             warnings.warn(f"passing over the damaged checkpoint {str(folder)!r}: {error}", stacklevel=3)
             continue
         yield checkpoint

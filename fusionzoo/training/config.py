@@ -11,6 +11,7 @@ named fields stands flat in its section and is checked against the plugin's cons
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -18,9 +19,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
+from fusionzoo._schema import plain, shown
 from fusionzoo._types import Options
 from fusionzoo.errors import ConfigError, close_matches_hint
-from fusionzoo.training.options import accepted_options, check_options, coerce, plain_numbers
+from fusionzoo.training.options import NO_FUSION, accepted_options, check_options, coerce, default_options
+
+#: What reports say where the fusion is `none`.
+WITHOUT_FUSION = "no fusion: one modality"
 
 
 @dataclass
@@ -34,7 +39,7 @@ class Section:
         """Build the section, or raise `ConfigError` naming the key, what it expects and its closest match."""
         if not isinstance(values, Mapping):
             raise ConfigError(
-                f"section {cls.SECTION!r} of the configuration must be a mapping of keys to values, not {values!r}"
+                f"section {cls.SECTION!r} of the configuration must be a mapping of keys to values, not {shown(values)}"
             )
         known = {f.name: f for f in fields(cls) if f.name != "options"}
         free = any(f.name == "options" for f in fields(cls))
@@ -93,11 +98,23 @@ class HostConfig(Section):
 
 @dataclass
 class FusionConfig(Section):
-    """The fusion layer."""
+    """The fusion layer. `none` is for data of one modality, where there is nothing to fuse.
+
+    `asked` is whether somebody named it or gave it options, here or in a file, and False where it came by default.
+    """
 
     SECTION: ClassVar[str] = "fusion"
     name: str = "concat"
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.asked = self.name != "concat" or bool(self.options)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FusionConfig:
+        section = super().from_dict(values)
+        section.asked = section.asked or "name" in values
+        return section
 
 
 @dataclass
@@ -251,6 +268,7 @@ class RunConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
         """From nested mappings. Names and types are checked; options of plugins are not, see `check_plugins`."""
+        values = plain(values, "the configuration", ConfigError)
         kinds = (DataConfig, HostConfig, FusionConfig, ObjectiveConfig, TrainingConfig)
         sections: dict[str, type[Section]] = {s.SECTION: s for s in kinds}
         for key in values:
@@ -259,7 +277,12 @@ class RunConfig:
                     f"unknown configuration section {key!r}{close_matches_hint(str(key), sections) or '.'} "
                     f"The sections are: {', '.join(sections)}."
                 )
-        return cls(**{k: s.from_dict(plain_numbers(values.get(k) or {})) for k, s in sections.items()})
+        return cls(**{k: s.from_dict({} if values.get(k) is None else values[k]) for k, s in sections.items()})
+
+    @property
+    def title(self) -> str:
+        """The model in words."""
+        return model_title(self.host.name, self.fusion.name)
 
     @classmethod
     def load(cls, path: str | Path) -> RunConfig:
@@ -275,7 +298,10 @@ class RunConfig:
 
             check_clip_options(self.data.options)
         elif self.data.source in fusionzoo.names("dataset"):
-            self.data.options = check_options(self.data.source, "dataset", self.data.options, "data")
+            given = check_options(self.data.source, "dataset", self.data.options, "data")
+            known = {f.name for f in fields(DataConfig)}
+            defaults = default_options(self.data.source, "dataset")
+            self.data.options = {k: v for k, v in defaults.items() if k not in known} | given
         self.host.options = check_options(self.host.name, "host", self.host.options, "host")
         self.fusion.options = check_options(self.fusion.name, "fusion", self.fusion.options, "fusion")
         for index, (name, _, options) in enumerate(self.objective.terms()):
@@ -300,9 +326,9 @@ class RunConfig:
 
     def to_yaml(self) -> str:
         """The effective configuration, enough to run again: every key with its value."""
-        import yaml
+        from fusionzoo._yaml import dump_yaml
 
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        return dump_yaml(self.to_dict())
 
     def fingerprint(self) -> str:
         """Hash of every key that can change a number, in hexadecimal.
@@ -314,7 +340,7 @@ class RunConfig:
 
     def replaced(self, **values: Any) -> RunConfig:
         """A checked copy; keys are `section__key` or whole sections: `replaced(training__seed=3, fusion={"name": "lmf"})`."""
-        merged: dict[str, Any] = json.loads(json.dumps(self.to_dict()))
+        merged: dict[str, Any] = copy.deepcopy(self.to_dict())
         for key, value in values.items():
             section, _, name = key.partition("__")
             if name:
@@ -326,6 +352,11 @@ class RunConfig:
         return config
 
 
+def model_title(host: str, fusion: str) -> str:
+    """`bc-lstm + gated`, or what stands in the place of a fusion that was not built."""
+    return f"{host}, {WITHOUT_FUSION}" if fusion == NO_FUSION else f"{host} + {fusion}"
+
+
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """`{"a": {"b": 1}}` as `{"a.b": 1}`; empty mappings vanish."""
     out: dict[str, Any] = {}
@@ -335,15 +366,10 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML mapping from a file, by the safe loader."""
-    import yaml
+    """A YAML mapping from a file."""
+    from fusionzoo._yaml import read_yaml_file
 
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {str(path)!r}: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the configuration {str(path)!r} is not valid YAML: {error}") from error
+    values = read_yaml_file(path, "the configuration", ConfigError)
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -356,15 +382,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 def parse_set(text: str) -> tuple[str, Any]:
     """`"section.key=value"` as its dotted key and its value, the value read as YAML: `1e-3`, `true`, `[text, audio]`."""
-    import yaml
+    from fusionzoo._yaml import parse_yaml
 
     key, equals, value = text.partition("=")
     if not equals or "." not in key:
         raise ConfigError(f"--set takes section.key=value, such as training.epochs=2, not {text!r}")
-    try:
-        return key.strip(), yaml.safe_load(value) if value.strip() else None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"the value in --set {text!r} is not valid YAML: {error}") from error
+    return key.strip(), parse_yaml(value, f"the value in --set {shown(text)}", ConfigError)
 
 
 def merge_sections(into: dict[str, Any], values: Mapping[str, Any], source: str) -> None:
@@ -374,7 +397,7 @@ def merge_sections(into: dict[str, Any], values: Mapping[str, Any], source: str)
             _start_over(into, section, keys)
             into.setdefault(section, {}).update(keys)
         elif keys is not None:
-            raise ConfigError(f"{source}: section {section!r} must be a mapping of keys to values, not {keys!r}")
+            raise ConfigError(f"{source}: section {section!r} must be a mapping of keys to values, not {shown(keys)}")
 
 
 def _assign(into: dict[str, Any], key: str, value: Any) -> None:

@@ -1,7 +1,4 @@
-"""Files that are either whole or not there, whenever the process dies.
-
-A file is written beside its final name, flushed to the disk, and renamed; the rename is atomic on one file system.
-"""
+"""What a run writes: text, JSON and bytes, each by the one writer of `fusionzoo._files`, and checksums."""
 
 from __future__ import annotations
 
@@ -12,16 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fusionzoo._files import sync_folder, write_bytes, write_text, writing
 
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries, so that a rename inside it survives a power failure. Nothing where the OS has no such call."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+__all__ = ["sha256_file", "sync_file", "sync_folder", "write_bytes", "write_json", "write_text", "writing"]
 
 
 def sync_file(path: Path) -> None:
@@ -30,29 +20,14 @@ def sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically; folders above it are created."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file atomically."""
-    write_bytes(path, text.encode("utf-8"))
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write strict JSON atomically; NaN and infinity become null, so that every reader understands the file."""
-    write_text(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Strict JSON; NaN and infinity become null."""
+    return json.dumps(_finite(value), indent=2, allow_nan=False) + "\n"
 
 
 def sha256_file(path: Path) -> str:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -16,11 +15,14 @@ import torch
 from torch import Tensor, nn
 
 import fusionzoo
-from fusionzoo._weights import load_weights, pack_weights, read_weights
-from fusionzoo.errors import CheckpointError, FusionZooError, OptionError
-from fusionzoo.training.config import RunConfig
+from fusionzoo._file_schemas import ModelFile
+from fusionzoo._options import options_in_force
+from fusionzoo._schema import read_json
+from fusionzoo._weights import building_for, load_weights, pack_weights, read_weights
+from fusionzoo.errors import CheckpointError, ConfigError, OptionError
+from fusionzoo.training.config import FusionConfig, RunConfig
 from fusionzoo.training.files import write_bytes, write_json
-from fusionzoo.training.options import accepted_options
+from fusionzoo.training.options import NO_FUSION, SUPPLIED, accepted_options
 
 if TYPE_CHECKING:
     from fusionzoo.data.corpus import Corpus
@@ -57,6 +59,37 @@ def host_options(config: RunConfig, corpus: Corpus) -> dict[str, Any]:
     return options
 
 
+def settle_fusion(config: RunConfig, corpus: Corpus) -> None:
+    """With one modality no fusion is built: set `fusion.name` to `none` where it came by default.
+
+    Raises `ConfigError` where a fusion was asked for, which would be reported and not be there.
+    """
+    if len(corpus.modalities) > 1 or config.fusion.name == NO_FUSION:
+        return
+    if config.fusion.asked:
+        raise ConfigError(
+            f"{corpus.name!r} is used with one modality ({corpus.modalities[0]}), where there is nothing to fuse: the fusion "
+            f"{config.fusion.name!r} would not be built. Give two modalities or more (--modalities), or say that there is "
+            f"no fusion: --fusion {NO_FUSION}"
+        )
+    config.fusion = FusionConfig(NO_FUSION)
+
+
+def check_fusion_built(host: Host, config: RunConfig) -> None:
+    """Raise `ConfigError` where the host has no fusion inside and the configuration names one, or the other way round."""
+    built = host.built_fusion
+    if built is None and config.fusion.name != NO_FUSION:
+        raise ConfigError(
+            f"the host {config.host.name!r} has built no fusion for {', '.join(host.names)}, so that {config.fusion.name!r} "
+            f"would be reported and not be there; say that there is none: --fusion {NO_FUSION}"
+        )
+    if built is not None and config.fusion.name == NO_FUSION:
+        raise ConfigError(
+            f"the host {config.host.name!r} fuses {', '.join(host.names)} and was given no fusion (--fusion {NO_FUSION}), "
+            f"which is for data of one modality; name one, see: fusionzoo plugins --kind fusion"
+        )
+
+
 def describe_model(config: RunConfig, corpus: Corpus, data_sha256: str) -> dict[str, Any]:
     """The contents of `model.json`: what is needed to build the same model and to judge whether data fit it."""
 
@@ -64,6 +97,7 @@ def describe_model(config: RunConfig, corpus: Corpus, data_sha256: str) -> dict[
         card = fusionzoo.card(name, kind)
         return f"{card.distribution} {card.version}".strip()
 
+    plugins = {"host": config.host.name, "fusion": config.fusion.name}
     return {
         "format": 1,
         "host": config.host.name,
@@ -71,25 +105,58 @@ def describe_model(config: RunConfig, corpus: Corpus, data_sha256: str) -> dict[
         "placement": config.host.placement,
         "fusion": config.fusion.name,
         "fusion_options": config.fusion.options,
+        "objective": config.objective.to_dict(),
+        "training": config.training.to_dict(),
         "dims": dict(corpus.dims),
         "num_classes": corpus.num_classes,
         "num_speakers": corpus.num_speakers,
         "label_names": list(corpus.label_names),
-        "providers": {"host": provider(config.host.name, "host"), "fusion": provider(config.fusion.name, "fusion")},
+        "providers": {kind: provider(name, kind) for kind, name in plugins.items() if name != NO_FUSION},
         "versions": {"fusionzoo": fusionzoo.__version__, "torch": torch.__version__},
         "data": {"name": corpus.name, "sha256": data_sha256},
         "selection": config.training.selection,
     }
 
 
+def resolve(config: RunConfig, host: Host, objective: WeightedObjective) -> RunConfig:
+    """The configuration with every option as it is in force in what was built from it, defaults included.
+
+    A default may depend on the plugin around (an official host has options of its own for its fusion), so it is read off
+    what was built and not off signatures. Built again from the result, everything is the same.
+    """
+    values = config.to_dict()
+    values["host"] |= options_in_force(host, SUPPLIED["host"])
+    values["host"]["placement"] = getattr(host, "placement", config.host.placement)
+    cls = None if config.fusion.name == NO_FUSION else fusionzoo.get(config.fusion.name)
+    fusion = next((m for m in host.modules() if type(m) is cls), None)
+    if fusion is not None:
+        values["fusion"] |= options_in_force(fusion, SUPPLIED["fusion"]) | config.fusion.options
+    for index, (name, _, options) in enumerate(config.objective.terms()):
+        own = options_in_force(objective.parts[index], SUPPLIED["objective"]) | options
+        if index == 0:
+            values["objective"] |= own
+        else:
+            values["objective"]["also"][name] = {"weight": objective.weights[index], **own}
+    return RunConfig.from_dict(values)
+
+
+def resolved(config: RunConfig, corpus: Corpus) -> RunConfig:
+    """The same for a configuration of which nothing has been built yet; models are small, and this one is dropped."""
+    with torch.random.fork_rng(devices=[]):
+        host = build_host(describe_model(config, corpus, ""))
+        objective = WeightedObjective(config, corpus.num_classes, class_counts(corpus), host)
+    return resolve(config, host, objective)
+
+
 def build_host(meta: Mapping[str, Any]) -> Host:
     """A host with fresh weights from the contents of `model.json`."""
+    fusion = {} if meta["fusion"] == NO_FUSION else {"fusion": (meta["fusion"], dict(meta["fusion_options"]))}
     return fusionzoo.get(meta["host"], kind="host")(
         dict(meta["dims"]),
         num_classes=meta["num_classes"],
         num_speakers=meta["num_speakers"],
-        fusion=(meta["fusion"], dict(meta["fusion_options"])),
         placement=meta["placement"],
+        **fusion,
         **meta["host_options"],
     )
 
@@ -172,28 +239,16 @@ def save_model(folder: Path, state: Mapping[str, Tensor], meta: Mapping[str, Any
 def read_model_card(run: str | Path) -> dict[str, Any]:
     """The contents of a run folder's `model.json`."""
     path = Path(run) / CARD
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         raise CheckpointError(
             f"{str(run)!r} is not the folder of a trained run: it has no {CARD}; give the --out folder of `fusionzoo train`"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{str(path)!r} cannot be read: {error}") from error
-    needed = {
-        "host",
-        "host_options",
-        "placement",
-        "fusion",
-        "fusion_options",
-        "dims",
-        "num_classes",
-        "num_speakers",
-        "label_names",
-    }
-    absent = sorted(needed - set(meta)) if isinstance(meta, dict) else ["everything"]
-    if absent:
-        raise CheckpointError(f"{str(path)!r} is not a fusionzoo model card: it lacks {', '.join(absent)}")
+        )
+    meta: dict[str, Any] = {**read_json(ModelFile, path, CheckpointError)}
+    if len(meta["label_names"]) != meta["num_classes"]:
+        raise CheckpointError(
+            f"{str(path)!r}: label_names: expected {meta['num_classes']} names, as num_classes says, got "
+            f"{len(meta['label_names'])}"
+        )
     return meta
 
 
@@ -204,13 +259,8 @@ def load_model(run: str | Path, device: str | torch.device = "cpu") -> tuple[Hos
     another number of classes; `UnknownNameError` when a plugin that it needs is not installed.
     """
     meta = read_model_card(run)
-    try:
+    weights = read_weights(Path(run) / WEIGHTS)
+    with building_for(weights, f"{str(run)!r}"):
         host = build_host(meta)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, FusionZooError):
-            raise CheckpointError(
-                f"the model of {str(run)!r} cannot be built with what is installed: {error}"
-            ) from error
-        raise
-    load_weights(host, read_weights(Path(run) / WEIGHTS), f"{str(Path(run) / WEIGHTS)!r}")
+    load_weights(host, weights, f"{str(Path(run) / WEIGHTS)!r}")
     return host.to(device).eval(), meta

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import re
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
+from fusionzoo._options import plain_arguments, record
+from fusionzoo._schema import shown
 from fusionzoo.errors import ConfigError, close_matches_hint
 
 #: Constructor arguments that the trainer supplies itself, by kind of plugin.
@@ -17,7 +19,9 @@ SUPPLIED = {
     "objective": ("num_classes", "class_counts"),
 }
 
-_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+#: The name of a fusion that is not there: with one modality no host builds one.
+NO_FUSION = "none"
+
 _WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word"}
 
 
@@ -28,15 +32,6 @@ class Accepted:
     types: dict[str, str]
     open_ended: bool
     placements: tuple[str, ...]
-
-
-def plain_numbers(value: Any) -> Any:
-    """Turn `1e-3`, which YAML 1.1 reads as a word for want of a dot, into the number that was meant."""
-    if isinstance(value, str) and _EXPONENT.fullmatch(value):
-        return float(value)
-    if isinstance(value, Mapping):
-        return {k: plain_numbers(v) for k, v in value.items()}
-    return [plain_numbers(v) for v in value] if isinstance(value, list) else value
 
 
 def coerce(value: Any, annotation: str, where: str, limits: Mapping[str, Any]) -> Any:
@@ -57,11 +52,11 @@ def coerce(value: Any, annotation: str, where: str, limits: Mapping[str, Any]) -
         checked = next((c for c in (_as_kind(value, n.split("[")[0]) for n in names[1:]) if c is not _WRONG), _WRONG)
     if checked is _WRONG:
         expected = " or ".join("nothing (null)" if n == "None" else _WORDS.get(n, n) for n in names)
-        raise ConfigError(f"configuration key {where!r} takes {expected}, not {value!r} ({type(value).__name__})")
+        raise ConfigError(f"configuration key {where!r} takes {expected}, not {_got(value)}")
     choices = limits.get("choices")
     if choices and checked not in choices:
         raise ConfigError(
-            f"configuration key {where!r} has no choice {checked!r}{close_matches_hint(str(checked), choices) or '.'} "
+            f"configuration key {where!r} has no choice {shown(checked)}{close_matches_hint(str(checked), choices) or '.'} "
             f"Choices: {', '.join(choices)}."
         )
     low, high = limits.get("min"), limits.get("max")
@@ -74,13 +69,19 @@ def coerce(value: Any, annotation: str, where: str, limits: Mapping[str, Any]) -
 _WRONG = object()
 
 
+def _got(value: Any) -> str:
+    """A value as it was given, with its type: the text '3' is no number."""
+    return f"{shown(value)} ({type(value).__name__})" if isinstance(value, (str, bool, int, float)) else shown(value)
+
+
 def _as_kind(value: Any, kind: str) -> Any:
     if kind == "int":
         if isinstance(value, float) and value.is_integer():
             return int(value)
         return value if isinstance(value, int) and not isinstance(value, bool) else _WRONG
     if kind == "float":
-        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else _WRONG
+        known = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        return float(value) if known else _WRONG
     if kind == "bool":
         return value if isinstance(value, bool) else _WRONG
     if kind == "str":
@@ -88,7 +89,7 @@ def _as_kind(value: Any, kind: str) -> Any:
     if kind == "list":
         if isinstance(value, str):
             return [v.strip() for v in value.split(",") if v.strip()]
-        return list(value) if isinstance(value, (list, tuple)) else _WRONG
+        return list(value) if isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value) else _WRONG
     if kind == "dict":
         return dict(value) if isinstance(value, Mapping) else _WRONG
     if kind == "None":
@@ -98,6 +99,8 @@ def _as_kind(value: Any, kind: str) -> Any:
 
 def accepted_options(name: str, kind: str) -> Accepted:
     """Options of an installed plugin, read from its constructors' signatures along the inheritance."""
+    if kind == "fusion" and name == NO_FUSION:
+        return Accepted({}, open_ended=False, placements=())
     import fusionzoo
 
     target: Any = fusionzoo.get(name, kind=kind)
@@ -126,6 +129,15 @@ def accepted_options(name: str, kind: str) -> Accepted:
     else:
         open_ended = False
     return Accepted(types, open_ended, tuple(getattr(target, "placements", ()) or ()))
+
+
+def default_options(name: str, kind: str) -> dict[str, Any]:
+    """What a plugin's own signature says of its options, as far as they are plain values."""
+    import fusionzoo
+
+    signature = inspect.signature(fusionzoo.get(name, kind=kind))
+    values = {p.name: p.default for p in signature.parameters.values() if p.default is not p.empty}
+    return plain_arguments({k: record(v) for k, v in values.items() if k not in SUPPLIED.get(kind, ())})
 
 
 def check_options(name: str, kind: str, options: Mapping[str, Any], section: str) -> dict[str, Any]:

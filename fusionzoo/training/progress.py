@@ -26,16 +26,15 @@ class Progress:
             from rich.console import Console
 
             self.bar = progress.Progress(
-                progress.TextColumn("{task.description}"),
+                progress.TextColumn("{task.description}", markup=False),
                 progress.BarColumn(),
                 progress.TextColumn("{task.completed:.1f}/{task.total} epochs"),
-                progress.TextColumn("{task.fields[note]}"),
+                progress.TextColumn("{task.fields[note]}", markup=False),
                 progress.TimeRemainingColumn(),
                 console=Console(stderr=True),
             )
             self.bar.start()
-            name = f"{self.config.host.name} + {self.config.fusion.name}"
-            self.task = self.bar.add_task(name, total=self.config.training.epochs, note="")
+            self.task = self.bar.add_task(self.config.title, total=self.config.training.epochs, note="")
         return self
 
     def __exit__(self, *_: object) -> None:

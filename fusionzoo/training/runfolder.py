@@ -14,23 +14,24 @@ card.json           configuration, scores, data and versions: what `fusionzoo re
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fusionzoo
-from fusionzoo.errors import CheckpointError, ConfigError
-from fusionzoo.training.config import INCIDENTAL, DataConfig, RunConfig, flatten
+from fusionzoo._csv import csv_text, read_csv
+from fusionzoo._file_schemas import EnvironmentFile, ResultFile
+from fusionzoo._schema import read_json, shown, text_of
+from fusionzoo.errors import CheckpointError, ConfigError, DataError
+from fusionzoo.training.config import INCIDENTAL, DataConfig, FusionConfig, RunConfig, flatten
 from fusionzoo.training.files import write_json, write_text
+from fusionzoo.training.options import NO_FUSION
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,11 +69,11 @@ def load_corpus(data: DataConfig) -> Corpus:
     )
 
 
-def claim(folder: Path, config: RunConfig, resume: bool) -> dict[str, Any] | None:
-    """Check that this run may use the folder; the result of a run that has finished already, when resuming.
+def claim(folder: Path, config: RunConfig, resume: bool) -> RunConfig | None:
+    """Check that this run may use the folder; the configuration of the run that lies there already, when resuming.
 
     Raises `ConfigError` for a folder that holds a run (without `resume`), `CheckpointError` when what is to be resumed
-    was configured differently.
+    was configured differently, as far as that can be told before anything is built: see `finished_as`.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"the run folder {str(folder)!r} is a file; choose another --out")
@@ -81,28 +82,108 @@ def claim(folder: Path, config: RunConfig, resume: bool) -> dict[str, Any] | Non
         return None
     if not resume:
         raise ConfigError(f"{str(folder)!r} already holds a run; continue it with --resume or choose another --out")
-    before, now = (flatten(c.to_dict()) for c in (RunConfig.load(stored), config))
+    before = RunConfig.load(stored)
+    if before.fusion.name == NO_FUSION and not config.fusion.asked:
+        config.fusion = FusionConfig(NO_FUSION)  # a default, as it turned out with one modality
+    known, now = flatten(before.to_dict()), flatten(config.to_dict())
+    # Its own holds options that nobody gave, with their defaults; this one's defaults are known when it is built.
+    both = {k: (known[k], now[k]) for k in known.keys() & now.keys() if now[k] is not None}
+    _refuse_changes(folder, config, {k: v for k, v in both.items() if v[0] != v[1]})
+    return before
+
+
+def finished_as(folder: Path, before: RunConfig, now: RunConfig, corpus: Corpus) -> dict[str, Any] | None:
+    """The result of the run in a folder, None where it has not finished. `now` has every option with its value.
+
+    Raises `CheckpointError` when it was configured differently.
+    """
+    changes = differences(before, now, corpus)
+    _refuse_changes(folder, now, changes)
+    return None if changes.keys() & {"training.epochs", "training.patience"} else read_result(folder)
+
+
+def differences(before: RunConfig, now: RunConfig, corpus: Corpus) -> dict[str, tuple[Any, Any]]:
+    """Key -> its two values, of two configurations of which the second has every option with its value."""
+    from fusionzoo.training.models import resolved
+
+    if flatten(before.to_dict()).keys() != flatten(now.to_dict()).keys():  # written by hand, or by another version
+        before.check_plugins()
+        before = resolved(before, corpus)
+    a, b = flatten(before.to_dict()), flatten(now.to_dict())
+    return {k: (a.get(k), b.get(k)) for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)}
+
+
+def _refuse_changes(folder: Path, config: RunConfig, changes: Mapping[str, tuple[Any, Any]]) -> None:
     free = {*INCIDENTAL, "training.device"}
     if config.training.scheduler in ("constant", "plateau", "step") and not config.training.warmup:
         free |= {"training.epochs", "training.patience"}  # these schedules do not depend on how long the run is
-    changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k) and k not in free)
-    if changed:
-        listing = "; ".join(f"{k} was {before.get(k)!r} and is {now.get(k)!r}" for k in changed)
+    listing = "; ".join(f"{k} was {was!r} and is {now!r}" for k, (was, now) in sorted(changes.items()) if k not in free)
+    if listing:
         raise CheckpointError(
             f"the run in {str(folder)!r} was started with another configuration, so its checkpoints do not fit: {listing}. "
             "Resume with the configuration it was started with, or choose another --out."
         )
-    result = read_result(folder)
-    same = all(before.get(k) == now.get(k) for k in ("training.epochs", "training.patience"))
-    return result if same else None
+
+
+def check_data(folder: Path, before: str, now: str, name: str) -> None:
+    """Raise `CheckpointError` unless the data are those that the run in a folder was made with, by their SHA-256."""
+    if before != now:
+        raise CheckpointError(
+            f"the run in {str(folder)!r} was trained on other data than {name!r} as it is now "
+            "(features, labels or split differ), so it cannot be resumed; start a new run with another --out"
+        )
+
+
+def kept(folder: Path, config: RunConfig, data_sha256: str) -> tuple[dict[str, Any] | None, str]:
+    """The result of a finished run with this configuration, every option in it, on these data; else None and why not.
+
+    The reason is empty where nothing has finished.
+    """
+    try:
+        result = read_result(folder)
+        if result is not None:
+            read_predictions(folder, result)
+    except CheckpointError as error:
+        return None, f"damaged ({error})"
+    if result is None or (result["fingerprint"] == config.fingerprint() and result["data"]["sha256"] == data_sha256):
+        return result, ""
+    return None, "made with another configuration or other data"
+
+
+def read_predictions(folder: Path, result: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The rows of a finished run's `predictions.csv`; `CheckpointError` where they are not those of its classes."""
+    path = folder / "predictions.csv"
+    if not path.exists():
+        raise CheckpointError(f"{str(folder)!r} lacks predictions.csv")
+    text_of(path, CheckpointError, 1 << 30)
+    try:
+        rows = read_csv(path)
+    except DataError as error:
+        raise CheckpointError(str(error)) from None
+    names = {n for split in ("dev", "test") if result[split] for n in result[split]["per_class"]}
+    for number, row in enumerate(rows, start=2):
+        lacks = [c for c in ("split", "dialogue", "true", "predicted") if not isinstance(row.get(c), str)]
+        if lacks:
+            raise CheckpointError(f"{str(path)!r}, line {number}: lacks {', '.join(lacks)}")
+        if names and not {row["predicted"], row["true"] or row["predicted"]} <= names:
+            raise CheckpointError(
+                f"{str(path)!r}, line {number}: {shown(row['predicted'])} or its label is no class of the run"
+            )
+    return rows
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """`result.json` of a finished run, `None` where there is none."""
-    try:
-        return json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    """`result.json` of a finished run, `None` where there is none; `CheckpointError` for one that is damaged."""
+    path = folder / "result.json"
+    if not path.exists():
         return None
+    result: dict[str, Any] = {**read_json(ResultFile, path, CheckpointError)}
+    for split in ("dev", "test"):
+        scores = result[split]
+        classes = len(scores["per_class"]) if scores else 0
+        if scores and [len(row) for row in scores["confusion"]] != [classes] * classes:
+            raise CheckpointError(f"{str(path)!r}: {split}.confusion: expected {classes} rows of {classes} counts")
+    return result
 
 
 def write_start(folder: Path, config: RunConfig, corpus: Corpus, data_sha256: str, accelerator: Accelerator) -> None:
@@ -135,14 +216,13 @@ def write_start(folder: Path, config: RunConfig, corpus: Corpus, data_sha256: st
 
 def package_versions() -> dict[str, str]:
     """Versions of the distributions that decide a run's numbers, the providers of plugins included."""
-    from importlib.metadata import distributions, entry_points
+    from fusionzoo._installed import versions
+    from fusionzoo._registry import registry
 
     names = {"fusionzoo", "torch", "torch-geometric", "accelerate", "numpy", "scikit-learn", "safetensors"}
-    from fusionzoo.specs import GROUPS
-
-    names |= {e.dist.name for g in GROUPS.values() for e in entry_points(group=g) if e.dist is not None}
-    found = {d.name: d.version for d in distributions() if d.name and d.name.lower() in {n.lower() for n in names}}
-    return dict(sorted(found.items())) | {"fusionzoo": fusionzoo.__version__}
+    offers = (p for kinds in registry.index().values() for providers in kinds.values() for p in providers)
+    names |= {p.distribution for p in offers if p.version and not p.trouble}
+    return dict(sorted(versions(names).items())) | {"fusionzoo": fusionzoo.__version__}
 
 
 def git_commit() -> str | None:
@@ -157,15 +237,6 @@ def git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return commit + ("+changes" if changed else "")
-
-
-def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Rows as CSV with `\\n` line ends."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return buffer.getvalue()
 
 
 def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
@@ -195,7 +266,7 @@ def write_finish(
         matrix = zip(names, scored["confusion"], strict=True)
         write_text(folder / "confusion.csv", csv_text(["true \\ predicted", *names], ([n, *r] for n, r in matrix)))
     write_run_report(folder, config, history, result)
-    environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    environment = read_json(EnvironmentFile, folder / "environment.json", CheckpointError)
     write_card(folder, config, result, environment)
     write_json(folder / "result.json", result)
 

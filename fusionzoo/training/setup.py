@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +99,33 @@ def make_optimizer(config: RunConfig, parameters: list[nn.Parameter], device: to
         return torch.optim.SGD(parameters, momentum=0.9, nesterov=True, **common)
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
     return kind(parameters, fused=device.type == "cuda", **common)
+
+
+def restore_optimizer(optimizer: Any, state: Mapping[str, Any]) -> None:
+    """Load the moments of an optimizer's state dict; its settings are those of the configuration, whatever the file says.
+
+    Raises `ValueError` for a moment that is not of its parameter's shape, or not there.
+    """
+    needed = {"momentum_buffer"} if "momentum" in optimizer.param_groups[0] else {"step", "exp_avg", "exp_avg_sq"}
+    own = optimizer.state_dict()["param_groups"]
+    count, shapes = 0, {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            shapes[count] = parameter.shape
+            count += 1
+    moments = dict(state["state"])
+    for index, values in moments.items():
+        if not needed <= values.keys():
+            raise ValueError(f"parameter {index} lacks {', '.join(sorted(needed - values.keys()))}")
+        for name, value in dict(values).items():
+            if index not in shapes or not isinstance(name, str):
+                raise ValueError(f"parameter {index!r} is not one of {count}")
+            fits = isinstance(value, (int, float, type(None))) or (
+                isinstance(value, Tensor) and value.layout == torch.strided and value.shape in (shapes[index], ())
+            )
+            if not fits:
+                raise ValueError(f"{name!r} of parameter {index} does not have its shape {tuple(shapes[index])}")
+    optimizer.load_state_dict({"state": moments, "param_groups": own})
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionzoo._types import JSON, Options, Scores
+from fusionzoo._types import Options, Scores
 from fusionzoo._weights import load_weights
+from fusionzoo.data.leaks import warn_of_leaks
 from fusionzoo.errors import CheckpointError, TrainingError
 from fusionzoo.evaluation.inference import split_probabilities
 from fusionzoo.evaluation.metrics import SHORT_NAMES, evaluate_predictions, scores_from_confusion
@@ -37,16 +39,19 @@ from fusionzoo.training.checkpoint import (
     remove_old_checkpoints,
     write_checkpoint,
 )
-from fusionzoo.training.config import RunConfig
+from fusionzoo.training.config import RunConfig, model_title
 from fusionzoo.training.models import (
     WeightedObjective,
     build_host,
+    check_fusion_built,
     check_media,
     class_counts,
     corpus_sha256,
     count_parameters,
     describe_model,
+    resolve,
     save_model,
+    settle_fusion,
     trained_state,
     whole_state,
 )
@@ -55,6 +60,7 @@ from fusionzoo.training.schedule import best_epoch, lr_factor, out_of_patience
 from fusionzoo.training.setup import (
     make_accelerator,
     make_optimizer,
+    restore_optimizer,
     seed_everything,
     start_tracker,
     torch_settings,
@@ -68,6 +74,7 @@ if TYPE_CHECKING:
 
 
 SELECTED_ON_TEST = "THE EPOCH WAS SELECTED ON THE TEST SPLIT: the test score is too high"
+DATA_CHANGED = "THE DATA HAVE CHANGED SINCE THIS RUN FINISHED: these are its scores on the data as they were; train anew with another --out"
 
 
 @dataclass
@@ -75,13 +82,13 @@ class RunResult:
     """A finished run: its folder and the contents of its `result.json`."""
 
     folder: Path
-    result: dict[str, JSON]
+    result: dict[str, Any]
     is_main: bool = True
 
     def __str__(self) -> str:
-        r: Any = self.result
+        r = self.result
         lines = [
-            f"{r['host']} + {r['fusion']}, seed {r['seed']}: epoch {r['epoch']} of {r['epochs']}, {r['seconds']:.1f} s"
+            f"{model_title(r['host'], r['fusion'])}, seed {r['seed']}: epoch {r['epoch']} of {r['epochs']}, {r['seconds']:.1f} s"
         ]
         for split in ("dev", "test"):
             if r[split]:
@@ -91,17 +98,19 @@ class RunResult:
             lines += published_lines(r["recipe"], r["test"] or r["dev"])
         if r["selection"] == "test":
             lines.append(SELECTED_ON_TEST)
+        if "data_now" in r:
+            lines.append(DATA_CHANGED)
         return "\n".join([*lines, f"run folder: {self.folder}"])
 
     @property
     def test(self) -> Scores | None:
         """Scores on the test split, `None` where it has no labels."""
-        return cast("Scores | None", self.result["test"])
+        return self.result["test"]
 
     @property
     def dev(self) -> Scores | None:
         """Scores on the dev split."""
-        return cast("Scores | None", self.result["dev"])
+        return self.result["dev"]
 
 
 def train(
@@ -119,7 +128,8 @@ def train(
     config : a `RunConfig`, its sections as a mapping, or the path of a YAML file (such as a run's own `config.yaml`).
     out : the run folder. Without `resume` it must not hold a run.
     resume : continue from the newest whole checkpoint, to the numbers of an uninterrupted run; start where there is none;
-        return the result of a run that has finished.
+        return the result of a run that has finished, with a warning and the key `data_now` (a SHA-256) in it where the
+        data are not those that it was trained on any more.
     quiet : print nothing.
     corpus : data already in memory, instead of `config.data.source`.
     recipe : what reports say about the recipe that the configuration came from, see `fusionzoo.recipes.Recipe.facts`.
@@ -134,22 +144,33 @@ def train(
         config.check_plugins()
     folder = Path(out)
     runfolder.anchor_paths(config.data)
-    finished = runfolder.claim(folder, config, resume)
-    if finished is not None:
-        return RunResult(folder, finished)
+    before = runfolder.claim(folder, config, resume)
     with torch_settings(config):
         accelerator = make_accelerator(config, folder)
         if corpus is None:
             corpus = runfolder.load_corpus(config.data)
+        settle_fusion(config, corpus)
+        warn_of_leaks(corpus)
         run = _Run(config, folder, corpus, accelerator, recipe)
-        if resume:
+        if before is not None:
+            finished = runfolder.finished_as(folder, before, run.config, corpus)
+            if finished is not None:
+                if finished["data"]["sha256"] != run.data_sha256:
+                    finished |= {"data_now": run.data_sha256}
+                    warnings.warn(f"{folder}: {DATA_CHANGED}", stacklevel=2)
+                return RunResult(folder, finished, accelerator.is_main_process)
             run.restore()
         accelerator.wait_for_everyone()  # every process has looked at the folder before the first one writes to it
         if accelerator.is_main_process:
-            runfolder.write_start(folder, config, corpus, run.data_sha256, accelerator)
+            runfolder.write_start(folder, run.config, corpus, run.data_sha256, accelerator)
         with Progress(config, enabled=accelerator.is_main_process and not quiet) as progress:
             run.fit(progress)
         return RunResult(folder, run.finish(), accelerator.is_main_process)
+
+
+def _finite(value: float) -> float | None:
+    """None for what JSON cannot hold; half precision lets a norm overflow."""
+    return value if np.isfinite(value) else None
 
 
 class _Run:
@@ -175,12 +196,14 @@ class _Run:
 
         seed_everything(self.settings.seed, 0, 0)
         self.host = build_host(self.meta)
+        check_fusion_built(self.host, config)
         if corpus.features:
             self.host.fit_features(feature_statistics(corpus, "train"))
         else:
             check_media(self.host, corpus)
-        self.meta["placement"] = getattr(self.host, "placement", config.host.placement)
         self.objective = WeightedObjective(config, corpus.num_classes, class_counts(corpus), self.host).to(self.device)
+        self.config = resolve(config, self.host, self.objective)
+        self.meta = describe_model(self.config, corpus, self.data_sha256)
         self.host.to(self.device)
         self.average = copy.deepcopy(self.host).requires_grad_(False) if self.settings.ema else None
         self.parameters = [p for m in (self.host, self.objective) for p in m.parameters() if p.requires_grad]
@@ -221,6 +244,13 @@ class _Run:
     # -- the loop -------------------------------------------------------------------------------------------------
 
     @property
+    def columns(self) -> list[str]:
+        """What the loop and the report need of every epoch."""
+        judged = [self.selecting, *(["dev"] if self.watching_dev and self.selecting != "dev" else [])]
+        scores = [f"{s}_{k}" for s in judged for k in ("weighted_f1", "macro_f1", "ua", "wa", "log_loss")]
+        return ["epoch", "lr", "train_loss", "train_weighted_f1", "seconds", *scores]
+
+    @property
     def scores(self) -> list[float]:
         """What the epochs are chosen by."""
         return [row[f"{self.selecting}_{self.settings.metric}"] for row in self.history]
@@ -247,12 +277,12 @@ class _Run:
             self.save()
             progress.epoch(self.history[-1], self.selecting, self.scores)
             if tracking:
-                self.accelerator.log({k: v for k, v in row.items() if k != "epoch"}, step=epoch)
+                self.accelerator.log({k: v for k, v in row.items() if k != "epoch" and v is not None}, step=epoch)
         if tracking:
             for tracker in self.accelerator.trackers:
                 tracker.finish()
 
-    def train_epoch(self, epoch: int, progress: Progress) -> dict[str, float]:
+    def train_epoch(self, epoch: int, progress: Progress) -> dict[str, float | None]:
         """One pass over the training split; nothing here waits for the device before the last lines."""
         settings, accelerator, classes = self.settings, self.accelerator, self.corpus.num_classes
         seed_everything(settings.seed, epoch, accelerator.process_index)
@@ -299,7 +329,7 @@ class _Run:
             "lr": lr,
             "train_loss": loss_sum / utterances,
             "train_weighted_f1": float(scores["weighted_f1"]),
-            "grad_norm": norms / (self.steps * accelerator.num_processes),
+            "grad_norm": _finite(norms / (self.steps * accelerator.num_processes)),
         }
 
     def judge(self, split: str) -> dict[str, float]:
@@ -358,11 +388,7 @@ class _Run:
         if checkpoint is None:
             return
         state = checkpoint.state
-        if state["data_sha256"] != self.data_sha256:
-            raise CheckpointError(
-                f"the run in {str(self.folder)!r} was trained on other data than {self.corpus.name!r} as it is now "
-                "(features, labels or split differ), so it cannot be resumed; start a new run with another --out"
-            )
+        runfolder.check_data(self.folder, state["data_sha256"], self.data_sha256, self.corpus.name)
         if state["steps"] != self.steps:
             raise CheckpointError(
                 f"the run in {str(self.folder)!r} took {state['steps']} steps an epoch and would now take {self.steps}: "
@@ -372,11 +398,18 @@ class _Run:
         load_weights(self.host, whole_state(self.host, checkpoint.model), source)
         if self.average is not None and checkpoint.average is not None:
             load_weights(self.average, whole_state(self.host, checkpoint.average), source)
-        self.objective.load_state_dict(checkpoint.optimizer["objective"])
-        self.optimizer.load_state_dict(checkpoint.optimizer["optimizer"])
-        if self.accelerator.scaler is not None and checkpoint.optimizer["scaler"]:
-            self.accelerator.scaler.load_state_dict(checkpoint.optimizer["scaler"])
+        load_weights(self.objective, checkpoint.optimizer["objective"], source)
+        try:
+            restore_optimizer(self.optimizer, checkpoint.optimizer["optimizer"])
+            if self.accelerator.scaler is not None and checkpoint.optimizer["scaler"]:
+                self.accelerator.scaler.load_state_dict(checkpoint.optimizer["scaler"])
+        except (RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
+            raise CheckpointError(f"the optimizer's state in {source} does not fit this run: {error}") from error
         self.history, self.seconds = state["history"], state["seconds"]
+        for row in self.history:
+            absent = [k for k in self.columns if not isinstance(row.get(k), (int, float))]
+            if absent:
+                raise CheckpointError(f"the history in {source} lacks {', '.join(absent)} of an epoch")
 
     # -- the end --------------------------------------------------------------------------------------------------
 

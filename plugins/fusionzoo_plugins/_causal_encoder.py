@@ -105,7 +105,7 @@ class PackedAttention(nn.Module):
         )
         added = 0
         if self.bias_k is not None and self.bias_v is not None:
-            k, v = (torch.cat([x, b.expand(len(x), -1, -1)], 1) for x, b in ((k, self.bias_k), (v, self.bias_v)))
+            k, v = (torch.cat([x, b.expand(x.shape[0], -1, -1)], 1) for x, b in ((k, self.bias_k), (v, self.bias_v)))
             added += 1
         if self.zero_attn:
             k, v, added = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1)), added + 1

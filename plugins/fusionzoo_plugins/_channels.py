@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionzoo.errors import ShapeError
-from fusionzoo.numerics import masked_mean
+from fusionzoo.numerics import masked_mean, same_length
 
 #: How reweighed streams become one: step by step; others averaged beside each of the anchor's steps; all averaged.
 JOINS = ("steps", "anchor", "pool")
@@ -32,8 +32,8 @@ def join_streams(xs: Sequence[Tensor], present: Sequence[Tensor | None], how: st
 
 def check_aligned(xs: Sequence[Tensor], names: Sequence[str], owner: object, option: str, remedy: str) -> None:
     """Raise `ShapeError` unless all streams have one length."""
-    lengths = {m: x.shape[1] for m, x in zip(names, xs, strict=True)}
-    if len(set(lengths.values())) > 1:
+    if not same_length(xs):
+        lengths = {m: int(x.shape[1]) for m, x in zip(names, xs, strict=True)}
         raise ShapeError(
             f"{type(owner).__name__}({option}) fuses aligned streams, got lengths {lengths}; build it with {remedy} for "
             "unaligned sequences"

@@ -8,10 +8,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo.layers import dropout
+from fusionzoo.recurrence import recurrent, scan
 from fusionzoo_plugins._two_layers import TwoLayers
 
 #: Official name of the modalities in the order of `dims`: language, audio, visual.
 LETTERS = "lav"
+
+
+@recurrent("mfn.lstm")
+def lstm_step(carry: Sequence[Tensor], now: Sequence[Tensor], constants: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Hidden and cell states `(B, H)` one step on; now : gates before the recurrent product, and where states move."""
+    (h, c), (weight,) = carry, constants
+    i, f, g, o = (now[0] + (h @ weight).unflatten(-1, (4, -1))).unbind(1)
+    new_c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    new_h = o.sigmoid() * new_c.tanh()
+    if len(now) == 1:
+        return new_h, new_c
+    return torch.where(now[1], new_h, h), torch.where(now[1], new_c, c)
 
 
 class ModalityLSTMs(nn.Module):
@@ -35,24 +49,15 @@ class ModalityLSTMs(nn.Module):
             -1,
         )  # (B, T, 4, H)
         blocks = [cell.weight_hh.unflatten(0, (4, -1)).unbind(0) for cell in self._cells()]
-        recurrent = torch.cat([torch.block_diag(*(b[gate] for b in blocks)) for gate in range(4)]).t()
-        keep = None
+        recurrent_weight = torch.cat([torch.block_diag(*(b[gate] for b in blocks)) for gate in range(4)]).t()
+        zeros = xs[0].new_zeros(xs[0].shape[0], sum(self.hidden))
+        inputs = [pre]
         if presence is not None:
-            keep = torch.cat([presence[..., m : m + 1].expand(-1, -1, h) for m, h in enumerate(self.hidden)], -1)
-        h = c = xs[0].new_zeros(len(xs[0]), sum(self.hidden))
-        hs, cs = [], []
-        for t in range(pre.shape[1]):
-            i, f, g, o = (pre[:, t] + (h @ recurrent).unflatten(-1, (4, -1))).unbind(1)
-            new_c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-            new_h = o.sigmoid() * new_c.tanh()
-            c, h = (
-                (new_c, new_h)
-                if keep is None
-                else (torch.where(keep[:, t], new_c, c), torch.where(keep[:, t], new_h, h))
+            inputs.append(
+                torch.cat([presence[..., m : m + 1].expand(-1, -1, h) for m, h in enumerate(self.hidden)], -1)
             )
-            hs.append(h)
-            cs.append(c)
-        return torch.stack(hs, 1), torch.stack(cs, 1)
+        h, c = scan("mfn.lstm", [zeros, zeros.clone()], inputs, [recurrent_weight])
+        return h, c
 
     def _cells(self) -> list[nn.LSTMCell]:
         return [c for c in self.cells if isinstance(c, nn.LSTMCell)]
@@ -60,7 +65,24 @@ class ModalityLSTMs(nn.Module):
 
 def previous(states: Tensor) -> Tensor:
     """The states one step before, zeros before the first; `(B, T, d)`."""
-    return F.pad(states[:, :-1], (0, 0, 1, 0))
+    return torch.cat([torch.zeros_like(states[:, :1]), states], 1)[:, :-1]
+
+
+@recurrent("mfn.memory")
+def memory_step(carry: Sequence[Tensor], now: Sequence[Tensor], constants: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The memory `(B, u)` one step on; now : proposal, both gates' first layers without the memory's share, what dropout
+    leaves of them (in training), and bool `(B, 1)` where the memory moves (with a mask).
+    """
+    (u,), (proposal, *rest) = carry, now
+    real = rest.pop() if rest[-1].dtype == torch.bool else None
+    own, last = constants[:2], constants[2:]
+    gates = []
+    for k in range(2):
+        hidden = torch.relu(rest[k] + u @ own[k])
+        hidden = hidden * rest[2 + k] if len(rest) > 2 else hidden
+        gates.append(F.linear(hidden, last[2 * k], last[2 * k + 1]).sigmoid())
+    new = gates[0] * u + gates[1] * proposal
+    return (new if real is None else torch.where(real, new, u),)
 
 
 class GatedMemory(nn.Module):
@@ -72,7 +94,7 @@ class GatedMemory(nn.Module):
 
     def __init__(self, inputs: int, width: int, update: int, retain: int, write: int, dropout: float):
         super().__init__()
-        self.inputs, self.width = inputs, width
+        self.inputs, self.width, self.dropout = inputs, width, dropout
         self.update = TwoLayers(inputs, update, width, dropout)
         self.retain = TwoLayers(inputs + width, retain, width, dropout)
         self.write = TwoLayers(inputs + width, write, width, dropout)
@@ -84,11 +106,12 @@ class GatedMemory(nn.Module):
         # Only the products with the memory itself have to wait for it.
         pre = [F.linear(attended, g.fc1.weight[:, : self.inputs], g.fc1.bias) for g in gates]
         own = [g.fc1.weight[:, self.inputs :].t() for g in gates]
-        u = attended.new_zeros(len(attended), self.width)
-        out = []
-        for t in range(attended.shape[1]):
-            retain, write = (g.rest(p[:, t] + u @ w).sigmoid() for g, p, w in zip(gates, pre, own, strict=True))
-            new = retain * u + write * proposal[:, t]
-            u = new if real is None else torch.where(real[:, t, None], new, u)
-            out.append(u)
-        return torch.stack(out, 1)
+        last = [p for g in gates for p in (g.fc2.weight, g.fc2.bias)]
+        inputs = [proposal, *pre]
+        if self.training and self.dropout:
+            inputs += [dropout(torch.ones_like(p), self.dropout, True) for p in pre]
+        if real is not None:
+            inputs.append(real.unsqueeze(-1))
+        zeros = attended.new_zeros(attended.shape[0], self.width)
+        (memory,) = scan("mfn.memory", [zeros], inputs, [*own, *last])
+        return memory

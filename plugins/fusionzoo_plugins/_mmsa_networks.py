@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fusionzoo.fusion import Fusion
 from fusionzoo.layers import check_reference, copy_reference, dropout, prefixed
-from fusionzoo.numerics import zero_padded
+from fusionzoo.numerics import lstm_precision, zero_padded
 
 
 def last_real(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -48,7 +48,9 @@ class TextSubNet(nn.Module):
         self.linear_1 = nn.Linear(hidden, outputs)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        return self.linear_1(last_real(self.rnn(zero_padded(x, mask))[0], mask))
+        with lstm_precision(zero_padded(x, mask), self.rnn.weight_ih_l0) as words:
+            states, _ = self.rnn(words)
+        return self.linear_1(last_real(states, mask))
 
 
 class SubNetworks(nn.Module):
@@ -157,7 +159,9 @@ class EarlyFusionLSTM(nn.Module):
     def forward(self, streams: Mapping[str, Tensor], mask: Tensor | None = None) -> Tensor:
         """Answers `(B, num_classes)`."""
         x = self.norm(zero_padded(torch.cat([streams[m] for m in self.names], -1), mask))
-        x = dropout(last_real(self.lstm(x)[0], mask), self.dropout, self.training)
+        with lstm_precision(x, self.lstm.weight_ih_l0) as steps:
+            states, _ = self.lstm(steps)
+        x = dropout(last_real(states, mask), self.dropout, self.training)
         return self.out(dropout(self.linear(x).relu(), self.dropout, self.training))
 
     def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionzoo.errors import OptionError, ShapeError
-from fusionzoo.numerics import attend, masked_mean
+from fusionzoo.numerics import SHIFT_INVARIANT, attend, masked_mean, same_length
 
 
 class PairAttention(nn.Module):
@@ -72,6 +72,11 @@ class PairAttention(nn.Module):
             out = torch.where(key_mask.any(1)[:, None, None], out, 0.0)
         return out, weights
 
+    @property
+    def without_gradient(self) -> dict[str, str]:
+        """The bias of the keys learns nothing."""
+        return {"key.bias": SHIFT_INVARIANT}
+
 
 def pairs(count: int) -> list[tuple[int, int]]:
     """Every ordered pair of different numbers: who asks, who is asked."""
@@ -87,14 +92,14 @@ def check_aligned(aligned: bool | None, owner: object) -> bool | None:
 
 def one_clock(xs: Sequence[Tensor], aligned: bool | None, owner: object, names: Sequence[str]) -> bool:
     """Whether equal positions in these streams are the same step; `ShapeError` if they should be and cannot."""
-    lengths = [x.shape[1] for x in xs]
-    if aligned and len(set(lengths)) > 1:
-        found = dict(zip(names, lengths, strict=True))
+    same = same_length(xs)
+    if aligned and not same:
+        found = {m: int(x.shape[1]) for m, x in zip(names, xs, strict=True)}
         raise ShapeError(
             f"{type(owner).__name__}(aligned=True) takes streams of one length, got {found}; build it with aligned=None "
             "or aligned=False for unaligned sequences"
         )
-    return aligned is not False and len(set(lengths)) == 1
+    return aligned is not False and same
 
 
 def at_every_step(x: Tensor, mask: Tensor | None, steps: int) -> Tensor:

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
-from fusionzoo.errors import OptionError, ShapeError
+from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection
 from fusionzoo.layers import pick_heads
 from fusionzoo.numerics import masked_mean, zero_padded
 from fusionzoo.transformer import TransformerLayer, sinusoidal_positions
+from fusionzoo_plugins._channels import check_aligned
 
 READOUTS = ("all", "anchor", "bottleneck")
 
@@ -99,12 +100,8 @@ class Bottleneck(Fusion):
         self.set_width(w)
 
     def combine(self, streams: Streams) -> Fused:
-        lengths = [x.shape[1] for x in streams.x]
-        if self.readout == "all" and len(set(lengths)) > 1:
-            raise ShapeError(
-                f"Bottleneck(readout='all') returns one vector a step of aligned streams, got lengths "
-                f"{dict(zip(self.names, lengths, strict=True))}; build it with readout='anchor' or 'bottleneck'"
-            )
+        if self.readout == "all":
+            check_aligned(streams.x, self.names, self, "readout='all'", "readout='anchor' or 'bottleneck'")
         zs = [p(x) for p, x in zip(self.project, streams.x, strict=True)]
         zs = [z + sinusoidal_positions(z) for z in zs] if self.positions else zs
         zs = [zero_padded(z, m) for z, m in zip(zs, streams.present, strict=True)]

@@ -19,7 +19,7 @@ from fusionzoo.fusion import (
     projection,
 )
 from fusionzoo.layers import copy_reference_parts, pick_heads
-from fusionzoo.numerics import masked_softmax, zero_padded
+from fusionzoo.numerics import SHIFT_INVARIANT, masked_softmax, zero_padded
 from fusionzoo_plugins._causal_encoder import CausalEncoder
 from fusionzoo_plugins._channels import JOINS, check_aligned, join_streams
 
@@ -89,6 +89,12 @@ class CrossModalBlock(nn.Module):
         )
         self.attn_weight_affine = nn.Linear(width, 1, bias=variant == "official")
 
+    @property
+    def without_gradient(self) -> dict[str, str]:
+        """The official bias of the scores learns nothing."""
+        official = self.spatial and self.variant == "official"
+        return {"attn_weight_affine.bias": SHIFT_INVARIANT} if official else {}
+
     def condition(self, guides: Sequence[Tensor], present: Sequence[Tensor | None]) -> Tensor:
         r""":math:`\sum_n W_n a_n`, `(B, k)`, from guides `(B, T_n, k)`; one that is absent adds nothing."""
         total: Tensor | None = None
@@ -125,7 +131,7 @@ class CrossModalBlock(nn.Module):
         x : `(B, C, F, H, W)`, or `(B, C, ...)` with fewer axes, which is one frame. guides : each `(B, width, T)`.
         """
         if not self.spatial:
-            return (x if self.residual else torch.zeros_like(x)), x.new_ones(len(x), 1, 1)
+            return (x if self.residual else torch.zeros_like(x)), x.new_ones(x.shape[0], 1, 1)
         if x.dim() < 3 or x.shape[1] != self.channel_affine.in_features:
             raise ShapeError(
                 f"CrossModalBlock takes a map (B, {self.channel_affine.in_features}, ...) with the places after the "

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
-from fusionzoo.errors import ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection
 from fusionzoo.layers import dropout, pick_heads
 from fusionzoo.numerics import masked_mean, masked_softmax, zero_padded
 from fusionzoo.transformer import Attention, FeedForward, TransformerLayer
+from fusionzoo_plugins._channels import check_aligned
 
 FORMS = ("parallel", "transformer")
 
@@ -152,12 +152,8 @@ class CoAttention(Fusion):
         self.set_width(count * w)
 
     def combine(self, streams: Streams) -> Fused:
-        lengths = [x.shape[1] for x in streams.x]
-        if not self.pool and len(set(lengths)) > 1:
-            raise ShapeError(
-                f"CoAttention(pool=False) fuses aligned streams, got lengths "
-                f"{dict(zip(self.names, lengths, strict=True))}; build it with pool=True for one vector of unaligned sequences"
-            )
+        if not self.pool:
+            check_aligned(streams.x, self.names, self, "pool=False", "pool=True, for one vector,")
         masks = streams.present
         xs = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, masks, strict=True)]
         guides = _guides(xs, masks)

@@ -9,7 +9,6 @@ from torch import nn
 
 import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
-from fusionzoo.errors import ShapeError
 from fusionzoo.fusion import (
     Dims,
     Fused,
@@ -19,6 +18,7 @@ from fusionzoo.fusion import (
 )
 from fusionzoo.layers import MultiheadAttention, pick_heads
 from fusionzoo.numerics import zero_padded
+from fusionzoo_plugins._channels import check_aligned
 
 QUERIES = ("all", "anchor")
 
@@ -90,12 +90,8 @@ class CrossAttention(Fusion):
         self.set_width(querying * self.width)
 
     def combine(self, streams: Streams) -> Fused:
-        lengths = [x.shape[1] for x in streams.x]
-        if self.queries == "all" and len(set(lengths)) > 1:
-            raise ShapeError(
-                f"CrossAttention(queries='all') fuses aligned streams, got lengths "
-                f"{dict(zip(self.names, lengths, strict=True))}; build it with queries='anchor' for unaligned sequences"
-            )
+        if self.queries == "all":
+            check_aligned(streams.x, self.names, self, "queries='all'", "queries='anchor'")
         xs = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, streams.present, strict=True)]
         ones = [
             x.new_ones(x.shape[:2], dtype=torch.bool) if m is None else m

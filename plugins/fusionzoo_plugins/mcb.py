@@ -81,9 +81,11 @@ class MCB(Fusion):
         product: Tensor | None = None
         for i, x in enumerate(streams.x):
             exact = x if x.dtype == torch.float64 else x.float()
-            spectrum = torch.fft.rfft(self.count_sketch(exact, i), n=self.sketch)
-            if presence is not None:
-                spectrum = torch.where(presence[..., i : i + 1], spectrum, 1.0)
+            sketch = self.count_sketch(exact, i)
+            if presence is not None:  # One in the first place, zero elsewhere, is the one of convolution.
+                one = (torch.arange(self.sketch, device=x.device) == 0).to(sketch.dtype)
+                sketch = torch.where(presence[..., i : i + 1], sketch, one)
+            spectrum = torch.fft.rfft(sketch, n=self.sketch)
             product = spectrum if product is None else product * spectrum
         assert product is not None
         z = torch.fft.irfft(product, n=self.sketch)

@@ -231,7 +231,7 @@ _HEAD = ("linear_", "classifer.")
 
 def _counted(counted: Tensor, readable: Tensor) -> Tensor:
     """The rows that count, along the last axis; where none does, those that could read something."""
-    return torch.where(counted.any(-1, keepdim=True), counted, readable)
+    return counted | (readable & ~counted.any(-1, keepdim=True))
 
 
 def _split(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -119,7 +119,7 @@ class MixtureOfExperts(Fusion):
         if self.top_k is None:
             return available
         best = torch.where(available, scores, torch.finfo(scores.dtype).min).topk(self.top_k, -1).indices
-        return torch.zeros_like(available).scatter(-1, best, True) & available
+        return torch.zeros_like(available).scatter(-1, best, torch.ones_like(best, dtype=torch.bool)) & available
 
 
 def load_balance(probabilities: Tensor, chosen: Tensor, mask: Tensor | None) -> Tensor:

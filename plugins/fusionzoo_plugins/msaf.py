@@ -147,7 +147,7 @@ class MSAFBlock(nn.Module):
             squeezed = [masked_mean(x, m) for x, m in zip(xs, inside, strict=True)]
             presence = None
             if any(m is not None for m in inside):
-                alike = squeezed[0].new_ones(len(squeezed[0]), dtype=torch.bool)
+                alike = squeezed[0].new_ones(squeezed[0].shape[0], dtype=torch.bool)
                 presence = torch.stack([alike if m is None else m.any(1) for m in inside], 1)
             factor, attention = block(squeezed, presence)
             factors.append(factor)
@@ -174,7 +174,7 @@ class MSAFBlock(nn.Module):
             places = [
                 _segments(torch.arange(x.shape[2], device=x.device), x.shape[2], len(self.blocks))
                 .repeat_interleave(x[0, 0, 0].numel())
-                .expand(len(x), -1)
+                .expand(x.shape[0], -1)
                 for x in maps
             ]
         outs, _ = self.attend(flat, [None] * len(maps), places)

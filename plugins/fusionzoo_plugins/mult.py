@@ -16,6 +16,7 @@ from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import copy_reference_parts, dropout, pick_heads
 from fusionzoo.numerics import zero_padded
 from fusionzoo_plugins._crossmodal import CrossmodalEncoder
+from fusionzoo_plugins._pair_attention import one_clock
 from fusionzoo_plugins._per_modality import Sizes, per_modality
 
 _POOLS = ("last",)
@@ -193,13 +194,7 @@ class MulT(Fusion):
     def _join(self, targets: list[Tensor], masks: list[Tensor | None]) -> Tensor:
         """All targets side by side: `(B, T, M W)`, or `(B, M W)` with pooling."""
         steps = targets[0].shape[1]
-        lengths = {t.shape[1] for t in targets}
-        if self.aligned and len(lengths) > 1:
-            raise ShapeError(
-                f"MulT(aligned=True) takes streams of one length, got {[t.shape[1] for t in targets]}; build it with "
-                "aligned=None or aligned=False for unaligned sequences"
-            )
-        if self.pool is None and self.aligned is not False and len(lengths) == 1:
+        if one_clock(targets, self.aligned, self, self.names) and self.pool is None:
             return torch.cat(targets, -1)
         last = [last_real(t, m) for t, m in zip(targets, masks, strict=True)]
         if self.pool is not None:

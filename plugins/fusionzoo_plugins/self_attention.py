@@ -19,7 +19,7 @@ from fusionzoo.fusion import (
     projection,
 )
 from fusionzoo.layers import copy_reference, dropout
-from fusionzoo.numerics import attend, masked_mean, masked_softmax, zero_padded
+from fusionzoo.numerics import SHIFT_INVARIANT, attend, masked_mean, masked_softmax, zero_padded
 
 SCORES = ("scaled-dot", "dot", "additive", "bilinear")
 SCOPES = ("dialogue", "utterance")
@@ -75,6 +75,11 @@ class TokenAttention(nn.Module):
             weights = masked_softmax(scores, None if key_mask is None else key_mask[:, None, None, :])
             applied = dropout(weights, rate, True) if rate else weights
         return self.proj((applied @ v).transpose(1, 2).flatten(2)), weights
+
+    @property
+    def without_gradient(self) -> dict[str, str]:
+        """The bias of the keys learns nothing, unless keys are values too or a tanh stands before the softmax."""
+        return {} if self.official or self.score == "additive" else {"w_k.bias": SHIFT_INVARIANT}
 
     def _scores(self, q: Tensor, k: Tensor) -> Tensor:
         if self.weight is not None:

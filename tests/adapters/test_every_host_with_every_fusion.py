@@ -10,6 +10,7 @@ import fusionzoo
 from fusionzoo.data.batch import Batch
 from fusionzoo.errors import OptionError
 from fusionzoo.host import Host, HostOutput
+from fusionzoo.testing._tools import gradients, reached
 
 DIMS = {"text": 8, "audio": 6, "visual": 5}
 CLASSES, SPEAKERS = 3, 2
@@ -64,15 +65,17 @@ def step(host: Host) -> None:
     loss = total_loss(host.train()(batch), batch)
     loss.backward()
     assert loss.isfinite()
+    felt = reached({m: x.grad for m, x in batch.features.items()})
     for m, x in batch.features.items():
         assert x.grad is not None, m
         assert x.grad.isfinite().all(), m
-        assert x.grad[batch.mask].any(), m
+        assert felt[m][batch.mask].any(), m
         assert not x.grad[~batch.mask].any(), m
     optimizer.step()
-    learnt = [n for n, p in host.named_parameters() if p.grad is not None and p.grad.any()]
+    learnt = {n for n, there in reached(gradients(host)).items() if there.any()}
     moved = {n for n, p in host.named_parameters() if not torch.equal(p.detach(), before[n])}
-    assert moved == set(learnt)
+    # A gradient that is no more than rounding may move a weight or not: AdamW divides by its size.
+    assert learnt <= moved <= {n for n, p in host.named_parameters() if p.grad is not None}
     inside = [n for n in before if n.startswith("fusion.")]
     assert not inside or moved & set(inside)
 

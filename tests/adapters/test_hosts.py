@@ -13,6 +13,7 @@ import fusionzoo
 from fusionzoo.data.batch import Batch
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.host import Host
+from fusionzoo.testing._tools import reached
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 # A classifier this wide has no seed with which every unit of its ReLU is dead.
@@ -111,9 +112,8 @@ def test_gradient_reaches_every_modality_and_parameter(host):
         x.requires_grad_()
     logits = host(batch).logits
     nn.functional.cross_entropy(logits.flatten(0, 1), torch.arange(12) % 3).backward()
-    for m, x in batch.features.items():
-        assert x.grad is not None, m
-        assert x.grad[batch.mask].abs().sum(-1).gt(0).all(), m
+    for m, felt in reached({m: x.grad for m, x in batch.features.items()}).items():
+        assert felt[batch.mask].any(-1).all(), m
     without = [name for name, p in host.named_parameters() if p.grad is None]
     assert not without
 

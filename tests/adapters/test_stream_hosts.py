@@ -13,6 +13,7 @@ from torch.nn import functional as F
 import fusionzoo
 from fusionzoo.data.batch import Batch
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
+from fusionzoo.testing._tools import counts, largest
 from fusionzoo_adapters.hosts._band import Band, BandAttention, ModalBandConv
 from fusionzoo_adapters.hosts._layout import Layout
 from fusionzoo_adapters.hosts._tokens import GroupedTransformer, Tokens
@@ -311,7 +312,7 @@ def test_m3net_official_encoders_read_padding_and_the_default_ones_do_not(base):
     long.speakers = F.pad(short.speakers, (0, 4))
     for variant in ("default", "official"):
         host = make(M3Net, base=base, variant=variant, **M3)
-        alike = torch.allclose(host(short).logits, host(long).logits[:, :3], atol=1e-6)
+        alike = torch.allclose(host(short).logits, host(long).logits[:, :3], atol=1e-5)
         assert alike is (variant == "default")
 
 
@@ -440,7 +441,7 @@ def test_a_row_without_keys_attends_to_nothing():
     assert torch.isfinite(out).all()
     assert torch.isfinite(grad).all()
     assert (grad[0, 3:] == 0).all()
-    assert (grad[1] != 0).any()
+    assert counts(grad[1], largest(grad)).any()
 
 
 # -- as hosts ----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import torch
 import fusionzoo
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.fusion import Fusion
+from fusionzoo.testing._tools import gradients, reached, without_gradient
 
 DIMS = {"text": 16, "audio": 6, "visual": 8}
 NAMES = fusionzoo.names()
@@ -64,21 +65,21 @@ def test_padding_never_matters_and_output_there_is_zero(fusion):
     assert all(v.grad.isfinite().all() and v.grad[~mask].eq(0).all() for v in poisoned.values())
     assert all(p.grad is None or p.grad.isfinite().all() for p in fusion.parameters())
     shorter = fusion({m: v[1:2, :4] for m, v in x.items()})
-    torch.testing.assert_close(y[1:2, :4], shorter, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(y[1:2, :4], shorter, rtol=1e-4, atol=1e-5)
 
 
 def test_gradient_reaches_every_parameter_and_modality(cls):
     # In eval mode: some draw at random in training.
-    fusion = cls(DIMS, 10, missing="learned").eval()
-    x = {m: v.requires_grad_() for m, v in streams().items()}
+    fusion = cls(DIMS, 10, missing="learned").eval().double()
+    x = {m: v.requires_grad_() for m, v in streams(dtype=torch.float64).items()}
     mask = ragged()
     present = {m: mask & (torch.rand(3, 7, generator=torch.Generator().manual_seed(i)) > 0.3) for i, m in enumerate(x)}
     result = fusion.fuse(x, {**present, "text": mask})
     torch.stack([result.fused.pow(2).sum(), *result.losses.values()]).sum().backward()
-    assert all(v.grad.abs().sum() > 0 for v in x.values())
-    # text was present everywhere: its stand-in alone took no part
-    dead = [n for n, p in fusion.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert dead == ["stand_ins.0"]
+    assert all(felt.any() for felt in reached({m: v.grad for m, v in x.items()}).values())
+    # text was present everywhere: its stand-in took no part, nor does what has no gradient by its mathematics
+    dead = {n for n, felt in reached(gradients(fusion)).items() if not felt.any()}
+    assert dead == {"stand_ins.0", *without_gradient(fusion)}
 
 
 @pytest.mark.parametrize("missing", ["zero", "learned"])

@@ -40,7 +40,7 @@ def test_default_equals_its_equations_term_by_term():
             for x in xs:
                 score = torch.tanh(memory @ (w @ x[b, i] + fusion.bias) / 4.0)
                 z.append(x[b, i] + F.gelu(score.softmax(0) @ memory))
-            torch.testing.assert_close(result.fused[b, i], torch.stack(z).mean(0), rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(result.fused[b, i], torch.stack(z).mean(0), rtol=1e-4, atol=1e-5)
 
 
 def test_attention_over_all_memories_sums_to_one():
@@ -73,7 +73,7 @@ def test_official_equals_a_loop_over_rows():
                 score = torch.tanh(text[b] @ fusion.matchatt.transform(x[b, i]))
                 context = context + score.softmax(0) @ text[b]
             expected[b, i] = F.gelu(context) + text[b, i]
-    torch.testing.assert_close(fusion(xs), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(fusion(xs), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_official_audio_steers_weights_only_while_the_default_carries_its_content():

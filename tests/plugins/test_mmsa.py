@@ -132,7 +132,7 @@ def test_mfn_equals_cells_advanced_one_by_one():
                 both = torch.cat([attended, u])
                 memory = fusion.memory
                 u = memory.retain(both).sigmoid() * u + memory.write(both).sigmoid() * memory.update(attended).tanh()
-            torch.testing.assert_close(result[b, t], torch.cat([*(h for h, _ in states), u]), rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(result[b, t], torch.cat([*(h for h, _ in states), u]), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("cls", [MFN, GraphMFN])

@@ -15,6 +15,7 @@ from fusionzoo.data.batch import Batch
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.host import HostOutput
 from fusionzoo.objective import IGNORE, stream_widths
+from fusionzoo.testing._tools import largest
 from fusionzoo_adapters.hosts.bc_lstm import BcLSTM
 from fusionzoo_plugins import _misa_losses
 from fusionzoo_plugins.avel import AVEL
@@ -119,12 +120,12 @@ def test_chunks_give_the_same_and_never_hold_all_pairs():
     found = {}
     for chunk in (600, 16):
         out, batch = case("fused", labels=labels, width=8)
-        with Largest() as largest:
+        with Largest() as tensor:
             loss = SWFC(C, COUNTS, chunk=chunk)(out, batch)
             loss.backward()
-        found[chunk] = loss, out.streams["fused"].grad, largest.numel
-    torch.testing.assert_close(found[16][0], found[600][0], rtol=0, atol=1e-6)
-    torch.testing.assert_close(found[16][1], found[600][1], rtol=0, atol=1e-6)
+        found[chunk] = loss, out.streams["fused"].grad, tensor.numel
+    torch.testing.assert_close(found[16][0], found[600][0], rtol=1e-4, atol=0)
+    assert largest(found[16][1] - found[600][1]) < 1e-4 * largest(found[600][1])
     assert found[600][2] == 600 * 600
     assert found[16][2] == 600 * 16
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionzoo._dropout import dropout
-from fusionzoo.numerics import masked_softmax
+from fusionzoo.numerics import SHIFT_INVARIANT, masked_softmax
 from fusionzoo_adapters.hosts._layout import Layout, to_device
 
 
@@ -109,6 +109,11 @@ class BandAttention(nn.Module):
         super().__init__()
         self.heads, self.out, self.dropout = heads, out, dropout
         self.lin_key, self.lin_query, self.lin_value, self.lin_skip = (nn.Linear(width, heads * out) for _ in range(4))
+
+    @property
+    def without_gradient(self) -> dict[str, str]:
+        """The bias of the keys learns nothing."""
+        return {"lin_key.bias": SHIFT_INVARIANT}
 
     def forward(
         self, x: Tensor, band: Band, presence: Tensor | None = None, across: bool = True, need_weights: bool = False

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fusionzoo._dropout import dropout
 from fusionzoo._options import check_choice
-from fusionzoo.numerics import zero_padded
+from fusionzoo.numerics import lstm_precision, zero_padded
 from fusionzoo_adapters.hosts._dialogue_rnn import DialogueRNN
 from fusionzoo_adapters.hosts._layout import Layout
 
@@ -79,12 +79,13 @@ class ContextEncoder(nn.Module):
         Both directions then meet the padding last and the values equal those of a packed sequence, which torch's fast
         CPU kernel does not take (packing is about three times slower there).
         """
-        start = (x.new_zeros(1, x.shape[0], rnn.hidden_size),) * 2
 
         def run(y: Tensor, suffix: str) -> Tensor:
             names = (f"{kind}_l{suffix}" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
             weights = [getattr(rnn, name) for name in names]
-            return torch.lstm(y, start, weights, True, 1, 0.0, self.training, False, True)[0]
+            with lstm_precision(y, weights[0]) as y:
+                start = (y.new_zeros(1, y.shape[0], rnn.hidden_size),) * 2
+                return torch.lstm(y, start, weights, True, 1, 0.0, self.training, False, True)[0]
 
         for layer in range(rnn.num_layers):
             back = layout.reverse(run(layout.reverse(x), f"{layer}_reverse"))

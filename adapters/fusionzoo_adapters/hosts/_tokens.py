@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from fusionzoo._dropout import draws_cheaply, dropout
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.layers import pick_heads
+from fusionzoo.numerics import SHIFT_INVARIANT
 from fusionzoo_adapters.hosts._layout import Buckets, Layout, to_device
 
 
@@ -167,6 +168,11 @@ class GroupedTransformerLayer(nn.Module):
         self.query, self.key, self.value, self.mix = (GroupedLinear(groups, width, width) for _ in range(4))
         self.expand, self.reduce = GroupedLinear(groups, width, hidden), GroupedLinear(groups, hidden, width)
         self.norm1, self.norm2 = GroupedNorm(groups, width), GroupedNorm(groups, width)
+
+    @property
+    def without_gradient(self) -> dict[str, str]:
+        """The biases of the keys learn nothing."""
+        return {"key.bias": SHIFT_INVARIANT}
 
     def forward(self, x: Tensor, tokens: Tokens, memory: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         q = self.norm1(x) if self.pre else x

@@ -17,7 +17,7 @@ from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, read_dims
 from fusionzoo.host import FusionLike
 from fusionzoo.layers import copy_reference_parts, prefixed
-from fusionzoo.numerics import zero_padded
+from fusionzoo.numerics import lstm_precision, zero_padded
 from fusionzoo.specs import normalise_name
 from fusionzoo_adapters.hosts._published import is_named
 
@@ -122,7 +122,9 @@ class MSAF(ClipHost):
         return Fused(torch.cat(last, -1), fused.streams, fused.attention, fused.losses), masks
 
     def _run(self, networks: nn.ModuleDict, name: str, encoded: Encoded) -> Encoded:
-        states, _ = networks[name](encoded.states)
+        network: nn.LSTM = networks[name]  # type: ignore[assignment]
+        with lstm_precision(encoded.states, network.weight_ih_l0) as x:
+            states, _ = network(x)
         return Encoded(zero_padded(states, None if self.variant == "official" else encoded.mask), encoded.mask)
 
     def _last(self, name: str, encoded: Encoded) -> Encoded:

@@ -23,8 +23,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fusionzoo._options import check_choice, check_positive
+from fusionzoo.data._npz_columns import open_npy
 from fusionzoo.data.raw import RawUtterance
-from fusionzoo.errors import MediaError, OptionError, close_matches_hint
+from fusionzoo.errors import DataError, MediaError, OptionError, close_matches_hint
 
 AUGMENTATIONS = ("none", "clip", "frame")
 CROPS = ("none", "speaker", "landmarks")
@@ -241,9 +242,9 @@ class Features(Medium):
             )
         path = utterance.features[self.of]
         try:
-            found = np.load(path, mmap_mode="r", allow_pickle=False)
-        except Exception as error:
-            raise MediaError(f"{path}: cannot be read as features ({error})") from error
+            found = open_npy(path)
+        except DataError as error:
+            raise MediaError(str(error)) from error
         if found.ndim != 2 or not len(found):
             raise MediaError(f"{path}: holds {found.shape}, expected (frames, width)")
         return found
@@ -291,7 +292,7 @@ def read_landmarks(utterance: RawUtterance, screen: tuple[int, int]) -> list[tup
             "data.media.visual.crop=none"
         )
     try:
-        with open(path, newline="", encoding="utf-8") as stream:
+        with open(path, newline="", encoding="utf-8-sig") as stream:
             rows = csv.reader(stream)
             header = [h.strip() for h in next(rows)]
             columns = [[i for i, h in enumerate(header) if re.fullmatch(axis + r"_\d+", h)] for axis in "xy"]

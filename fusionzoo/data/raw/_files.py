@@ -7,14 +7,12 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
+from fusionzoo.data.raw._encodings import decode
 from fusionzoo.data.raw.corpus import Problem
+from fusionzoo.errors import OptionError
 
 AUDIO = frozenset({".wav", ".flac", ".mp3", ".ogg", ".m4a"})
 VIDEO = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".flv"})
-
-# cp1252 text that was decoded as latin-1 somewhere on its way has its quotes and dashes in this range, where no
-# printable character is: they are put right.
-_C1 = re.compile("[\x80-\x9f]")
 
 
 class Log:
@@ -85,24 +83,43 @@ def why_unusable(path: Path) -> str | None:
     return None
 
 
-def read_text(path: Path, log: Log) -> str | None:
-    """A text file in UTF-8 (with or without its mark), UTF-16 (with it) or cp1252; None and a problem if unreadable.
+def read_text(path: Path, log: Log, *, encoding: str | None = None, chinese: bool = False) -> str | None:
+    """A text file, decoded where it can be proven how (see `_encodings`); None and a problem where it cannot be read.
 
-    Never fails on a byte: what no encoding explains becomes U+FFFD.
+    encoding : what the user says that it is. chinese : whether it is known to be Chinese.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         log.file(path, f"cannot be read ({error.strerror or error})", "unreadable text file")
         return None
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", "replace")
+    text, note = decode(data, encoding=encoding, chinese=chinese)
+    if text is None:
+        say = "" if encoding else "; if you know it, say so (encoding='gb18030', or --reader encoding=gb18030)"
+        log.file(path, f"{note}: none of its words is read{say}", "unknown encoding")
+    elif note:
+        log.file(path, note, "damaged text")
+    return text
+
+
+def read_lines(path: Path, log: Log, *, encoding: str | None = None, chinese: bool = False) -> list[str]:
+    """The lines of a text file, without their ends; none where it cannot be read, which becomes a problem."""
+    text = read_text(path, log, encoding=encoding, chinese=chinese)
+    # Not `splitlines`, which also ends a line at characters that may stand in a sentence.
+    return re.split(r"\r\n|\r|\n", text) if text else []
+
+
+def check_encoding(encoding: str | None) -> None:
+    """Raise `OptionError` for a name of an encoding that Python does not know."""
+    if encoding is None:
+        return
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("cp1252", "replace")
-    # NUL bytes are what an interrupted download leaves; the csv module refuses them.
-    return _C1.sub(lambda m: m[0].encode("latin-1").decode("cp1252", "replace"), text).replace("\0", "")
+        "a".encode(encoding)
+    except (LookupError, TypeError, ValueError):
+        raise OptionError(
+            f"encoding={encoding!r}: there is no such encoding; expected a name such as utf-8, utf-16-le, gb18030, big5 or "
+            f"cp1252"
+        ) from None
 
 
 def natural(name: str) -> list[tuple[int, int | str]]:

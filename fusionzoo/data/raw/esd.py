@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from fusionzoo.data.raw._files import Log, files, folders, read_text
+from fusionzoo.data.raw._files import Log, check_encoding, files, folders, read_lines
 from fusionzoo.data.raw.corpus import RawCorpus, RawUtterance
 from fusionzoo.errors import DataError, OptionError, close_matches_hint
 
@@ -31,6 +31,7 @@ CLASSES["4"] = CLASSES["4-memocmt"]
 _SPEAKER = re.compile(r"^00(0[1-9]|1\d|20)$")
 _LINE = re.compile(r"^(\d{4}_\d{6})\s+(.*?)\s+(\S+)$")
 _ID = re.compile(r"^(\d{4})_(\d{6})$")
+_LAST_MANDARIN = 10  # the others speak English
 _SENTENCES = 350  # an emotion
 _FOLDERS = {"train": "train", "evaluation": "dev", "test": "test"}
 
@@ -40,7 +41,14 @@ def recognises(root: Path) -> bool:
     return _home(root) is not None
 
 
-def read_esd(root: Path, *, classes: str | int = 5, language: str = "english", split: str = "release") -> RawCorpus:
+def read_esd(
+    root: Path,
+    *,
+    classes: str | int = 5,
+    language: str = "english",
+    split: str = "release",
+    encoding: str | None = None,
+) -> RawCorpus:
     """Read the release.
 
     Parameters
@@ -50,6 +58,7 @@ def read_esd(root: Path, *, classes: str | int = 5, language: str = "english", s
     split : `"release"` (by sentence), `"speakers"` (the last speaker that is there is test, the one before dev) or
         `"random"` (MemoCMT's: 20 % test, 10 % of the rest dev, by utterance; see `RawCorpus.random_split`). Speakers
         are folds, so `RawCorpus.hold_out` makes any other speaker-independent split.
+    encoding : of the transcripts, where it is not found out by itself (UTF-8, UTF-16, and GB18030 or Big5 of Mandarin).
     """
     key = str(classes).lower().replace("_", "-")
     if key not in CLASSES:
@@ -60,6 +69,7 @@ def read_esd(root: Path, *, classes: str | int = 5, language: str = "english", s
         raise OptionError(f"split={split!r} of ESD: expected 'release', 'speakers' or 'random'.")
     if language not in ("english", "mandarin", "both"):
         raise OptionError(f"language={language!r} of ESD: expected 'english', 'mandarin' or 'both'.")
+    check_encoding(encoding)
     home = _home(root)
     if home is None:
         raise DataError(
@@ -73,9 +83,9 @@ def read_esd(root: Path, *, classes: str | int = 5, language: str = "english", s
     for folder in folders(home):
         if not _SPEAKER.match(folder.name):
             continue
-        speaks = "english" if int(folder.name) > 10 else "mandarin"
+        speaks = "english" if int(folder.name) > _LAST_MANDARIN else "mandarin"
         if language in (speaks, "both"):
-            utterances += _read_speaker(folder, names, mapping, log)
+            utterances += _read_speaker(folder, names, mapping, encoding, log)
         else:
             left.append(folder.name)
     if left:
@@ -104,9 +114,11 @@ def _home(root: Path) -> Path | None:
     return None
 
 
-def _read_speaker(folder: Path, names: tuple[str, ...], mapping: dict[str, str], log: Log) -> list[RawUtterance]:
+def _read_speaker(
+    folder: Path, names: tuple[str, ...], mapping: dict[str, str], encoding: str | None, log: Log
+) -> list[RawUtterance]:
     speaker = folder.name
-    words, emotions = _transcript(folder / f"{speaker}.txt", log)
+    words, emotions = _transcript(folder / f"{speaker}.txt", encoding, int(speaker) <= _LAST_MANDARIN, log)
     rows: dict[str, RawUtterance] = {}
     for place in folders(folder):
         emotion = place.name.lower()
@@ -158,14 +170,14 @@ def _release_split(number: int) -> str:
     return "dev" if position < 20 else "test" if position < 50 else "train"
 
 
-def _transcript(path: Path, log: Log) -> tuple[dict[str, str], dict[str, str]]:
+def _transcript(path: Path, encoding: str | None, chinese: bool, log: Log) -> tuple[dict[str, str], dict[str, str]]:
     """Id -> words, and id -> emotion in lower case."""
     words: dict[str, str] = {}
     emotions: dict[str, str] = {}
     if not path.is_file():
         log.file(path, "there is no transcript: this speaker has no words", "no transcript")
         return words, emotions
-    for row, line in enumerate((read_text(path, log) or "").splitlines(), start=1):
+    for row, line in enumerate(read_lines(path, log, encoding=encoding, chinese=chinese), start=1):
         if not line.strip():
             continue
         match = _LINE.match(line.strip())

@@ -17,13 +17,14 @@ Source: Busso et al., IEMOCAP, Language Resources and Evaluation 42, 2008.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from fusionzoo.data.corpus import UNLABELLED
-from fusionzoo.data.raw._files import VIDEO, Log, entries, files, folders, read_text
+from fusionzoo.data.raw._files import VIDEO, Log, check_encoding, entries, files, folders, read_lines
 from fusionzoo.data.raw.corpus import RawCorpus, RawUtterance
 from fusionzoo.data.splits import draw_dev
 from fusionzoo.errors import DataError, OptionError, close_matches_hint
@@ -47,6 +48,7 @@ _HEADER = re.compile(
     r"^\[\s*([0-9.]+)\s*-\s*([0-9.]+)\s*\]\s+(\S+)\s+(\S+)(?:\s+\[\s*([-0-9.]+)\s*,\s*([-0-9.]+)\s*,\s*([-0-9.]+)\s*\])?"
 )
 _TURN = re.compile(r"^(Ses\S+)\s*\[\s*([0-9.]+)\s*-\s*([0-9.]+)\s*\]\s*:\s*(.*)$")
+_LONGEST_DIALOGUE = 3600.0  # seconds
 # Scripted dialogues are called Ses01F_script01_1, improvised ones Ses01F_impro01; utterances add _F000 (who speaks,
 # which), with XX in a few turns of overlapping speech.
 _NAME = re.compile(r"^(Ses(\d\d)([FM])_\w+?)_([FM])(?:XX)?(\d+)$")
@@ -81,6 +83,7 @@ def read_iemocap(
     dev_fraction: float = 0.1,
     seed: int = 0,
     video: bool = True,
+    encoding: str | None = None,
 ) -> RawCorpus:
     """Read the release.
 
@@ -94,8 +97,10 @@ def read_iemocap(
         train and 12 dev dialogues), `"session"` takes the session before the test session (no speaker of train in it),
         `"none"` has no dev.
     video : look for the dialogues' videos.
+    encoding : of the transcriptions, where it is not found out by itself.
     """
     names, mapping = _classes(classes)
+    check_encoding(encoding)
     if others not in ("drop", "keep"):
         raise OptionError(f"others={others!r}: expected 'drop' or 'keep'.")
     home = _home(root)
@@ -112,7 +117,7 @@ def read_iemocap(
     utterances: list[RawUtterance] = []
     seen: dict[str, str] = {}
     for number, folder in sorted(sessions.items()):
-        utterances += _read_session(folder, number, names, mapping, others == "keep", video, seen, log)
+        utterances += _read_session(folder, number, names, mapping, others == "keep", video, encoding, seen, log)
     if not utterances:
         raise DataError(
             f"{home}: no utterance of the classes {', '.join(names)} in dialog/EmoEvaluation of "
@@ -163,11 +168,12 @@ def _read_session(
     mapping: Mapping[str, str],
     keep: bool,
     video: bool,
+    encoding: str | None,
     seen: dict[str, str],
     log: Log,
 ) -> list[RawUtterance]:
     dialog = folder / "dialog"
-    words = _transcriptions(dialog / "transcriptions", log)
+    words = _transcriptions(dialog / "transcriptions", encoding, log)
     videos: dict[str, Path] = {}
     if video:
         # The release has them in dialog/avi/DivX; copies are often flat.
@@ -232,9 +238,8 @@ def _side(turn: _Turn) -> tuple[float, float, float, float]:
 
 
 def _evaluation(path: Path, session: int, seen: dict[str, str], log: Log) -> list[_Turn]:
-    text = read_text(path, log)
     turns: list[_Turn] = []
-    for row, line in enumerate((text or "").splitlines(), start=1):
+    for row, line in enumerate(read_lines(path, log), start=1):
         if not line.startswith("["):
             continue  # blank lines, and single annotators' opinions
         where = f"{path}:{row}"
@@ -248,7 +253,9 @@ def _evaluation(path: Path, session: int, seen: dict[str, str], log: Log) -> lis
         start, end, name, label, *vad = match.groups()
         parts = _NAME.match(name)
         if parts is None or int(parts[2]) != session:
-            log.drop(where, f"names the utterance {name!r}, which is none of session {session}", "malformed line", name)
+            log.drop(
+                where, f"names the utterance {name[:60]!r}, which is none of session {session}", "malformed line", name
+            )
             continue
         if name in seen:
             log.drop(where, f"has {name} again, after {seen[name]}", "duplicate id", name)
@@ -256,11 +263,15 @@ def _evaluation(path: Path, session: int, seen: dict[str, str], log: Log) -> lis
         try:
             times = float(start), float(end)
             scores = tuple(float(v) for v in vad) if all(vad) else None
+            scores = scores if scores is None or all(map(math.isfinite, scores)) else None
         except ValueError:
             log.drop(where, f"has a number that is none: {line[:60]!r}", "malformed line", name)
             continue
-        if not times[0] < times[1]:
-            log.drop(where, f"{name} ends at {times[1]} s, not after its start at {times[0]} s", "malformed line", name)
+        if not times[0] < times[1] < _LONGEST_DIALOGUE:
+            what = (
+                f"{name} lasts from {times[0]:g} s to {times[1]:g} s, expected a start before its end, within an hour"
+            )
+            log.drop(where, what, "malformed line", name)
             continue
         seen[name] = where
         turns.append(
@@ -271,7 +282,7 @@ def _evaluation(path: Path, session: int, seen: dict[str, str], log: Log) -> lis
     return turns
 
 
-def _transcriptions(folder: Path, log: Log) -> dict[str, str]:
+def _transcriptions(folder: Path, encoding: str | None, log: Log) -> dict[str, str]:
     """Utterance id -> words, of a whole session. Turns without an id (backchannels) are none of the corpus's."""
     words: dict[str, str] = {}
     if not folder.is_dir():
@@ -279,7 +290,7 @@ def _transcriptions(folder: Path, log: Log) -> dict[str, str]:
     for entry in entries(folder, log):
         if not entry.name.endswith(".txt"):
             continue
-        for line in (read_text(Path(entry.path), log) or "").splitlines():
+        for line in read_lines(Path(entry.path), log, encoding=encoding):
             match = _TURN.match(line.strip())
             if match:
                 words.setdefault(match[1], match[4].strip())

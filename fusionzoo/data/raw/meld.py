@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fusionzoo.data.corpus import SPLITS
-from fusionzoo.data.raw._files import AUDIO, VIDEO, Log, entries, folders, read_text, why_unusable
+from fusionzoo.data.raw._files import AUDIO, VIDEO, Log, check_encoding, entries, folders, read_lines, why_unusable
 from fusionzoo.data.raw.corpus import RawCorpus, RawUtterance
 from fusionzoo.errors import DataError, OptionError, close_matches_hint
 
@@ -45,10 +45,14 @@ KNOWN_BAD: dict[tuple[str, int, int], str] = {
     ("test", 38, 4): "is cut wrongly: it runs on for minutes",
     ("test", 220, 0): "is cut wrongly: it runs on for minutes",
 }
-_NEEDED = ("Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID")
+_NEEDED = ("Utterance", "Speaker", "Dialogue_ID", "Utterance_ID")  # and the column of the classes
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+#: A longer cell is no name, and no sentence of the series either.
+_LONGEST = {"Utterance": 20_000, **dict.fromkeys(("Speaker", "Emotion", "Sentiment", "Season", "Episode"), 200)}
 # The test folder holds some clips twice, once with this prefix; the plain name is the one that the csv means.
 _CLIP = re.compile(r"^(final_videos_test)?dia(\d+)_utt(\d+)$", re.IGNORECASE)
-_TIME = re.compile(r"^(\d+):(\d\d):(\d\d)[,.](\d+)$")
+_TIME = re.compile(r"^([0-9]{1,3}):([0-5][0-9]):([0-5][0-9])[,.]([0-9]{1,6})$")
+_NUMBER = re.compile(r"([0-9]{1,9})(?:\.0*)?")  # pandas makes 0.0 of 0 where a column has gaps
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,22 @@ def recognises(root: Path) -> bool:
     return bool(_find_csv(root))
 
 
-def read_meld(root: Path, *, classes: str | int = 7, media: bool = True, known_bad: str = "skip") -> RawCorpus:
+def read_meld(
+    root: Path,
+    *,
+    classes: str | int = 7,
+    media: bool = True,
+    known_bad: str = "skip",
+    encoding: str | None = None,
+) -> RawCorpus:
     """Read the release; the splits are its own.
 
     classes : `7` (the field's order), `"4-memocmt"` (angry, happy, sad, neutral; the rest is left out), `"sentiment"`.
     media : look for clips; False reads the csv files only.
     known_bad : `"skip"` leaves out the clips of `KNOWN_BAD`; `"use"` is for a copy in which they were mended.
+    encoding : of the csv files, where it is not found out by itself.
+
+    The cells may be separated by commas, as in the release, or by semicolons, tabs or bars, as programs write them again.
 
     A dialogue is called `train_dia0`; an utterance `train_dia0_utt0`, because all three splits count from 0.
     """
@@ -81,6 +95,7 @@ def read_meld(root: Path, *, classes: str | int = 7, media: bool = True, known_b
         )
     if known_bad not in ("skip", "use"):
         raise OptionError(f"known_bad={known_bad!r}: expected 'skip' or 'use'.")
+    check_encoding(encoding)
     tables = _find_csv(root)
     if not tables:
         raise DataError(
@@ -97,11 +112,11 @@ def read_meld(root: Path, *, classes: str | int = 7, media: bool = True, known_b
         audio, video = _clips(root, split, log) if media else ({}, {})
         places[split] = sorted({str(p.parent) for p in (*audio.values(), *video.values())})
         bad = {(d, u): why for (s, d, u), why in KNOWN_BAD.items() if s == split and known_bad == "skip"}
-        utterances += _read_table(tables[split], split, key, _Clips(audio, video, bad), log)
+        utterances += _read_table(tables[split], split, key, _Clips(audio, video, bad), encoding, log)
     if not utterances:
         raise DataError(
-            f"{root}: the csv files hold no utterance of the classes {', '.join(CLASSES[key][0])}. Expected the "
-            f"columns {', '.join(_NEEDED)}. Fetch MELD's csv files again."
+            f"{root}: the csv files hold no utterance of the classes {', '.join(CLASSES[key][0])}. {_why(log)}Expected the "
+            f"columns {', '.join(_needed(key))}. Correct the files, or fetch MELD's csv files again."
         )
     info = {"classes": key, "csv": {s: str(p) for s, p in tables.items()}, "clips": places}
     return RawCorpus("meld", root, CLASSES[key][0], tuple(utterances), tuple(log.problems), info)
@@ -162,34 +177,42 @@ def _read_table(
     split: str,
     classes: str,
     clips: _Clips,
+    encoding: str | None,
     log: Log,
 ) -> list[RawUtterance]:
     names, mapping = CLASSES[classes]
     rows: dict[tuple[int, int], RawUtterance] = {}
     listed: set[tuple[int, int]] = set()
-    records = _records(path, log)
-    header = [column.strip() for column in next(records, (0, []))[1]]
-    if missing := [c for c in _NEEDED if c not in header]:
-        log.file(
-            path, f"lacks the column(s) {', '.join(missing)}; it has {', '.join(header) or 'none'}", "malformed csv"
-        )
+    records = _records(path, encoding, log)
+    header = [column.strip() for column in next(records, (0, []))[1] or ()]
+    if not _check_header(path, header, _needed(classes), log):
         return []
     for line, cells in records:
         where = f"{path}:{line}"
+        if cells is None:
+            log.drop(
+                where,
+                "is no row that the csv format knows (a cell without end, or of 100,000 characters)",
+                "malformed row",
+            )
+            continue
         if len(cells) != len(header):
             log.drop(
                 where, f"has {len(cells)} cells, expected {len(header)}: {','.join(cells)[:60]!r}", "malformed row"
             )
             continue
         row = {column: cell.strip() for column, cell in zip(header, cells, strict=True)}
-        try:
-            place = (int(row["Dialogue_ID"]), int(row["Utterance_ID"]))
-        except ValueError:
-            got = f"{row['Dialogue_ID']!r}, {row['Utterance_ID']!r}"
+        if long := [c for c, most in _LONGEST.items() if len(row.get(c, "")) > most]:
+            log.drop(where, f"has {len(row[long[0]]):,} characters in the column {long[0]}", "malformed row")
+            continue
+        numbers = [_NUMBER.fullmatch(row[c]) for c in ("Dialogue_ID", "Utterance_ID")]
+        if None in numbers:
+            got = f"{row['Dialogue_ID'][:40]!r}, {row['Utterance_ID'][:40]!r}"
             log.drop(where, f"Dialogue_ID and Utterance_ID are {got}, expected numbers", "malformed row")
             continue
+        place = (int(numbers[0][1]), int(numbers[1][1]))  # type: ignore[index]
         name = f"{split}_dia{place[0]}_utt{place[1]}"
-        emotion, sentiment = row["Emotion"].lower(), row["Sentiment"].lower()
+        emotion, sentiment = (row.get(c, "").lower() for c in ("Emotion", "Sentiment"))
         label = sentiment if classes == "sentiment" else mapping.get(emotion)
         if place in listed:
             log.drop(where, f"has {name} again", "duplicate id", name)
@@ -201,7 +224,9 @@ def _read_table(
             continue
         sound, picture = _media(place, clips, name, where, log)
         start, end = _seconds(row.get("StartTime", "")), _seconds(row.get("EndTime", ""))
-        extras = {"emotion": emotion, "sentiment": sentiment}
+        extras: dict[str, object] = {
+            c: v for c, v in (("emotion", emotion), ("sentiment", sentiment)) if c.title() in header
+        }
         extras |= {"episode": f"S{row['Season']}E{row['Episode']}"} if row.get("Season") and row.get("Episode") else {}
         # Times are of the episode, which nobody has; they are facts about the utterance, not a place in the clip.
         extras |= {"seconds": round(end - start, 3)} if start is not None and end is not None and end > start else {}
@@ -223,30 +248,70 @@ def _read_table(
     return [rows[place] for place in sorted(rows)]
 
 
-def _records(path: Path, log: Log) -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells) of the header and of every row that is not blank.
+def _needed(classes: str) -> tuple[str, ...]:
+    return (*_NEEDED, "Sentiment" if classes == "sentiment" else "Emotion")
+
+
+def _check_header(path: Path, header: list[str], needed: tuple[str, ...], log: Log) -> bool:
+    if missing := [c for c in needed if c not in header]:
+        has = ", ".join(header)[:200]
+        log.file(path, f"lacks the column(s) {', '.join(missing)}; it has {has or 'none'}", "malformed csv")
+    elif twice := [c for c in needed if header.count(c) > 1]:
+        log.file(path, f"has the column {twice[0]} {header.count(twice[0])} times", "malformed csv")
+    else:
+        return True
+    return False
+
+
+def _why(log: Log) -> str:
+    """What was wrong with the tables, for the message that nothing is left of them."""
+    wrong = [p for p in log.problems if p.reason in ("malformed csv", "unknown encoding", "malformed row")]
+    return "".join(f"{p}. " for p in wrong[:3])
+
+
+def _records(path: Path, encoding: str | None, log: Log) -> Iterator[tuple[int, list[str] | None]]:
+    """(line number, cells) of the header and of every row that is not blank; None for a row that cannot be read.
 
     A record is read line by line: an unclosed quote costs its own row and not all that follow, as it would in `csv`.
     """
-    lines = (read_text(path, log) or "").splitlines()
+    lines = read_lines(path, log, encoding=encoding)
+    separator = _separator(next((line for line in lines if line.strip()), ""))
+    if separator != ",":
+        log.file(path, f"is separated by {_SEPARATORS[separator]}, not by commas, and read so", "another separator")
     width = None
     at = 0
     while at < len(lines):
         start, record = at, lines[at]
         at += 1
-        cells = next(csv.reader([record]), [])
+        cells = _cells(record, separator)
         # An odd number of quotes: a cell with a line break in it, if a few more lines make a row of the right width.
         if record.count('"') % 2:
             for more in range(1, 6):
                 joined = "\n".join(lines[start : start + 1 + more])
                 if joined.count('"') % 2 == 0:
-                    whole = next(csv.reader(io.StringIO(joined, newline="")), [])
-                    if len(whole) == width:
+                    whole = _cells(joined, separator)
+                    if whole is not None and len(whole) == width:
                         cells, at = whole, start + 1 + more
                     break
-        if any(cell.strip() for cell in cells):
-            width = len(cells) if width is None else width
+        if cells is None or any(cell.strip() for cell in cells):
+            width = len(cells) if width is None and cells is not None else width
             yield start + 1, cells
+
+
+def _separator(header: str) -> str:
+    """What separates the names that a table of MELD must have; a comma where that is not clear."""
+
+    def known(separator: str) -> int:
+        return len({c.strip() for c in _cells(header, separator) or ()} & {*_NEEDED, "Emotion", "Sentiment"})
+
+    return max(_SEPARATORS, key=known)  # the first, a comma, of several that find as many
+
+
+def _cells(record: str, separator: str) -> list[str] | None:
+    try:
+        return next(csv.reader(io.StringIO(record, newline=""), delimiter=separator), [])
+    except csv.Error:  # a cell beyond the format's limit
+        return None
 
 
 def _media(place: tuple[int, int], clips: _Clips, name: str, where: str, log: Log) -> tuple[Path | None, Path | None]:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from fusionzoo.data.raw._files import Log, entries, folders, read_text, why_unusable
+from fusionzoo.data.raw._files import Log, entries, folders, read_lines, why_unusable
 from fusionzoo.data.raw.corpus import RawCorpus, RawUtterance
 from fusionzoo.data.splits import draw_dev
 from fusionzoo.errors import DataError, OptionError
@@ -176,7 +176,7 @@ def _read_list(
     log: Log,
 ) -> list[RawUtterance]:
     rows = []
-    for number, line in enumerate((read_text(path, log) or "").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path, log), start=1):
         where = f"{path}:{number}"
         cells = line.split()
         if not cells:

@@ -218,5 +218,5 @@ def test_only_sound_corpora_with_free_names_are_written(corpus: Corpus, tmp_path
 
 
 def test_provenance_must_be_json(corpus: Corpus, tmp_path: Path):
-    with pytest.raises(DataError, match="'provenance' is not JSON"):
+    with pytest.raises(DataError, match="'provenance' is not valid JSON"):
         load(write(tmp_path / "x.npz", columns_of(corpus) | {"provenance": np.array("{")}))

@@ -55,10 +55,10 @@ BAD_SPLITS: dict[str, tuple[Any, str]] = {
     "missing id": (FULL | {"dev": ["d1"]}, r"split.json says nothing about dialogue 'd2'"),
     "id in two splits": (FULL | {"dev": ["d0", "d1", "d2"]}, r"dialogue 'd0' in more than one split"),
     "unknown key": (FULL | {"tset": []}, r"the key 'tset'; did you mean 'test'"),
-    "not a list": (FULL | {"dev": "d1"}, r"'dev' is not a list of dialogue ids"),
-    "list of lists": (FULL | {"dev": [["d1"]]}, r"'dev' is not a list of dialogue ids"),
-    "no mapping": ([1], r"holds a list. Expected"),
-    "no json": ("{", r"not readable as JSON"),
+    "not a list": (FULL | {"dev": "d1"}, r"dev: expected a list, got 'd1'\. Expected"),
+    "list of lists": (FULL | {"dev": [["d1"]]}, r"dev\.0: expected a text or a whole number"),
+    "no mapping": ([1], r"expected a mapping of keys to values, got \[1\]"),
+    "no json": ("{", r"is not valid JSON"),
 }
 
 

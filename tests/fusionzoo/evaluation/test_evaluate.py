@@ -84,5 +84,5 @@ def test_a_folder_that_is_no_run(tmp_path):
     with pytest.raises(CheckpointError, match=r"is not the folder of a trained run"):
         fusionzoo.evaluate(tmp_path)
     (tmp_path / "model.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="lacks dims, fusion"):
+    with pytest.raises(CheckpointError, match="expected the key 'format', got nothing"):
         fusionzoo.evaluate(tmp_path)

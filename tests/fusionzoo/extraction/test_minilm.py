@@ -107,7 +107,7 @@ def test_sentences_become_what_the_model_makes_of_each_alone(tmp_path, which):
     card = json.loads(done.card.read_text(encoding="utf-8"))["features"]["text"]
     assert (card["pooling"], card["normalise"]) == ("mean", True)
     if which == "minilm":
-        assert corpus.features["text"][0, :4] == pytest.approx(KNOWN, abs=1e-6)
+        assert corpus.features["text"][0, :4] == pytest.approx(KNOWN, abs=1e-4)
         assert (card["class"], card["width"], card["max_length"], card["parameters"]) == (
             "BertModel",
             384,

@@ -435,7 +435,7 @@ def test_compile(build, hosts, shake, name):
     assert torch.allclose(compiled(*args), expected)
     shake(patch)
     torch.compiler.reset()
-    assert torch.allclose(torch.compile(model, backend="eager")(*args), model(*args), atol=1e-6)
+    assert torch.allclose(torch.compile(model, backend="eager")(*args), model(*args), atol=1e-5)
 
 
 def _ddp(rank, port, path):

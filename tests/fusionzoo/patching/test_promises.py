@@ -126,7 +126,7 @@ def test_functional_calls_and_export(shake):
     grads = torch.func.grad(lambda p: torch.func.functional_call(model, p, args).square().sum())(parameters)
     assert all(g.any() for n, g in grads.items() if "fusion." in n and "project" in n)
     exported = torch.export.export(model, args, strict=False)
-    assert torch.allclose(exported.module()(*args), model(*args), atol=1e-6)
+    assert torch.allclose(exported.module()(*args), model(*args), atol=1e-5)
 
 
 @pytest.mark.slow

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import fusionzoo
-from fusionzoo.testing import all_checks, check_fusion, check_host, check_objective, parametrize_checks
+from fusionzoo.specs import KINDS
+from fusionzoo.testing import all_checks, check_fusion, check_host, check_objective, parametrize_checks, run
 
 #: Options under which each fusion is checked besides its defaults; every set must pass.
 MULT = {"width": 8, "layers": 1, "memory_layers": 1}
@@ -158,12 +159,6 @@ HOSTS = {
     "dialogue-gcn": [GRAPH, {**GRAPH, "graph": False}, {**GRAPH, "bases": None, "neighbours": "mean"}],
 }
 
-_ONE_STEP = (
-    "an utterance's features are a sequence of one step, over which attention and recurrence have nothing to learn"
-)
-#: Hosts of clips: what the suite's features cannot show. tests/adapters/test_clip_hosts.py does, with sequences.
-CLIP_HOSTS = {name: {"gradient_to_parameters": _ONE_STEP} for name in ("memo-cmt", "foal-net", "cfn-sr", "msaf")}
-
 OBJECTIVES = {
     "avel": [
         {},
@@ -270,9 +265,7 @@ def test_fusion(name):
 
 @pytest.mark.parametrize("name", fusionzoo.names("host"))
 def test_host(name):
-    results = check_host(name, options=HOSTS.get(name), expected_failures=CLIP_HOSTS.get(name, {}))
-    results.raise_if_failed()
-    assert {r.check for r in results.expected} == set(CLIP_HOSTS.get(name, {}))
+    check_host(name, options=HOSTS.get(name)).raise_if_failed()
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
@@ -305,3 +298,11 @@ def test_one_test_a_check(check):
 def test_compile_and_export(name):
     slow = [c.name for c in all_checks("fusion") if c.slow]
     check_fusion(name, options=FUSIONS.get(name, [{}])[:1], only=slow, slow=True).raise_if_failed()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [f"{kind}:{name}" for kind in KINDS for name in fusionzoo.names(kind)])
+def test_the_command_passes_as_it_is_typed(name):
+    """`fusionzoo check KIND:NAME` without any option, on every built-in of every kind."""
+    results = run(name)
+    assert results.exit_code == 0, results

@@ -7,13 +7,17 @@ import json
 import subprocess
 import sys
 import textwrap
+from typing import ClassVar
 
 import pytest
+import torch
 from rich.console import Console
 from sound_fusions import BREAKERS, SPEC, Sound
+from torch import nn
 
 from fusionzoo.errors import FusionZooError, OptionError, UnknownNameError
 from fusionzoo.testing import CheckFailure, all_checks, check_fusion, run
+from fusionzoo.testing._tools import counts, differs, reached
 
 pytest_plugins = ["pytester"]
 
@@ -100,6 +104,64 @@ def test_expected_failures_are_strict():
         check_fusion(Sound, expected_failures={"parameter_count": ""})
 
 
+class RoundingOnly(Sound):
+    """As sound, and a parameter that adds what rounding would.
+
+    Options: width. Parameters: one more. Source: the tests of fusionzoo, 2025. Shapes: `(B, T, d)` -> `(B, T, out_dim)`.
+    """
+
+    size = 1e-17
+
+    def __init__(self, dims, out_dim=None, *, width=6, missing="zero"):
+        super().__init__(dims, out_dim, width=width, missing=missing)
+        self.shift = nn.Parameter(torch.zeros(()))
+
+    def combine(self, streams):
+        result = super().combine(streams)
+        result.fused = result.fused + self.size * self.shift
+        return result
+
+
+class SaysSo(RoundingOnly):
+    without_gradient: ClassVar = {"shift": "too small to be told from rounding"}
+
+
+class SaysSoWrongly(SaysSo):
+    size = 1e-6
+
+
+class SaysSoOfNothing(SaysSo):
+    without_gradient: ClassVar = {"shfit": "too small"}
+
+
+@pytest.mark.parametrize(
+    ("cls", "reason"),
+    [
+        (RoundingOnly, "parameters without gradient: shift"),
+        (SaysSo, None),
+        (SaysSoWrongly, "shift is declared to have no gradient (too small to be told from rounding) and receives one"),
+        (SaysSoOfNothing, "without_gradient names shfit, which is no parameter"),
+    ],
+)
+def test_a_gradient_of_the_size_of_rounding_is_none_and_a_declaration_is_held_to(cls, reason):
+    (result,) = check_fusion(cls, spec=SPEC, only=["gradient_to_parameters"])
+    assert result.status == ("passed" if reason is None else "failed")
+    assert (reason or "") in result.reason
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_counts_is_judged_beside_the_largest(dtype):
+    eps = torch.finfo(dtype).eps
+    x = torch.tensor([0.0, 4 * eps, -4 * eps, 1e-4, -1e-4, torch.nan], dtype=dtype)
+    for scale in (1.0, 1e6):
+        assert counts(x * scale, scale).tolist() == [False, False, False, True, True, True]
+    assert not counts(torch.zeros(3, dtype=dtype), 0.0).any()
+    found = reached({"a": x[:3] * 8, "b": torch.ones(2, dtype=dtype) * 8, "none": None})
+    assert {k: bool(v.any()) for k, v in found.items()} == {"a": False, "b": True, "none": False}
+    assert differs(torch.ones(2, dtype=dtype), torch.ones(2, dtype=dtype) * (1 + 1e-4))
+    assert not differs(torch.ones(2, dtype=dtype), torch.ones(2, dtype=dtype) * (1 + 4 * eps))
+
+
 def test_only_runs_what_is_named_and_what_it_needs():
     results = check_fusion(Sound, only=["padding_poison"])
     assert [r.check for r in results] == ["padding_poison"]
@@ -127,14 +189,16 @@ def test_what_is_not_a_class_or_name_is_refused():
         check_fusion(Sound([3, 4]))
     with pytest.raises(UnknownNameError, match="did you mean"):
         check_fusion("conact")
-    with pytest.raises(OptionError, match="no checks for plugins of kind 'dataset'"):
-        all_checks("dataset")
+    with pytest.raises(OptionError, match=r"no checks for plugins of kind 'dataest'.*did you mean 'dataset'"):
+        all_checks("dataest")
 
 
 def test_what_the_command_line_calls():
     results = run("sum", expect=["parameter_count=not so"])
     assert results.exit_code == 1
     assert run("bc-lstm", only=["constructs"]).kind == "host"
+    with pytest.raises(UnknownNameError, match="no kind of plugin"):
+        run("sum", "fuison")
     assert run("cross-entropy").exit_code == 0
     with pytest.raises(OptionError, match="check=reason"):
         run("sum", expect=["parameter_count"])

@@ -203,7 +203,7 @@ class TestResume:
         )
         with pytest.raises(CheckpointError, match="belong to another model than this DialogueGCN"):
             load_model(mixed)
-        (mixed / "model.json").write_text(json.dumps(meta | {"num_classes": 4}))
+        (mixed / "model.json").write_text(json.dumps(meta | {"num_classes": 4, "label_names": list("abcd")}))
         with pytest.raises(CheckpointError, match="another shape"):
             load_model(mixed)
 

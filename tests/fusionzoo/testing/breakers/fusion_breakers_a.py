@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from sound_fusions import SPEC, Sound, SoundUnaligned, breaks
@@ -236,6 +237,8 @@ class ClaimsLosses(Sound):
 
 @breaks("attention_sums_to_one")
 class WrongAxis(Sound):
+    without_gradient: ClassVar = {"query.bias": "adds one number to all scores of a key, over which this softmax runs"}
+
     def weigh(self, scores, mask):
         pairs = None if mask is None else mask.unsqueeze(1) & mask.unsqueeze(2)
         return masked_softmax(scores, pairs, dim=-2)
@@ -352,13 +355,13 @@ class DropsUnknown(Sound):
 
 @breaks("float_mask_refused")
 class AnyMask(Sound):
-    def _check_mask(self, mask, shape, flat, name):
-        return super()._check_mask(mask.bool(), shape, flat, name)
+    def _check_mask(self, mask, x, flat, name):
+        return super()._check_mask(mask.bool(), x, flat, name)
 
 
 @breaks("wrong_mask_shape_refused")
 class AnyMaskShape(Sound):
-    def _check_mask(self, mask, shape, flat, name):
-        if mask.dim() == 2 and mask.shape[1] != shape[1] and mask.dtype == torch.bool:
-            mask = torch.ones(shape, dtype=torch.bool)
-        return super()._check_mask(mask, shape, flat, name)
+    def _check_mask(self, mask, x, flat, name):
+        if mask.dim() == 2 and mask.shape[1] != x.shape[1] and mask.dtype == torch.bool:
+            mask = torch.ones(x.shape[:2], dtype=torch.bool)
+        return super()._check_mask(mask, x, flat, name)

@@ -303,7 +303,7 @@ class KeepsAReference(Extended):
         return fused @ self.cache[0]
 
 
-@breaks("compiles")
+@breaks("compiles", "compile_any_length")
 class RefusesCompilation(Extended):
     def change(self, fused):
         if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
@@ -311,7 +311,7 @@ class RefusesCompilation(Extended):
         return fused
 
 
-@breaks("exports")
+@breaks("exports", "export_any_length", "onnx_any_length")
 class RefusesExport(Extended):
     def change(self, fused):
         return fused * 1.01 if torch.compiler.is_exporting() else fused
