@@ -7,6 +7,7 @@ apostrophe before it, which a spreadsheet takes for "this is text"; `read_csv` r
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -33,8 +34,16 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of a file that `csv_text` made, by the names in its first line."""
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            lines = [[_read(cell) for cell in line] for line in csv.reader(file)]
+        text = path.read_bytes().decode("utf-8")
+    except ValueError as error:
+        raise DataError(f"{path}: is damaged, or not written by fusionzoo ({error}). Make it again.") from error
+    return rows_of(text, path)
+
+
+def rows_of(text: str, path: Path) -> list[dict[str, str]]:
+    """The same for what has been read already; `path` is for messages."""
+    try:
+        lines = [[_read(cell) for cell in line] for line in csv.reader(io.StringIO(text, newline=""))]
         return [dict(zip(lines[0], line, strict=True)) for line in lines[1:]] if lines else []
     except (ValueError, csv.Error) as error:
         raise DataError(f"{path}: is damaged, or not written by fusionzoo ({error}). Make it again.") from error

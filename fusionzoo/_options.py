@@ -54,6 +54,10 @@ class CheckedOptions(_Meta):
     `save_pretrained` can write down how to build it again even when a later version has other defaults.
     """
 
+    # Plain classes' and not `typing`'s, which before Python 3.12 takes every class of the metaclass for a protocol.
+    __instancecheck__ = ABCMeta.__instancecheck__
+    __subclasscheck__ = ABCMeta.__subclasscheck__
+
     @property
     def __signature__(cls) -> inspect.Signature:
         """The constructor's, for `help`, editors and cards, which would otherwise show `__call__`'s `(*args, **kwargs)`."""

@@ -103,9 +103,8 @@ def building_for(state: Mapping[str, Tensor], source: str) -> Iterator[None]:
     def count(_module: nn.Module, _name: str, value: Any) -> None:
         if threading.get_ident() != me:
             return
-        if isinstance(value, nn.Module):
-            grown[1] += 1
-        elif isinstance(value, Tensor) and not isinstance(value, (UninitializedBuffer, UninitializedParameter)):
+        grown[1] += 1
+        if isinstance(value, Tensor) and not isinstance(value, (UninitializedBuffer, UninitializedParameter)):
             grown[0] += value.numel()
         if grown[0] > numbers or grown[1] > parts:
             raise _TooLarge

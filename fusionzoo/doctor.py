@@ -158,11 +158,13 @@ def _devices() -> list[Check]:
             found.append(f"cuda:{i} ({p.name}, {p.total_memory / 2**30:.0f} GiB)")
     if torch.backends.mps.is_available():
         found.append("mps")
-    checks = [Check("devices", OK, ", ".join(found))]
-    if torch.version.cuda and not torch.cuda.is_available():
-        text = f"torch is built for CUDA {torch.version.cuda}, but no CUDA device can be used"
-        checks.append(Check("devices", WARN, text, ["check the driver, and CUDA_VISIBLE_DEVICES"]))
-    return checks
+    notes = []
+    if torch.version.cuda and not torch.cuda.is_available():  # the build that pip brings to a machine without a GPU
+        notes.append(
+            f"torch is built for CUDA {torch.version.cuda} and sees no device of it, as on a machine without a GPU; "
+            "with one, check the driver and CUDA_VISIBLE_DEVICES"
+        )
+    return [Check("devices", OK, ", ".join(found), notes)]
 
 
 # -- plugins ----------------------------------------------------------------------------------------------------------

@@ -122,6 +122,10 @@ class HostChangedError(PatchError):
     """The host's code is not the one that a site or a saved patch was made for."""
 
 
+class MaskWarning(UserWarning):
+    """A mask that seems to mean padding by True; see `fusionzoo._masks.MaskWatch` for when."""
+
+
 def close_matches_hint(name: str, options: Iterable[str]) -> str:
     """`"; did you mean 'lmam'?"` when something similar exists, else an empty string."""
     matches = difflib.get_close_matches(name, list(options), n=3, cutoff=0.5)

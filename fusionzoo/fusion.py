@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
+from fusionzoo._display import Displayed
+from fusionzoo._masks import MaskWatch
 from fusionzoo._options import Configured, check_choice
 from fusionzoo._pretrained import Pretrained
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError, close_matches_hint
@@ -26,8 +28,8 @@ MaskLike = Tensor | Mapping[str, Tensor] | None
 MISSING = ("zero", "learned", "error")
 
 
-@dataclass
-class Fused:
+@dataclass(repr=False)
+class Fused(Displayed):
     """What `Fusion.fuse` returns.
 
     fused : `(B, out)` or `(B, T, out)`.
@@ -42,8 +44,8 @@ class Fused:
     losses: dict[str, Tensor] = field(default_factory=dict)
 
 
-@dataclass
-class Streams:
+@dataclass(repr=False)
+class Streams(Displayed):
     """What `Fusion.combine` receives: clean, batch-first, complete.
 
     x : one tensor a modality in the order of `dims`, `(B, T, d_m)`; zero at padded and (with `missing="zero"`) at
@@ -117,7 +119,7 @@ class Fusion(Configured, Pretrained, nn.Module):
     Shapes
     ------
     streams : mapping or sequence of float tensors, `(B, d_m)` or `(B, T, d_m)`; a modality may be None or absent.
-    mask : bool `(B, T)`, True where a step is real; or a mapping of modality to such masks, where a real step without a
+    mask : bool `(B, T)`, True where a step is real (one that seems to mean the opposite gives a `MaskWarning`); or a mapping of modality to such masks, where a real step without a
         modality counts as missing. Methods with `unaligned = True` take a different T for each modality.
     returns : `(B, out_dim)` or `(B, T, out_dim)`; zero at padded steps.
 
@@ -151,6 +153,7 @@ class Fusion(Configured, Pretrained, nn.Module):
         if missing == "learned":
             self.stand_ins.extend(nn.Parameter(torch.empty(d).normal_(std=0.02)) for d in self.dims.values())
         self.out: nn.Module = nn.Identity()
+        self.mask_watch = MaskWatch()
 
     if TYPE_CHECKING:
         # Of what `get` returns only the base class is known: the options that its constructor takes may be any.
@@ -228,6 +231,8 @@ class Fusion(Configured, Pretrained, nn.Module):
         if flat:
             tensors = [None if x is None else x.unsqueeze(1) for x in tensors]
         masks, step_mask = self._read_mask(mask, tensors, flat)
+        if isinstance(mask, Tensor) or same_length([x for x in tensors if x is not None]):
+            self.mask_watch.look(self, tensors, step_mask)
         return flat, self._stand_in(tensors, masks, step_mask, attention)
 
     def _check_count(self) -> None:

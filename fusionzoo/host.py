@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
+from fusionzoo._display import Displayed
+from fusionzoo._masks import MaskWatch
 from fusionzoo._options import Configured, check_choice, check_positive
 from fusionzoo._pretrained import Pretrained
 from fusionzoo._registry import registry
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
 FusionLike = str | tuple[str, Options] | Fusion
 
 
-@dataclass
-class HostOutput:
+@dataclass(repr=False)
+class HostOutput(Displayed):
     """What a host returns.
 
     logits : `(B, T, C)`, zero at padded steps.
@@ -158,6 +160,7 @@ class Host(Configured, Pretrained, nn.Module):
         self.placement = check_choice(placement or self.placements[0], self.placements, "placement", self)
         self.fusion_like = fusion
         self.keep_attention = False
+        self.mask_watch = MaskWatch()
         self.standardize = Standardize(self.dims)
 
     if TYPE_CHECKING:
@@ -209,6 +212,7 @@ class Host(Configured, Pretrained, nn.Module):
                 "that encodes them (memo-cmt, foal-net, cfn-sr), or make features first with `fusionzoo extract`"
             )
         self._check(batch)
+        self.mask_watch.look(self, batch.features.values(), batch.mask)
         mask = batch.modality_masks()
         features = self.standardize(batch.features)
         for name, x in features.items():

@@ -303,7 +303,7 @@ def _from_run_card(meta: ModelFile) -> dict[str, Any]:
         return {"kind": kind, "name": name, "distribution": distribution, "version": version}
 
     keys = ("dims", "num_classes", "num_speakers", "placement")
-    arguments = {k: meta[k] for k in keys}
+    arguments: dict[str, Any] = {k: meta[k] for k in keys}
     if meta["fusion"] != "none":  # with one modality there is none
         arguments["fusion"] = {**part("fusion"), "options": meta["fusion_options"]}
     config = {"library": OWN, "format": FORMAT, **part("host"), "arguments": {**meta["host_options"], **arguments}}

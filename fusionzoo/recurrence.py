@@ -8,6 +8,7 @@ writes a `torch.while_loop`, which stands in the program itself, so that it runs
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -126,7 +127,7 @@ def _scan_backward(
         out = _loop(_known(step), merged[:a], merged[a:b], merged[b:])
         return tuple(x.to(g.dtype) for x, g in zip(out, gradients, strict=True))
 
-    _, pull = torch.func.vjp(run, *floats)
+    pull: Any = torch.func.vjp(run, *floats)[1]
     return [g.contiguous().clone() for g in pull(tuple(gradients))]
 
 

@@ -40,7 +40,7 @@ def _kind(value: Any, depth: int) -> str:
             return kind
         if isinstance(value, tuple) and len(value) < 15 and depth:
             return f"{kind} ({', '.join(_kind(v, 0) for v in value)})"
-        return f"{kind}, the first {_kind(value[0], depth - 1) if depth else _shape(value[0])}"
+        return f"{kind}, the first {_kind(next(iter(value)), depth - 1) if depth else _shape(next(iter(value)))}"
     return f"a {type(value).__name__}"
 
 
@@ -78,7 +78,7 @@ def hint(content: Any) -> str:
         return (
             f"Expected the dialogues by split: {{'train': [...], 'test': [...]}}, each a dict with its 'vid'. {_OURS}"
         )
-    return f"Expected a tuple of dicts, one entry a dialogue. {_OURS}"
+    return f"Expected a tuple of dicts, one entry per dialogue. {_OURS}"
 
 
 def _hint_of_split(part: Any) -> str:

@@ -21,8 +21,9 @@ _BASE_BYTES, _TIMES_BYTES = 256 << 20, 16
 _BASE_OBJECTS, _TIMES_OBJECTS = 2_000_000, 2
 _DEPTH = 100
 _KEY_LEAVES, _KEY_DEPTH = 64, 3
-#: Keys with one hash in one container, and keys of a kind whose hash a file can choose (all but text and small numbers).
-_EQUAL_HASHES, _CHOSEN_KEYS = 64, 1 << 16
+#: Keys with one hash in one container, and keys in all whose hashes a file can choose, so that every look-up passes all
+#: the others: large numbers, and tuples of numbers alone. Python salts the hash of text, and of a tuple with text in it.
+_EQUAL_HASHES, _CHOSEN_KEYS = 64, 1 << 15
 
 
 class Budget:
@@ -68,11 +69,11 @@ class _Guarded:
             _check_tuple(key, _KEY_DEPTH, 0)
         elif kind is not float and kind is not complex:
             raise Refused(f"{what(key)} as the key of a container")
-        self.budget.chosen_keys += 1
+        self.budget.chosen_keys += kind is not tuple or not any(type(part) is str and part for part in key)
         code = hash(key)
         count = self.hashes[code] = self.hashes.get(code, 0) + 1
         if count > _EQUAL_HASHES or self.budget.chosen_keys > _CHOSEN_KEYS:
-            raise Refused("very many keys that are neither text nor small numbers")
+            raise Refused("very many keys that are large numbers, or tuples without text")
 
 
 class GuardedDict(_Guarded):

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from fusionzoo._display import Displayed
 
-@dataclass
-class Clip:
+
+@dataclass(repr=False)
+class Clip(Displayed):
     """One medium of the utterances of a batch before any encoder; row `b * T + t` is utterance t of dialogue b.
 
     values : samples `(B * T, S)` float, frame features `(B * T, S, d)` float, pictures `(B * T, S, 3, H, W)` uint8; or
@@ -33,8 +35,8 @@ class Clip:
         )
 
 
-@dataclass
-class Batch:
+@dataclass(repr=False)
+class Batch(Displayed):
     """B dialogues of up to T utterances, batch first, padded at the end.
 
     Parameters

@@ -1,4 +1,4 @@
-"""The pickles of IEMOCAP and MELD features that this field's repositories share: tuples of dicts, one entry a dialogue.
+"""The pickles of IEMOCAP and MELD features that this field's repositories share: tuples of dicts, one entry per dialogue.
 
 ======  ============================  ============================  =============================
 entry   classic, 9 (IEMOCAP)          MELD, 9 (no visual)           MELD with visual, 10

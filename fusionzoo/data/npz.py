@@ -287,7 +287,8 @@ def save_npz(corpus: Corpus, path: str | os.PathLike[str]) -> Path:
     columns["provenance"] = np.array(json.dumps(_facts(corpus), sort_keys=True, default=str))
     try:
         with writing(path, parents=False) as stream:
-            np.savez_compressed(stream, allow_pickle=False, **cast(Any, columns))
+            # Without allow_pickle=False, which before numpy 2.2 would be one more column: no column holds objects.
+            np.savez_compressed(stream, **cast(Any, columns))
     except OutputError as error:
         raise DataError(str(error)) from error
     return path

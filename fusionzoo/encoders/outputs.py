@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fusionzoo._display import brief
 from fusionzoo.errors import OptionError, close_matches_hint
 from fusionzoo.numerics import masked_mean, zero_padded
 
@@ -21,6 +22,9 @@ class Encoded(NamedTuple):
 
     states: Tensor
     mask: Tensor
+
+    def __repr__(self) -> str:
+        return f"Encoded(states: {brief(self.states)}, mask: {brief(self.mask)})"
 
 
 def check_pooling(pooling: str) -> str:

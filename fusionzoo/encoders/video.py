@@ -68,7 +68,8 @@ class VideoEncoder(Encoder):
         vision = getattr(model, "vision_model", model)
         projection = getattr(model, "visual_projection", None)
         config = getattr(model.config, "vision_config", model.config)
-        if getattr(vision, "main_input_name", "") != "pixel_values":
+        # What a model calls its vision_model is one; older releases of transformers do not say what it takes.
+        if vision is model and getattr(vision, "main_input_name", "") != "pixel_values":
             raise ModelError(
                 f"{name}: {type(model).__name__} is not a vision model; take CLIP, ViT, DINOv2 or the like."
             )

@@ -76,7 +76,7 @@ class _Contender:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                # oneDNN hides its products and recurrences from the counter.
+                # oneDNN's fused recurrences hide their products from the counter.
                 with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
                     self.loss()
             except (RuntimeError, NotImplementedError):

@@ -50,9 +50,11 @@ class DatasetSubject:
     @property
     def corpus(self) -> Corpus:
         """What a call returns; made once."""
-        if self._corpus is None:
-            self._corpus = self.cls(**self.options)
-        return self._corpus
+        made: Any = self._corpus
+        if made is None:
+            build: Any = self.cls
+            self._corpus = made = build(**self.options)
+        return made
 
 
 @rule(needs=())

@@ -14,7 +14,7 @@ from fusionzoo.data.batch import Batch
 from fusionzoo.errors import FusionZooError, OptionError
 from fusionzoo.host import Host
 from fusionzoo.recipes import PROTOCOLS, Recipe, load_recipe
-from fusionzoo.testing._subjects import SPEAKERS, HostSubject
+from fusionzoo.testing._subjects import SPEAKERS, HostSubject, with_sequences
 from fusionzoo.testing._suite import describe_error, fail, rules
 from fusionzoo.training.config import RunConfig
 from fusionzoo.training.models import WeightedObjective, build_host
@@ -143,5 +143,5 @@ def _width(name: str, medium: Any, config: RunConfig) -> int:
 
 def _batch(host: Host, dims: dict[str, int]) -> Batch:
     if isinstance(host, ClipHost):
-        return host.example() if host.encoders else HostSubject(type(host), dims=dims).clips((5, 3, 4))
+        return host.example() if host.encoders else with_sequences(HostSubject(type(host), dims=dims).batch((5, 3, 4)))
     return HostSubject(type(host), dims=dims).batch((5, 3, 4))

@@ -68,7 +68,7 @@ def settle_fusion(config: RunConfig, corpus: Corpus) -> None:
         return
     if config.fusion.asked:
         raise ConfigError(
-            f"{corpus.name!r} is used with one modality ({corpus.modalities[0]}), where there is nothing to fuse: the fusion "
+            f"{corpus.name!r} is used with one modality ({', '.join(corpus.modalities)}), where there is nothing to fuse: the fusion "
             f"{config.fusion.name!r} would not be built. Give two modalities or more (--modalities), or say that there is "
             f"no fusion: --fusion {NO_FUSION}"
         )

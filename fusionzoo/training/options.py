@@ -135,8 +135,10 @@ def default_options(name: str, kind: str) -> dict[str, Any]:
     """What a plugin's own signature says of its options, as far as they are plain values."""
     import fusionzoo
 
-    signature = inspect.signature(fusionzoo.get(name, kind=kind))
-    values = {p.name: p.default for p in signature.parameters.values() if p.default is not p.empty}
+    if kind == "fusion" and name == NO_FUSION:
+        return {}
+    target: Any = fusionzoo.get(name, kind=kind)
+    values = {p.name: p.default for p in inspect.signature(target).parameters.values() if p.default is not p.empty}
     return plain_arguments({k: record(v) for k, v in values.items() if k not in SUPPLIED.get(kind, ())})
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fusionzoo
-from fusionzoo._csv import csv_text, read_csv
+from fusionzoo._csv import csv_text, rows_of
 from fusionzoo._file_schemas import EnvironmentFile, ResultFile
 from fusionzoo._schema import read_json, shown, text_of
 from fusionzoo.errors import CheckpointError, ConfigError, DataError
@@ -155,9 +155,8 @@ def read_predictions(folder: Path, result: Mapping[str, Any]) -> list[dict[str, 
     path = folder / "predictions.csv"
     if not path.exists():
         raise CheckpointError(f"{str(folder)!r} lacks predictions.csv")
-    text_of(path, CheckpointError, 1 << 30)
     try:
-        rows = read_csv(path)
+        rows = rows_of(text_of(path, CheckpointError, 1 << 30), path)
     except DataError as error:
         raise CheckpointError(str(error)) from None
     names = {n for split in ("dev", "test") if result[split] for n in result[split]["per_class"]}

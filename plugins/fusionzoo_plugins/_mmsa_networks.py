@@ -48,7 +48,7 @@ class TextSubNet(nn.Module):
         self.linear_1 = nn.Linear(hidden, outputs)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        with lstm_precision(zero_padded(x, mask), self.rnn.weight_ih_l0) as words:
+        with lstm_precision(zero_padded(x, mask), self.rnn.get_parameter("weight_ih_l0")) as words:
             states, _ = self.rnn(words)
         return self.linear_1(last_real(states, mask))
 
@@ -159,7 +159,7 @@ class EarlyFusionLSTM(nn.Module):
     def forward(self, streams: Mapping[str, Tensor], mask: Tensor | None = None) -> Tensor:
         """Answers `(B, num_classes)`."""
         x = self.norm(zero_padded(torch.cat([streams[m] for m in self.names], -1), mask))
-        with lstm_precision(x, self.lstm.weight_ih_l0) as steps:
+        with lstm_precision(x, self.lstm.get_parameter("weight_ih_l0")) as steps:
             states, _ = self.lstm(steps)
         x = dropout(last_real(states, mask), self.dropout, self.training)
         return self.out(dropout(self.linear(x).relu(), self.dropout, self.training))

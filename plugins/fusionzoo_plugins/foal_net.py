@@ -261,13 +261,14 @@ class FoalNet(Fusion):
             names = self.names[q], self.names[n]
             x, weights = self.read(*names, xs[q], xs[n], masks[q], masks[n], streams.attention)
             read.append(x)
-            maps |= {f"{names[0]}<-{names[1]}.{i}": w for i, w in enumerate(weights) if w is not None}
+            # torch 2.6 compiles no `|=` of mappings.
+            maps.update({f"{names[0]}<-{names[1]}.{i}": w for i, w in enumerate(weights) if w is not None})
         by_query = {
             m: torch.stack([x for x, (q, _) in zip(read, self.pairs, strict=True) if q == i]).mean(0)
             for i, m in enumerate(self.names)
         }
         # What the directions read, for objectives that pair samples anew.
-        by_query |= {f"{m}.input": x for m, x in zip(self.names, xs, strict=True)}
+        by_query.update({f"{m}.input": x for m, x in zip(self.names, xs, strict=True)})
         return Fused(self._join(xs, read, masks), by_query, maps if streams.attention else {})
 
     def _join(self, xs: list[Tensor], read: list[Tensor], masks: list[Tensor | None]) -> Tensor:

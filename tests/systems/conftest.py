@@ -151,11 +151,15 @@ def esd(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def ravdess(tmp_path_factory) -> Path:
-    """Six actors, eight emotions, with landmarks: the colour of the face tells four, the voice the other half."""
-    root = tmp_path_factory.mktemp("ravdess") / "RAVDESS"
+    """Six actors."""
+    return make_ravdess(tmp_path_factory.mktemp("ravdess") / "RAVDESS", actors=6)
+
+
+def make_ravdess(root: Path, actors: int) -> Path:
+    """Actors in eight emotions, with landmarks: the colour of the face tells four, the voice the other half."""
     random = np.random.default_rng(2)
     names = ["frame", *(f" x_{i}" for i in range(68)), *(f" y_{i}" for i in range(68))]
-    for actor in range(1, 7):
+    for actor in range(1, actors + 1):
         for emotion in range(1, 9):
             for statement in (1, 2):
                 name = f"01-01-{emotion:02d}-01-{statement:02d}-01-{actor:02d}"

@@ -123,7 +123,7 @@ class MSAF(ClipHost):
 
     def _run(self, networks: nn.ModuleDict, name: str, encoded: Encoded) -> Encoded:
         network: nn.LSTM = networks[name]  # type: ignore[assignment]
-        with lstm_precision(encoded.states, network.weight_ih_l0) as x:
+        with lstm_precision(encoded.states, network.get_parameter("weight_ih_l0")) as x:
             states, _ = network(x)
         return Encoded(zero_padded(states, None if self.variant == "official" else encoded.mask), encoded.mask)
 

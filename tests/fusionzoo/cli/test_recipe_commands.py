@@ -114,6 +114,40 @@ def test_a_recipe_beside_what_was_published(recipe, capfd):
     assert 'class="warning"' in (recipe.parent / "both" / "report.html").read_text()
 
 
+def test_what_was_changed_from_the_recipe_is_said(recipe, capfd):
+    command = ["reproduce", recipe, "--protocol", "honest", "--quiet"]
+    status, out, err = call(capfd, *command, "--out", "as-it-is")
+    assert status == 0, err
+    assert "nothing is changed from the recipe" in " ".join(out.split())
+    changes = ["--set", "training.epochs=1", "--set", "host.dropout=0.3", "--folds", "2"]
+    status, out, err = call(capfd, *command, "--out", "changed", *changes)
+    assert status == 0, err
+    line = next(line for line in out.splitlines() if "changed from the recipe" in line)
+    assert "honest: changed from the recipe: " in line
+    for words in ("training.epochs 2 -> 1", "host.dropout", "-> 0.3", "folds none -> 2"):
+        assert words in " ".join(out.split()), out
+    assert "training.epochs 2 -> 1" in (recipe.parent / "changed" / "reproduction.md").read_text()
+
+
+def test_cards_and_configurations_hold_every_option_with_its_value(recipe, capfd):
+    from fusionzoo.training.options import default_options
+
+    status, _, err = call(capfd, "train", recipe, "--out", "first", "--quiet", "--set", "host.hidden=6")
+    assert status == 0, err
+    stored = yaml.safe_load((recipe.parent / "first" / "config.yaml").read_text())
+    card = json.loads((recipe.parent / "first" / "card.json").read_text())["config"]
+    for config in (stored, card):
+        assert config["host"]["hidden"] == 6
+        assert config["host"]["placement"]
+        for section in ("host", "fusion", "objective"):
+            chosen = config[section]
+            assert chosen.keys() >= default_options(chosen["name"], section).keys(), section
+    status, _, _ = call(capfd, "train", "--config", "first/config.yaml", "--out", "again", "--quiet")
+    assert status == 0
+    first, second = (recipe.parent / d / "predictions.csv" for d in ("first", "again"))
+    assert first.read_bytes() == second.read_bytes()
+
+
 def test_a_run_beside_its_card(recipe, capfd):
     assert call(capfd, "train", recipe, "--out", "first", "--quiet")[0] == 0
     card = json.loads((recipe.parent / "first" / "card.json").read_text())

@@ -72,6 +72,10 @@ BOMBS: dict[str, tuple[bytes, str]] = {
         b"\x80\x04\x8f(" + b"".join(long(_HASH_PRIME * (i + 1)) for i in range(5000)) + b"\x90.",
         "very many keys",
     ),
+    "keys that a file can have probed one after the other": (
+        b"\x80\x04}(" + b"".join(long((i + 1) << 40) + b"K\x01" for i in range(40000)) + b"u.",
+        "very many keys",
+    ),
     "a doubling list": (doubling(60, b"l") + b".", "far larger than the file"),
     "ten levels of ten": (
         b"\x80\x02]q\x00" + b"".join(b"0(" + (b"h" + bytes([i])) * 10 + b"lq" + bytes([i + 1]) for i in range(9)) + b".",
@@ -98,6 +102,11 @@ def test_a_bomb_is_refused_before_it_takes_memory(write_pickle: Write, name: str
         load_pickle(write_pickle(program))
     assert words in str(caught.value)
     assert len(str(caught.value)) < 1000
+
+
+def test_utterances_as_pairs_of_a_name_and_a_number_are_keys(write_pickle: Write):
+    table = {(f"dialogue{i // 9}", i): i for i in range(50000)}
+    assert load_pickle(write_pickle(pickle.dumps(table, 4))) == table
 
 
 _LIMITED = """

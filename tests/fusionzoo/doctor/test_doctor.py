@@ -8,6 +8,7 @@ import sys
 import types
 
 import pytest
+import torch
 
 import fusionzoo
 from fusionzoo import doctor
@@ -70,6 +71,21 @@ def test_a_sound_installation_has_nothing_wrong():
     assert "torch " in by_name["packages"].text
     assert "cpu (" in by_name["devices"].text
     assert by_name["fusionzoo"].text == fusionzoo.__version__
+
+
+@pytest.mark.parametrize("count", [0, 1, 4])
+@pytest.mark.parametrize("built", [None, "13.0"])
+def test_devices_are_listed_and_a_build_without_one_is_a_note(built, count, monkeypatch):
+    about_one = types.SimpleNamespace(name="A GPU", total_memory=8 * 2**30)
+    monkeypatch.setattr(torch.version, "cuda", built)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(built and count))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count if built else 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: about_one)
+    (check,) = doctor._devices()
+    assert check.status == OK
+    assert check.text.count("A GPU, 8 GiB") == (count if built else 0)
+    assert bool(check.details) == (built is not None and count == 0)
+    assert all("CUDA 13.0 and sees no device" in d for d in check.details)
 
 
 def test_broken_plugins_come_with_their_traceback_and_spoil_nothing(install):

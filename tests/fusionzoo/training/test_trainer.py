@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import csv
+import importlib.metadata
 import json
 import math
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -92,7 +94,8 @@ class TestRunFolder:
 
     def test_the_environment_says_what_ran(self, finished, corpus):
         environment = json.loads((finished / "environment.json").read_text())
-        assert environment["packages"]["torch"] == torch.__version__
+        # The metadata's, which leave out what a build adds (2.13.0+cu130).
+        assert environment["packages"]["torch"] == importlib.metadata.version("torch")
         assert environment["packages"]["fusionzoo"] == fusionzoo.__version__
         assert environment["threads"] == 1
         assert len(environment["data"]["sha256"]) == 64
@@ -190,6 +193,20 @@ class TestResume:
         other = fusionzoo.get("demo", kind="dataset")(seed=5, dialogues=[14, 4, 6], length=[3, 8])
         with pytest.raises(CheckpointError, match="trained on other data"):
             train(RunConfig.load(cut / "config.yaml"), cut, resume=True, quiet=True, corpus=other)
+
+    def test_a_finished_run_says_that_its_data_have_changed(self, finished, corpus):
+        before = (finished / "result.json").read_bytes()
+        config = RunConfig.load(finished / "config.yaml")
+        same = train(config, finished, resume=True, quiet=True, corpus=corpus)
+        assert "data_now" not in same.result
+        names = list(corpus.label_names)
+        other = replace(corpus, label=np.where(corpus.label >= 0, (corpus.label + 1) % len(names), corpus.label))
+        with pytest.warns(UserWarning, match="DATA HAVE CHANGED"):
+            result = train(config, finished, resume=True, quiet=True, corpus=other)
+        assert result.result["data_now"] != result.result["data"]["sha256"] == same.result["data"]["sha256"]
+        assert "DATA HAVE CHANGED" in str(result)
+        assert "DATA HAVE CHANGED" not in str(same)
+        assert (finished / "result.json").read_bytes() == before
 
     def test_weights_of_another_host_are_refused_in_words(self, finished, tmp_path):
         from fusionzoo.training.models import load_model
