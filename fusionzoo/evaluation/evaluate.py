@@ -55,14 +55,11 @@ def evaluate(
     if not len(rows):
         raise DataError(f"{corpus.name!r} has no utterance in its {split} split; it has {_splits(corpus)}")
     scores = evaluate_predictions(corpus.label[rows], probabilities, meta["label_names"])
-    extra: Scores = {  # type: ignore[typeddict-item]
-        "run": str(run),
-        "split": split,
-        "data": corpus.name,
-        "data_sha256": corpus_sha256(corpus),
-        "selection": meta.get("selection"),
-    }
-    scores.update(extra)
+    scores["run"] = str(run)
+    scores["split"] = split
+    scores["data"] = corpus.name
+    scores["data_sha256"] = corpus_sha256(corpus)
+    scores["selection"] = meta.get("selection")
     if out is not None:
         write_json(Path(out), scores)
     return scores
