@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 import fusionzoo
+from fusionzoo._machine import conditions
 from fusionzoo.evaluation.bench import FIELD, Cost, bench_fusions
 
 
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("--ratios", action="store_true", help="also compare lmam and swfc with loops")
     args = parser.parse_args()
     torch.manual_seed(0)
-    print(f"B={args.batch} on {args.device}, {torch.get_num_threads()} threads; ratio to concat")
+    print(f"B={args.batch} on {conditions(args.device)}; ratio to concat")
     print(f"{'fusion':<28}{'ms':>10}{'ratio':>9}{'MFLOPs':>9}{'parameters':>14}")
 
     def show(cost: Cost) -> None:

@@ -5,7 +5,7 @@
 A step is forward, loss and backward over dialogues of 20 to 110 utterances, as in IEMOCAP. Printed are the shortest of
 the repeats in milliseconds, the peak of the memory that a step adds, and the floor: the time that the step spends
 inside its own matrix products (convolutions, attention kernels and fused recurrences included), measured in a step of
-its own. Whatever is above the floor is what this host could at best still save without other products.
+its own. Whatever is above the floor is what this host could at best still save.
 
 With `--reference DIR` the official models are built from the repositories in that folder (`DIR/conv-emotion`,
 `DIR/MMGCN`, ...; see `_reference_hosts.py`) and run in the same process on the same batch, step by step in turn with
@@ -33,6 +33,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fusionzoo
+from fusionzoo._machine import conditions
 from fusionzoo.data.batch import Batch
 
 _TEXT = {"text": 100}
@@ -229,7 +230,9 @@ def scaling(rows: dict[str, Row], repeats: int, machine: Machine) -> list[dict[s
     sum over dialogues of squared lengths is 2 and 4 with more dialogues, 4 and 16 with longer ones; one that is the
     square of the sum is 4 and 16 in both.
     """
-    print(f"times of the smallest batch, on {machine.device}; a step: forward, loss, backward; default variant")
+    print(
+        f"times of the smallest batch; {conditions(machine.device)}; a step: forward, loss, backward; default variant"
+    )
     print(f"{'host':<18}{'more':<12}{'time 2x':>9}{'4x':>7}{'memory 2x':>11}{'4x':>7}")
     table = []
     for name, row in rows.items():
@@ -286,7 +289,7 @@ def main() -> None:
     rows |= {n: Row(n, _ROBERTA) for n in hosts if n not in {r.host for r in rows.values()}}
     table: list[dict[str, Any]] = scaling(rows, args.repeats, machine) if args.scaling else []
     for size in [] if args.scaling else args.batch:
-        print(f"B={size} on {device}, {torch.get_num_threads()} threads; a step: forward, loss, backward")
+        print(f"B={size}; {conditions(device)}; a step: forward, loss, backward")
         print(f"{'host':<18}{'variant':<10}{'ms':>9}{'floor':>9}{'MB':>8}{'official':>11}{'MB':>8}{'ratio':>8}")
         for name, row in rows.items():
             batch = make_batch(row.dims, spread(size), device)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import fusionzoo
+from fusionzoo._machine import conditions
 
 
 def row_by_row(matching: torch.nn.Module, streams: list[Tensor], mask: Tensor) -> Tensor:
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "default": lambda: default(streams, mask),
     }
     times = {name: seconds(step, args.repeats, sync) for name, step in steps.items()}
-    print(f"B={args.batch} L={args.steps} d={args.width} on {device}, {torch.get_num_threads()} threads")
+    print(f"B={args.batch} L={args.steps} d={args.width} on {conditions(device)}")
     for name, value in times.items():
         print(f"{name:<20} {value * 1e3:9.1f} ms   {times['row by row'] / value:6.1f} x")
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fusionzoo._machine import conditions
 from fusionzoo.data.batch import Batch
 from fusionzoo.host import HostOutput
 from fusionzoo_plugins.swfc import SWFC
@@ -102,9 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     features, labels = data(args.samples)
     chunks = {"default": None, f"chunk={args.chunk}": args.chunk}
-    print(
-        f"{args.samples} samples, width {args.width}, {args.classes} classes, {device}, {torch.get_num_threads()} threads"
-    )
+    print(f"{args.samples} samples, width {args.width}, {args.classes} classes, {conditions(device)}")
     times, values, gradients = {}, {}, {}
     for name, chunk in chunks.items():
         loss = at_once(chunk, labels)

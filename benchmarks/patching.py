@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 import fusionzoo
+from fusionzoo._machine import conditions
 
 WIDTHS = {"text": 1024, "audio": 1582, "visual": 342}
 
@@ -114,7 +115,7 @@ def main() -> None:
     torch.manual_seed(0)
     streams = [torch.randn(args.steps, args.batch, w) for w in WIDTHS.values()]
     mask = torch.arange(args.steps) < torch.linspace(20, args.steps, args.batch).long()[:, None]
-    print(f"B={args.batch}, T={args.steps}, {torch.get_num_threads()} threads")
+    print(f"B={args.batch}, T={args.steps}, {conditions()}")
     print(f"{'host':<12}{'calls':>6}{'ms':>9}{'by hand us':>12}{'patch us':>10}{'overhead':>10}")
     for cls, by_hand in ((Recurrent, RecurrentByHand), (Loop, LoopByHand)):
         plain, patched, hand = cls().eval(), cls().eval(), by_hand().eval()

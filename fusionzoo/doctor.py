@@ -151,7 +151,9 @@ def _devices() -> list[Check]:
         import torch
     except Exception as error:  # a broken build raises OSError or whatever its libraries raise
         return [Check("devices", FAIL, f"torch cannot be imported: {error}", [traceback.format_exc()])]
-    found = [f"cpu ({torch.get_num_threads()} threads)"]
+    from fusionzoo._machine import processor
+
+    found = [f"cpu, {processor()}, {torch.get_num_threads()} threads"]
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):
             p = torch.cuda.get_device_properties(i)

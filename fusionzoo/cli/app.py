@@ -415,6 +415,7 @@ def bench(
     json: Json = False,
 ) -> None:
     """Measure what fusions cost, alone or in hosts: a training step beside one of the first, operations, parameters."""
+    from fusionzoo._machine import conditions
     from fusionzoo._registry import registry
     from fusionzoo.cli import show
     from fusionzoo.evaluation.bench import bench_fusions, bench_hosts, pick_device
@@ -430,7 +431,8 @@ def bench(
     chosen = _comma(fusions) or ([NO_FUSION] if corpus is not None and len(corpus.modalities) == 1 else every)
     cells = make_cells(run, Path(), _comma(hosts), chosen, 1)
     on = pick_device(device)
-    with show.costs(f"{'a training step' if hosts else 'forward and backward'}, B={batch}, {on}", json, out) as report:
+    what = f"{'a training step' if hosts else 'forward and backward'}, B={batch}; {conditions(on)}"
+    with show.costs(what, json, out) as report:
         if corpus is None:
             options = {c.fusion: c.config.fusion.options for c in cells}
             widths = show.widths(dims)

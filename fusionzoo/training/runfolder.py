@@ -189,13 +189,11 @@ def write_start(folder: Path, config: RunConfig, corpus: Corpus, data_sha256: st
     """What is known before the first epoch."""
     import torch
 
+    from fusionzoo._machine import device_name
+
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.yaml", config.to_yaml())
-    device = (
-        torch.cuda.get_device_name()
-        if accelerator.device.type == "cuda"
-        else platform.processor() or platform.machine()
-    )
+    device = device_name(accelerator.device)
     write_json(
         folder / "environment.json",
         {
