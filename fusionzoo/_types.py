@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NotRequired, Protocol, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON
 
 #: Options of a plugin, or the sections of a configuration, by name.
 Options: TypeAlias = Mapping[str, object]
+
+#: One set of a constructor's options, several, or None for the class's own.
+OptionSets: TypeAlias = "Options | Iterable[Options] | None"
 
 
 class ClassScores(TypedDict):
@@ -47,6 +50,36 @@ class Scores(TypedDict):
     data: NotRequired[str]
     data_sha256: NotRequired[str]
     selection: NotRequired[str | None]
+
+
+class SplitSize(TypedDict):
+    """How much is in a split; of a release, its utterances by class too."""
+
+    dialogues: int
+    utterances: int
+    labels: NotRequired[dict[str, int]]
+
+
+class ModalityFacts(TypedDict):
+    """A modality as a file has it: its width, its type as stored, and how many utterances have it."""
+
+    width: int
+    dtype: str
+    present: int
+
+
+class CorpusSummary(TypedDict):
+    """What `Corpus.summary` returns, ready for JSON; by name of modality, class or split."""
+
+    name: str
+    utterances: int
+    dialogues: int
+    modalities: dict[str, int]
+    missing: dict[str, int]
+    labels: dict[str, int]
+    unlabelled: int
+    speakers: dict[str, int]
+    splits: dict[str, SplitSize]
 
 
 class Adapter(Protocol):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fusionzoo.data.inspection import Inspection, inspect
 from fusionzoo.data.npz import save_npz
@@ -31,7 +30,7 @@ def convert(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     split: str | os.PathLike[str] | None = None,
-    **options: Any,
+    **options: object,
 ) -> Conversion:
     """Read `source` as `fusionzoo.data.load` does and write it to `target`, an `.npz` without pickled objects.
 
@@ -45,4 +44,4 @@ def convert(
         raise DataError(f"{target}: expected a target that ends in .npz, the layout that is written.")
     corpus = load(source, split=split, **options)
     save_npz(corpus, target)
-    return Conversion(str(source), target, list(corpus.info.get("skipped", [])), inspect(target))
+    return Conversion(str(source), target, corpus.said("skipped"), inspect(target))

@@ -37,7 +37,7 @@ def load(
     dev_fraction: float = 0.1,
     merge_dev: bool = False,
     split_seed: int = 0,
-    **options: Any,
+    **options: object,
 ) -> Corpus:
     """Read conversations and check them.
 
@@ -86,7 +86,7 @@ def load(
     if modalities is not None:  # first, so that a broken modality that nobody asked for is no obstacle
         corpus = corpus.subset(modalities)
     corpus.validate()
-    for note in corpus.info.get("unused", []):
+    for note in corpus.said("unused"):
         warnings.warn(f"{corpus.source}: {note}", DataWarning, stacklevel=2)
     if split is not None:
         corpus = corpus.with_split(read_split(split), origin=f"split={split}")

@@ -335,7 +335,8 @@ class _Run:
     def judge(self, split: str) -> dict[str, float]:
         """Scores of the evaluated weights on a split, as columns of the history."""
         scores = self.predict(split)[0]
-        assert scores is not None and "log_loss" in scores  # _check_splits made sure of labels
+        assert scores is not None  # _check_splits made sure of labels
+        assert "log_loss" in scores  # there are probabilities
         return {f"{split}_{k}": scores[k] for k in ("weighted_f1", "macro_f1", "ua", "wa", "log_loss")}
 
     def predict(self, split: str) -> tuple[Scores | None, np.ndarray, np.ndarray]:
