@@ -27,10 +27,13 @@ from fusionzoo.numerics import masked_softmax, zero_padded
 
 #: Forms of `PairwiseGate`.
 GATE_FORMS = ("pairs", "background")
+#: How `angular_graph` weighs its edges.
+EDGES = ("similarity", "angle", "window")
 
 # acos has no slope at 1: cosines are shrunk by this, as in the published code.
 _SHRINK = 0.99999
-_SELF = 1 - math.acos(_SHRINK) / math.pi
+#: Utterances further apart than this are not joined by the edges "window".
+_REACH = 20
 
 
 def _nodes(presence: Tensor) -> Tensor:
@@ -46,8 +49,17 @@ def _unit(x: Tensor) -> Tensor:
     return x * torch.where(real, torch.where(real, square, 1.0).rsqrt(), 0.0)
 
 
-def _angle_weight(cosine: Tensor) -> Tensor:
-    return 1 - torch.acos(cosine.clamp(-1, 1) * _SHRINK) / math.pi
+def _angle_weight(cosine: Tensor, edges: str) -> Tensor:
+    if edges == "window":
+        # Numbers of Python in the published code, so constants to the gradient, and not shrunk.
+        return 1 - torch.acos(cosine.detach().clamp(-1, 1)) / math.pi
+    angle = torch.acos(cosine.clamp(-1, 1) * _SHRINK)
+    return angle if edges == "angle" else 1 - angle / math.pi
+
+
+def _self_weight(edges: str) -> float:
+    """The weight of a node's edge to itself: a cosine of one."""
+    return {"similarity": 1 - math.acos(_SHRINK) / math.pi, "angle": math.acos(_SHRINK), "window": 1.0}[edges]
 
 
 # -- graphs ------------------------------------------------------------------------------------------------------------
@@ -93,7 +105,9 @@ class ModalGraph:
         )
 
 
-def angular_graph(nodes: Tensor, presence: Tensor | None = None, across: float = 1.0) -> ModalGraph:
+def angular_graph(
+    nodes: Tensor, presence: Tensor | None = None, across: float = 1.0, edges: str = "similarity"
+) -> ModalGraph:
     r"""The graph of MMGCN: angular similarities, symmetrically normalised.
 
     .. math:: A_{ij} = 1 - \tfrac1\pi \arccos\big(0.99999 \cos(x_i, x_j)\big), \qquad \hat A = D^{-1/2} A D^{-1/2}
@@ -103,13 +117,20 @@ def angular_graph(nodes: Tensor, presence: Tensor | None = None, across: float =
     which the published code gives NaN, is at a right angle to every other.
 
     nodes : `(B, M, T, d)`. presence : bool `(B, T, M)`.
+    edges : `"similarity"`, as above. The other two are what the published `GCNII_lyc` builds from its nodes when it is
+        handed no graph, kept for its weights: `"angle"`, the angle itself, so that what differs most is joined most;
+        and `"window"`, similarities up to 20 utterances apart that are constants to the gradient, one to itself.
     """
+    check_choice(edges, EDGES, "edges", "angular_graph")
     unit = _unit(nodes)
-    within = _angle_weight((unit @ unit.transpose(-1, -2)).to(unit.dtype))
-    cross = _angle_weight((unit.unsqueeze(1) * unit.unsqueeze(2)).sum(-1)) * across
+    within = _angle_weight((unit @ unit.transpose(-1, -2)).to(unit.dtype), edges)
+    cross = _angle_weight((unit.unsqueeze(1) * unit.unsqueeze(2)).sum(-1), edges) * across
     steps, modalities = nodes.shape[2], nodes.shape[1]
     # A node's similarity to itself is a constant; computed, it would send rounding noise back through a steep acos.
-    within = torch.where(torch.eye(steps, dtype=torch.bool, device=nodes.device), _SELF, within)
+    within = torch.where(torch.eye(steps, dtype=torch.bool, device=nodes.device), _self_weight(edges), within)
+    if edges == "window":
+        step = torch.arange(steps, device=nodes.device)
+        within = torch.where((step.unsqueeze(1) - step).abs() <= _REACH, within, 0.0)
     cross = torch.where(torch.eye(modalities, dtype=torch.bool, device=nodes.device).unsqueeze(-1), 0.0, cross)
     if presence is not None:
         there = _nodes(presence)

@@ -71,7 +71,7 @@ class AudioEncoder(Encoder):
         dropout: float,
         spec_augment: bool,
     ) -> None:
-        if not (hasattr(model, "feature_extractor") and hasattr(model, "_get_feat_extract_output_lengths")):
+        if not (hasattr(model, "feature_extractor") and hasattr(model.config, "conv_kernel")):
             raise ModelError(
                 f"{files.name if files else 'this configuration'}: {type(model).__name__} is not a model of raw sound that "
                 f"AudioEncoder knows. Take a HuBERT, wav2vec2, WavLM, data2vec-audio or UniSpeech model."

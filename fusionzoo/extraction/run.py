@@ -23,6 +23,7 @@ from fusionzoo.extraction.features import Feature, make_features
 from fusionzoo.extraction.progress import Bar
 from fusionzoo.extraction.store import Shard, Store, plan_shards
 from fusionzoo.training.files import write_json
+from fusionzoo.training.processes import forget_accelerate, several_processes
 
 PRECISIONS = ("no", "bf16", "fp16")
 
@@ -159,16 +160,15 @@ def extract(
 
 def _processes(device: str) -> Any:
     """Accelerate's view of the processes, with the device of this one."""
-    from accelerate.state import AcceleratorState, PartialState
+    from accelerate.state import PartialState
 
     kind, _, index = device.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (index and not index.isdigit()):
         raise OptionError(f"device={device!r} is not one of auto, cpu, cuda, cuda:N")
     if kind == "cuda" and not torch.cuda.is_available():
         raise TrainingError("device=cuda, but torch sees no CUDA device; use device=auto or cpu")
-    # Its state lives as long as the process; a second call may want another device.
-    if not PartialState._shared_state or PartialState().num_processes == 1:
-        AcceleratorState._reset_state(reset_partial_state=True)
+    if not several_processes():
+        forget_accelerate()
     state = PartialState(cpu=kind == "cpu")
     if index:
         if int(index) >= torch.cuda.device_count():

@@ -186,8 +186,10 @@ def leaves(value: Any, path: str, hint: str, depth: int = 0) -> Iterator[Leaf]:
 def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, type) or callable(value):
         return
-    store = getattr(value, "_store", None)  # torch_geometric's Data
-    items = store.items() if isinstance(store, Mapping) else list(vars(value).items())
+    own = vars(value)
+    stores = None if "stores" in own else getattr(value, "stores", None)  # torch_geometric's Data has one
+    store = stores[0] if isinstance(stores, list) and len(stores) == 1 else None
+    items = store.items() if isinstance(store, Mapping) else list(own.items())
     for k, v in items:
         if isinstance(k, str) and not k.startswith("_"):
             yield k, v

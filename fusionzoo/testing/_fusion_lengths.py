@@ -120,7 +120,7 @@ def onnx_any_length(subject):
     missing = [p for p in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(p) is None]
     if missing:
         skip(f'needs {", ".join(missing)}; run: pip install "fusionzoo[onnx]"')
-    if torch.__version__ < "2.13":  # compared as versions, not as strings
+    if torch.__version__ < "2.13":
         skip(f"needs torch 2.13 or newer, whose exporter it was tried with, not {torch.__version__}")
     import onnxruntime
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from fusionzoo.errors import MissingDependency, TrainingError
 from fusionzoo.training.config import RunConfig, flatten
+from fusionzoo.training.processes import forget_accelerate
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -45,7 +47,6 @@ def torch_settings(config: RunConfig) -> Iterator[None]:
 
 def make_accelerator(config: RunConfig, folder: Path) -> Accelerator:
     from accelerate import Accelerator
-    from accelerate.state import AcceleratorState, PartialState
     from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 
     device, precision = config.training.device, config.training.precision
@@ -66,9 +67,7 @@ def make_accelerator(config: RunConfig, folder: Path) -> Accelerator:
         precision = "bf16" if on_cuda and torch.cuda.is_bf16_supported() else "no"
     if precision == "fp16" and not on_cuda:
         raise TrainingError("training.precision=fp16 needs a GPU; on a CPU use bf16 or no")
-    # Accelerate keeps its state for the process's lifetime; a second run may want another device or precision.
-    alone = not PartialState._shared_state or PartialState().num_processes == 1
-    AcceleratorState._reset_state(reset_partial_state=alone)
+    forget_accelerate()
     try:
         return Accelerator(
             cpu=kind == "cpu",
@@ -133,6 +132,6 @@ def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
     """Move the average a step; integer and non-learnt buffers are copied."""
     mine: list[Tensor] = list(average.parameters())
     theirs: list[Tensor] = list(model.parameters())
-    torch._foreach_lerp_(mine, theirs, 1.0 - decay)
+    get_ema_multi_avg_fn(decay)(mine, theirs, 0)
     for to, source in zip(average.buffers(), model.buffers(), strict=True):
         to.copy_(source)

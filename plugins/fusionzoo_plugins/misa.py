@@ -162,7 +162,7 @@ class MISA(Fusion):
     ) -> dict[str, Tensor]:
         exact = torch.promote_types(common[0].dtype, torch.float32)
         pairs = list(combinations(range(len(common)), 2))
-        told = None if self.discriminator is None else self._tell_apart(self.discriminator, shared, masks)
+        told = None if self.discriminator is None else self._told_apart(shared, masks)
         # Losses divide small differences: no products in half precision. The meta device knows no autocast.
         device = common[0].device.type
         with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
@@ -179,13 +179,23 @@ class MISA(Fusion):
         }
         return {name: self.weights[name] * loss for name, loss in losses.items()}
 
-    def _tell_apart(self, discriminator: nn.Module, shared: list[Tensor], masks: list[Tensor | None]) -> Tensor:
-        """Cross-entropy of telling the modality from what is shared; its gradient comes back reversed."""
+    def tell_apart(self, shared: Tensor) -> Tensor:
+        """Scores `(..., M)` of which modality `shared` `(..., w)` came from; its gradient comes back reversed.
+
+        Only with `match="adversarial"`.
+        """
+        if self.discriminator is None:
+            raise OptionError(
+                f"MISA: no classifier tells modalities apart with match={self.match!r}; build it with match='adversarial'"
+            )
+        # The value is shared; the slope 1 - (1 + reverse).
+        return self.discriminator(shared - (1 + self.reverse) * (shared - shared.detach()))
+
+    def _told_apart(self, shared: list[Tensor], masks: list[Tensor | None]) -> Tensor:
+        """Cross-entropy of telling the modality from what is shared."""
         x = torch.stack(shared, 2)  # (B, T, M, w)
-        # The value is x; the slope 1 - (1 + reverse).
-        x = x - (1 + self.reverse) * (x - x.detach())
         truth = torch.eye(len(shared), device=x.device, dtype=x.dtype)
-        entropy = -(discriminator(x).log_softmax(-1) * truth).sum(-1)  # (B, T, M)
+        entropy = -(self.tell_apart(x).log_softmax(-1) * truth).sum(-1)  # (B, T, M)
         ones = entropy.new_ones(entropy.shape[:2], dtype=torch.bool)
         mask = torch.stack([ones if m is None else m for m in masks], -1)
         return masked_mean(entropy.reshape(-1, 1), mask.reshape(-1)).squeeze(-1)

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 os.environ["FUSIONZOO_LOAD_PLUGINS"] = ""  # other people's plugins are not ours to list
 
@@ -77,7 +77,7 @@ def _member(where: str, value: Any) -> Iterator[str]:
 
 def _has_constructor(cls: type) -> bool:
     found = next((c for c in cls.__mro__ if {"__init__", "__new__"} & set(vars(c))), object)
-    return found.__module__.split(".")[0] == "fusionzoo" and not getattr(cls, "_is_protocol", False)
+    return found.__module__.split(".")[0] == "fusionzoo" and Protocol not in cls.__bases__
 
 
 def _signature(function: Callable[..., object]) -> str:

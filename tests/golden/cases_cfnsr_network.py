@@ -11,11 +11,13 @@ from fusionzoo.encoders import MFCCNet
 from fusionzoo_adapters.hosts.cfn_sr import CFNSR
 
 
-@case("cfnsr_mfccnet")
+@case("cfnsr_mfccnet", "cfnsr_mfccnet_features")
 def cfnsr_mfccnet(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
     x = inputs(arrays)["x"]
-    sizes = meta["config"]["consts"]
-    net = MFCCNet(sizes["13"], 8, frames=x.shape[-1], widths=(sizes["32"], sizes["64"]))
+    shapes = {name: tuple(arrays[f"state.{name}.weight"].shape) for name in ("conv1", "conv3", "fc1")}
+    # The official network has its head either way, and leaves it out where only the features are asked for.
+    classes = 0 if meta["config"].get("features_only", False) else shapes["fc1"][0]
+    net = MFCCNet(shapes["conv1"][1], classes, frames=x.shape[-1], widths=(shapes["conv1"][0], shapes["conv3"][0]))
     return {"out": ready(net, arrays)(x)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from golden_cases import Arrays, _batch, _recurrence, case, inputs, ready
 from torch import Tensor
@@ -103,13 +104,13 @@ def lmam_host_dialoguernn(meta: dict[str, Any], arrays: Arrays) -> dict[str, Ten
     return {"log_prob": out.logits.log_softmax(-1).transpose(0, 1)}
 
 
-@case("lmam_host_textcnn_concat", "lmam_host_textcnn_fixed", "lmam_host_textcnn_part")
+@case(*(f"lmam_host_textcnn_{form}" for form in ("concat", "concat_part", "fixed", "part")))
 def lmam_host_textcnn(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
     config = meta["config"]
     x = inputs(arrays)
     features, batch = _lmam_batch(x)
     late = config["attention"] == "LMAM"
-    width, joined = arrays["state.linear1.weight"].shape[0], arrays["state.linear4.weight"].shape[1]
+    width = arrays["state.linear1.weight"].shape[0]
     host = TextCNN(
         {m: f.shape[-1] for m, f in features.items()},
         config["num_classes"],
@@ -121,11 +122,10 @@ def lmam_host_textcnn(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]
         text_views=4,
         variant="official",
     )
-    if late and joined != width:
-        # As shipped: the classifier does not fit, only what it would have been given is recorded.
-        arrays = {k: v for k, v in arrays.items() if k != "state.linear4.weight"} | {
-            "state.linear4.weight": arrays["state.linear4.weight"][:, :width]
-        }
+    if "out.fused" in arrays:
+        # Only what the classifier is given is recorded; as shipped, LMAM's does not fit it.
+        shape = host.head.hidden.weight.shape
+        arrays = {**arrays, "state.linear4.weight": np.zeros(shape, np.float32)}
     if not late:
         arrays = {k: v for k, v in arrays.items() if not k.startswith("state.matchatt.")}
     out = ready(host, arrays).encode(features, batch.mask, batch)

@@ -44,23 +44,32 @@ def _gcnii(config: dict[str, Any]) -> GCNII:
     )
 
 
-@case("mmgcn_gcnii_lyc")
-def mmgcn_gcnii_lyc(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
-    x = inputs(arrays)
-    return {"output": ready(_gcnii(meta["config"]), arrays)(x["x"], x["adj"])}
-
-
-@case("mmdfn_gcnii_dynamic")
-def mmdfn_gcnii_dynamic(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
-    x = inputs(arrays)
-    return {"out": ready(_gcnii(meta["config"]), arrays)(x["x"], x["adj"])}
-
-
 def _padded(x: dict[str, Tensor], names: str) -> tuple[list[Tensor], Tensor]:
     """The modalities `(B, T, d)` of dialogues one after another, and the mask."""
     lengths = [int(n) for n in x["dia_len"]]
     streams = [pad_sequence(list(x[m].split(lengths)), batch_first=True) for m in names]
     return streams, torch.arange(max(lengths)) < x["dia_len"].unsqueeze(1)
+
+
+def _run_gcnii(config: dict[str, Any], arrays: Arrays) -> Tensor:
+    """`(N, .)`: along the recorded adjacency matrix, or along the graph that the reference builds without one."""
+    x, net = inputs(arrays), ready(_gcnii(config), arrays)
+    if "adj" in x:
+        return net(x["x"], x["adj"])
+    (nodes,), mask = _padded(x, "x")
+    edges = "window" if config.get("new_graph", False) else "angle"
+    out = net(nodes.unsqueeze(1), angular_graph(nodes.unsqueeze(1), mask.unsqueeze(-1), edges=edges))
+    return out.squeeze(1)[mask]
+
+
+@case("mmgcn_gcnii_lyc", "mmgcn_gcnii_lyc_self", "mmgcn_gcnii_lyc_window")
+def mmgcn_gcnii_lyc(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
+    return {"output": _run_gcnii(meta["config"], arrays)}
+
+
+@case("mmdfn_gcnii_dynamic", "mmdfn_gcnii_dynamic_self")
+def mmdfn_gcnii_dynamic(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
+    return {"out": _run_gcnii(meta["config"], arrays)}
 
 
 @case("mmgcn_big_adj")

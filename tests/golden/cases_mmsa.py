@@ -115,7 +115,7 @@ def mmsa_mag(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
     return {"out": fusion({m: x[m] for m in names})}
 
 
-@case("mmsa_misa")
+@case("mmsa_misa", "mmsa_misa_adversarial")
 def mmsa_misa(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
     config, x = meta["config"], inputs(arrays)
     text, audio, video = config["feature_dims"]
@@ -131,15 +131,19 @@ def mmsa_misa(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
     )
     sequences = {"text": x["text_hidden"], "video": x["video"], "audio": x["audio"]}
     out = ready(network, arrays)(sequences, x["mask"] > 0)
-    parts = {f"{part}_{m[0]}": out.streams[f"{m}.{part}"] for part in ("private", "shared") for m in sequences}
-    mean = torch.stack([out.streams[f"{m}.shared"] for m in sequences]).mean(0)
-    return {
-        "out": out.fused,
-        **parts,
-        "recon_t": out.streams["text.reconstruction"],
-        "orig_t": out.streams["text"],
-        "sp_s": network.classify(mean),
-    }
+    shared = [out.streams[f"{m}.shared"] for m in sequences]
+    computed = {"out": out.fused, "sp_s": network.classify(torch.stack(shared).mean(0))}
+    for m, x_shared in zip(sequences, shared, strict=True):
+        private = out.streams[f"{m}.private"]
+        computed[f"private_{m[0]}"], computed[f"shared_{m[0]}"] = private, x_shared
+        computed[f"orig_{m[0]}"], computed[f"recon_{m[0]}"] = out.streams[m], out.streams[f"{m}.reconstruction"]
+        computed[f"sp_{m[0]}"] = computed[f"sp_p_{m[0]}"] = network.classify(private)
+        if network.fusion.match == "adversarial":
+            # domain_label_t upstream, and so on.
+            told = network.fusion.tell_apart(x_shared)
+            computed |= {f"{prefix}_{m[0]}": told for prefix in ("domain", "domain_label", "dom")}
+    # A file records some of what the reference computes.
+    return {name: value for name, value in computed.items() if f"out.{name}" in arrays}
 
 
 @case("mmsa_graph_mfn")

@@ -99,6 +99,26 @@ def test_a_zero_vector_is_at_a_right_angle_to_every_other(nodes):
     assert float(two.within[0, 0, 0, 1] / two.within[0, 0, 0, 0]) == pytest.approx(0.5, abs=1e-2)
 
 
+def test_edges_by_angle_join_what_differs_most(nodes):
+    x = torch.tensor([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.2]]).view(1, 1, 3, 2)
+    alike, apart = (angular_graph(x, edges=edges).within[0, 0, 0] for edges in ("similarity", "angle"))
+    assert alike[1] > alike[2]
+    assert apart[1] < apart[2]
+
+
+def test_edges_of_a_window_end_after_twenty_utterances_and_are_constants():
+    x = torch.randn(1, 1, 30, D, requires_grad=True)
+    graph = angular_graph(x, edges="window")
+    step = torch.arange(30)
+    assert torch.equal(graph.within[0, 0] > 0, (step.unsqueeze(1) - step).abs() <= 20)
+    assert not graph.within.requires_grad
+
+
+def test_edges_of_another_name_are_refused(nodes):
+    with pytest.raises(OptionError, match="similarity"):
+        angular_graph(nodes, edges="cosine")
+
+
 @pytest.mark.parametrize("cls", [GraphFusion, DynamicGraphFusion])
 def test_graph_fusions_equal_one_dense_graph_over_the_batch(cls, nodes, presence):
     torch.manual_seed(1)

@@ -255,6 +255,8 @@ def test_misa_refusals():
         MISA(DIMS, difference=-1)
     with pytest.raises(OptionError, match="one of"):
         MISA(DIMS, match="mse")
+    with pytest.raises(OptionError, match="match='adversarial'"):
+        MISA(DIMS, width=8).tell_apart(torch.zeros(2, 8))
     with pytest.raises(ReferenceWeightsError, match=r"missing transformer_encoder\.layers\.0\.norm1"):
         MISA(DIMS, width=8).load_reference({})
 
