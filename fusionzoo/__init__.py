@@ -18,6 +18,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Literal
 
+    from fusionzoo import data as data
+    from fusionzoo import doctor as doctor
+    from fusionzoo import encoders as encoders
+    from fusionzoo import errors as errors
+    from fusionzoo import evaluation as evaluation
+    from fusionzoo import extraction as extraction
+    from fusionzoo import fusion as fusion
+    from fusionzoo import host as host
+    from fusionzoo import layers as layers
+    from fusionzoo import numerics as numerics
+    from fusionzoo import objective as objective
+    from fusionzoo import patching as patching
+    from fusionzoo import recipes as recipes
+    from fusionzoo import specs as specs
+    from fusionzoo import testing as testing
+    from fusionzoo import training as training
     from fusionzoo._types import Adapter, Options, Plugin
     from fusionzoo.data import Batch as Batch
     from fusionzoo.data import Corpus as Corpus

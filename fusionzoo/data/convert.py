@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fusionzoo.data.inspection import Inspection, inspect
 from fusionzoo.data.npz import save_npz
@@ -30,7 +31,7 @@ def convert(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     split: str | os.PathLike[str] | None = None,
-    **options: object,
+    **options: Any,
 ) -> Conversion:
     """Read `source` as `fusionzoo.data.load` does and write it to `target`, an `.npz` without pickled objects.
 

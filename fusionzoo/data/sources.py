@@ -80,7 +80,8 @@ def load(
         words = ("release", "speakers", "random")
         if split is not None and str(split) in words and not Path(split).exists():  # a word of ESD's reader
             options, split = {**options, "split": str(split)}, None
-        corpus, modalities = read_clips(source, modalities=modalities, **options), None
+        arguments: dict[str, Any] = options  # the reader says which it takes
+        corpus, modalities = read_clips(source, modalities=modalities, **arguments), None
     else:
         corpus = read_file(source, keep_all=split is not None, **options)
     if modalities is not None:  # first, so that a broken modality that nobody asked for is no obstacle

@@ -39,6 +39,9 @@ class Orthogonality(Objective):
 
     uses_labels = False
 
+    def __init__(self, num_classes: int, class_counts: Tensor | None = None):
+        super().__init__(num_classes, class_counts)
+
     def forward(self, out, batch) -> Tensor:
         private = modality_streams(out, batch, self, None, "private", 1)
         shared = modality_streams(out, batch, self, None, "shared", 1)

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from fusionzoo._types import Options
+from fusionzoo._types import JSON, Options
 from fusionzoo.data.corpus import SPLITS, UNLABELLED, some
 from fusionzoo.data.splits import draw_dev
 from fusionzoo.errors import DataError, OptionError, close_matches_hint
@@ -107,7 +107,7 @@ class RawCorpus:
     label_names: tuple[str, ...]
     utterances: tuple[RawUtterance, ...]
     problems: tuple[Problem, ...] = ()
-    info: Options = field(default_factory=dict)
+    info: Mapping[str, JSON] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.utterances)
