@@ -100,13 +100,20 @@ class Configured(metaclass=CheckedOptions):
         shown = [
             f"{k}={v!r}"
             for k, v in options.items()
-            if k not in _IN_HEAD and is_plain(v) and (k not in defaults or v != defaults[k])
+            if k not in _IN_HEAD and is_plain(v) and not (k in defaults and _alike(v, defaults[k]))
         ]
         weights = [f"{k}: {tuple(p.shape)}" for k, p in self.named_parameters(recurse=False)]  # type: ignore[attr-defined]
-        return "\n".join(filter(None, (", ".join((self._maps(), *shown)), ", ".join(weights))))
+        return "\n".join(filter(None, (", ".join((self._head_of_repr(), *shown)), ", ".join(weights))))
 
-    def _maps(self) -> str:
+    def _head_of_repr(self) -> str:
         raise NotImplementedError
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two plain values are equal; a list, which is what a file gives back, equals the tuple that was written."""
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    return one == other
 
 
 #: Arguments that the first words of a repr tell.

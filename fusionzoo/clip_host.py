@@ -22,7 +22,7 @@ from fusionzoo.fusion import Dims, Fused
 from fusionzoo.host import FusionLike, Host, HostOutput
 from fusionzoo.numerics import masked_mean, zero_padded
 from fusionzoo.objective import zero_features
-from fusionzoo.specs import normalise_name
+from fusionzoo.specs import plain_name
 
 if TYPE_CHECKING:
     from fusionzoo.data.batch import Batch, Clip
@@ -125,7 +125,7 @@ class ClipHost(Host):
             return fusion
         name, given = fusion
         cls = registry.get(name)
-        wanted = dict(getattr(cls, "for_sequences", {})) | (own if normalise_name(name) == self.own else {})
+        wanted = dict(getattr(cls, "for_sequences", {})) | (own if plain_name(name) == self.own else {})
         takes = accepted_options(cls)
         return name, {**{k: v for k, v in wanted.items() if k in takes}, **given}
 

@@ -393,5 +393,5 @@ class Fusion(Configured, Pretrained, nn.Module):
             present.append(m)
         return Streams(xs, step, present, attention)
 
-    def _maps(self) -> str:
+    def _head_of_repr(self) -> str:
         return f"{dict(self.dims)} -> {self.out_dim}"

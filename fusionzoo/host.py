@@ -228,7 +228,7 @@ class Host(Configured, Pretrained, nn.Module):
         """A `HostOutput` that carries what the fusion reported."""
         return HostOutput(logits, {"fused": fused.fused, **fused.streams}, dict(fused.losses), dict(fused.attention))
 
-    def _maps(self) -> str:
+    def _head_of_repr(self) -> str:
         alone = "" if self.built_fusion is not None else f", no fusion: {', '.join(self.names)} alone"
         return f"{dict(self.dims)} -> {self.num_classes} classes, {self.num_speakers} speakers{alone}"
 

@@ -63,7 +63,7 @@ class Objective(Configured, nn.Module):
         of its fusion (a bound method: a module kept on `self` would become part of the objective). Does nothing here.
         """
 
-    def _maps(self) -> str:
+    def _head_of_repr(self) -> str:
         return f"{self.num_classes} classes"
 
     def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:

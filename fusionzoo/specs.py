@@ -45,6 +45,11 @@ def normalise_name(name: str) -> str:
     return name.strip().lower().replace("_", "-")
 
 
+def plain_name(name: str) -> str:
+    """The public name in what a user writes or a file says: `fusionzoo:LMAM` and `lmam` are `lmam`."""
+    return normalise_name(name.rpartition(":")[2])
+
+
 def is_name(name: str) -> bool:
     """Whether a name is kebab-case, as public names are."""
     return _NAME.fullmatch(name) is not None

@@ -25,7 +25,7 @@ from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion
 from fusionzoo.host import FusionLike, build_fusion
 from fusionzoo.layers import copy_reference_parts, prefixed
-from fusionzoo.specs import normalise_name
+from fusionzoo.specs import plain_name
 from fusionzoo_adapters.hosts._published import is_named
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class CFNSR(ClipHost):
         self.early_fusion = None
         if not self._takes_maps() or not isinstance(prepared, tuple):
             return prepared
-        name, given = normalise_name(prepared[0]), dict(prepared[1])
+        name, given = plain_name(prepared[0]), dict(prepared[1])
         widths = [int(self.encoder(m).width) for m in self.names]
         stages = _STAGES.get(name, 1) if self.stages is None else self.stages
         if stages == 2:

@@ -15,7 +15,7 @@ from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused
 from fusionzoo.host import FusionLike
 from fusionzoo.layers import check_reference, copy_reference, prefixed
-from fusionzoo.specs import normalise_name
+from fusionzoo.specs import plain_name
 from fusionzoo_adapters.hosts._published import is_named
 
 
@@ -84,7 +84,7 @@ class FoalNet(ClipHost):
     def _prepared(self, fusion: FusionLike, own: dict[str, Any]) -> FusionLike:
         """The published stacks stand side by side, without a map to another width."""
         prepared = super()._prepared(fusion, own)
-        named = isinstance(prepared, tuple) and normalise_name(prepared[0]) == self.own
+        named = isinstance(prepared, tuple) and plain_name(prepared[0]) == self.own
         if named and isinstance(prepared, tuple) and self.fusion_width is None:
             widths = list(self.widths.values())
             return prepared[0], {"out_dim": (len(widths) - 1) * sum(widths), **prepared[1]}

@@ -18,7 +18,7 @@ from fusionzoo.fusion import Dims, Fused, Fusion, read_dims
 from fusionzoo.host import FusionLike
 from fusionzoo.layers import copy_reference_parts, prefixed
 from fusionzoo.numerics import lstm_precision, zero_padded
-from fusionzoo.specs import normalise_name
+from fusionzoo.specs import plain_name
 from fusionzoo_adapters.hosts._published import is_named
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class MSAF(ClipHost):
         """In the middle its own output is not read: the width that builds no map."""
         prepared = super()._prepared(fusion, own)
         if hasattr(self._fusion_class(), "on_maps") and isinstance(prepared, tuple):
-            more = {"width": list(self.channels.values())[1]} if normalise_name(prepared[0]) == "cfn-sr" else {}
+            more = {"width": list(self.channels.values())[1]} if plain_name(prepared[0]) == "cfn-sr" else {}
             return prepared[0], {"out_dim": sum(self.channels.values()), **more, **prepared[1]}
         return prepared
 
