@@ -48,7 +48,7 @@ def plugin(
     diagram : how the data flows, as statements of a left-to-right Mermaid flowchart, one a line.
     level : `"utterance"` (acts within a time step), `"dialogue"` (looks across utterances) or `"sequence"` (frames, tokens).
     handles : what it does besides what its base class promises: `"attention"`, `"losses"`, `"pools"`.
-    modalities : smallest and largest number of them, where `target` has no attribute of that name; `None` for no limit.
+    modalities : smallest and largest number of them, `None` for no limit; where the class's attribute does not say it.
     kind : where `target` has no base class of fusionzoo: `"adapter"` or `"dataset"`.
     name : None takes the entry point's, and in a notebook the class's in kebab-case.
     api : version of the plugin interface that the plugin was written for; None for the one that is spoken.

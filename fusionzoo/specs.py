@@ -166,19 +166,23 @@ def read_off(
     common = inspect.signature(base).parameters if base else {}
     parameters = inspect.signature(target).parameters.values()
     own = {p.name: p.default for p in parameters if p.name not in common and p.default is not p.empty}
-    unaligned = {"unaligned"} if getattr(target, "unaligned", False) else set()
+    said: Any = (
+        target if base else None
+    )  # what has no base class of ours may mean anything by attributes of these names
+    unaligned = {"unaligned"} if getattr(said, "unaligned", False) else set()
     return {
-        "modalities": modalities or getattr(target, "modalities", (2, None)),
-        "handles": frozenset({*getattr(target, "handles", ()), *unaligned, *handles}),
-        "placements": getattr(target, "placements", ()),
-        "variants": getattr(target, "variants", ()) if "variant" in own else (),
+        "modalities": modalities or getattr(said, "modalities", (2, None)),
+        "handles": frozenset({*getattr(said, "handles", ()), *unaligned, *handles}),
+        "placements": getattr(said, "placements", ()),
+        "variants": getattr(said, "variants", ()) if "variant" in own else (),
         "defaults": {k: v for k, v in own.items() if k != "variant" and is_plain(v)},
     }
 
 
 def _base(target: object) -> Any:
     """The base class that says of which kind its subclasses are."""
-    return next((c for c in reversed(getattr(target, "__mro__", ())) if isinstance(vars(c).get("kind"), str)), None)
+    ours = (c for c in reversed(getattr(target, "__mro__", ())) if c.__module__.partition(".")[0] == "fusionzoo")
+    return next((c for c in ours if isinstance(vars(c).get("kind"), str)), None)
 
 
 @dataclass(frozen=True)

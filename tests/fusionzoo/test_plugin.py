@@ -94,6 +94,26 @@ def test_a_host_has_its_placements_and_a_data_set_its_defaults():
     assert spec_of(fusionzoo.plugin(made_up, summary="s", kind="dataset")).defaults == {"size": 3}
 
 
+def test_attributes_of_what_is_no_class_of_ours_are_its_own_business():
+    class Mixin:
+        kind = "gated"
+
+    class Mixed(LowRankSum, Mixin):
+        pass
+
+    class Other(Knows):
+        kind, modalities, placements = "parser", "all of them", 7
+
+        def handles(self, model):
+            return True
+
+    for cls in (Mixed, Other):
+        cls.__qualname__ = cls.__name__
+    assert spec_of(fusionzoo.plugin(Mixed, summary="s")).kind == "fusion"
+    spec = spec_of(fusionzoo.plugin(Other, summary="s", kind="adapter"))
+    assert (spec.kind, spec.modalities, spec.handles, spec.placements) == ("adapter", (2, None), set(), ())
+
+
 def test_what_is_said_goes_before_what_is_read_off():
     spec = spec_of(
         fusionzoo.plugin(LowRankSum, summary="s", name="other", modalities=(3, None), api=7, level="dialogue")
