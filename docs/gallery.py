@@ -1,4 +1,4 @@
-"""Write the gallery: a page a fusion under docs/fusions/, the tables in docs/fusions.md and docs/hosts.md, docs/objectives.md.
+"""Write the gallery: a page per fusion under docs/fusions/, the tables in docs/fusions.md and docs/hosts.md, docs/objectives.md.
 
     python docs/gallery.py [--check]
 
@@ -196,7 +196,7 @@ def host_table() -> str:
 
 
 def host_sections() -> str:
-    """A section a host: formula, what differs in its variants, options, shapes, source."""
+    """A section per host: formula, what differs in its variants, options, shapes, source."""
     parts = []
     for name in fusionzoo.names("host"):
         card, cls = fusionzoo.card(name, kind="host"), fusionzoo.get(name, kind="host")

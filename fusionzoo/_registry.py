@@ -32,6 +32,7 @@ from fusionzoo import hookspecs
 from fusionzoo.errors import (
     AmbiguousNameError,
     FusionZooError,
+    FusionZooWarning,
     MissingDependency,
     OptionError,
     PluginDisabledError,
@@ -81,7 +82,7 @@ class Failure:
 
 
 class Registry:
-    """Index of entry points and the plugins loaded so far. One instance a process, `registry` below."""
+    """Index of entry points and the plugins loaded so far. One instance per process, `registry` below."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -442,7 +443,7 @@ class Registry:
     def _warn(self, message: str) -> None:
         if message not in self._warned:
             self._warned.add(message)
-            warnings.warn(message, stacklevel=4)
+            warnings.warn(message, FusionZooWarning, stacklevel=4)
 
 
 @contextlib.contextmanager

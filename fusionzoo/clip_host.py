@@ -229,7 +229,7 @@ class ClipHost(Host):
         return out
 
     def fuse(self, batch: Batch) -> tuple[Fused, dict[str, Tensor]]:
-        """What the fusion made of a batch, `fused` as one vector an utterance `(B * T, d)`; and the masks of the states."""
+        """What the fusion made of a batch, `fused` as one vector per utterance `(B * T, d)`; and the masks of the states."""
         return self.fuse_sequences(self.sequences(batch))
 
     def fuse_sequences(self, encoded: Mapping[str, Encoded | None]) -> tuple[Fused, dict[str, Tensor]]:

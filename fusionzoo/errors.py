@@ -1,4 +1,4 @@
-"""Every error that a user of fusionzoo can cause.
+"""Every error that a user of fusionzoo can cause, and every warning that fusionzoo gives.
 
 Each message says what was wrong, what was expected and what to do next. The command line prints the message alone and
 exits with status 2; `--debug` shows the traceback.
@@ -12,6 +12,10 @@ from collections.abc import Iterable
 
 class FusionZooError(Exception):
     """Base class of all errors that fusionzoo raises on purpose."""
+
+
+class FusionZooWarning(UserWarning):
+    """Base class of all warnings that fusionzoo gives, and the category of most of them."""
 
 
 class UnknownNameError(FusionZooError, LookupError):
@@ -66,7 +70,7 @@ class DataError(FusionZooError, ValueError):
     """A data file that is broken, incomplete or contradicts itself."""
 
 
-class DataWarning(UserWarning):
+class DataWarning(FusionZooWarning):
     """Something about data that can be used and may not be what was meant: an unused column, rows in two splits."""
 
 
@@ -122,7 +126,7 @@ class HostChangedError(PatchError):
     """The host's code is not the one that a site or a saved patch was made for."""
 
 
-class MaskWarning(UserWarning):
+class MaskWarning(FusionZooWarning):
     """A mask that seems to mean padding by True; see `fusionzoo._masks.MaskWatch` for when."""
 
 

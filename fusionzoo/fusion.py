@@ -1,7 +1,7 @@
 """The fusion contract: what goes in, what comes out, and everything every fusion needs done once.
 
 A fusion is written by subclassing `Fusion` and implementing `combine`. The base class reads mappings and sequences,
-`(B, d)` and `(B, T, d)`, one mask or one a modality; it keeps padding (NaN included) away from the mathematics, stands
+`(B, d)` and `(B, T, d)`, one mask or one per modality; it keeps padding (NaN included) away from the mathematics, stands
 in for missing modalities, projects to `out_dim` when the width differs, and zeroes the output at padded steps.
 """
 
@@ -48,7 +48,7 @@ class Fused(Displayed):
 class Streams(Displayed):
     """What `Fusion.combine` receives: clean, batch-first, complete.
 
-    x : one tensor a modality in the order of `dims`, `(B, T, d_m)`; zero at padded and (with `missing="zero"`) at
+    x : one tensor per modality in the order of `dims`, `(B, T, d_m)`; zero at padded and (with `missing="zero"`) at
         absent steps. Unaligned methods may find a different T in each.
     mask : bool `(B, T)` of the anchor's real steps, or None when every step is real.
     present : per modality, bool `(B, T_m)` where its values may be attended to, or None for everywhere.
@@ -114,7 +114,7 @@ class Fusion(Configured, Pretrained, nn.Module):
     dims : mapping of modality name to feature width, or a sequence of widths (names then are `m0, m1, ...`). The first
         modality is the anchor of methods that have one: text, in this field.
     out_dim : width of the output; None for the anchor's. A projection is built only where the method's own width differs.
-    missing : what stands in for a missing modality: `"zero"`, `"learned"` (one vector a modality) or `"error"`.
+    missing : what stands in for a missing modality: `"zero"`, `"learned"` (one vector per modality) or `"error"`.
 
     Shapes
     ------

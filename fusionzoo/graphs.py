@@ -72,7 +72,7 @@ def send(graph: Any, nodes: Tensor) -> Tensor:
 
 @dataclass
 class ModalGraph:
-    """Edges of one graph a dialogue, in blocks; `graph @ nodes` sends `(B, M, T, d)` along them.
+    """Edges of one graph per dialogue, in blocks; `graph @ nodes` sends `(B, M, T, d)` along them.
 
     within : `(B, M, T, T)`, weight of the edge to utterance i from utterance j of the same modality.
     across : `(B, M, M, T)`, weight to modality m from modality n at the same utterance; zero for m = n.
@@ -368,7 +368,7 @@ def incidence_hypergraph(
 ) -> IncidenceHypergraph:
     """Weights of a list of incidences: hyperedges are weighted means of nodes, nodes weighted means of hyperedges.
 
-    index : long `(2, I)`. nodes : N. edge_weight : `(E,)`. node_weight : `(I,)`, one an incidence.
+    index : long `(2, I)`. nodes : N. edge_weight : `(E,)`. node_weight : `(I,)`, one per incidence.
     variant : `"official"` for what M3NET computes: sums that are divided by the sums of weights, and `node_weight` is
         read at the number of the node instead of the incidence.
     """
@@ -475,7 +475,7 @@ class FrequencyConv(nn.Module):
 class PairwiseGate(nn.Module):
     r"""Gated attention of pairs of modalities, within a time step.
 
-    `form="pairs"`, for every pair p < q, gates from the inputs and one a step:
+    `form="pairs"`, for every pair p < q, gates from the inputs and one per step:
 
     .. math:: z = \sigma\big(w_{pq}\,[x_p; x_q; x_p \odot x_q] + b_{pq}\big), \qquad
               h_{pq} = z \tanh(W_p x_p + b_p) + (1 - z) \tanh(W_q x_q + b_q)
@@ -506,7 +506,7 @@ class PairwiseGate(nn.Module):
     def forward(self, xs: Sequence[Tensor], presence: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """The concatenation `(..., .)`, and the shares of every gate, which sum to one over their last axis.
 
-        xs : one `(..., width)` a modality, zero where absent. presence : bool `(..., M)`. A pair of which one is absent
+        xs : one `(..., width)` per modality, zero where absent. presence : bool `(..., M)`. A pair of which one is absent
         is the other; of which both are absent, zero. An absent modality gated by the first gives zeros.
         Shares: of a pair `(..., 2)`, those of its two modalities; in the background form `(..., hidden, 2)` a modality,
         what passes and what is held back.

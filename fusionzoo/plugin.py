@@ -45,7 +45,7 @@ def plugin(
     paper : where the method comes from: authors, title, venue and year, link.
     code : the authors' repository at a commit.
     bibtex : the citation.
-    diagram : how the data flows, as statements of a left-to-right Mermaid flowchart, one a line.
+    diagram : how the data flows, as statements of a left-to-right Mermaid flowchart, one per line.
     level : `"utterance"` (acts within a time step), `"dialogue"` (looks across utterances) or `"sequence"` (frames, tokens).
     handles : what it does besides what its base class promises: `"attention"`, `"losses"`, `"pools"`.
     modalities : smallest and largest number of them, `None` for no limit; where the class's attribute does not say it.

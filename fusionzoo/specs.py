@@ -84,7 +84,7 @@ class Spec:
     placements : for hosts, where a fusion can sit; the first is the default.
     variants : names that `variant=` accepts.
     defaults : options worth showing on the card.
-    diagram : how the data flows, as statements of a left-to-right Mermaid flowchart, one a line; for the gallery.
+    diagram : how the data flows, as statements of a left-to-right Mermaid flowchart, one per line; for the gallery.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What every test run needs: no plugins of the developer's own, and one thread a worker."""
+"""What every test run needs: no plugins of the developer's own, one thread per worker, the same device everywhere."""
 
 import os
 
@@ -6,6 +6,10 @@ import torch
 
 # They must not change what our tests see: built-ins only, unless a test says otherwise.
 os.environ["FUSIONZOO_LOAD_PLUGINS"] = ""
+
+# The numbers are a CPU's, and are compared with one another, however many GPUs there are. Tests that need a GPU:
+# CUDA_VISIBLE_DEVICES=0 pytest -k gpu
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 # Workers that each start a thread a core wait for one another: a step of a millisecond can take seconds then.
 if "PYTEST_XDIST_WORKER" in os.environ:

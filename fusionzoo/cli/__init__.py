@@ -55,13 +55,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Warnings about data as a sentence, without the line of code that gave them."""
-    from fusionzoo.errors import DataWarning
+    """Our warnings as a sentence, without the line of code that gave them."""
+    from fusionzoo.errors import FusionZooWarning
 
     show = warnings.showwarning
 
     def plain(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-        if issubclass(category, DataWarning):
+        if issubclass(category, FusionZooWarning):
             _say(f"warning: {message}")
         else:
             show(message, category, *rest, **more)

@@ -406,7 +406,7 @@ def bench(
         str | None, typer.Option(help="Widths for fusions alone; default text=1024,audio=1582,visual=342.")
     ] = None,
     width: Annotated[int, typer.Option(help="Output width of fusions alone.", min=1)] = 512,
-    batch: Annotated[int, typer.Option(help="Dialogues a step.", min=1)] = 16,
+    batch: Annotated[int, typer.Option(help="Dialogues per step.", min=1)] = 16,
     steps: Annotated[int, typer.Option(help="Utterances of the longest dialogue, for fusions alone.", min=1)] = 110,
     repeats: Annotated[int, typer.Option(help="Measured steps of each.", min=1)] = 3,
     set_: Sets = None,

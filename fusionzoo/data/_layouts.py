@@ -70,7 +70,7 @@ def hint(content: Any) -> str:
         if values and isinstance(values[0], Mapping) and {"features", "intervals"} <= set(values[0]):
             return (
                 "This is a computational sequence of the CMU Multimodal SDK: features over time of whole videos, without "
-                f"utterances or labels. Expected one feature vector an utterance: align and pool them first. {_OURS}"
+                f"utterances or labels. Expected one feature vector per utterance: align and pool them first. {_OURS}"
             )
         if values and isinstance(values[0], Mapping):
             return f"Expected the dialogues in lists by split: {{'train': [...], 'test': [...]}}, each with its 'vid'. {_OURS}"
@@ -92,7 +92,7 @@ def _hint_of_split(part: Any) -> str:
             return (
                 f"This is the layout of MMSA and MulT: single clips with sequences (N, L, d) of {_list(sequences)} and "
                 f"sentiment scores in {_list(scores) or 'no entry'}. It has no dialogues, speakers or classes of emotion and is "
-                f"not read: pool the sequences to one vector a clip (x.mean(axis=1)), give each clip a dialogue, a speaker and a "
+                f"not read: pool the sequences to one vector per clip (x.mean(axis=1)), give each clip a dialogue, a speaker and a "
                 f"class, and write an .npz with fusionzoo.data.save_npz."
             )
         return (
@@ -103,13 +103,13 @@ def _hint_of_split(part: Any) -> str:
         first = part[0]
         if isinstance(first, tuple | list) and first and isinstance(first[0], tuple | list):
             return (
-                "This is the layout of MISA and MAG-BERT: single segments ((words, visual, audio), score, name) with a row a "
+                "This is the layout of MISA and MAG-BERT: single segments ((words, visual, audio), score, name) with a row per "
                 f"word. It has no dialogues, speakers or classes of emotion and is not read: pool the rows first. {_OURS}"
             )
         if isinstance(first, Mapping):
             return (
                 f"A dialogue of it has {_list(list(first))}; expected 'vid', speaker(s), label(s) and text, audio or visual, one "
-                f"row an utterance. {_OURS}"
+                f"row per utterance. {_OURS}"
             )
         return f"Expected each dialogue to be a dict with vid, speaker(s), label(s), text, audio, visual. {_OURS}"
     return f"Expected each split to be a list of dialogues, each a dict with its 'vid'. {_OURS}"

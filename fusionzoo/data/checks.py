@@ -43,13 +43,13 @@ def _shape_problems(corpus: Corpus) -> list[str]:
         if column is None or column.ndim != 1 or len(column) != rows:
             shape = None if column is None else column.shape
             out.append(
-                f"{where}: column {name!r} has shape {shape}, expected ({rows},), one value an utterance (the length "
+                f"{where}: column {name!r} has shape {shape}, expected ({rows},), one value per utterance (the length "
                 f"of 'dialogue_id'). Write the file again with columns of one length."
             )
     for name, x in corpus.features.items():
         if x.ndim != 2 or len(x) != rows or x.shape[1] == 0:
             out.append(
-                f"{where}: column {name!r} has shape {x.shape}, expected ({rows}, width), one feature vector an "
+                f"{where}: column {name!r} has shape {x.shape}, expected ({rows}, width), one feature vector per "
                 f"utterance. Write the file again with columns of one length."
             )
     if not rows:

@@ -143,7 +143,7 @@ def split_fields(path: Path, content: dict[str, Any]) -> tuple[dict[str, Any], l
             if vid not in fields["speakers"] or vid not in fields["labels"]:
                 raise DataError(
                     f"{path}: dialogue {vid!r} of {key!r} lacks its speakers or labels; it has {', '.join(sample)}. "
-                    f"Expected speaker(s) and label(s), one an utterance. Make the file again."
+                    f"Expected speaker(s) and label(s), one per utterance. Make the file again."
                 )
             fields[_SPLIT_KEYS[key]].append(vid)
     return {name: entry for name, entry in fields.items() if entry or name in ("train", "test")}, notes
@@ -297,7 +297,7 @@ class _Reader:
         rows = values[dialogue]
         if not isinstance(rows, list | tuple | np.ndarray) or (isinstance(rows, np.ndarray) and rows.ndim == 0):
             raise DataError(
-                f"{self._where(field, dialogue)} is a {type(rows).__name__}, expected one row an utterance."
+                f"{self._where(field, dialogue)} is a {type(rows).__name__}, expected one row per utterance."
             )
         return rows
 
@@ -381,7 +381,7 @@ class _Reader:
                     f"{width_text}. Extract this utterance again."
                 )
             width = len(vector)
-        raise DataError(f"{self._where(modality, dialogue)} is no matrix of numbers, one row an utterance.")
+        raise DataError(f"{self._where(modality, dialogue)} is no matrix of numbers, one row per utterance.")
 
     def _names(self, labels: np.ndarray, given: Sequence[str] | None) -> tuple[str, ...]:
         if given is not None:

@@ -1,6 +1,6 @@
 """A corpus of conversations as one columnar table in memory; no torch.
 
-One row an utterance; the rows of a dialogue are contiguous and in order. Every reader makes one of these and every
+One row per utterance; the rows of a dialogue are contiguous and in order. Every reader makes one of these and every
 batch is cut from one.
 """
 

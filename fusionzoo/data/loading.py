@@ -202,7 +202,7 @@ class ResidentSplit:
         return torch.from_numpy(flat).to(home)
 
     def _column(self, values: np.ndarray, padding: int | bool) -> Tensor:
-        # Labels, speakers and masks are a few bytes a row: always on the device.
+        # Labels, speakers and masks are a few bytes per row: always on the device.
         column = torch.from_numpy(np.append(values, np.asarray(padding, dtype=values.dtype)))
         return column.to(self.device)
 
@@ -221,7 +221,7 @@ class ResidentSplit:
     ) -> Batches:
         """This rank's batches of one epoch: an iterable with a length.
 
-        batch_size : dialogues a batch and rank; the last batch may be smaller.
+        batch_size : dialogues per batch and rank; the last batch may be smaller.
         shuffle : True mixes dialogues by `(seed, epoch)` alone (no global random state is read or changed), sorts
             pools of some batches by length to save padding, and mixes the batches again. False sorts by length, then
             by id, always the same.

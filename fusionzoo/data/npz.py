@@ -1,4 +1,4 @@
-"""The safe columnar file: an `.npz` of flat arrays, one row an utterance, read without pickles.
+"""The safe columnar file: an `.npz` of flat arrays, one row per utterance, read without pickles.
 
 =================  ==================  =====================================================================
 array              shape               what
@@ -8,8 +8,8 @@ utterance_index    (N,) int            strictly increasing within a dialogue
 speaker            (N,) text
 label              (N,) int            0 to C - 1; -100 where unlabelled
 label_names        (C,) text           the classes
-split              (N,) text           train, dev or test; one a dialogue
-<modality>         (N, d) float        one matrix a modality, any float width (half and double become single)
+split              (N,) text           train, dev or test; one per dialogue
+<modality>         (N, d) float        one matrix per modality, any float width (half and double become single)
 <modality>_mask    (N,) bool           optional: True where the modality was recorded
 utterance_id       (N,) text           optional
 modalities         (M,) text           optional: which matrices are the modalities, in this order
@@ -18,7 +18,7 @@ anything else      any, no objects     kept out of the model, carried along by `
 =================  ==================  =====================================================================
 
 Which matrices are modalities: those that `modalities` names; without it, every two-dimensional float array with one row
-an utterance, in file order, except annotations: `vad` (valence, activation, dominance) and names that begin with
+per utterance, in file order, except annotations: `vad` (valence, activation, dominance) and names that begin with
 `label_` or `target_`.
 """
 
@@ -92,7 +92,7 @@ def read_npz(path: str | os.PathLike[str], *, needs_split: bool = True, name: st
         hint = " The split may also come from a file of its own (split=...)." if "split" in missing else ""
         raise DataError(
             f"{path}: lacks the column{'s' if len(missing) > 1 else ''} {', '.join(map(repr, missing))}, expected "
-            f"{', '.join(REQUIRED)} and one matrix a modality; it has {', '.join(columns) or 'nothing'}.{hint} Add "
+            f"{', '.join(REQUIRED)} and one matrix per modality; it has {', '.join(columns) or 'nothing'}.{hint} Add "
             f"what is missing, or convert the original with `fusionzoo data convert`."
         )
     rows = _rows(path, columns)
@@ -156,13 +156,13 @@ def _modalities(path: Path, columns: dict[str, Column], rows: int) -> list[str]:
             continue
         if len(h.shape) > 2 and h.shape[0] == rows:
             raise DataError(
-                f"{path}: column {c!r} has shape {h.shape}, expected ({rows}, width), one feature vector an utterance: these "
+                f"{path}: column {c!r} has shape {h.shape}, expected ({rows}, width), one feature vector per utterance: these "
                 f"look like the frames or tokens of each. Pool them before, e.g. {c}.mean(axis=1) (over the real frames "
                 f"alone, if they are padded), or, if {c!r} is no modality, name the modalities in a text array 'modalities'."
             )
         if h.shape[0] != rows:
             raise DataError(
-                f"{path}: column {c!r} has shape {h.shape}, expected ({rows}, width), one feature vector an utterance. "
+                f"{path}: column {c!r} has shape {h.shape}, expected ({rows}, width), one feature vector per utterance. "
                 f"Write the file again with columns of one length; if it is no modality, name the modalities in a text "
                 f"array 'modalities'."
             )
@@ -181,7 +181,7 @@ def _check_columns(path: Path, columns: dict[str, Column], names: Sequence[str],
         own = c not in ("provenance", "label_names", "modalities")
         if own and h.shape[:1] != (rows,) and h.bytes > _SMALL:
             raise DataError(
-                f"{path}: column {c!r} has shape {h.shape}, expected ({rows},), one value an utterance (the length of "
+                f"{path}: column {c!r} has shape {h.shape}, expected ({rows},), one value per utterance (the length of "
                 f"'dialogue_id'). Write the file again with columns of one length."
             )
         if c in ("label_names", "modalities") and h.bytes > _SMALL:

@@ -1,4 +1,4 @@
-"""Pictures to one state a frame: CLIP and any other transformers vision model."""
+"""Pictures to one state per frame: CLIP and any other transformers vision model."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from fusionzoo.encoders._residual import ResidualNetwork
 from fusionzoo.encoders.outputs import Encoded
-from fusionzoo.errors import MissingDependency, OptionError, ShapeError
+from fusionzoo.errors import FusionZooWarning, MissingDependency, OptionError, ShapeError
 from fusionzoo.numerics import zero_padded
 
 #: A face detector: one picture `(3, H, W)` uint8 -> its faces `(n, 3, h, w)`, uint8 or float 0 to 1, n from 0.
@@ -111,6 +111,7 @@ def _detector(detector: str | Detector | None, size: int) -> tuple[Detector | No
         warnings.warn(
             "VisExtNet finds no face detector (facenet-pytorch is not installed) and takes whole pictures for faces, which "
             "is not what MultiEMO did; install it, give detector= a callable, or say detector=None to mean this",
+            FusionZooWarning,
             stacklevel=3,
         )
         return None, "none: whole pictures (no face detector is installed)"

@@ -49,7 +49,7 @@ class Cell:
 
 @dataclass
 class Comparison:
-    """A finished grid: `rows` (one a host and fusion), `failed` (cell -> message), and the folder with the reports."""
+    """A finished grid: `rows` (one per host and fusion), `failed` (cell -> message), and the folder with the reports."""
 
     folder: Path
     rows: list[Row]

@@ -1,4 +1,4 @@
-"""Cross-validation: leave one session, speaker or group out, or k folds; one run folder a fold, resumable.
+"""Cross-validation: leave one session, speaker or group out, or k folds; one run folder per fold, resumable.
 
 In every fold the held-out part is the test split and the rest is train, of which dev is drawn (`data.dev_fraction`) or, with
 `dev: fold`, is the next fold as a whole. So the held-out part is touched once, unless a published protocol chooses the
@@ -115,7 +115,7 @@ def groups_of(corpus: Corpus, by: str) -> dict[str, list[str]]:
         values = corpus.extras[column].astype(str)
         if values.ndim != 1:
             raise DataError(
-                f"{corpus.source}: folds by {by!r} need one value an utterance, the column is {values.shape}."
+                f"{corpus.source}: folds by {by!r} need one value per utterance, the column is {values.shape}."
             )
         found = {d.id: sorted(set(values[d.start : d.stop].tolist())) for d in dialogues}
     elif by == "session" and all(_IEMOCAP.match(d.id) for d in dialogues):
@@ -225,7 +225,7 @@ def fold_split(
 
 @dataclass
 class CrossValidation:
-    """Finished folds: `rows` (one a fold and seed: `fold`, `seed`, `epoch`, `utterances` and the held-out scores), `mean`
+    """Finished folds: `rows` (one per fold and seed: `fold`, `seed`, `epoch`, `utterances` and the held-out scores), `mean`
     (metric -> mean and deviation over folds), `pooled` (scores of all held-out predictions together) and `failed`."""
 
     folder: Path
@@ -239,7 +239,7 @@ class CrossValidation:
     is_main: bool = True
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Header and cells: a line a fold and seed, then mean and deviation over folds, then all predictions pooled."""
+        """Header and cells: a line per fold and seed, then mean and deviation over folds, then all predictions pooled."""
         header = ["fold", "seed", "epoch", "utterances", *(SHORT_NAMES[k] for k in SCORES)]
         cells = [
             [r["fold"], str(r["seed"]), str(r["epoch"]), str(r["utterances"]), *(f"{r[k]:.4f}" for k in SCORES)]

@@ -9,7 +9,7 @@ from fusionzoo._text import visible
 
 
 class Bar:
-    """Context manager; one line a modality."""
+    """Context manager; one line per modality."""
 
     def __init__(self, enabled: bool):
         self.enabled = enabled

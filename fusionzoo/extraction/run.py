@@ -87,7 +87,7 @@ def extract(
     workers: int = 2,
     quiet: bool = False,
 ) -> Extraction:
-    """Run pretrained encoders over a release and write one vector an utterance and modality.
+    """Run pretrained encoders over a release and write one vector per utterance and modality.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ from torch import nn
 
 from fusionzoo._installed import described
 from fusionzoo._registry import registry
-from fusionzoo.errors import FusionZooError, PatchError
+from fusionzoo.errors import FusionZooError, FusionZooWarning, PatchError
 from fusionzoo.patching import frames as F
 from fusionzoo.patching import source as S
 from fusionzoo.patching.finding import _groups, find_sites
@@ -68,6 +68,7 @@ def adapter_for(model: nn.Module) -> Any | None:
             warnings.warn(
                 f"the adapter {name!r} failed to look at {type(model).__name__} and is passed over: "
                 f"{described(error)}. Its recognise(model) should return False for a model it does not know.",
+                FusionZooWarning,
                 stacklevel=2,
             )
     return None

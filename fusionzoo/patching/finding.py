@@ -299,7 +299,7 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     flat = all(x.tensor.dim() == 2 and x.tensor.is_floating_point() for x in trace.leaves if x.modality or x.widths)
     arrangement, sure = layout(kind, axis, feature, operands, time, leading, flat)
     if kind == "rows" and arrangement in ("(B, d)", "(T, d)") and any(len(g) > 1 for g in groups.values()):
-        arrangement = "(N, d)"  # a piece a dialogue
+        arrangement = "(N, d)"  # a piece per dialogue
     stream = next((o for o in operands if o.bits), operands[0])
     found = context.infer(trace, arrangement, stream, time, feature, axis) if sure and not varies else None
     how = "rewrite" if event.node is not None else "intercept"

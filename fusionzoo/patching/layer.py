@@ -55,7 +55,7 @@ class FusionLayer(nn.Module):
     """A fusion at a site of a host.
 
     fusion : the fusion itself.
-    out : projections to the host's width, one a modality where rows are joined, else one called `joined`; starting at zero
+    out : projections to the host's width, one per modality where rows are joined, else one called `joined`; starting at zero
         in residual mode.
     """
 

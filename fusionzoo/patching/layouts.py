@@ -150,7 +150,7 @@ def _dialogues(xs: list[Tensor], context: dict[str, Any], what: str) -> Arranged
         return out.index_copy_(0, index, x).view(*mask.shape, -1)
 
     def back(y: Tensor) -> Tensor:
-        if y.dim() == 2:  # one vector a dialogue
+        if y.dim() == 2:  # one vector per dialogue
             return y.repeat_interleave(lengths.to(device), 0)
         return y.flatten(0, 1).index_select(0, index)
 

@@ -9,7 +9,7 @@ import warnings
 import torch
 from torch import nn
 
-from fusionzoo.errors import FusionZooError, LayoutError, ModalityError
+from fusionzoo.errors import FusionZooError, FusionZooWarning, LayoutError, ModalityError
 from fusionzoo.fusion import Fusion
 from fusionzoo.patching.layer import Context, Plan
 from fusionzoo.patching.sites import InputSite, Site
@@ -110,5 +110,6 @@ def check_fit(site: AnySite, plan: Plan, context: Context | None, fusion: Fusion
         warnings.warn(
             f"{name} looks across steps; the streams at {site.where} are taken for {plan.layout}, which nothing in the model "
             "proves. Say so with layout='(B, T, d)' or layout='(T, B, d)'",
+            FusionZooWarning,
             stacklevel=5,
         )

@@ -63,13 +63,13 @@ def layout(
     """The layout of the streams at a join, and whether the trace proves it.
 
     leading : of an outer product, see `leading_axes`.
-    flat : whether the model's streams have no axis of time: they are vectors, one a sample.
+    flat : whether the model's streams have no axis of time: they are vectors, one per sample.
     """
     o = next((o for o in operands if o.bits), operands[0])
     rank = len(o.shape)
     dims = list(range(leading)) if kind == "outer" else [d for d in range(rank) if d != feature % rank]
     if kind == "rows" and axis is not None and len(dims) > 1 and all(x.shape[axis] == 1 for x in operands):
-        dims = [d for d in dims if d != axis]  # one slot a modality
+        dims = [d for d in dims if d != axis]  # one slot per modality
     if kind in ("sum", "product", "stack") and feature == -2:
         dims = [d for d in dims if d != rank - 1]
     if len(dims) == 1:

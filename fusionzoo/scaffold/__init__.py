@@ -17,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from fusionzoo.errors import OptionError, close_matches_hint
+from fusionzoo.errors import FusionZooWarning, OptionError, close_matches_hint
 from fusionzoo.specs import GROUPS, normalise_name
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
@@ -135,6 +135,7 @@ def _warn_if_taken(kind: str, name: str) -> None:
         warnings.warn(
             f"the {kind} {name!r} exists already, in {offers[0].distribution}; once both are installed, "
             f"yours is 'fusionzoo-{name}:{name}'",
+            FusionZooWarning,
             stacklevel=3,
         )
 

@@ -141,7 +141,7 @@ def two_classes(subject):
 
 
 def _per_class(value):
-    """Whether an option is a sequence of numbers, one a class."""
+    """Whether an option is a sequence of numbers, one per class."""
     return isinstance(value, (list, tuple, torch.Tensor)) and not any(isinstance(v, str) for v in value)
 
 

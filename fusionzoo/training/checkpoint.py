@@ -31,7 +31,7 @@ from torch import Tensor
 from fusionzoo._file_schemas import ManifestFile, StateFile
 from fusionzoo._schema import bytes_of, check_regular, read_json
 from fusionzoo._weights import pack_weights, read_weights
-from fusionzoo.errors import CheckpointError
+from fusionzoo.errors import CheckpointError, FusionZooWarning
 from fusionzoo.training.files import json_text, sha256_file, sync_file, sync_folder, write_json
 
 MANIFEST = "manifest.json"
@@ -173,7 +173,9 @@ def _usable(run: Path) -> Iterator[Checkpoint]:
             if best != epoch:
                 verify_checkpoint(checkpoint_folder(run, best))
         except CheckpointError as error:
-            warnings.warn(f"passing over the damaged checkpoint {str(folder)!r}: {error}", stacklevel=3)
+            warnings.warn(
+                f"passing over the damaged checkpoint {str(folder)!r}: {error}", FusionZooWarning, stacklevel=3
+            )
             continue
         yield checkpoint
 

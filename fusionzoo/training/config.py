@@ -157,7 +157,7 @@ class ObjectiveConfig(Section):
 class TrainingConfig(Section):
     """The loop.
 
-    epochs, batch_size : upper limit of epochs; dialogues a step and process.
+    epochs, batch_size : upper limit of epochs; dialogues per step and process.
     sampler : `shuffle` takes every dialogue once an epoch; `balanced` draws as many with replacement, so that every class
         comes equally often (of single utterances; a dialogue weighs as its utterances do on average).
     lr, weight_decay, optimizer : as in torch.optim.

@@ -1,4 +1,4 @@
-"""What one sees while training: a progress bar on a terminal, one line an epoch elsewhere, nothing when quiet."""
+"""What one sees while training: a progress bar on a terminal, one line per epoch elsewhere, nothing when quiet."""
 
 from __future__ import annotations
 

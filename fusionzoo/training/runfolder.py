@@ -2,7 +2,7 @@
 
 config.yaml         effective configuration, enough to run again
 environment.json    versions, device, command, git commit, hash of the data
-metrics.csv         one row an epoch
+metrics.csv         one row per epoch
 checkpoints/        see fusionzoo.training.checkpoint
 model.safetensors, model.json     weights of the best epoch and what they belong to
 predictions.csv     every utterance of dev and test: true, predicted, probabilities

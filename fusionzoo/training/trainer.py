@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from fusionzoo._types import Options, Scores
 from fusionzoo._weights import load_weights
 from fusionzoo.data.leaks import warn_of_leaks
-from fusionzoo.errors import CheckpointError, TrainingError
+from fusionzoo.errors import CheckpointError, FusionZooWarning, TrainingError
 from fusionzoo.evaluation.inference import split_probabilities
 from fusionzoo.evaluation.metrics import SHORT_NAMES, evaluate_predictions, scores_from_confusion
 from fusionzoo.evaluation.published import published_lines
@@ -157,7 +157,7 @@ def train(
             if finished is not None:
                 if finished["data"]["sha256"] != run.data_sha256:
                     finished |= {"data_now": run.data_sha256}
-                    warnings.warn(f"{folder}: {DATA_CHANGED}", stacklevel=2)
+                    warnings.warn(f"{folder}: {DATA_CHANGED}", FusionZooWarning, stacklevel=2)
                 return RunResult(folder, finished, accelerator.is_main_process)
             run.restore()
         accelerator.wait_for_everyone()  # every process has looked at the folder before the first one writes to it
@@ -392,7 +392,7 @@ class _Run:
         runfolder.check_data(self.folder, state["data_sha256"], self.data_sha256, self.corpus.name)
         if state["steps"] != self.steps:
             raise CheckpointError(
-                f"the run in {str(self.folder)!r} took {state['steps']} steps an epoch and would now take {self.steps}: "
+                f"the run in {str(self.folder)!r} took {state['steps']} steps per epoch and would now take {self.steps}: "
                 "resume with the same number of processes"
             )
         source = f"{str(checkpoint_folder(self.folder, checkpoint.epoch))!r}"

@@ -1,4 +1,4 @@
-"""What the late fusions share: one linear expert a modality, and the multiplicative combination of their predictions."""
+"""What the late fusions share: one linear expert per modality, and the multiplicative combination of their predictions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fusionzoo_plugins._objective_tools import exact, log_complement
 
 
 class LateFusion(Fusion):
-    """Base of the fusions that combine the predictions of one linear expert a modality."""
+    """Base of the fusions that combine the predictions of one linear expert per modality."""
 
     decides = True
 

@@ -1,4 +1,4 @@
-"""What MFN and Graph-MFN share: one LSTM a modality in a single loop, and the gated memory that reads them."""
+"""What MFN and Graph-MFN share: one LSTM per modality in a single loop, and the gated memory that reads them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def lstm_step(carry: Sequence[Tensor], now: Sequence[Tensor], constants: Sequenc
 
 
 class ModalityLSTMs(nn.Module):
-    """An LSTM a modality, advanced together: one block-diagonal product a step, whatever the number of modalities."""
+    """An LSTM per modality, advanced together: one block-diagonal product per step, whatever the number of modalities."""
 
     def __init__(self, widths: Sequence[int], hidden: Sequence[int]):
         super().__init__()

@@ -130,7 +130,7 @@ class EarlyFusionLSTM(nn.Module):
     Parameters
     ----------
     dims : modality to width. num_classes : width of the answer. hidden, layers, dropout : of the LSTM.
-    steps : length of all sequences, for the batch norm over steps of the official code, which has one scale a step;
+    steps : length of all sequences, for the batch norm over steps of the official code, which has one scale per step;
         None leaves the norm out and takes sequences of any length.
 
     Shapes: streams `(B, T, d_m)`, mask bool `(B, T)`, padding at the end -> `(B, num_classes)`.

@@ -22,7 +22,7 @@ Names = Sequence[str] | None
 
 #: Suffix of a stream's name -> who reports such streams.
 REPORTED_BY = {
-    "": "lmam, gated and most fusions with several queries report one stream a modality",
+    "": "lmam, gated and most fusions with several queries report one stream per modality",
     "private": "the fusion misa reports it",
     "shared": "the fusion misa reports it",
     "reconstruction": "the fusion misa reports it",

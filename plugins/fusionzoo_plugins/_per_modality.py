@@ -11,7 +11,7 @@ Sizes = int | Sequence[int] | Mapping[str, int]
 
 
 def per_modality(value: Sizes, names: Iterable[str], option: str, owner: object) -> list[int]:
-    """One positive integer a modality, from one for all, a sequence in their order or a mapping by name."""
+    """One positive integer per modality, from one for all, a sequence in their order or a mapping by name."""
     names = tuple(names)
     if isinstance(value, Mapping):
         if set(value) != set(names):

@@ -206,7 +206,7 @@ def stream_names(
     if len(names) < 2:
         raise OptionError(
             f"{type(owner).__name__} needs a stream of two modalities, and this host with this fusion reports "
-            f"{', '.join(available) or 'none'}; take a fusion that reports one stream a modality, such as foal-net or lmam"
+            f"{', '.join(available) or 'none'}; take a fusion that reports one stream per modality, such as foal-net or lmam"
         )
     return names
 

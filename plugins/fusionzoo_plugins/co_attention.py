@@ -96,7 +96,7 @@ class CoAttention(Fusion):
     Both papers have two modalities: here every pair has its own weights, and a modality takes the mean over the partners
     that are present in the dialogue; without any it attends to itself (parallel), or to nothing (transformer). The papers
     end in one vector: `pool=True`; the utterances' own features beside the summaries are the default's way to keep one
-    output a step.
+    output per step.
 
     Options
     -------
@@ -104,7 +104,7 @@ class CoAttention(Fusion):
     hidden : k, of the parallel attention; default w. heads, layers, dropout : of the transformer form; heads default to the
         largest of 8, 4, 2, 1 that divides w.
     pool : return one vector for the sequence, of the summaries :math:`[c_1; \dots; c_M]`, or of the mean over the steps of
-        each z; then modalities may have other lengths (unaligned sequences, one mask a modality).
+        each z; then modalities may have other lengths (unaligned sequences, one mask per modality).
 
     Parameters: projections and output map, and :math:`w^2 + 2 w k + 2 k` per pair (parallel), or per layer and modality
     :math:`4(M - 1)(w^2 + w) + 20 w^2 + 22 w` (transformer).

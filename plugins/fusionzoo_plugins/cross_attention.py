@@ -52,7 +52,7 @@ class CrossAttention(Fusion):
     width : common width w; default the anchor's. heads : attention heads, must divide w; default the largest of 8, 4, 2,
         1 that does. dropout : on the attention weights and the mixed output.
     queries : `"all"`, or `"anchor"`: only the anchor queries, y = W z_1 + b; then the other modalities may have other
-        lengths (unaligned sequences, one mask a modality).
+        lengths (unaligned sequences, one mask per modality).
 
     Parameters: projections, then :math:`4 w^2 + 6 w` per querying modality, then the output map.
     Source: Tsai et al., "Multimodal Transformer for Unaligned Multimodal Language Sequences", ACL 2019, section 3.1,

@@ -65,7 +65,7 @@ class GatedCrossAttention(Fusion):
     :math:`4 w^2 + 2 w h + 9 w + h + 2`, h the hidden width.
     Source: Alayrac et al., "Flamingo: a Visual Language Model for Few-Shot Learning", NeurIPS 2022, section 2.2, figure 4.
 
-    Shapes: streams `(B, T_m, d_m)`, lengths may differ (unaligned sequences, one mask a modality) -> `(B, T_1, out_dim)`;
+    Shapes: streams `(B, T_m, d_m)`, lengths may differ (unaligned sequences, one mask per modality) -> `(B, T_1, out_dim)`;
     `Fused.attention["text"]`, named by the anchor, is `(B, heads, T_1, S)` of the last layer, with S the utterances of the
     other modalities one after another.
 

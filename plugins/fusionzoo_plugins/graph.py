@@ -10,7 +10,7 @@ from fusionzoo_plugins._modal_graph import ModalGraphFusion
 class GraphFusion(ModalGraphFusion):
     r"""Graph convolution over all utterances of all modalities (MMGCN).
 
-    Every utterance has a node a modality. Edges join all utterances of the same modality, and the modalities of the
+    Every utterance has a node per modality. Edges join all utterances of the same modality, and the modalities of the
     same utterance, weighted by angular similarity and normalised,
 
     .. math::
@@ -21,7 +21,7 @@ class GraphFusion(ModalGraphFusion):
         y = [x^1; h^{L,1}; \dots; x^M; h^{L,M}]
 
     Initial residual and identity mapping (GCNII) keep deep stacks from smoothing all nodes into one. The graph stays in
-    blocks, :math:`T \times T` within a modality and a diagonal across: :math:`M T^2` entries a dialogue, where the
+    blocks, :math:`T \times T` within a modality and a diagonal across: :math:`M T^2` entries per dialogue, where the
     published code builds one dense matrix over all nodes of the batch. Absent modalities and padding have no node.
 
     Departures from the published code: a zero vector is at a right angle to every other (there NaN); modalities of

@@ -56,7 +56,7 @@ class DynamicFusionGraph(nn.Module):
         self.efficacy_out = nn.Linear(width, self.connections(len(widths)))
 
     def forward(self, vertices: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """The top vertex `(..., width)` and the efficacies `(..., connections)` from one vertex a modality.
+        """The top vertex `(..., width)` and the efficacies `(..., connections)` from one vertex per modality.
 
         The efficacies come vertex by vertex, small sets first and the top last; a vertex's by the sets that it reads.
         """
@@ -118,7 +118,7 @@ class GraphMFN(Fusion):
 
     Options
     -------
-    hidden : width of each LSTM and of its vertex, one for all or one a modality (a sequence, or a mapping by name);
+    hidden : width of each LSTM and of its vertex, one for all or one per modality (a sequence, or a mapping by name);
         default 64. node : width of the other vertices, default 64. pattern : hidden width of the graph's networks,
         default 100, as published. memory : width of the memory, default 64. update, retain, write : hidden widths of D_u,
         D_1 and D_2, default 64.

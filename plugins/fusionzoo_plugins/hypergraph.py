@@ -25,7 +25,7 @@ from fusionzoo.numerics import zero_padded
 class HypergraphFusion(Fusion):
     r"""Multivariate and multi-frequency graph fusion (M3NET).
 
-    Every utterance has a node a modality, :math:`v = W x + b`. A hyperedge joins all utterances of a modality
+    Every utterance has a node per modality, :math:`v = W x + b`. A hyperedge joins all utterances of a modality
     (context), another all modalities of an utterance. Two branches start from v. Hypergraph convolutions:
 
     .. math::
@@ -41,7 +41,7 @@ class HypergraphFusion(Fusion):
     modalities and padding have no node.
 
     Default: the node weights :math:`\gamma_e` are a softmax over the hyperedge of a learned score of v, zero at first,
-    and :math:`\omega_m` is a learned share a modality, one half at first: so an untrained model is the published one.
+    and :math:`\omega_m` is a learned share per modality, one half at first: so an untrained model is the published one.
     `variant="official"`: both are free parameters indexed by the running number of the node or hyperedge in the batch,
     so that the output depends on a dialogue's place in the batch; the hyperedge weight only divides, and hyperedges are
     sums divided by a sum of weights. More nodes than `incidences` or hyperedges than `edges` raise IndexError. Its

@@ -1,4 +1,4 @@
-"""Late average: one linear expert a modality, and the mean of what they predict."""
+"""Late average: one linear expert per modality, and the mean of what they predict."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class LateAverage(LateFusion):
 
 fusionzoo_register = fusionzoo.plugin(
     LateAverage,
-    summary="mean of the predictions of one linear expert a modality",
+    summary="mean of the predictions of one linear expert per modality",
     paper="Kittler et al., On Combining Classifiers, IEEE TPAMI 20(3), 1998",
     diagram="""
     t["x_text"] --> et["linear, softmax"]

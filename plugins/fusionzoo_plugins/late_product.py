@@ -1,4 +1,4 @@
-"""Late product: one linear expert a modality, and the product of what they predict."""
+"""Late product: one linear expert per modality, and the product of what they predict."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class LateProduct(LateFusion):
 
 fusionzoo_register = fusionzoo.plugin(
     LateProduct,
-    summary="product of the predictions of one linear expert a modality",
+    summary="product of the predictions of one linear expert per modality",
     paper="Kittler et al., On Combining Classifiers, IEEE TPAMI 20(3), 1998",
     diagram="""
     t["x_text"] --> et["linear"]

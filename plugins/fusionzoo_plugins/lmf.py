@@ -21,7 +21,7 @@ OFFICIAL = ("audio", "video", "text")
 
 
 class Factors(nn.Module):
-    """The decomposed weight tensor: one factor `(R, d_m + 1, out)` a modality, R weights, a bias.
+    """The decomposed weight tensor: one factor `(R, d_m + 1, out)` per modality, R weights, a bias.
 
     trained : `False` keeps the factors out of the parameters, as constants of the module.
     """
@@ -45,7 +45,7 @@ class Factors(nn.Module):
         self.fusion_bias = nn.Parameter(torch.zeros(1, out))
 
     def products(self, xs: list[Tensor]) -> Tensor:
-        """The product over modalities for every rank, `(..., R, out)`, from one `(..., w)` a modality."""
+        """The product over modalities for every rank, `(..., R, out)`, from one `(..., w)` per modality."""
         factors: list[Tensor] = [getattr(self, f"factor{i}") for i in range(self.count)]
         terms = [torch.einsum("...d,rdo->...ro", x, f[:, 1:]) + f[:, 0] for x, f in zip(xs, factors, strict=True)]
         return reduce(torch.mul, terms)

@@ -1,4 +1,4 @@
-"""Memory fusion network: an LSTM a modality, attention over what their cells just learnt, and a gated memory of it."""
+"""Memory fusion network: an LSTM per modality, attention over what their cells just learnt, and a gated memory of it."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class MFN(Fusion):
     and the memory keeps its own where no modality is present, so that padding is never read.
 
     Keeps every step (as MM-DFN does), where the paper and MMSA keep the last: `pool="last"`. Computes all input
-    projections, attention and proposals before and after the recurrences, which then need two small products a step.
+    projections, attention and proposals before and after the recurrences, which then need two small products per step.
 
     Options
     -------
-    hidden : width of each LSTM, one for all or one a modality (a sequence, or a mapping by name); default 64.
+    hidden : width of each LSTM, one for all or one per modality (a sequence, or a mapping by name); default 64.
     memory : width of the memory, default 64. attention, update, retain, write : hidden widths of D_a, D_u, D_1 and D_2,
         default 64.
     head : hidden width of a two-layer output map with ReLU, as in MMSA; None, the default, for the linear one above.

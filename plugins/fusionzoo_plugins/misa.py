@@ -276,7 +276,7 @@ class SequenceEncoder(nn.Module):
 
 
 class MISANetwork(nn.Module):
-    """The whole official MISA: sequences in, one answer an utterance; text is averaged, the others are encoded.
+    """The whole official MISA: sequences in, one answer per utterance; text is averaged, the others are encoded.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ class MixtureOfExperts(Fusion):
     experts : experts per modality. shared : experts that read all modalities. top_k : how many speak at an utterance; None
         for all.
 
-    Parameters, with S the summed width, n experts a modality, s shared and E = n M + s of them: the router :math:`S E`,
+    Parameters, with S the summed width, n experts per modality, s shared and E = n M + s of them: the router :math:`S E`,
     the experts :math:`(n + s) S h + E (h + h w + w)`.
     Source: Shazeer et al., "Outrageously Large Neural Networks: The Sparsely-Gated Mixture-of-Experts Layer", ICLR 2017,
     section 2; load balance: Fedus et al., "Switch Transformers", JMLR 23, 2022, equations 4 to 6.

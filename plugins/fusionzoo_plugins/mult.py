@@ -59,7 +59,7 @@ class MulT(Fusion):
     width : common width w, default 40. heads : default the largest of 8, 4, 2, 1 that divides w. layers : of each
         crossmodal stack, default 4. memory_layers : of each target's self-attention stack; default max(layers, 3), as
         published.
-    kernel : convolution kernel, one for all or one a modality (a sequence, or a mapping by name); default 1.
+    kernel : convolution kernel, one for all or one per modality (a sequence, or a mapping by name); default 1.
     self_pairs : a modality is its own source as well (MultiBench). causal : a step reads only steps up to its own; across modalities
         only where they are aligned (`official`: always, step i up to i + the difference of the padded lengths).
     positions : add sinusoidal positions, counted from 1. aligned : whether equal lengths mean equal steps: True, False

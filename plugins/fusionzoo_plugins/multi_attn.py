@@ -85,7 +85,7 @@ class MultiAttnLayer(nn.Module):
 
 
 class MultiAttn(Fusion):
-    r"""Stacks of bidirectional cross-attention, one stack a modality (MultiAttn of MultiEMO).
+    r"""Stacks of bidirectional cross-attention, one stack per modality (MultiAttn of MultiEMO).
 
     Layer l of modality m reads the other modalities :math:`n_1, n_2, \dots` one after another, in the order of `dims`:
 

@@ -1,4 +1,4 @@
-"""Multiplicative combination: one linear expert a modality, decided by the cost that trains them."""
+"""Multiplicative combination: one linear expert per modality, decided by the cost that trains them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Multiplicative(LateFusion):
 
 fusionzoo_register = fusionzoo.plugin(
     Multiplicative,
-    summary="one expert a modality; those that are wrong are hardly asked",
+    summary="one expert per modality; those that are wrong are hardly asked",
     paper="Liu et al., Learn to Combine Modalities in Multimodal Deep Learning, arXiv 1805.11730",
     diagram="""
     t["x_text"] --> pt["linear, softmax"]

@@ -143,7 +143,7 @@ class MultiplicativeInteractions(Fusion):
         first, *rest = self._ordered(xs)
         if self.form == "matrix" and len(rest) == 2:
             a, b = self._pair()
-            # A(x_1, x_2) x_3 without one matrix a step: products of the features of A with x_3, then one map.
+            # A(x_1, x_2) x_3 without one matrix per step: products of the features of A with x_3, then one map.
             products = (a.features(first, rest[0]).unsqueeze(-1) * rest[1].unsqueeze(-2)).flatten(-2)
             return Fused(products @ a.full().flatten(0, 1) + b(first, rest[0]))
         for mapping, x in zip(self.maps, rest, strict=True):
@@ -151,7 +151,7 @@ class MultiplicativeInteractions(Fusion):
         return Fused(first.flatten(2))
 
     def all_pairs(self, xs: Sequence[Tensor]) -> Tensor:
-        """MultiBench's three-modality layer with task=None: `(B, B, out)` from one (mapped) `(B, w)` a modality.
+        """MultiBench's three-modality layer with task=None: `(B, B, out)` from one (mapped) `(B, w)` per modality.
 
         Entry [i, j] has the matrix of sample i, and third modality and bias of sample j.
         """

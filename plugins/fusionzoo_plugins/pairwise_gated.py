@@ -19,7 +19,7 @@ LETTERS = {"a": "a", "audio": "a", "v": "v", "visual": "v", "video": "v", "visio
 class PairwiseGated(Fusion):
     r"""Gated attention of every pair of modalities (MMGatedAttention).
 
-    `form="pairs"`: one gate a pair and step, read from both and their product, decides between the two,
+    `form="pairs"`: one gate per pair and step, read from both and their product, decides between the two,
 
     .. math::
         z_{pq} &= \sigma\big(w_{pq}\,[x_p; x_q; x_p \odot x_q] + b_{pq}\big), \qquad h_m = \tanh(W_m x_m + b_m) \\
@@ -42,7 +42,7 @@ class PairwiseGated(Fusion):
 
     Source: official code hujingwen6666/MMGCN@85732d984f, `model.py:MMGatedAttention`, `att_type` "general" and
     "av_bg_fusion"; the same class in feiyuchen7/M3NET and zerohd4869/MM-DFN. The gate is the bimodal unit of Arevalo et
-    al., "Gated Multimodal Units for Information Fusion", arXiv 1702.01992, with one value a step.
+    al., "Gated Multimodal Units for Information Fusion", arXiv 1702.01992, with one value per step.
 
     Shapes: streams `(B, T, d_m)` -> `(B, T, out_dim)`; `Fused.attention["text|audio"]` is `(B, T, 2)`, the shares of
     the pair; in the background form `(B, T, h, 2)`, what of audio passes and what is held back.

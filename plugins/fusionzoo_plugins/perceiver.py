@@ -40,7 +40,7 @@ class Perceiver(Fusion):
     Source: Jaegle et al., "Perceiver: General Perception with Iterative Attention", ICML 2021, section 3; Jaegle et al.,
     "Perceiver IO", ICLR 2022, section 3.2.
 
-    Shapes: streams `(B, T_m, d_m)`, lengths may differ (unaligned sequences, one mask a modality) ->
+    Shapes: streams `(B, T_m, d_m)`, lengths may differ (unaligned sequences, one mask per modality) ->
     `(B, T_1, out_dim)`, with `pool=True` `(B, out_dim)`; `Fused.attention["latents"]` is `(B, heads, N, T_1 + ... + T_M)`,
     `Fused.attention["queries"]` `(B, heads, T_1, N)`.
 

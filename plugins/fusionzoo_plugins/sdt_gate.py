@@ -80,7 +80,7 @@ class SDTGate(Fusion):
     without bias as in SDT. A missing modality gets no weight. Acts within a time step.
 
     SDT puts nine transformers in front: its unimodal gates act on each modality as every modality sees it, three streams
-    a modality that one linear map joins before the multimodal gate. They are `fusionzoo.transformer.DialogueTransformer`
+    per modality that one linear map joins before the multimodal gate. They are `fusionzoo.transformer.DialogueTransformer`
     and belong to the host; here each modality has the one stream that it comes with.
 
     Options

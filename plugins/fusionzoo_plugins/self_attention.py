@@ -203,7 +203,7 @@ fusionzoo_register = fusionzoo.plugin(
     level="dialogue",
     handles={"attention"},
     diagram="""
-    x["x_1 ... x_M"] --> tokens["one token an utterance and modality, + modality embedding"]
+    x["x_1 ... x_M"] --> tokens["one token per utterance and modality, + modality embedding"]
     tokens --> attention["multi-head self-attention"] --> norm["+ residual, layer norm"]
     tokens --> norm
     norm --> mean(("mean over modalities")) --> y["y"]

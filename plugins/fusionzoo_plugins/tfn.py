@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import fusionzoo
 from fusionzoo._options import check_probability
-from fusionzoo.errors import OptionError
+from fusionzoo.errors import FusionZooWarning, OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import copy_reference_parts, dropout
 from fusionzoo.numerics import zero_padded
@@ -25,7 +25,7 @@ LARGE = 2_000_000_000
 ENTRIES, WIDEST = 8192, 32
 
 
-class LargeTensorWarning(UserWarning):
+class LargeTensorWarning(FusionZooWarning):
     """An outer product, or the map that reads it, takes more than 2 GB."""
 
 
@@ -40,11 +40,11 @@ class TensorFusion(Fusion):
     The ones keep the products of every subset of modalities; an absent modality leaves those of the others. The last
     modality varies fastest in z. Acts within a time step, for any number of modalities from two.
 
-    z has :math:`P = \prod_m (w_m + 1)` entries a step: 5.6e8 for features of 1024, 1582 and 342, so that modalities are
+    z has :math:`P = \prod_m (w_m + 1)` entries per step: 5.6e8 for features of 1024, 1582 and 342, so that modalities are
     mapped to a small width first. Where z, or the first map of the MLP, takes more than 2 GB all the same, a
     `LargeTensorWarning` comes before it is allocated; `lmf` computes with the same tensor and never builds it.
 
-    Departs from the paper in the linear map, where the paper has a network a modality (`SubNetworks` in
+    Departs from the paper in the linear map, where the paper has a network per modality (`SubNetworks` in
     `_mmsa_networks.py`, as thuiar/MMSA has it), and in the dropout on z (thuiar/MMSA).
 
     Options
@@ -99,7 +99,7 @@ class TensorFusion(Fusion):
         return Fused(fused.relu() if self.rectify else fused)
 
     def outer(self, xs: Sequence[Tensor]) -> Tensor:
-        """z itself, `(..., P)`, from one `(..., w)` a modality."""
+        """z itself, `(..., P)`, from one `(..., w)` per modality."""
         # A traced size is no number yet: nothing to compare, and a guard on it would bind the program to this batch.
         if not torch.compiler.is_compiling():
             steps = math.prod(xs[0].shape[:-1])

@@ -101,6 +101,7 @@ def test_without_the_anchor(fusion):
     assert y[mask].isfinite().all()
 
 
+@pytest.mark.filterwarnings("ignore::fusionzoo.errors.MaskWarning")  # a dialogue with data and no real step is meant
 def test_fully_masked_rows_are_finite(fusion):
     x = {m: v.requires_grad_() for m, v in streams().items()}
     mask = ragged()

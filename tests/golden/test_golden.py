@@ -88,7 +88,8 @@ def counterpart_gradients(entry: np.ndarray, parameters: list[Tensor]) -> list[n
     if squeezed.ndim < entry.ndim and not any(p.shape == entry.shape for p in parameters):
         # A convolution of kernel one is a linear map here.
         return [g.reshape(entry.shape) for g in counterpart_gradients(squeezed, parameters)]
-    found, blocks, covered = [], np.zeros(entry.shape, np.float64), np.zeros(entry.shape, bool)
+    found: list[np.ndarray] = []
+    blocks: list[tuple[slice, np.ndarray]] = []
     for parameter in parameters:
         value = parameter.detach().numpy()
         grad = np.zeros_like(value) if parameter.grad is None else parameter.grad.numpy()
@@ -104,12 +105,23 @@ def counterpart_gradients(entry: np.ndarray, parameters: list[Tensor]) -> list[n
                 if ours_is_larger and np.array_equal(value[block], entry):
                     found.append(grad[block])
                 elif not ours_is_larger and np.array_equal(entry[block], value):
-                    blocks[block] += grad
-                    covered[block] = True
-    if entry.ndim and covered.all():
-        found.append(blocks)
+                    blocks.append((block, grad))
+    whole = _put_together(entry, blocks)
+    found += whole
     # Shared upstream and copied here: the gradients add up.
-    return [*found, np.sum(found, axis=0)] if len(found) > 1 else found
+    summed = [np.sum(found, axis=0)] if len(found) > 1 else []
+    # A single number of ours may equal one of theirs by accident.
+    without = _put_together(entry, [(b, g) for b, g in blocks if g.size > 1]) if whole else []
+    return [*found, *summed, *without]
+
+
+def _put_together(entry: np.ndarray, blocks: list[tuple[slice, np.ndarray]]) -> list[np.ndarray]:
+    """The gradient that blocks of rows make up, if they cover all rows."""
+    total, covered = np.zeros(entry.shape, np.float64), np.zeros(entry.shape, bool)
+    for block, grad in blocks:
+        total[block] += grad
+        covered[block] = True
+    return [total] if entry.ndim and covered.all() else []
 
 
 def summary(grad: np.ndarray) -> np.ndarray:
@@ -185,6 +197,11 @@ def test_a_wrong_gradient_is_noticed():
     (grad,) = counterpart_gradients(entry, [ours])
     np.testing.assert_array_equal(grad, np.array([[0, 4, 8], [2, 6, 10]]))
     assert counterpart_gradients(entry + 1, [ours]) == []
+    first, last = (torch.from_numpy(entry[0, part].copy()).requires_grad_() for part in (slice(2), slice(1, 3)))
+    accident = torch.from_numpy(entry[0, 1:2].copy()).requires_grad_()
+    first.grad, last.grad, accident.grad = torch.ones(2), torch.ones(2), torch.full((1,), 9.0)
+    offered = counterpart_gradients(entry[0], [first, last, accident])
+    assert any(np.array_equal(grad, [1, 2, 1]) for grad in offered)
     stacked = torch.from_numpy(np.concatenate([entry + 9, entry])).requires_grad_()
     stacked.grad = torch.ones(4, 3)
     (grad,) = counterpart_gradients(entry, [stacked])

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import fusionzoo
+from fusionzoo.errors import FusionZooWarning
 
 ROOT = Path(__file__).resolve().parents[2]
 CORE = Path(fusionzoo.__file__).parent
@@ -148,6 +149,28 @@ def test_no_device_is_hard_wired():
     for package in ("fusionzoo", "fusionzoo_plugins", "fusionzoo_adapters"):
         for path in Path(importlib.util.find_spec(package).origin).parent.rglob("*.py"):
             assert not pattern.search(path.read_text()), path
+
+
+def calls_of_warn(home):
+    """Every `warnings.warn(...)` below a folder, with the module that it stands in."""
+    for path in home.rglob("*.py"):
+        module = ".".join([home.name, *path.relative_to(home).with_suffix("").parts]).removesuffix(".__init__")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("warnings.warn", "warn"):
+                yield module, node
+
+
+def test_every_warning_of_ours_is_known_by_its_category():
+    """The tests make errors of ours, and users silence ours, by the category alone: where one points to is the caller's code."""
+    found = 0
+    for package in ("fusionzoo", "fusionzoo_plugins", "fusionzoo_adapters"):
+        for module, call in calls_of_warn(Path(importlib.util.find_spec(package).origin).parent):
+            named = [*call.args[1:2], *(k.value for k in call.keywords if k.arg == "category")]
+            assert len(named) == 1, f"{module}, line {call.lineno}: a warning without a category"
+            category = getattr(importlib.import_module(module), ast.unparse(named[0]))
+            assert issubclass(category, FusionZooWarning), f"{module}, line {call.lineno}: {category.__name__}"
+            found += 1
+    assert found
 
 
 def test_lower_bounds_hold_in_constraints():

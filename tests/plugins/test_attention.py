@@ -39,6 +39,7 @@ def test_cross_attention_equals_torchs_multi_head_attention():
     torch.testing.assert_close(result.fused[..., 8:16], result.streams["audio"])
 
 
+@pytest.mark.filterwarnings("ignore::fusionzoo.errors.MaskWarning")  # a dialogue with data and no real step is meant
 @pytest.mark.parametrize("name", ["cross-attention", "self-attention"])
 def test_with_and_without_maps_agree(name):
     fusion = fusionzoo.get(name)(DIMS, 5).eval()

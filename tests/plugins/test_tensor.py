@@ -299,6 +299,7 @@ def test_a_missing_expert_leaves_the_product():
         torch.testing.assert_close(log_variance, torch.full((2, 3), -math.log(precision)))
 
 
+@pytest.mark.filterwarnings("ignore::fusionzoo.errors.MaskWarning")  # a dialogue with data and no real step is meant
 def test_kl_is_the_divergence_from_the_prior_over_real_steps():
     fusion, xs = shaken(ProductOfExperts(DIMS, 6, width=6, kl=0.5)), streams()
     mask = torch.tensor([[True, True, False], [True, False, False]])

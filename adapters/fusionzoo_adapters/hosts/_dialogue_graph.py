@@ -73,7 +73,7 @@ class GraphNetwork(nn.Module):
     width, hidden : of the nodes, and of the convolutions.
     classes, relations : C, and the number of edge types.
     head_width : hidden width of the classifier.
-    bases : of the relational convolution; None for one free matrix a relation.
+    bases : of the relational convolution; None for one free matrix per relation.
     nodal_attention : `DialogueAttention` of every node over its dialogue.
     neighbours : `add` or `mean`, how the second convolution joins them.
     official : the official nodal attention, and no ReLU after the convolutions.

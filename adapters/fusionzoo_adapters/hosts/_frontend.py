@@ -38,11 +38,11 @@ class Context:
 
 
 class ContextHost(Host):
-    """A host that fuses features before one context encoder, or the contexts after one encoder a modality.
+    """A host that fuses features before one context encoder, or the contexts after one encoder per modality.
 
     Placements:
 
-    - `late`: one context encoder a modality, then the fusion.
+    - `late`: one context encoder per modality, then the fusion.
     - `early`: the fusion of the (standardised) features, then one context encoder.
     - `early-residual`: as `early`, with a linear map of the concatenated features added to what the fusion returns.
     - `parallel`: one context encoder over the concatenated features; beside it the fusion of linear maps of the

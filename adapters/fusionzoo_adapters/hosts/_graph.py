@@ -77,7 +77,7 @@ def relation_types(source: Tensor, target: Tensor, speakers: Tensor, parties: in
 
 
 class WeightedRGCNConv(MessagePassing):
-    """Relational graph convolution whose messages carry a weight an edge.
+    """Relational graph convolution whose messages carry a weight per edge.
 
     `y_i = root x_i + bias + sum_{(j, r) -> i} w_ji W_r x_j` with `W_r = sum_b comp_rb weight_b`. The weighted sum is
     what `RGCNConv` of torch-geometric 1.3 computed with its `edge_norm`; later versions have no such argument. Without

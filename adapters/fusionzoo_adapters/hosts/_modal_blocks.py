@@ -56,7 +56,7 @@ class ModalBuckets(Buckets):
         return list(out.unflatten(0, (self.modalities, *self.layout.size)).unbind(0))
 
     def split(self, rows: Tensor) -> list[Tensor]:
-        """Rows `(N, ...)` as one `(b, M, t, ...)` a bucket."""
+        """Rows `(N, ...)` as one `(b, M, t, ...)` per bucket."""
         shapes = [(b, self.modalities, t) for b, t in self.shapes]
         parts = rows.split([math.prod(shape) for shape in shapes])
         return [part.unflatten(0, shape) for part, shape in zip(parts, shapes, strict=True)]
@@ -94,7 +94,7 @@ def _pairs(modalities: int) -> list[tuple[int, int]]:
 
 
 class BlockGraphs:
-    """One `ModalGraph` a bucket; `graphs @ nodes` sends rows `(N, d)`, as `ModalBuckets` packs them, along their edges."""
+    """One `ModalGraph` per bucket; `graphs @ nodes` sends rows `(N, d)`, as `ModalBuckets` packs them, along their edges."""
 
     def __init__(self, graphs: Sequence[ModalGraph], buckets: ModalBuckets):
         self.graphs, self.buckets = list(graphs), buckets
@@ -118,9 +118,9 @@ def propagate(
     maps: dict[str, Tensor] | None = None,
     mask: Tensor | None = None,
 ) -> list[Tensor]:
-    """GCNII over the angular graph of every dialogue: `(B, T, .)` a modality, zero where it is absent.
+    """GCNII over the angular graph of every dialogue: `(B, T, .)` per modality, zero where it is absent.
 
-    xs : `(B, T, d)` a modality. present : bool `(B, T)` a modality. maps : where to put the edges, if they are wanted.
+    xs : `(B, T, d)` per modality. present : bool `(B, T)` per modality. maps : where to put the edges, if they are wanted.
     mask : the real steps; a modality that is present wherever they are may have this very tensor, which spares a pass.
     """
     # An accelerator waits longer for many kernels than for some padding.

@@ -1,4 +1,4 @@
-"""What MMGCN and MM-DFN share: contexts a modality, a graph over the utterances of all of them, a fusion, a classifier."""
+"""What MMGCN and MM-DFN share: contexts per modality, a graph over the utterances of all of them, a fusion, a classifier."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class NodeEmbeddings(nn.Module):
     def forward(
         self, xs: Sequence[Tensor], present: Sequence[Tensor], speakers: Tensor, mask: Tensor | None = None
     ) -> list[Tensor]:
-        """`(B, T, width)` a node. present, speakers, mask : `(B, T)`; padding is what `mask` leaves out.
+        """`(B, T, width)` per node. present, speakers, mask : `(B, T)`; padding is what `mask` leaves out.
 
         Zero where a node is absent; not at padding, where no graph looks, if `present` is `mask` itself.
         """
@@ -105,7 +105,7 @@ class ModalGCN(nn.Module):
         maps: dict[str, Tensor] | None = None,
         mask: Tensor | None = None,
     ) -> list[Tensor]:
-        """`[x; h]` a modality, `(B, T, .)`; see `propagate`. speakers : `(B, T)`."""
+        """`[x; h]` per modality, `(B, T, .)`; see `propagate`. speakers : `(B, T)`."""
         return propagate(self.gcn, self.embed(xs, present, speakers, mask), present, layout, self.across, maps, mask)
 
     def reference_parts(self) -> tuple[dict[str, nn.Module], list[str]]:
@@ -136,7 +136,7 @@ def modern_lstm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 class ModalGraphHost(Host):
-    """Contexts a modality, a graph, the fusion, a classifier; see `MMGCN` and `MMDFN`, which document the options."""
+    """Contexts per modality, a graph, the fusion, a classifier; see `MMGCN` and `MMDFN`, which document the options."""
 
     placements: ClassVar[tuple[str, ...]] = ("late", "pre-graph", "early")
     variants = ("default", "official")
@@ -262,7 +262,7 @@ class ModalGraphHost(Host):
         input_width: int | None,
         dropout: float,
     ) -> None:
-        """A linear map a stream, and a recurrence for those that have one."""
+        """A linear map per stream, and a recurrence for those that have one."""
         official = self.variant == "official"
         self.read_width = width
         if input_width is not None:
@@ -344,12 +344,12 @@ class ModalGraphHost(Host):
             )
 
     def _weights(self, weights: Sequence[float] | None) -> list[float]:
-        """One weight a stream of what a speaker's own recurrence adds."""
+        """One weight per stream of what a speaker's own recurrence adds."""
         count = len(self.inside)
         values = [0.0] * count if weights is None else list(weights)
         if len(values) != count or not all(isinstance(w, (int, float)) for w in values):
             raise OptionError(
-                f"{type(self).__name__}: party_weights must be one number a stream ({', '.join(self.inside)}), "
+                f"{type(self).__name__}: party_weights must be one number per stream ({', '.join(self.inside)}), "
                 f"not {weights!r}"
             )
         return [float(w) for w in values]
@@ -418,7 +418,7 @@ class ModalGraphHost(Host):
         mask: Tensor,
         speakers: Tensor,
     ) -> list[Tensor]:
-        """The nodes before the graph, `(B, T, width)` a stream; zeros where one is absent."""
+        """The nodes before the graph, `(B, T, width)` per stream; zeros where one is absent."""
         official = self.variant == "official"
         read, xs = [], []
         like = next(x for x in tensors if x is not None)

@@ -1,4 +1,4 @@
-"""DialogueGCN's graph a modality, one of the graphs of MMGCN's code. Imports torch-geometric: import it when needed."""
+"""DialogueGCN's graph per modality, one of the graphs of MMGCN's code. Imports torch-geometric: import it when needed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Convolutions(nn.Module):
 
 
 class RelationGraphs(nn.Module):
-    """`[x; h]` a modality: its utterances joined within a window, edges typed by the speakers and weighed by attention.
+    """`[x; h]` per modality: its utterances joined within a window, edges typed by the speakers and weighed by attention.
 
     Edges, and what differs in the official form, are those of `DialogueGCN`; one edge attention serves all modalities. In
     the official form all have the weights of one of them: there the last one computed overwrites the others.
@@ -74,7 +74,7 @@ class RelationGraphs(nn.Module):
     def forward(
         self, xs: Sequence[Tensor], layout: Layout, speakers: Tensor, parties: int, mask: Tensor
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """`(B, T, width + hidden)` and the edge weights `(B, T, T)`, both a modality."""
+        """`(B, T, width + hidden)` and the edge weights `(B, T, T)`, both per modality."""
         read = [xs[self.weighing]] * len(xs) if self.official else xs
         out, maps = [], []
         for net, x, y in zip(self.nets, xs, read, strict=True):

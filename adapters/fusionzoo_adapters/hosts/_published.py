@@ -52,7 +52,7 @@ def fuse_in_groups(
 ) -> Fused:
     """What `fusion.fuse` gives, without attention maps, from groups of dialogues of similar length.
 
-    On a CPU, a fusion that costs many products a step does not compute most of the padding then. Only for a fusion that
+    On a CPU, a fusion that costs many products per step does not compute most of the padding then. Only for a fusion that
     treats every dialogue by itself: its losses, if any, are left out.
     """
     steps = next(x.shape[1] for x in xs if x is not None)

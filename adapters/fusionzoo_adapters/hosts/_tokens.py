@@ -1,7 +1,7 @@
 """Transformers over packed dialogues, several of equal size side by side.
 
 Linear maps and norms see the real utterances only, `(G, N, d)` for G transformers; attention alone goes through the
-padded form. G transformers of equal size are one batched product a layer, not G small ones.
+padded form. G transformers of equal size are one batched product per layer, not G small ones.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class BcLSTM(ContextHost):
     Parameters
     ----------
     dims, num_classes, num_speakers, fusion : as for every host.
-    placement : `late` (an LSTM a modality, then the fusion), `early` (the fusion, then one LSTM), or `early-residual`
+    placement : `late` (an LSTM per modality, then the fusion), `early` (the fusion, then one LSTM), or `early-residual`
         (as `early`, plus a linear map of the concatenated features).
     hidden, layers : LSTM width a direction, and depth: None is 1, with `official` 2.
     head_width : hidden width of the classifier.
@@ -153,7 +153,7 @@ class BcLSTM(ContextHost):
 
 fusionzoo_register = fusionzoo.plugin(
     BcLSTM,
-    summary="bidirectional contextual LSTM over the dialogue, one a modality or one after the fusion",
+    summary="bidirectional contextual LSTM over the dialogue, one per modality or one after the fusion",
     paper="Context-Dependent Sentiment Analysis in User-Generated Videos, https://aclanthology.org/P17-1081",
     code="https://github.com/declare-lab/conv-emotion/tree/6128ca20e9/bc-LSTM-pytorch",
     level="dialogue",

@@ -57,7 +57,7 @@ class Cogmen(Host):
     Parameters
     ----------
     dims, num_classes, num_speakers, fusion : as for every host.
-    placement : `late` (an encoder a modality, then the fusion, then the graph) or `early` (the fusion, then one encoder;
+    placement : `late` (an encoder per modality, then the fusion, then the graph) or `early` (the fusion, then one encoder;
         the published form, with `concat` of audio, text and visual).
     base : encoder of a dialogue: `transformer`, `lstm`, `gru`, or `mlp` for none.
     hidden : width of convolution, head of the attention, and classifier. context_width : of the contexts; None is

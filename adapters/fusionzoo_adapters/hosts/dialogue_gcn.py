@@ -57,12 +57,12 @@ class DialogueGCN(ContextHost):
     ----------
     dims, num_classes, num_speakers, fusion : as for every host.
     placement : `early` (the fusion, then one context encoder), `early-residual` (as `early`, plus a linear map of the
-        concatenated features), or `late` (an encoder a modality, then the fusion, then the graph).
+        concatenated features), or `late` (an encoder per modality, then the fusion, then the graph).
     base : context encoder: `lstm`, `gru`, `dialogue-rnn`, or `none` for a linear map.
     hidden, layers : its width a direction (the nodes have twice that), and the depth of `lstm` and `gru`: None is 1,
         with `official` 2.
     graph : False leaves the graph out: contexts, attention, classifier.
-    graph_width, bases : width of the convolutions, and bases of the relational one (None: a free matrix a relation).
+    graph_width, bases : width of the convolutions, and bases of the relational one (None: a free matrix per relation).
     window_past, window_future : neighbours on each side; None for all.
     neighbours : `mean`, or `add` as in paper and code: how the second convolution joins them; `official` always adds.
     nodal_attention : attention over the dialogue before the classifier.

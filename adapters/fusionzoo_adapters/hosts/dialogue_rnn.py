@@ -52,7 +52,7 @@ class DialogueRNNHost(ContextHost):
     Parameters
     ----------
     dims, num_classes, num_speakers, fusion : as for every host.
-    placement : `late` (a recurrence a modality, then the fusion), `early` (the fusion, then one recurrence),
+    placement : `late` (a recurrence per modality, then the fusion), `early` (the fusion, then one recurrence),
         `early-residual` (as `early`, plus a linear map of the concatenated features), or `parallel` (a recurrence over the
         concatenated features; beside it the fusion of linear maps of the features, added to it).
     hidden : width of the emotion state a direction. global_width, party_width : of the other states.

@@ -48,7 +48,7 @@ class MMDFN(ModalGraphHost):
     Parameters
     ----------
     dims, num_classes, num_speakers, fusion : as for every host.
-    speaker_weights : w of the speakers' recurrence, a number for all modalities, or one a modality in the order of `dims`
+    speaker_weights : w of the speakers' recurrence, a number for all modalities, or one per modality in the order of `dims`
         (a single stream, as with `early`, takes one number); 0 leaves it out.
     across : :math:`\gamma`. dynamic : the memory over depth; without it GCNII as in `mmgcn`.
     alpha : of GCNII, published 0.2. depth : None is 4, officially 16. base : `gru` by default.
@@ -98,7 +98,7 @@ class MMDFN(ModalGraphHost):
     ):
         if isinstance(speaker_weights, str):
             raise OptionError(
-                f"MMDFN: speaker_weights must be a number, or one a modality, not {speaker_weights!r}; the official "
+                f"MMDFN: speaker_weights must be a number, or one per modality, not {speaker_weights!r}; the official "
                 "'3-0-1' is (3, 0, 1) for modalities in the order audio, visual, text"
             )
         single = placement == "early" or len(dims) == 1

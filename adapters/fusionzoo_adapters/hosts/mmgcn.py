@@ -12,7 +12,7 @@ from fusionzoo_adapters.hosts._modal_graph_hosts import ModalGraphHost
 
 
 class MMGCN(ModalGraphHost):
-    r"""Contexts a modality, a deep graph convolution over all of them, fusion, classifier.
+    r"""Contexts per modality, a deep graph convolution over all of them, fusion, classifier.
 
     Every modality of every utterance is a node :math:`x`: a linear map of the features, for the anchor followed by a
     bidirectional LSTM over the dialogue, plus a learnt vector of the speaker. Edges join all utterances of one modality,
@@ -56,7 +56,7 @@ class MMGCN(ModalGraphHost):
     placement : `late` (the fusion of the graph's outputs, in the place of the published concatenation), `pre-graph` (the
         fusion of the contexts, whose result joins the graph as one modality more; the classifier reads all nodes), or
         `early` (the fusion of the features, then one context encoder and a graph within one modality).
-    graph : `modal`, as above; `deep`, GCNII a modality; `relation`, DialogueGCN's convolutions a modality; `none`, a linear
+    graph : `modal`, as above; `deep`, GCNII per modality; `relation`, DialogueGCN's convolutions per modality; `none`, a linear
         map.
     anchor : the modality with a context encoder (and officially the speakers); None for the first one, published: text.
     context : `anchor`, `all` modalities, or `none` of them. base : `lstm` (the default), `gru`, `dialogue-rnn`, or `none`
@@ -67,14 +67,14 @@ class MMGCN(ModalGraphHost):
     lam, alpha : of GCNII. residue : classify `[x; h]`, not h alone (`modal` and `deep`).
     window_past, window_future, max_seq_len, nodal_attention : of the graph `relation`, as in `dialogue-gcn`; the last one
         officially with a single stream only.
-    speaker_embedding : officially with the graph `modal` only. modal_embedding : a learnt vector a modality too.
+    speaker_embedding : officially with the graph `modal` only. modal_embedding : a learnt vector per modality too.
     dropout : between recurrent layers, in the graph and before the classifier. input_dropout : on the features; not
         officially.
     fusion_width : width of what the fusion returns; None is the summed width late, that of the nodes before the graph, and
         the anchor's if it comes early.
     variant : `default` or `official`, see above.
 
-    Shapes: features `(B, T, d_m)` to logits `(B, T, C)`; streams `context` (what the classifier reads), `fused`, and one a
+    Shapes: features `(B, T, d_m)` to logits `(B, T, C)`; streams `context` (what the classifier reads), `fused`, and one per
     modality `(B, T, 2 * hidden + graph_width)`; attention `edges` `(B, M, T, T)`, within the modalities, and
     `edges.across` `(B, M, M, T)`.
     """
@@ -151,7 +151,7 @@ class MMGCN(ModalGraphHost):
 
 fusionzoo_register = fusionzoo.plugin(
     MMGCN,
-    summary="contexts a modality, then a deep graph convolution over the utterances of all modalities",
+    summary="contexts per modality, then a deep graph convolution over the utterances of all modalities",
     paper="MMGCN, https://aclanthology.org/2021.acl-long.440",
     code="https://github.com/hujingwen6666/MMGCN/tree/85732d984f",
     level="dialogue",

@@ -1,4 +1,4 @@
-"""MSAF's network of sequences: two LSTMs a modality, with a fusion between them that keeps every stream."""
+"""MSAF's network of sequences: two LSTMs per modality, with a fusion between them that keeps every stream."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class MSAF(ClipHost):
-    r"""Two LSTMs a modality with multimodal split attention between them, and a linear map of their last steps.
+    r"""Two LSTMs per modality with multimodal split attention between them, and a linear map of their last steps.
 
     .. math:: h_m = \operatorname{LSTM}_m(x_m), \quad \tilde h = \operatorname{fusion}(h), \quad
               \text{logits} = W\,[\operatorname{LSTM}'_m(\tilde h_m)_{\text{last}}]_m + b
@@ -149,7 +149,7 @@ class MSAF(ClipHost):
 
 fusionzoo_register = fusionzoo.plugin(
     MSAF,
-    summary="two LSTMs a modality with a fusion between them that keeps the streams",
+    summary="two LSTMs per modality with a fusion between them that keeps the streams",
     paper="Su et al., MSAF: Multimodal Split Attention Fusion, arXiv 2012.07175",
     code="anita-hu/MSAF@125e0f1eef",
     level="sequence",

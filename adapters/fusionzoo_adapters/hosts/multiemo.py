@@ -128,7 +128,7 @@ class MultiEMO(Host):
     ----------
     dims, num_classes, num_speakers : as for every host.
     fusion : as for every host; `multi-attn` by name is built at the host's width.
-    placement : `late` (a recurrence a modality, then the fusion) or `early` (the fusion of the features, then one
+    placement : `late` (a recurrence per modality, then the fusion) or `early` (the fusion of the features, then one
         recurrence).
     width : of the modalities from the first linear map on; None is 128, officially 256. hidden : of the emotion state a
         direction; None for `width`.
@@ -144,7 +144,7 @@ class MultiEMO(Host):
     fusion_width : width of what the fusion returns; None for `width`, or if it comes early the anchor's.
     variant : `default` or `official`, see above.
 
-    Shapes: features `(B, T, d_m)` to logits `(B, T, C)`; streams `fused` and one a modality, `(B, T, width)`.
+    Shapes: features `(B, T, d_m)` to logits `(B, T, C)`; streams `fused` and one per modality, `(B, T, width)`.
     """
 
     variants = ("default", "official")

@@ -119,7 +119,7 @@ class View(nn.Module):
 
 
 class SDT(Host):
-    r"""Transformers within and between modalities, a gate a stream, and the fusion of the modalities' views.
+    r"""Transformers within and between modalities, a gate per stream, and the fusion of the modalities' views.
 
     With :math:`x^m = P_m u^m` and one transformer for every ordered pair of modalities (queries m, keys and values n;
     sinusoidal positions and a speaker embedding are added to both):
@@ -158,7 +158,7 @@ class SDT(Host):
     fusion_width : width of what the fusion returns; None for `width`, or if it comes early the anchor's.
     variant : `default` or `official`, see above.
 
-    Shapes: features `(B, T, d_m)` to logits `(B, T, C)`; streams `fused`, one a modality `(B, T, width)`; attention
+    Shapes: features `(B, T, d_m)` to logits `(B, T, C)`; streams `fused`, one per modality `(B, T, width)`; attention
     `"text<-audio"` `(B, heads, T, T)`: what text reads of audio.
     """
 

@@ -145,7 +145,7 @@ class TextCNN(Host):
 
 fusionzoo_register = fusionzoo.plugin(
     TextCNN,
-    summary="one-step convolutions a modality, then the fusion: the host without context",
+    summary="one-step convolutions per modality, then the fusion: the host without context",
     paper="A Low-rank Matching Attention based Cross-modal Feature Fusion Method, https://arxiv.org/abs/2306.17799",
     code="https://github.com/yuntaoshou/LMAM/blob/1ac9f43823/baseline/TextCNN.py",
 )

@@ -1,8 +1,8 @@
-"""LMF multiplies three low-rank projections, one a modality.
+"""LMF multiplies three low-rank projections, one per modality.
 
 Source: https://github.com/Justin1904/Low-rank-Multimodal-Fusion at ea4755124d (MIT), model.py; none of its
 code is here. The factors are parameters of the model itself, so that no submodule can be replaced: the product's expression in
-`forward` is the site. One vector an utterance: no step is padding.
+`forward` is the site. One vector per utterance: no step is padding.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """MISA joins six vectors, a private and a shared one of each modality, after a transformer over the six.
 
 Source: https://github.com/declare-lab/MISA at ec42faddde (MIT), src/models.py, method `alignment`; none of its code is here. The streams
-that a fusion receives are both vectors of a modality side by side. One vector an utterance: no step is padding.
+that a fusion receives are both vectors of a modality side by side. One vector per utterance: no step is padding.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """MMGCN stacks the nodes of all modalities through 64 graph layers, or gates pairs of modalities.
 
 Source: https://github.com/hujingwen6666/MMGCN at 85732d984f (no licence stated), model.py and model_mm.py; none of its code is here. With
-`graph_type="MMGCN"` the site is the concatenation after the rows are split again; with one graph a modality and
+`graph_type="MMGCN"` the site is the concatenation after the rows are split again; with one graph per modality and
 `att_type="gated"` it is the concatenation of the three gated pairs in `MMGatedAttention`, whose streams are called after their
 pair. Lengths are `seq_lengths`.
 

@@ -2,7 +2,7 @@
 
 Source: https://github.com/AIM3-RUC/MMIN at 69a45fedff (MIT), models/utt_fusion_model.py; none of its code is here. The official class is no
 `nn.Module`: wrap it in one whose `forward` calls `set_input` and `forward`, with its networks netA, netL, netV and netC as
-submodules. The site is what `netC` is given. One vector an utterance: no step is padding.
+submodules. The site is what `netC` is given. One vector per utterance: no step is padding.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Source: https://github.com/thuiar/MMSA at a94e65d07f (MIT), src/MMSA/models/singleTask/MFN.py, Graph_MFN.py and LF_DNN.py; none of its code is
 here. In MFN and Graph-MFN the site is the last concatenation, passed once a call; the joins within the loop over time are sites
-too, found by `find_sites`. The memory beside the three states is no stream. One vector an utterance: no step is padding.
+too, found by `find_sites`. The memory beside the three states is no stream. One vector per utterance: no step is padding.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """MulT joins the last state of each modality's memory, after the cross-modal transformers.
 
-Source: https://github.com/yaohungt/Multimodal-Transformer at a670936824 (MIT), src/models.py; none of its code is here. One vector an
-utterance: no step is padding. With current torch the position embedding needs `fusionzoo.modernise` (views).
+Source: https://github.com/yaohungt/Multimodal-Transformer at a670936824 (MIT), src/models.py; none of its code is here.
+One vector per utterance: no step is padding. With current torch the position embedding needs `fusionzoo.modernise` (views).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Source: https://github.com/yuntaeyang/TelME at f22fc9fed2 (no licence stated), MELD/model.py and IEMOCAP/model.py, class `ASF`; none of its
 code is here. The site joins visual and audio; text comes in afterwards, next to their mixture, which `find_sites` shows. One
-vector an utterance: no step is padding. Without CUDA `forward` needs `fusionzoo.modernise`.
+vector per utterance: no step is padding. Without CUDA `forward` needs `fusionzoo.modernise`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """TFN takes the outer product of three vectors, each with a one in front.
 
 Source: https://github.com/Justin1904/TensorFusionNetworks at ef0e78b558 (MIT), model.py; none of its code is here. The site is
-the second of the two batched products in `forward`, in which the text meets the product of audio and visual. One vector an
+the second of the two batched products in `forward`, in which the text meets the product of audio and visual. One vector per
 utterance: no step is padding.
 """
 

@@ -4,7 +4,7 @@
 from fusionzoo.data.raw import read_raw
 
 corpus = read_raw("/data/IEMOCAP_full_release", classes=4)     # recognised by its layout
-corpus.summary()                                               # counts a class, split, fold; what was skipped
+corpus.summary()                                               # counts per class, split, fold; what was skipped
 corpus.hold_out("Session1").require("audio", "text")
 ```
 

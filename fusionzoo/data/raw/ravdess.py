@@ -2,7 +2,7 @@
 
 ```
 Actor_01/01-01-06-01-02-01-01.mp4       here, or one folder down (Video_Speech_Actor_01/Actor_01/...)
-landmarks/01-01-06-01-02-01-01.csv      facial landmarks a frame, optional (FacialTracking_Actors_01-24)
+landmarks/01-01-06-01-02-01-01.csv      facial landmarks per frame, optional (FacialTracking_Actors_01-24)
 ```
 
 Fields: modality (01 picture and sound, 02 picture, 03 sound), channel (01 speech, 02 song), emotion, intensity (01

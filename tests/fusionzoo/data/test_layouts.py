@@ -31,7 +31,7 @@ OTHERS: dict[str, tuple[Any, tuple[str, ...]]] = {
         ("'train' holds a dict", "'text' (3, 6, 8)", "MMSA", "'regression_labels'", "x.mean(axis=1)"),
     ),
     "mult": (dict.fromkeys(("train", "valid", "test"), MULT), ("MMSA and MulT", "(N, L, d)", "'labels'")),
-    "misa": ({s: [SEGMENT] * 2 for s in ("train", "dev", "test")}, ("MISA and MAG-BERT", "a row a word")),
+    "misa": ({s: [SEGMENT] * 2 for s in ("train", "dev", "test")}, ("MISA and MAG-BERT", "a row per word")),
     "splits of dicts without sequences": (
         {s: arrays(text=(3, 8), label=(3,)) for s in ("train", "test")},
         ("'train' holds a dict of 'text' (3, 8)", "each split to be a list of dialogues"),

@@ -237,7 +237,7 @@ def test_batch_knows_its_size_lengths_and_masks():
     assert batch.device.type == "cpu"
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: CUDA_VISIBLE_DEVICES=0 pytest -k gpu")
 @pytest.mark.parametrize("resident", [True, False])
 def test_on_a_gpu_batches_are_equal_and_nothing_waits(resident: bool):
     corpus = many()

@@ -13,7 +13,7 @@ from torch import nn
 
 
 class ModalityAttention(Fusion):
-    r"""One softmax weight a modality and step, computed from the concatenation of all modalities.
+    r"""One softmax weight per modality and step, computed from the concatenation of all modalities.
 
     .. math::
         a = \sigma\big(W_a\,[h_1; \dots; h_M] + b_a\big), \qquad \alpha = \operatorname{softmax}(a), \qquad
