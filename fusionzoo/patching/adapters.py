@@ -188,8 +188,8 @@ def declare(
 def _declared(where: Any, name: str, expression: str) -> tuple[F.Step, FunctionType]:
     if isinstance(where, nn.Module):
         value = inspect.getattr_static(where, name, None)
-        value = getattr(value, "__fz_base__", value)
         function = getattr(value, "__func__", value)
+        function = getattr(function, "__fz_base__", function)
     else:
         function = where.__globals__.get(name.rpartition(".")[2]) if isinstance(where, FunctionType) else None
         if isinstance(function, ModuleType):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fusionzoo.patching import labels as L
 from fusionzoo.patching.arguments import get_argument
 from fusionzoo.patching.events import Operand, Trace
+from fusionzoo.patching.names import forward_of
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class ArgumentContext:
     form: str
 
     def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        value = get_argument(_forward(model), args, kwargs, self.path)
+        value = get_argument(forward_of(model), args, kwargs, self.path)
         if value is None:
             return {}
         if self.form == "lengths":
@@ -38,11 +39,6 @@ class ArgumentContext:
 
     def __str__(self) -> str:
         return f"{self.form} from the argument {self.path}"
-
-
-def _forward(model: nn.Module) -> Any:
-    base = getattr(model.forward, "_bound", None)
-    return base() if base is not None else model.forward
 
 
 def infer(

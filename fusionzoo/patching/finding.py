@@ -15,11 +15,13 @@ from fusionzoo.errors import ModalityError, NoSiteError, PatchError
 from fusionzoo.patching import context, tracing
 from fusionzoo.patching import labels as L
 from fusionzoo.patching import source as S
+from fusionzoo.patching.calls import attempt, explained, misfit
 from fusionzoo.patching.events import Event, Operand, Trace
 from fusionzoo.patching.frames import Position
-from fusionzoo.patching.names import ORDER, Leaf, ModalitiesLike, bind, find_modalities
+from fusionzoo.patching.names import ORDER, Leaf, ModalitiesLike, bind, find_modalities, forward_of
 from fusionzoo.patching.reading import feature_axis, layout, leading_axes, time_axis
 from fusionzoo.patching.sites import InputSite, Site, SiteList, Stream, dtype_name
+from fusionzoo.patching.wrappers import host_of
 
 _KIND_SCORE = {"cat": 60, "stack": 45, "rows": 40, "sum": 40, "outer": 35, "product": 15, "cross-attention": 12}
 
@@ -29,6 +31,9 @@ def find_sites(model: nn.Module, *args: object, modalities: ModalitiesLike = Non
 
     Runs `model(*args, **kwargs)` once, in the mode that the model is in; buffers, random state and arguments are left as
     they were.
+
+    A wrapper around the model (DataParallel, torch.compile, PEFT, ...) is looked through: paths of sites begin inside it. One
+    argument that forward does not take as it is, such as a dict of keyword arguments, is read as `patch` reads `inputs=`.
 
     Parameters
     ----------
@@ -45,7 +50,29 @@ def find_sites(model: nn.Module, *args: object, modalities: ModalitiesLike = Non
     >>> find_sites(model, text, audio, visual)[0]                                    # doctest: +SKIP
     Site(cat (cat, axis -1) of text:200, audio:200, visual:200 at model.py:47 in Net.forward ...)
     """
-    trace = trace_model(model, args, kwargs, modalities)
+    model = host_of(model)
+    if len(args) != 1 or kwargs or not isinstance(model, nn.Module) or isinstance(args[0], Tensor):
+        return sites_of_call(model, args, kwargs, modalities)
+    if misfit(model, (args, kwargs)) is not None:
+        return attempt(model, args[0], lambda a, k: sites_of_call(model, a, k, modalities))
+    try:
+        return sites_of_call(model, args, kwargs, modalities)
+    except Exception:  # what was given to inputs= may have been given here: (batch,), {"batch": batch}, (args, kwargs)
+        if not isinstance(args[0], (tuple, list, Mapping)):
+            raise
+        try:
+            return attempt(model, args[0], lambda a, k: sites_of_call(model, a, k, modalities))
+        except Exception:
+            pass
+        raise
+
+
+def sites_of_call(
+    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], modalities: ModalitiesLike = None
+) -> SiteList:
+    """`find_sites` of a model without wrappers, with one call's arguments."""
+    call = tuple(args), dict(kwargs)
+    trace = explained(model, call, lambda: trace_model(model, *call, modalities))
     sites = sites_of(model, trace)
     if not sites:
         alike = [x.path for x in trace.leaves if x.modality]
@@ -77,7 +104,7 @@ def trace_model(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
         )
     memo: dict[int, Any] = {}
     args, kwargs = _fresh(tuple(args), memo), _fresh(dict(kwargs), memo)
-    arguments = bind(model.forward, args, kwargs)
+    arguments = bind(forward_of(model), args, kwargs)
     leaves = find_modalities(arguments, modalities)
     names: list[str] = []
     for leaf in leaves:

@@ -124,8 +124,8 @@ def find_function(value: Any, code: CodeType, depth: int = 0) -> FunctionType | 
     """The function with this code inside a method, a partial, or a decorator's closure."""
     if depth > 5:
         return None
-    base = getattr(value, "__fz_base__", None)  # an Override: look at what it stands for
-    if base is not None and not isinstance(value, (nn.Module, FunctionType)):
+    base = None if isinstance(value, nn.Module) else getattr(value, "__fz_base__", None)
+    if base is not None:  # of a patch: look at what it stands for
         return find_function(base, code, depth + 1)
     if isinstance(value, (staticmethod, classmethod, MethodType)):
         return find_function(value.__func__, code, depth + 1)
@@ -147,19 +147,22 @@ def find_function(value: Any, code: CodeType, depth: int = 0) -> FunctionType | 
     return None
 
 
-def attributes(owner: Any) -> Iterator[tuple[str, Any]]:
-    """Names and raw values that look-ups on an object find, the object's own first."""
+def class_attributes(cls: type) -> Iterator[tuple[str, Any]]:
+    """Names and raw values that look-ups on a class find."""
     seen: set[str] = set()
-    for name, value in list(vars(owner).items()):
-        seen.add(name)
-        yield name, value
-    for cls in type(owner).__mro__:
-        if cls in (nn.Module, object):
+    for c in cls.__mro__:
+        if c in (nn.Module, object):
             continue
-        for name, value in list(vars(cls).items()):
+        for name, value in list(vars(c).items()):
             if name not in seen:
                 seen.add(name)
                 yield name, value
+
+
+def attributes(owner: Any) -> Iterator[tuple[str, Any]]:
+    """Names and raw values of an object's own attributes, and of those of its class that they may stand before."""
+    yield from list(vars(owner).items())
+    yield from class_attributes(type(owner))
 
 
 def method_names(owner: Any, code: CodeType) -> list[str]:

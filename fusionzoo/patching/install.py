@@ -1,9 +1,7 @@
 """Putting rewritten functions in place on one instance, and taking them out again.
 
-A module's method is shadowed by an `Override` in the instance's own `__dict__`: neither the class nor another instance nor
-a module's globals are touched. Functions that the method calls on the way to a site are rewritten too, and passed on by the
-rewritten call: whoever else calls them gets the originals. An `Override` holds its module and plain values only, so that a
-deep copy or an unpickled model builds its own.
+Neither the class nor another instance nor a module's globals are touched: see `overrides`. Functions that the method calls on
+the way to a site are rewritten too, and passed on by the rewritten call: whoever else calls them gets the originals.
 """
 
 from __future__ import annotations
@@ -11,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import BuiltinFunctionType, FunctionType, MethodType
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from fusionzoo.errors import HostChangedError
 from fusionzoo.patching import frames as F
 from fusionzoo.patching import source as S
+from fusionzoo.patching.exchange import exchange
 from fusionzoo.patching.frames import Position, Step
 
 if TYPE_CHECKING:
@@ -142,14 +142,24 @@ def run_join(owner: nn.Module, names: Sequence[str], function: Callable[..., Any
     for name in names:
         layer = getattr(owner, name, None)
         if layer is not None:
-            result = layer(result, function, args, kwargs)
-        elif "#" in name and (layer := getattr(owner, name.partition("#")[0], None)) is not None:
-            layer.keep(int(name.partition("#")[2]), function, args, kwargs)  # type: ignore[operator]
+            kept = _taken(owner, name)
+            result = layer(result, function, args, kwargs, kept) if kept else layer(result, function, args, kwargs)
+        elif "#" in name:  # an earlier expression of a join that is still to come, in the same function and thread
+            name, _, index = name.partition("#")
+            waiting = _kept.__dict__.setdefault("operands", {})
+            waiting.setdefault((id(owner), name), {})[int(index)] = function, args, kwargs
     if written is not None and result is not written:
         return written.copy_(result)
     return result
 
 
+def _taken(owner: nn.Module, name: str) -> dict[int, tuple[Any, Any, Any]]:
+    """Take what earlier expressions of a join have put by."""
+    waiting = _kept.__dict__.get("operands")
+    return waiting.pop((id(owner), name), {}) if waiting else {}
+
+
+_kept = threading.local()
 _INPLACE = {"Add": operator.iadd, "Mult": operator.imul, "Sub": operator.isub, "Div": operator.itruediv,
             "MatMult": operator.imatmul, "Mod": operator.imod, "Pow": operator.ipow,
             "FloorDiv": operator.ifloordiv}  # fmt: skip
@@ -187,11 +197,17 @@ def run_call(owner: nn.Module, node: Node, index: int, function: Any, /, *args: 
 
 @dataclass
 class Swap:
-    owner: nn.Module
+    """Exchanges the function of a step, wherever it is in a value, for its rewritten counterpart.
+
+    owner : whose layers the rewritten function calls; None only to ask whether a value runs the step.
+    """
+
+    owner: nn.Module | None
     step: Step
     node: Node
 
-    def _is(self, value: Any) -> FunctionType | None:
+    def runs(self, value: Any) -> FunctionType | None:
+        """The step's function where a value is it, bound or partly applied."""
         key = self.step
         for depth in range(6):
             if isinstance(value, (MethodType, staticmethod, classmethod)):
@@ -212,7 +228,7 @@ class Swap:
         """The rewritten counterpart of a function, method or partial; None where it is another one."""
         if isinstance(value, nn.Module):
             return self.module(value)
-        function = self._is(value)
+        function = self.runs(value)
         if function is None:
             call = inspect.getattr_static(type(value), "__call__", None)
             if isinstance(call, FunctionType):  # an object that can be called
@@ -234,13 +250,20 @@ class Swap:
         if not isinstance(outer, FunctionType) or not outer.__closure__:
             return None
         for inner in closed_over(outer):
-            if self._is(inner) is not None:
-                new = S.rebuild(outer, inner, self.node.rewritten(inner))
-                if new is None:
-                    return None
-                new = functools.partial(new, self.owner)
-                return new if bound is MISSING else functools.partial(new, bound)
+            if self.runs(inner) is not None:
+                new = self.inside(outer, inner)
+                return new if new is None or bound is MISSING else functools.partial(new, bound)
         return None
+
+    def inside(self, outer: FunctionType, inner: FunctionType) -> Any:
+        """A function with another one inside it, the step's, exchanged; None where it cannot be reached."""
+        rewritten, owner = self.node.rewritten(inner), self.owner
+
+        @functools.wraps(inner)
+        def new(*args: Any, **kwargs: Any) -> Any:
+            return rewritten(args[0] if owner is None else owner, *args, **kwargs)
+
+        return exchange(outer, lambda v: new if v is inner else None)
 
     def module(self, module: nn.Module) -> Any:
         """Calls a module, hooks included, with its forward rewritten for the time of the call."""

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from fusionzoo.patching.frames import is_library, position_of
 from fusionzoo.patching.propagation import name_of
+from fusionzoo.patching.source import is_rewritten
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Interceptor(TorchFunctionMode):
             frame: FrameType | None = sys._getframe(1)
             while frame is not None and is_library(frame.f_code.co_filename):
                 frame = frame.f_back
+            if frame is not None and is_rewritten(frame.f_code):
+                continue  # which calls the layer itself
             if frame is None or not f"{frame.f_code.co_qualname}.".startswith(f"{fallback.qualname}."):
                 continue  # functions and comprehensions written inside count as part of it
             if frame.f_code.co_filename == fallback.file and position_of(frame) == fallback.position:

@@ -44,7 +44,6 @@ class Plan:
     token: str
     varies: bool
     what: str
-    arg: str = ""
     unaligned: bool = False  # whether the fusion takes streams of different lengths
     leading: int = 1
     sources: tuple[tuple[int, int], ...] = ()  # where operands of earlier expressions belong to the join: the site's
@@ -77,6 +76,9 @@ class FusionLayer(nn.Module):
         self._usual: list[Any] = []  # shapes that were found to fit
         self._in_place = plan.mode == "residual"
         self._order = [where[0] for where in plan.groups.values() if where]
+        self.names = frozenset(self.state_dict())  # of its weights, as they are saved
+        named = itertools.chain(*(m.named_parameters(prefix=n) for n, m in self.named_children()))
+        *self._place, self._leaf = next((n for n, p in named if p.is_floating_point()), "").split(".")
 
     @property
     def calls(self) -> int:
@@ -87,8 +89,21 @@ class FusionLayer(nn.Module):
     def calls(self, count: int) -> None:
         self._count[0] = count
 
-    def forward(self, result: Any, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Act on what a join returned."""
+    def forward(
+        self,
+        result: Any,
+        function: Callable[..., Any] | None,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        kept: Mapping[int, tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]] | None = None,
+    ) -> Any:
+        """Act on what a join returned, or on an argument that holds joined features.
+
+        kept : earlier expressions of the same join, with their arguments.
+        """
+        if self.plan.kind == "input":
+            return self._input(result)
+        assert function is not None
         if self._direct and isinstance(result, Tensor) and kwargs.keys() <= _AXIS:
             xs = args[0] if self.plan.kind == "cat" else args
             if len(xs) == self.plan.slots:
@@ -107,7 +122,7 @@ class FusionLayer(nn.Module):
             return result
         operands = _operands(function, args, kwargs)
         if self.plan.sources:
-            known = {-1: operands, **overrides.kept_operands(self.plan.token)}
+            known = {-1: operands, **{k: _operands(*call) for k, call in (kept or {}).items()}}
             try:
                 operands = [known[k][j] for k, j in self.plan.sources]
             except (KeyError, IndexError):  # another way through the host's code led here
@@ -120,27 +135,17 @@ class FusionLayer(nn.Module):
             return changed
         return type(result)([changed, *list(result)[1:]]) if type(result) in (list, tuple) else changed
 
-    def keep(self, index: int, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Remember what an earlier expression joined, until the join takes it."""
-        overrides.keep_operands(self.plan.token, index, _operands(function, args, kwargs))
-
-    def fuse_input(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _input(self, joined: Any) -> Tensor:
         """Act on an argument that holds the joined features."""
-        from fusionzoo.patching.arguments import get_argument, set_argument
-
         plan = self.plan
-        joined = get_argument(function, args, kwargs, plan.arg)
         total = sum(plan.widths.values())
         if not isinstance(joined, Tensor) or joined.shape[-1] != total:
             shape = tuple(joined.shape) if isinstance(joined, Tensor) else type(joined).__name__
             raise ShapeError(f"{plan.what}: expected {total} features ({plan.widths}), got {shape}")
         parts = list(joined.split(list(plan.widths.values()), -1))
         fused, arranged = self._fuse(parts)
-        changed = self._combine(joined, arranged.back(self._project("joined", fused)))
         self._count[0] += 1
-        return set_argument(function, args, kwargs, plan.arg, changed)
+        return self._combine(joined, arranged.back(self._project("joined", fused)))
 
     # -- joins ----------------------------------------------------------------------------------------------------
 
@@ -307,12 +312,9 @@ class FusionLayer(nn.Module):
         return found
 
     def _call(self, xs: list[Tensor], mask: Tensor | None) -> Tensor:
-        like = self._random.get("like")
+        like = self._like()
         if like is None:
-            like = next(itertools.chain(self.fusion.parameters(), self.out.parameters()), None)
-            if like is None:
-                return self.fusion(dict(zip(self._names, xs, strict=True)), mask)
-            self._random["like"] = like
+            return self.fusion(dict(zip(self._names, xs, strict=True)), mask)
         dtype, device = like.dtype, like.device
         xs = [x if x.dtype is dtype and x.device == device else x.to(device, dtype) for x in xs]
         streams = dict(zip(self._names, xs, strict=True))
@@ -320,6 +322,16 @@ class FusionLayer(nn.Module):
             return self.fusion(streams, mask)
         with OwnRandomness(self, xs[0].device):
             return self.fusion(streams, mask)
+
+    def _like(self) -> Tensor | None:
+        """The first of the layer's weights, by its place: replicas of nn.DataParallel hold theirs as plain attributes."""
+        module: nn.Module = self
+        try:
+            for name in self._place:
+                module = getattr(module, name)
+            return getattr(module, self._leaf)
+        except AttributeError:  # none, or its module was exchanged
+            return next((p for p in self.parameters() if p.is_floating_point()), None)
 
     def _project(self, name: str, fused: Tensor) -> Tensor:
         return self.out[name if self.plan.separate else "joined"](fused)

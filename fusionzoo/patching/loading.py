@@ -6,16 +6,18 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
 
 from fusionzoo.errors import FusionZooError, PatchError, close_matches_hint
+from fusionzoo.patching.calls import readings
 from fusionzoo.patching.finding import find_sites
 from fusionzoo.patching.names import ModalitiesLike
 from fusionzoo.patching.sites import SiteList
+from fusionzoo.patching.wrappers import host_of
 
 
 def build_target(target: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
@@ -33,10 +35,10 @@ def build_target(target: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any
     if not isinstance(built, tuple) or len(built) not in (2, 3) or not isinstance(built[0], nn.Module):
         raise PatchError(f"{name}() must return (model, args) or (model, args, kwargs), not {type(built).__name__}")
     model, args = built[:2]
-    kwargs = built[2] if len(built) == 3 else {}
-    if isinstance(args, Mapping):
-        args, kwargs = (), {**args, **kwargs}
-    return model, tuple(args) if isinstance(args, (list, tuple)) else (args,), dict(kwargs)
+    if len(built) == 3:
+        return model, tuple(args) if isinstance(args, (list, tuple)) else (args,), dict(built[2])
+    _, (args, kwargs) = readings(host_of(model), args)[0]
+    return model, args, kwargs
 
 
 def sites_of(target: str, modalities: ModalitiesLike = None) -> SiteList:

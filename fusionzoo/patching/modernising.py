@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from fusionzoo.errors import NoSiteError
 from fusionzoo.patching import overrides
+from fusionzoo.patching.wrappers import host_of
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,7 @@ def in_force(model: nn.Module, repairs: Sequence[Repair]) -> Iterator[None]:
 
 
 def _is_modernised(model: nn.Module) -> bool:
-    current = model.__dict__.get("forward")
-    return isinstance(current, overrides.Override) and any(isinstance(f, _Watch) for f in current.fallbacks)
+    return any(isinstance(f, _Watch) for entry in overrides.entries(model) for f in entry.override.fallbacks)
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,7 @@ def modernise(module: nn.Module) -> list[str]:
     """
     from fusionzoo.patching.adapters import adapter_for, part
 
+    module = host_of(module)
     adapter = adapter_for(module)
     if adapter is None:
         raise NoSiteError(f"no adapter knows {type(module).__name__}, so it is not known what it needs")

@@ -158,6 +158,20 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
     return kept[bound]
 
 
+def forward_of(model: nn.Module, forward: Any = None) -> Callable[..., Any]:
+    """What names the arguments of a model's call: its forward, or its class's where a wrapper stands there that takes anything."""
+    given = model.forward if forward is None else forward
+    own = MethodType(type(model).forward, model)
+    if getattr(given, "__fz_base__", None) is own.__func__:
+        return own
+    try:
+        kinds = [p.kind for p in signature_of(given).parameters.values()]
+    except (TypeError, ValueError):
+        return given
+    anything = kinds == [inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD]
+    return own if anything and own.__func__ is not nn.Module.forward else given
+
+
 _signatures: WeakKeyDictionary[FunctionType, dict[bool, inspect.Signature]] = WeakKeyDictionary()
 
 
@@ -186,10 +200,16 @@ def leaves(value: Any, path: str, hint: str, depth: int = 0) -> Iterator[Leaf]:
 def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, type) or callable(value):
         return
-    own = vars(value)
+    own = getattr(value, "__dict__", {})
     stores = None if "stores" in own else getattr(value, "stores", None)  # torch_geometric's Data has one
     store = stores[0] if isinstance(stores, list) and len(stores) == 1 else None
-    items = store.items() if isinstance(store, Mapping) else list(own.items())
+    if isinstance(store, Mapping):
+        items = list(store.items())
+    elif dataclasses.is_dataclass(value):  # with slots, it has no __dict__
+        items = [(f.name, getattr(value, f.name, None)) for f in dataclasses.fields(value)]
+        items += [(k, v) for k, v in own.items() if k not in dict(items)]
+    else:
+        items = list(own.items())
     for k, v in items:
         if isinstance(k, str) and not k.startswith("_"):
             yield k, v

@@ -22,16 +22,19 @@ from fusionzoo.errors import (
 from fusionzoo.host import FusionLike, build_fusion
 from fusionzoo.patching import install, overrides
 from fusionzoo.patching import source as S
+from fusionzoo.patching.arguments import check_argument
+from fusionzoo.patching.calls import attempt, explained, shown
 from fusionzoo.patching.context import ArgumentContext
 from fusionzoo.patching.intercept import Fallback
 from fusionzoo.patching.layer import Context, FusionLayer, takes_unaligned, zero_projection
 from fusionzoo.patching.layouts import check_layout
-from fusionzoo.patching.names import ModalitiesLike
+from fusionzoo.patching.names import ModalitiesLike, forward_of
 from fusionzoo.patching.planning import (
     ATTRIBUTE,
     AnySite,
     check_fit,
     device_of,
+    dtype_of,
     fitting,
     free_name,
     holder_of,
@@ -39,9 +42,10 @@ from fusionzoo.patching.planning import (
     make_plan,
     path_to,
 )
-from fusionzoo.patching.resolving import read_inputs, resolve
+from fusionzoo.patching.resolving import resolve
 from fusionzoo.patching.sites import InputSite, Site
 from fusionzoo.patching.untouched import untouched
+from fusionzoo.patching.wrappers import host_of, layers_of, refuse_unsynchronised, wrappers_of
 
 MODES = ("residual", "replace")
 
@@ -61,6 +65,8 @@ def patch(
 ) -> Patch:
     """Put a fusion into a model that somebody else wrote: this instance only, its source and class untouched.
 
+    A model inside wrappers (DataParallel, torch.compile, PEFT, ...) is patched where it is, and wrappers can come later.
+
     Parameters
     ----------
     fusion : a name, a `(name, options)` pair, or an instance built for the site's widths.
@@ -68,8 +74,9 @@ def patch(
         adapter knows, or for the best candidate with `inputs`.
     mode : `"residual"` adds the fusion through a projection that starts at zero, so that nothing changes until it is
         trained; `"replace"` puts the fusion in the join's place.
-    inputs : what the model is called with: `(args)`, or `(args, kwargs)` with a tuple and a dict, or a dict of keyword
-        arguments. The site is looked for, and reached, with them.
+    inputs : what the model is called with: a tuple of arguments, `(args, kwargs)` with a tuple and a dict, a dict of
+        keyword arguments, or one batch (a dict, list, dataclass, named tuple, tensor, ...), as forward takes it. The site is
+        looked for, and reached, with them.
     context : `callable(model, args, kwargs)` that returns `{"mask": bool (B, T)}` or `{"lengths": ...}`, which say which
         steps are real and, in a flat list of nodes, which rows are one dialogue.
     layout : of the streams at the site, where the trace could not prove it: `"(T, B, d)"`, `"(N, d)"`, ...
@@ -88,7 +95,9 @@ def patch(
         raise OptionError(f"mode={mode!r} is not one of {', '.join(MODES)}{close_matches_hint(str(mode), MODES)}")
     if not isinstance(model, nn.Module):
         raise PatchError(f"patch takes a torch.nn.Module, not {type(model).__name__}")
-    site, layout, context = resolve(model, site, inputs, layout, context, modalities)
+    refuse_unsynchronised(model)
+    host = host_of(model)
+    site, layout, context = resolve(host, site, inputs, layout, context, modalities)
     if layout is not None:
         site = replace(site, layout=fitting(site, check_layout(layout)), sure=True)
     if context is not None and not callable(context):
@@ -98,14 +107,14 @@ def patch(
         )
     if context is None and site.context is not None:
         context = ArgumentContext(*site.context)
-    prepared = Patch._prepare(model, fusion, site, mode, context, options)
+    prepared = Patch._prepare(model, host, fusion, site, mode, context, options)
     if dry_run:
         prepared.dry = True
         return prepared
     prepared._install()
     if inputs is not None:
         try:
-            prepared.verify(*read_inputs(inputs)[0], **read_inputs(inputs)[1])
+            attempt(host, inputs, lambda args, kwargs: prepared.verify(*args, **kwargs))
         except Exception:
             prepared.remove()
             raise
@@ -116,19 +125,23 @@ class Patch:
     """A fusion in a model.
 
     model, site, mode : what was patched, where and how.
+    host : the model inside its wrappers, to which the site's path is relative.
     fusion : the fusion layer; its parameters belong to the model.
     dry : whether nothing was changed (`dry_run=True`).
     """
 
-    def __init__(self, model: nn.Module, site: AnySite, mode: str, layer: FusionLayer, name: str, owner: nn.Module):
-        self.model, self.site, self.mode = model, site, mode
-        self.layer, self.name = layer, name
-        self._owner = owner
-        self._holder = holder_of(owner)
-        self._overrides: list[tuple[nn.Module, str]] = []
+    def __init__(self, model: nn.Module, host: nn.Module, site: AnySite, mode: str, layer: FusionLayer, name: str):
+        self.model, self.host, self.site, self.mode = model, host, site, mode
+        self.name, self._layer = name, layer
         self._frozen: list[nn.Parameter] = []
         self.dry = False
         self.active = False
+
+    @property
+    def layer(self) -> FusionLayer:
+        """What was put into the model: the fusion, and its projections. Where a wrapper made copies, the one in use."""
+        copies = layers_of(self.host, self._layer.plan.token) if self.active else {}
+        return next(iter(copies.values()), self._layer)
 
     @property
     def fusion(self) -> nn.Module:
@@ -140,6 +153,7 @@ class Patch:
     def _prepare(
         cls,
         model: nn.Module,
+        host: nn.Module,
         fusion: Any,
         site: AnySite,
         mode: str,
@@ -147,11 +161,13 @@ class Patch:
         options: Mapping[str, Any],
     ) -> Patch:
         try:
-            owner = model.get_submodule(site.path)
+            owner = host.get_submodule(site.path)
         except AttributeError:
             raise HostChangedError(
-                f"{type(model).__name__} has no submodule {site.path!r}, in which the site was found; look for sites again"
+                f"{type(host).__name__} has no submodule {site.path!r}, in which the site was found; look for sites again"
             ) from None
+        if isinstance(site, InputSite):
+            check_argument(forward_of(owner), str(site.arg), shown(owner))
         name = free_name(model, owner)
         plan, out_dim = make_plan(site, mode, f"{ATTRIBUTE}:{random.SystemRandom().getrandbits(48):012x}")
         device, dtype = torch.device(site.device), getattr(torch, site.dtype)
@@ -173,52 +189,50 @@ class Patch:
                     out[m] = zero_projection(built.out_dim, plan.width)
                 else:
                     out[m] = nn.Identity() if built.out_dim == plan.width else nn.Linear(built.out_dim, plan.width)
-        layer = FusionLayer(built, plan, out, context).to(device=device_of(owner, device), dtype=dtype)
+        layer = FusionLayer(built, plan, out, context).to(device=device_of(owner, device), dtype=dtype_of(owner, dtype))
         layer.train(owner.training)
-        return cls(model, site, mode, layer, name, owner)
+        return cls(model, host, site, mode, layer, name)
 
     def _install(self) -> None:
-        """Register the layer and shadow the method; all of it or nothing."""
-        site, owner = self.site, self._owner
+        """Register the layer and rewrite the method; all of it or nothing."""
+        site, layer = self.site, self._layer
+        owner = self.host.get_submodule(site.path)
         if isinstance(owner, torch.jit.ScriptModule):
             raise PatchError(
                 f"{site.path or 'the model'} is a ScriptModule, whose code cannot be changed; patch the module before "
                 "torch.jit.script or torch.jit.trace"
             )
-        self._holder.add_module(self.name, self.layer)
+        holder = holder_of(owner)
+        holder.add_module(self.name, layer)
         try:
             if isinstance(site, InputSite):
-                path = f"{path_to(owner, self._holder)}{self.name}"
-                overrides.change(owner, "forward", inputs=lambda old: (*old, path))
-                self._overrides.append((owner, "forward"))
+                entry = f"{path_to(owner, holder)}{self.name}", str(site.arg)
+                overrides.change(owner, "forward", inputs=lambda old: (*old, entry))
             else:
                 self._install_join(site, owner)
-            if self.layer.context is not None:
-                token = self.layer.plan.token
-                overrides.change(self.model, "forward", tokens=lambda old: (*old, token))
-                self._overrides.append((self.model, "forward"))
+            if layer.context is not None:
+                overrides.change(self.host, "forward", tokens=lambda old: (*old, layer.plan.token))
         except BaseException:
             self.remove()
             raise
         self.active = True
 
     def _install_join(self, site: Site, owner: nn.Module) -> None:
-        first = site.steps[0]
-        names = overrides.methods(owner, first)
+        first, last = site.steps[0], site.steps[-1]
+        if site.how == "rewrite":
+            names = overrides.add_route(
+                owner, install.Route(self.name, site.steps, site.inner, site.kept, site.op, self.digests)
+            )
+        else:
+            names = overrides.methods(owner, first)
+            fallback = Fallback(self.name, site.op, last.file, last.qualname, last.position)
+            for name in names:
+                overrides.change(owner, name, fallbacks=lambda old: (*old, fallback))
         if not names:
             raise HostChangedError(
                 f"{type(owner).__name__} at {site.path or '<root>'} has no method {first.qualname} as in {first.file}; "
                 "look for sites again with fusionzoo.find_sites"
             )
-        for name in names:
-            if site.how == "rewrite":
-                route = install.Route(self.name, site.steps, site.inner, site.kept, site.op, self.digests)
-                overrides.change(owner, name, routes=lambda old, r=route: (*old, r))
-            else:
-                last = site.steps[-1]
-                fallback = Fallback(self.name, site.op, last.file, last.qualname, last.position)
-                overrides.change(owner, name, fallbacks=lambda old, f=fallback: (*old, f))
-            self._overrides.append((owner, name))
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -266,21 +280,24 @@ class Patch:
             raise SiteNotReachedError(
                 f"this patch is not in the model: it was {'a dry run' if self.dry else 'removed'}"
             )
-        before = self.layer.calls
-        with untouched(self.model), torch.no_grad():
-            self.layer._random = dict(self.layer._random)
-            self.model(*_fresh(args, {}), **_fresh(kwargs, {}))
-        reached, self.layer.calls = self.layer.calls > before, before
+        layer = self.layer
+        before = layer.calls
+        call = tuple(_fresh(args, {})), _fresh(kwargs, {})
+        eager = torch.compiler.set_stance("force_eager")  # a model may have been compiled in place
+        with untouched(self.host), torch.no_grad(), eager:
+            layer._random = dict(layer._random)
+            explained(self.host, call, lambda: self.host(*call[0], **call[1]))
+        reached, layer.calls = layer.calls > before, before
         if not reached:
             raise SiteNotReachedError(
-                f"this call of {type(self.model).__name__} does not come by {self.site.where}, where the fusion was put; "
+                f"this call of {type(self.host).__name__} does not come by {self.site.where}, where the fusion was put; "
                 "give inputs of the kind that the site was found with, or look for sites with these"
             )
 
     def freeze_host(self) -> Patch:
         """Switch off the gradients of everything but the patches in the model; `remove` switches them on again."""
-        own = {id(p) for m in self.model.modules() if isinstance(m, FusionLayer) for p in m.parameters()}
-        for p in self.model.parameters():
+        own = {id(p) for m in self.host.modules() if isinstance(m, FusionLayer) for p in m.parameters()}
+        for p in self.host.parameters():
             if id(p) not in own and p.requires_grad:
                 p.requires_grad_(False)
                 self._frozen.append(p)
@@ -288,19 +305,20 @@ class Patch:
 
     def remove(self) -> None:
         """Take the fusion out; the model is exactly as before. Removing twice does nothing."""
-        token, own = self.layer.plan.token, self.name
-        for owner, name in reversed(self._overrides):
-            overrides.change(
-                owner,
-                name,
+        token, own = self._layer.plan.token, self.name
+        for module in self.host.modules():
+            overrides.drop(
+                module,
                 routes=lambda old: tuple(r for r in old if r.name != own),
                 tokens=lambda old: tuple(t for t in old if t != token),
-                inputs=lambda old: tuple(i for i in old if i.rpartition(".")[2] != own),
+                inputs=lambda old: tuple(i for i in old if i[0].rpartition(".")[2] != own),
                 fallbacks=lambda old: tuple(f for f in old if f.name != own),
             )
-        self._overrides.clear()
-        if getattr(self._holder, self.name, None) is self.layer:
-            delattr(self._holder, self.name)
+        copies = {id(m) for m in layers_of(self.host, token).values()}
+        for module in list(self.host.modules()):
+            put = dict(module.named_children()).get(own)
+            if put is not None and any(id(m) in copies for m in put.modules()):
+                delattr(module, own)
         for p in self._frozen:
             p.requires_grad_(True)
         self._frozen.clear()
@@ -314,17 +332,21 @@ class Patch:
 
     def summary(self) -> str:
         """What was put where, and what it costs in parameters."""
-        own = sum(p.numel() for p in self.parameters())
-        host = sum(p.numel() for p in self.model.parameters()) - (own if self.active else 0)
-        plan = self.layer.plan
+        layer = self.layer
+        own = sum(p.numel() for p in layer.parameters())
+        copies = {id(p) for m in self.host.modules() if isinstance(m, FusionLayer) for p in m.parameters()}
+        host = sum(p.numel() for p in self.host.parameters() if id(p) not in copies)
+        plan = layer.plan
+        around = ", ".join(type(m).__name__ for m in reversed(wrappers_of(self.model)))
         lines = [
-            f"{type(self.fusion).__name__} in {type(self.model).__name__}, {self.mode}"
+            f"{type(layer.fusion).__name__} in {type(self.host).__name__}{f' (inside {around})' if around else ''}, {self.mode}"
             + (" (dry run: nothing changed)" if self.dry else "" if self.active else " (removed)"),
             f"  site        {self.site}",
             f"  streams     {', '.join(f'{m}: {w}' for m, w in plan.widths.items())}, layout {plan.layout}",
-            f"  context     {self.layer.context or 'none'}",
+            f"  context     {layer.context or 'none'}",
             f"  goes back   {'into the rows of every modality' if plan.separate else 'into the joined tensor'}, width {plan.width}",
             f"  parameters  {own:,} of its own, {host:,} of the host",
+            *self._untrained(layer),
         ]
         if isinstance(self.site, Site) and self.site.code:
             lines.append(f"  replaces    {self.site.code}")
@@ -332,6 +354,25 @@ class Patch:
                 f"  by          {'result - out(fusion(...))' if self.mode == 'residual' else 'out(fusion(...))'}"
             )
         return "\n".join(lines)
+
+    def _untrained(self, layer: FusionLayer) -> list[str]:
+        """What keeps the fusion from learning, or from being kept: somebody froze it, PEFT does not know it."""
+        parameters = list(layer.parameters())
+        frozen = [p for p in parameters if not p.requires_grad]
+        lines = []
+        if frozen:
+            how = "frozen" if len(frozen) == len(parameters) else "frozen in part"
+            lines.append(
+                f"  {how:<11} {len(frozen)} of its {len(parameters)} parameter tensors have requires_grad=False and are not trained. "
+                f"With PEFT, modules_to_save=[{self.name!r}] in the configuration trains and saves the fusion; else: "
+                "for p in patch.parameters(): p.requires_grad_(True)"
+            )
+        adapted = next((m for m in wrappers_of(self.model) if hasattr(m, "peft_config")), None)
+        if adapted is not None and not frozen and not any(".modules_to_save." in n for n in layers_of(self.host, layer.plan.token)):
+            lines.append(
+                f"  saved       not by {type(adapted).__name__}.save_pretrained, which does not know the fusion: use patch.save(path)"
+            )
+        return lines
 
     __str__ = summary
 

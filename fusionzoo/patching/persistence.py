@@ -23,10 +23,11 @@ from fusionzoo.patching import install
 from fusionzoo.patching import source as S
 from fusionzoo.patching.adapters import adapter_context
 from fusionzoo.patching.context import ArgumentContext
-from fusionzoo.patching.layer import Context
+from fusionzoo.patching.layer import Context, FusionLayer
 from fusionzoo.patching.loaded import find_loaded
 from fusionzoo.patching.patch import Patch
-from fusionzoo.patching.sites import InputSite, Site, read_site
+from fusionzoo.patching.sites import Site, read_site
+from fusionzoo.patching.wrappers import home_of, host_of, refuse_unsynchronised
 
 if TYPE_CHECKING:
     from fusionzoo.fusion import Fusion
@@ -42,11 +43,12 @@ def save(patch: Patch, path: Path) -> Path:
     from fusionzoo.hub import describe
 
     layer = patch.layer
+    _refuse_changed(layer)
     context = layer.context
     meta = {
         "format": FORMAT,
         "fusionzoo": __version__,
-        "host": type(patch.model).__name__,
+        "host": type(patch.host).__name__,
         "mode": patch.mode,
         "site": patch.site.to_dict(),
         "digests": list(patch.digests),
@@ -59,11 +61,23 @@ def save(patch: Patch, path: Path) -> Path:
     return path
 
 
+def _refuse_changed(layer: FusionLayer) -> None:
+    """Weights under other names than a fusion's own could not be loaded again."""
+    strange = sorted(set(layer.state_dict()) ^ layer.names)
+    if strange:
+        raise PatchError(
+            f"layers of the fusion were replaced or added to since it was made ({strange[0]} and {len(strange) - 1} more differ), and "
+            "cannot be saved so. With PEFT, call merge_and_unload() first, or keep it out of the fusion with "
+            "exclude_modules; with parametrizations, remove them first"
+        )
+
+
 def load_patch(model: nn.Module, path: str | PathLike[str], *, context: Context | None = None) -> Patch:
     """Put a saved fusion back into a model of the kind that it was saved from; weights included.
 
-    No code that the file names is run: the fusion is an installed plugin of that name, and the site is looked for among
-    the functions that the model's classes have loaded already.
+    What is around the model does not matter: a patch that was trained in a wrapped model (DataParallel, torch.compile, PEFT,
+    ...) goes into the plain one, and the other way round. No code that the file names is run: the fusion is an installed
+    plugin of that name, and the site is looked for among the functions that the model's classes have loaded already.
 
     Parameters
     ----------
@@ -84,17 +98,19 @@ def load_patch(model: nn.Module, path: str | PathLike[str], *, context: Context 
     if context is None and isinstance(saved, Mapping):
         context = ArgumentContext(saved["path"], saved["form"])
     elif context is None and saved == "callable":
-        context = adapter_context(model)
+        context = adapter_context(host_of(model))
         if context is None:
             raise PatchError(
                 f"the patch in {str(path)!r} was made with a context= of its caller's, which cannot be saved; give it again: "
                 "fusionzoo.load_patch(model, path, context=...)"
             )
-    owner = _owner(model, site)
+    refuse_unsynchronised(model)
+    host, where = home_of(model, site, meta["host"])
+    site = replace(site, path=where)
     if isinstance(site, Site):
-        site = _placed(owner, site, tuple(meta["digests"]), model)
+        site = _placed(host.get_submodule(where), site, tuple(meta["digests"]), host)
     with building_for(weights, f"{str(path)!r}"):
-        patch = Patch._prepare(model, _fusion(meta["fusion"], str(path)), site, meta["mode"], context, {})
+        patch = Patch._prepare(model, host, _fusion(meta["fusion"], str(path)), site, meta["mode"], context, {})
     load_weights(patch.layer, weights, str(path))
     patch._install()
     return patch
@@ -135,17 +151,6 @@ def _check_site(site: Mapping[str, Any], digests: int, path: str) -> None:
     ]
     if wrong:
         raise CheckpointError(f"{path}: site.{wrong[0][0]}: {shown(wrong[0][1])} points at nothing of this site")
-
-
-def _owner(model: nn.Module, site: Site | InputSite) -> nn.Module:
-    owner = dict(model.named_modules()).get(site.path)  # by name alone: no attribute that the file names is looked up
-    if owner is None or (isinstance(site, Site) and type(owner).__name__ != site.module):
-        what = "has none" if owner is None else f"is a {type(owner).__name__} there"
-        module = site.module if isinstance(site, Site) else "module"
-        raise HostChangedError(
-            f"the patch was saved from a {module} at {site.path or '<root>'!r}; this {type(model).__name__} {what}"
-        )
-    return owner
 
 
 def _fusion(config: Mapping[str, Any], source: str) -> Fusion:

@@ -41,10 +41,17 @@ def free_name(model: nn.Module, owner: nn.Module) -> str:
 
 
 def device_of(owner: nn.Module, found: torch.device) -> torch.device:
-    """Where the host is now; it may have moved since the site was found."""
-    for p in owner.parameters():
-        return p.device
-    return found
+    """Where the host is now; it may have moved since the site was found, or be kept elsewhere between calls."""
+    return next((p.device for p in owner.parameters() if p.device.type != "meta"), found)
+
+
+def dtype_of(owner: nn.Module, found: torch.dtype) -> torch.dtype:
+    """That of the streams, or of the host's own weights where it is wider: under autocast, streams are in half precision."""
+    own = next((p.dtype for p in owner.parameters() if p.dtype in _FLOATS), found)
+    return torch.promote_types(own, found) if found in _FLOATS else found
+
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def make_plan(site: AnySite, mode: str, token: str) -> tuple[Plan, int | None]:
@@ -58,7 +65,7 @@ def make_plan(site: AnySite, mode: str, token: str) -> tuple[Plan, int | None]:
             )
         layout = site.layout or ("(B, d)" if len(site.shape) == 2 else "(B, T, d)")
         plan = Plan("input", mode, dict.fromkeys(site.widths, ()), dict(site.widths), 1, None, -1, layout, site.total,
-                    True, token, False, site.where, site.arg)  # fmt: skip
+                    True, token, False, site.where)  # fmt: skip
         return plan, site.total if mode == "replace" else None
     separate = site.kind in ("rows", "stack")
     if separate:

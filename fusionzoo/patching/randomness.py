@@ -20,6 +20,7 @@ class OwnRandomness:
     def __init__(self, layer: Any, device: torch.device):
         self.layer, self.device = layer, device
         self.active = layer.training and _stochastic(layer)
+        self.state = f"state of {device}"  # replicas on several devices share the memory
 
     def __enter__(self) -> None:
         if not self.active:
@@ -32,8 +33,8 @@ class OwnRandomness:
             self._set(memory["seen"][key])
             self.key = None
             return
-        if "state" in memory:
-            self._set(memory["state"])
+        if self.state in memory:
+            self._set(memory[self.state])
         else:
             generator = torch.Generator(self.device)
             generator.manual_seed((torch.initial_seed() * 2654435761 + 97) % (1 << 63))
@@ -47,7 +48,7 @@ class OwnRandomness:
     def __exit__(self, *_: Any) -> None:
         if self.active:
             if self.key is not None:
-                self.layer._random["state"] = self._get()
+                self.layer._random[self.state] = self._get()
             self._set(self.saved)
 
     def _get(self) -> Tensor:

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from fusionzoo.errors import ModalityError, NoSiteError, PatchError
-from fusionzoo.patching.finding import find_sites
+from fusionzoo.patching.calls import attempt
+from fusionzoo.patching.finding import sites_of_call
 from fusionzoo.patching.layer import Context
 from fusionzoo.patching.names import ModalitiesLike
 from fusionzoo.patching.planning import AnySite
 from fusionzoo.patching.sites import InputSite, Site, SiteList
 
 
-def read_inputs(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments and keyword arguments of a call from what `inputs=` takes."""
-    if isinstance(inputs, Mapping):
-        return (), dict(inputs)
-    if isinstance(inputs, Tensor):
-        return (inputs,), {}
-    if (
-        isinstance(inputs, Sequence)
-        and len(inputs) == 2
-        and isinstance(inputs[0], tuple)
-        and isinstance(inputs[1], dict)
-    ):
-        return inputs[0], inputs[1]
-    if isinstance(inputs, Sequence) and not isinstance(inputs, str):
-        return tuple(inputs), {}
-    raise PatchError("inputs= is a tuple of arguments, a pair (args, kwargs), or a dict of keyword arguments")
-
-
 def resolve(
     model: nn.Module, site: Any, inputs: Any, layout: str | None, context: Context | None, modalities: ModalitiesLike
 ) -> tuple[AnySite, str | None, Context | None]:
+    """Site, layout and context from what `patch` was given."""
     if isinstance(site, (Site, InputSite)):
         if isinstance(modalities, Sequence) and not isinstance(modalities, str):
             site = renamed(site, list(modalities))
@@ -48,8 +32,7 @@ def resolve(
             f"site= is one of fusionzoo.find_sites(model, ...), an InputSite, an index or 'file.py:47', not {type(site).__name__}"
         )
     if inputs is not None:
-        args, kwargs = read_inputs(inputs)
-        sites = find_sites(model, *args, modalities=modalities, **kwargs)
+        sites = attempt(model, inputs, lambda args, kwargs: sites_of_call(model, args, kwargs, modalities))
         if site is None or isinstance(site, int):
             index = site or 0
             if not -len(sites) <= index < len(sites):

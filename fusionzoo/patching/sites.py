@@ -13,7 +13,8 @@ import torch
 
 from fusionzoo._text import visible
 from fusionzoo._types import JSON
-from fusionzoo.errors import ModalityError
+from fusionzoo.errors import ModalityError, PatchError
+from fusionzoo.patching.arguments import parse_path
 from fusionzoo.patching.frames import Position, Step
 from fusionzoo.patching.install import Kept
 from fusionzoo.patching.layouts import check_layout
@@ -161,7 +162,8 @@ def asdict_shallow(value: Any) -> dict[str, Any]:
 class InputSite:
     """The model's own input, where the trainer joined the features before.
 
-    arg : name of forward's argument that holds the joined tensor, or a path into it: `"data['input_tensor']"`, `"x[0]"`.
+    arg : name or number (from 0) of forward's argument that holds the joined tensor, or a path into it:
+        `"data['input_tensor']"`, `"x[0]"`.
     widths : modality -> width of its share of the last axis, in order.
     layout : of that tensor; None for `"(B, T, d)"` or `"(B, d)"` by its rank, unsure of which axis is time.
     context : argument that tells which steps are real, and how, where `find_sites` saw one.
@@ -170,7 +172,7 @@ class InputSite:
     712
     """
 
-    arg: str
+    arg: str | int
     widths: dict[str, int] = field(default_factory=dict)
     layout: str | None = None
     shape: tuple[int, ...] = ()
@@ -184,6 +186,12 @@ class InputSite:
     context: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.arg, bool) or not isinstance(self.arg, (str, int)) or (isinstance(self.arg, int) and self.arg < 0):
+            raise PatchError(f"InputSite takes an argument's name or its number, counted from 0, not {self.arg!r}")
+        self.arg = str(self.arg)
+        parse_path(self.arg)
+        if not isinstance(self.widths, Mapping):
+            raise ModalityError(f"InputSite: widths= maps modality to width, and is {type(self.widths).__name__}")
         self.widths = dict(self.widths)
         if self.layout is not None:
             self.layout, self.sure = check_layout(self.layout), True

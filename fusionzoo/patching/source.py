@@ -9,7 +9,7 @@ import copy
 import functools
 import hashlib
 import linecache
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import CellType, CodeType, FunctionType
 from typing import Any
@@ -217,6 +217,11 @@ def rewrite(function: FunctionType, source: Source, edits: list[Edit], cells: Ma
     return new
 
 
+def is_rewritten(code: CodeType) -> bool:
+    """Whether code is what `rewrite` made of a function, or written inside it."""
+    return OWNER in (*code.co_varnames[:1], *code.co_freevars)
+
+
 def _copy(node: Any) -> Any:
     return copy.deepcopy(node)
 
@@ -269,28 +274,3 @@ def _inner(code: CodeType, name: str) -> CodeType | None:
             if (found := _inner(c, name)) is not None:
                 return found
     return None
-
-
-def rebuild(outer: Any, old: FunctionType, new: Callable[..., Any]) -> Any:
-    """A decorator's wrapper with the function inside it exchanged; `new` itself where nothing is wrapped."""
-    if outer is old:
-        return new
-    if not isinstance(outer, FunctionType):
-        return None
-    cells = []
-    changed = False
-    for cell in outer.__closure__ or ():
-        try:
-            inner = cell.cell_contents
-        except ValueError:
-            cells.append(cell)
-            continue
-        swapped = rebuild(inner, old, new) if isinstance(inner, FunctionType) else None
-        changed |= swapped is not None
-        cells.append(cell if swapped is None else CellType(swapped))
-    if not changed:
-        return None
-    twin = FunctionType(outer.__code__, outer.__globals__, outer.__name__, outer.__defaults__, tuple(cells))
-    twin.__kwdefaults__ = outer.__kwdefaults__
-    twin.__dict__.update(outer.__dict__)
-    return twin

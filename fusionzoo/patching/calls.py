@@ -1,0 +1,135 @@
+"""What a model is called with, read from what a caller has at hand: a tuple, a dict, a batch object, one tensor.
+
+`forward`'s signature decides: whether a dict holds keyword arguments or is the argument, whether a list is the arguments or one
+of them. Where several readings would be accepted, the first one that is documented goes first, and the others are tried if it
+fails.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from fusionzoo.errors import FusionZooError, PatchError, close_matches_hint
+from fusionzoo.patching.names import forward_of, signature_of
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+T = TypeVar("T")
+
+
+def readings(model: nn.Module, inputs: Any) -> list[tuple[str, Call]]:
+    """The calls that `inputs=` may mean and that the model's forward accepts, in words and as arguments; never none."""
+    if inputs is None or isinstance(inputs, (str, bytes, int, float, complex, torch.dtype, torch.device, type)):
+        raise PatchError(
+            f"inputs= is what the model is called with: a tuple of arguments, a pair (args, kwargs), a dict, or one batch object; "
+            f"not {type(inputs).__name__}"
+        )
+    known = _readings(model, inputs)
+    fitting = [(words, call) for words, call in known if misfit(model, call) is None]
+    if fitting:
+        return fitting
+    tried = "; ".join(f"as {words}: {misfit(model, call)}" for words, call in known)
+    raise PatchError(
+        f"inputs= ({describe(inputs)}) does not fit {shown(model)}: {tried}. Give a tuple of arguments, "
+        "or (args, kwargs) with a tuple and a dict; one argument alone is inputs=(batch,)"
+    )
+
+
+def _readings(model: nn.Module, inputs: Any) -> list[tuple[str, Call]]:
+    one: tuple[str, Call] = ("one argument", ((inputs,), {}))
+    if isinstance(inputs, Mapping):
+        if all(isinstance(k, str) for k in inputs):
+            return [("keyword arguments", ((), dict(inputs))), one]
+        return [one]
+    if isinstance(inputs, tuple) and hasattr(inputs, "_fields"):
+        spread: tuple[str, Call] = (f"{len(inputs)} arguments", (tuple(inputs), {}))
+        named = set(inputs._fields) <= set(_parameters(model))  # type: ignore[attr-defined]
+        return [spread, one] if named else [one, spread]
+    if isinstance(inputs, (tuple, list)):
+        out: list[tuple[str, Call]] = [(f"{len(inputs)} arguments", (tuple(inputs), {})), one]
+        if len(inputs) == 2 and isinstance(inputs[0], (tuple, list)) and isinstance(inputs[1], Mapping):
+            if all(isinstance(k, str) for k in inputs[1]):
+                out.insert(0, ("(args, kwargs)", (tuple(inputs[0]), dict(inputs[1]))))
+        return out
+    return [one]
+
+
+def attempt(model: nn.Module, inputs: Any, function: Callable[[tuple[Any, ...], dict[str, Any]], T]) -> T:
+    """What a function of a call gives for the first reading with which it does not fail; else the first one's error."""
+    found = readings(model, inputs)
+    first: Exception | None = None
+    for _, (args, kwargs) in found:
+        try:
+            return function(args, kwargs)
+        except Exception as error:  # the host's own code may raise anything at arguments of another kind
+            first = first or error
+    assert first is not None
+    if len(found) > 1:
+        first.add_note(
+            f"inputs= was read as {', then as '.join(words for words, _ in found)}; say which with inputs=(args, kwargs): "
+            "a tuple and a dict"
+        )
+    raise first
+
+
+def misfit(model: nn.Module, call: Call) -> str | None:
+    """Why forward's signature does not accept a call; None where it does or cannot be told."""
+    signature = _signature(model)
+    if signature is None:
+        return None
+    known, kinds = signature.parameters, {p.kind for p in signature.parameters.values()}
+    strange = [k for k in call[1] if k not in known]
+    if strange and inspect.Parameter.VAR_KEYWORD not in kinds:
+        return f"got an unexpected keyword argument {strange[0]!r}{close_matches_hint(strange[0], list(known))}"
+    try:
+        signature.bind(*call[0], **call[1])
+    except TypeError as error:
+        return str(error)
+    return None
+
+
+def explained(model: nn.Module, call: Call, function: Callable[[], T]) -> T:
+    """Run a function that calls a model; arguments that do not fit its forward are said in words."""
+    try:
+        return function()
+    except FusionZooError:
+        raise
+    except TypeError as error:
+        why = misfit(model, call)
+        if why is None:
+            raise
+        given = ", ".join([*map(describe, call[0]), *(f"{k}={describe(v)}" for k, v in call[1].items())])
+        raise PatchError(f"{shown(model)} was called with ({given}): {why}") from error
+
+
+def shown(model: nn.Module) -> str:
+    """`Net.forward(text, audio)`, for messages."""
+    return f"{type(model).__name__}.forward({', '.join(_parameters(model))})"
+
+
+def describe(value: Any) -> str:
+    """A value in a word or two, for messages."""
+    if isinstance(value, torch.Tensor):
+        return f"tensor {list(value.shape)}"
+    if isinstance(value, Mapping):
+        return f"{type(value).__name__} with {', '.join(map(str, list(value)[:8]))}{', ...' if len(value) > 8 else ''}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"{type(value).__name__} of {len(value)}"
+    return type(value).__name__
+
+
+def _signature(model: nn.Module) -> inspect.Signature | None:
+    try:
+        return signature_of(forward_of(model))
+    except (TypeError, ValueError):
+        return None
+
+
+def _parameters(model: nn.Module) -> list[str]:
+    signature = _signature(model)
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    return ["..."] if signature is None else [stars.get(p.kind, "") + p.name for p in signature.parameters.values()]
