@@ -102,8 +102,12 @@ class Configured(metaclass=CheckedOptions):
             for k, v in options.items()
             if k not in _IN_HEAD and is_plain(v) and not (k in defaults and _alike(v, defaults[k]))
         ]
+        try:
+            head = self._head_of_repr()
+        except AttributeError:  # debuggers and tracebacks show what a constructor has only begun
+            head = "under construction"
         weights = [f"{k}: {tuple(p.shape)}" for k, p in self.named_parameters(recurse=False)]  # type: ignore[attr-defined]
-        return "\n".join(filter(None, (", ".join((self._head_of_repr(), *shown)), ", ".join(weights))))
+        return "\n".join(filter(None, (", ".join((head, *shown)), ", ".join(weights))))
 
     def _head_of_repr(self) -> str:
         raise NotImplementedError

@@ -256,6 +256,16 @@ def test_a_repr_survives_a_copy_a_wrapper_and_what_a_subclass_says():
     assert "{'a': 1} -> 2" in repr(bare)
 
 
+def test_what_is_under_construction_can_be_shown():
+    class Shows(LowRankSum):
+        def __init__(self, dims):
+            nn.Module.__init__(self)
+            self.seen = repr(self)
+            super().__init__(dims)
+
+    assert "Shows(under construction" in Shows([2, 2]).seen
+
+
 # -- classes -------------------------------------------------------------------------------------------------------
 
 
