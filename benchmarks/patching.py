@@ -120,7 +120,8 @@ def main() -> None:
     for cls, by_hand in ((Recurrent, RecurrentByHand), (Loop, LoopByHand)):
         plain, patched, hand = cls().eval(), cls().eval(), by_hand().eval()
         for twin in (patched, hand):  # the same weights in the same memory
-            twin._modules.update(plain._modules)
+            for name, part in plain.named_children():
+                setattr(twin, name, part)
         call = (*streams, mask.float())
         site = fusionzoo.find_sites(patched, *call)[0]
         patch = fusionzoo.patch(patched, Free(site.widths), site)
@@ -142,6 +143,7 @@ class Widen(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.width = width
+        self.weight = nn.Parameter(torch.zeros(1))  # as a projection has, which tells the dtype
 
     def forward(self, x: Tensor) -> Tensor:
         return x[..., :1].expand(*x.shape[:-1], self.width)

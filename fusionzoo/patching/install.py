@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fusionzoo.patching.intercept import Fallback
 
 MISSING = "<missing>"
+STATE = "_fusionzoo_patches"  # attribute of a patched instance: see `overrides.State`
 Kept = tuple[
     Position, tuple[Position, ...]
 ]  # an earlier expression whose operands a join needs, and what belongs to it
@@ -124,7 +125,7 @@ def moved(position: Position, shift: int) -> Position:
 
 def run_join(owner: nn.Module, names: Sequence[str], function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Compute a join as the host does, then let the patches that wait there act on it."""
-    if function is _CAT and len(names) == 1 and (layer := getattr(owner, names[0], None)) is not None:
+    if function is _CAT and len(names) == 1 and (layer := layer_at(owner, names[0])) is not None:
         return layer(_CAT(*args, **kwargs), _CAT, args, kwargs)  # a time loop passes here at every step
     for a in args:
         if type(a) not in _PLAIN and isinstance(a, Iterator):  # sum(x for ...): it can be gone through once only
@@ -140,7 +141,7 @@ def run_join(owner: nn.Module, names: Sequence[str], function: Callable[..., Any
             function = getattr(written.clone(), function.__name__)
     result = call(*given, **kwargs)
     for name in names:
-        layer = getattr(owner, name, None)
+        layer = layer_at(owner, name)
         if layer is not None:
             kept = _taken(owner, name)
             result = layer(result, function, args, kwargs, kept) if kept else layer(result, function, args, kwargs)
@@ -151,6 +152,13 @@ def run_join(owner: nn.Module, names: Sequence[str], function: Callable[..., Any
     if written is not None and result is not written:
         return written.copy_(result)
     return result
+
+
+def layer_at(owner: nn.Module, name: str) -> Any:
+    """The patch of this name, as the running call of the method found it; nn.Module finds an attribute slowly."""
+    state = vars(owner).get(STATE)
+    layer = None if state is None else state.layers.get(name)
+    return getattr(owner, name, None) if layer is None else layer
 
 
 def _taken(owner: nn.Module, name: str) -> dict[int, tuple[Any, Any, Any]]:

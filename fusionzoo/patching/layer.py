@@ -76,8 +76,10 @@ class FusionLayer(nn.Module):
         self._usual: list[Any] = []  # shapes that were found to fit
         self._in_place = plan.mode == "residual"
         self._order = [where[0] for where in plan.groups.values() if where]
+        self._first = next(iter(self.out))
         self.names = frozenset(self.state_dict())  # of its weights, as they are saved
         named = itertools.chain(*(m.named_parameters(prefix=n) for n, m in self.named_children()))
+        # By its place: replicas of nn.DataParallel hold their weights as plain attributes.
         *self._place, self._leaf = next((n for n, p in named if p.is_floating_point()), "").split(".")
 
     @property
@@ -88,6 +90,18 @@ class FusionLayer(nn.Module):
     @calls.setter
     def calls(self, count: int) -> None:
         self._count[0] = count
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in ("fusion", "out"):
+            # Beside the registered ones, because nn.Module finds an attribute of its own slowly. Whoever exchanges one of them
+            # (a wrapper, a replica of nn.DataParallel) comes by here; what is inside them is looked up at every call.
+            self.__dict__["_parts"] = tuple(getattr(self, n, None) for n in ("fusion", "out"))
+            self.__dict__["_now"] = []  # during a call of the host's: dtype and device of the weights; each replica its own
+
+    def begin(self) -> None:
+        """A call of the host's method begins: what does not change during it is found out once."""
+        self._now[:] = [None]
 
     def forward(
         self,
@@ -312,19 +326,27 @@ class FusionLayer(nn.Module):
         return found
 
     def _call(self, xs: list[Tensor], mask: Tensor | None) -> Tensor:
-        like = self._like()
-        if like is None:
-            return self.fusion(dict(zip(self._names, xs, strict=True)), mask)
-        dtype, device = like.dtype, like.device
+        kind = self._now[0] if self._now else None
+        if kind is None:
+            like = self._like()
+            if like is None:
+                return self._parts[0](dict(zip(self._names, xs, strict=True)), mask)
+            kind = like.dtype, like.device
+            if self._now:
+                self._now[0] = kind
+        dtype, device = kind
         xs = [x if x.dtype is dtype and x.device == device else x.to(device, dtype) for x in xs]
         streams = dict(zip(self._names, xs, strict=True))
         if not self.training:
-            return self.fusion(streams, mask)
+            return self._parts[0](streams, mask)
         with OwnRandomness(self, xs[0].device):
-            return self.fusion(streams, mask)
+            return self._parts[0](streams, mask)
 
     def _like(self) -> Tensor | None:
-        """The first of the layer's weights, by its place: replicas of nn.DataParallel hold theirs as plain attributes."""
+        """One of the layer's weights as it is now: wrappers exchange weights for others of another dtype between calls."""
+        weight = getattr(self._parts[1][self._first], "weight", None)
+        if isinstance(weight, Tensor) and weight.is_floating_point():
+            return weight
         module: nn.Module = self
         try:
             for name in self._place:
@@ -334,7 +356,7 @@ class FusionLayer(nn.Module):
             return next((p for p in self.parameters() if p.is_floating_point()), None)
 
     def _project(self, name: str, fused: Tensor) -> Tensor:
-        return self.out[name if self.plan.separate else "joined"](fused)
+        return self._parts[1][name if self.plan.separate else "joined"](fused)
 
     def _combine(self, target: Tensor, delta: Tensor) -> Tensor:
         if delta.dtype != target.dtype or delta.device != target.device:

@@ -25,10 +25,9 @@ from torch import nn
 from fusionzoo.errors import HostChangedError, SiteNotReachedError
 from fusionzoo.patching.exchange import exchange, holds
 from fusionzoo.patching.frames import Step, attributes, class_attributes
-from fusionzoo.patching.install import Node, Route, Swap, closed_over
+from fusionzoo.patching.install import STATE, Node, Route, Swap, closed_over
 from fusionzoo.patching.names import forward_of
 
-STATE = "_fusionzoo_patches"  # attribute of a patched instance
 _running = threading.local()
 
 
@@ -137,6 +136,7 @@ class Entry:
         """Do this from now on, wherever the entry is held."""
         self.override = override
         self._function: Callable[..., Any] | None = None
+        self._layers = tuple(r.name for r in override.routes)
 
     @property
     def __fz_base__(self) -> Any:
@@ -180,10 +180,20 @@ class Entry:
             function = self.build()
         if args and args[0] is self.owner and type(function) is MethodType:
             args = args[1:]  # bound once more, as Accelerate's unwrap_model does with what it finds
+        self.look_up()
         override = self.override
         if not (override.tokens or override.inputs or override.fallbacks):
             return function(*args, **kwargs)
         return override.run(self.owner, function, self._named, args, kwargs)
+
+    def look_up(self) -> None:
+        """Find the patches that wait in the method, once for all its joins; a wrapper may have exchanged them since."""
+        state = vars(self.owner).get(STATE)
+        if state is not None:
+            for name in self._layers:
+                state.layers[name] = layer = getattr(self.owner, name, None)
+                if hasattr(type(layer), "begin"):
+                    layer.begin()
 
     def of(self, owner: nn.Module) -> Entry:
         """The same for a copy of the instance."""
@@ -193,7 +203,7 @@ class Entry:
         return {k: v for k, v in vars(self).items() if k in _KEPT} | {"_function": None}
 
 
-_KEPT = ("owner", "name", "override", "original", "seen")
+_KEPT = ("owner", "name", "override", "original", "seen", "_layers")
 
 
 class Front(Entry):
@@ -225,6 +235,7 @@ class Front(Entry):
         function = self.build()
         if args and args[0] is self.owner:
             args = args[1:]
+        self.look_up()
         before = self._calls()
         out = self._watching.run(self.owner, function, self._named, args, kwargs)
         if not self.seen:
@@ -252,10 +263,12 @@ class State:
 
     entries : by the method's name.
     displaced : attribute -> what stood there, and what was put there with the function exchanged.
+    layers : the patches by name, as the latest call found them.
     """
 
     entries: dict[str, Entry] = field(default_factory=dict)
     displaced: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    layers: dict[str, Any] = field(default_factory=dict)
 
 
 class Replicate:
@@ -357,6 +370,7 @@ def _override(owner: nn.Module, name: str, parts: dict[str, Parts]) -> None:
     state = vars(owner).get(STATE) or State()
     entry = state.entries.get(name) or Entry(owner, name, Override())
     override = entry.override.changed(parts)
+    state.layers.clear()
     if override.routes and (base := entry.__fz_base__) is not None:
         override.method(base)  # what cannot be rewritten is refused now
     entry.change(override)

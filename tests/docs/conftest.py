@@ -34,7 +34,7 @@ def _conversations(modalities: list[str], labels: list[str], seed: int):
     """A corpus of IEMOCAP's shape: five sessions, the last of them the test split, no dev split."""
     from fusionzoo.data.demo import demo
 
-    widths = {"text": 16, "audio": 12, "visual": 10}
+    widths = {"text": 16, "audio": 14, "visual": 12}
     corpus = demo(seed, (40, 0, 10), (3, 6), labels=labels, dims=widths, missing=0.0, missing_dialogues=0.0)
     names = {d.id: f"Ses0{1 + i // 10}{'FM'[i % 2]}_impro{i % 10:02d}" for i, d in enumerate(corpus.dialogues())}
     ids = np.array([names[i] for i in corpus.dialogue_id])

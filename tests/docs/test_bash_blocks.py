@@ -58,7 +58,7 @@ SHORT = {
     r"fusionzoo (train|compare) .*--data demo": "--set data.dialogues=[16,4,4] --set data.length=[3,6]",
     r"fusionzoo train .*RAVDESS": _CLIPS,
     r"fusionzoo train foal-net": "--set data.media.visual.frames=4 --set data.media.visual.size=32",
-    r"fusionzoo bench ": "--dims text=16,audio=12,visual=10 --batch 4 --steps 8 --repeats 1",
+    r"fusionzoo bench ": "--dims text=16,audio=14,visual=12 --batch 4 --steps 8 --repeats 1",
     r"python benchmarks/synergy.py": "--epochs 1 --fusions concat,sum",
 }
 

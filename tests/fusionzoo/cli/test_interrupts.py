@@ -89,7 +89,11 @@ def test_a_run_that_is_stopped_says_where_it_goes_on(
     folder = tmp_path / "run"
     extra = ["--set", "training.epochs=5000"] if command is COMPARE else []
     process = subprocess.Popen(
-        [sys.executable, "-m", "fusionzoo", *command, *extra, "--out", str(folder)], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "fusionzoo", *command, *extra, "--out", str(folder)],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts what runs in its background with SIGINT ignored, these tests perhaps, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not list(folder.rglob("state.json")) and time.monotonic() < deadline and process.poll() is None:
