@@ -18,7 +18,7 @@ from pathlib import Path
 
 MODULE = """
 import fusionzoo
-from fusionzoo.fusion import Fused, Fusion, linear_parameters, read_dims
+from fusionzoo.fusion import Fused, Fusion
 
 
 class Sum(Fusion):
@@ -32,9 +32,7 @@ class Sum(Fusion):
         return Fused(sum(p(x) for p, x in zip(self.project, streams.x)))
 
 
-@fusionzoo.hookimpl
-def fusionzoo_register(register):
-    register(fusionzoo.Spec(name="{name}", kind="fusion", target=f"{{__name__}}:Sum", summary="a sum"))
+fusionzoo_register = fusionzoo.plugin(Sum, summary="a sum")
 """
 
 CASES = {

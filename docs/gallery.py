@@ -82,7 +82,7 @@ def to_markdown(doc: str) -> str:
 
 
 def count(name: str, dims: dict[str, int]) -> str:
-    """Parameters by formula, or why there are none to count."""
+    """Number of parameters, or why there are none to count."""
     try:
         return f"{fusionzoo.get(name).parameter_count(dims, WIDTH):,}"
     except FusionZooError:
@@ -109,7 +109,7 @@ def page(name: str, costs: dict[str, Any]) -> str:
     card = fusionzoo.card(name)
     cls = fusionzoo.get(name)
     parts = [
-        "<!-- written by docs/gallery.py; edit the fusion's docstring or its Spec instead -->",
+        "<!-- written by docs/gallery.py; edit the fusion's docstring or its fusionzoo.plugin(...) instead -->",
         f"# {name}",
         f'`fusionzoo.get("{name}")`: {card.summary}. [All fusions](../fusions.md).',
     ]
@@ -170,7 +170,7 @@ def index_table(costs: dict[str, Any]) -> str:
 def objectives() -> str:
     """The page of all objectives."""
     parts = [
-        "<!-- written by docs/gallery.py; edit the objective's docstring or its Spec instead -->",
+        "<!-- written by docs/gallery.py; edit the objective's docstring or its fusionzoo.plugin(...) instead -->",
         "# Objectives",
         "`objective(out, batch)` is a scalar. The first is chosen with `--set objective.name=swfc`, others join it with a "
         "weight: `--set objective.also.soft-hgr.weight=0.3`. Losses that a fusion or host brings along by itself are weighed "

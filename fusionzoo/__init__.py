@@ -10,11 +10,31 @@ that needs torch is loaded at first use.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, overload
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Literal
+
+    from fusionzoo import data as data
+    from fusionzoo import doctor as doctor
+    from fusionzoo import encoders as encoders
+    from fusionzoo import errors as errors
+    from fusionzoo import evaluation as evaluation
+    from fusionzoo import extraction as extraction
+    from fusionzoo import fusion as fusion
+    from fusionzoo import host as host
+    from fusionzoo import layers as layers
+    from fusionzoo import numerics as numerics
+    from fusionzoo import objective as objective
+    from fusionzoo import patching as patching
+    from fusionzoo import recipes as recipes
+    from fusionzoo import specs as specs
+    from fusionzoo import testing as testing
+    from fusionzoo import training as training
+    from fusionzoo._types import Adapter, Options, Plugin
     from fusionzoo.data import Batch as Batch
     from fusionzoo.data import Corpus as Corpus
     from fusionzoo.evaluation.compare import compare as compare
@@ -33,6 +53,7 @@ if TYPE_CHECKING:
     from fusionzoo.patching import load_patch as load_patch
     from fusionzoo.patching import modernise as modernise
     from fusionzoo.patching import patch as patch
+    from fusionzoo.recipes import Recipe
     from fusionzoo.specs import Card as Card
     from fusionzoo.specs import Spec as Spec
     from fusionzoo.training.trainer import train as train
@@ -129,6 +150,7 @@ __all__ = [
     "modernise",
     "names",
     "patch",
+    "plugin",
     "predict",
     "register",
     "train",
@@ -163,8 +185,12 @@ from fusionzoo.errors import (  # noqa: E402
     UnsafePickleError,
 )
 
+# At once, because a later `import fusionzoo.plugin` would put the module in the function's place: a module is bound to its
+# package when it is first imported, and never again.
+from fusionzoo.plugin import plugin  # noqa: E402
 
-def __getattr__(name: str) -> Any:
+
+def __getattr__(name: str) -> object:
     if name in _LAZY or name in _MODULES:
         from fusionzoo._registry import registry
 
@@ -182,7 +208,21 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, *_MODULES})
 
 
-def get(name: str, kind: str = "fusion") -> Any:
+@overload
+def get(name: str, kind: Literal["fusion"] = "fusion") -> type[Fusion]: ...
+@overload
+def get(name: str, kind: Literal["host"]) -> type[Host]: ...
+@overload
+def get(name: str, kind: Literal["objective"]) -> type[Objective]: ...
+@overload
+def get(name: str, kind: Literal["dataset"]) -> Callable[..., Corpus]: ...
+@overload
+def get(name: str, kind: Literal["adapter"]) -> type[Adapter]: ...
+@overload
+def get(name: str, kind: Literal["recipe"]) -> Recipe | Options | str: ...
+@overload
+def get(name: str, kind: str) -> Plugin: ...
+def get(name: str, kind: str = "fusion") -> Plugin:
     """The class registered under a name; loads its plugin on first use.
 
     Parameters

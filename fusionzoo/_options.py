@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+from abc import ABCMeta
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fusionzoo._schema import plain
 from fusionzoo.errors import OptionError, close_matches_hint
@@ -16,6 +17,15 @@ def accepted_options(cls: type) -> list[str]:
     """Names of the keyword arguments that a class's constructor takes."""
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is a number, a string, None, or made of such."""
+    if isinstance(value, Mapping):
+        return all(map(is_plain, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 @dataclass(frozen=True)
@@ -33,12 +43,20 @@ class Unrecorded:
     type_name: str
 
 
-class CheckedOptions(type):
+# `class Mine(Fusion, SomeProtocol)` and `class Mine(Fusion, ABC)` need a metaclass below theirs.
+_Meta = ABCMeta if TYPE_CHECKING else type(Protocol)
+
+
+class CheckedOptions(_Meta):
     """Metaclass of fusions, hosts and objectives: an unknown or missing argument raises `OptionError` with a hint.
 
     What an instance was built with is kept in `_init_arguments`, plain values only and defaults included, so that
     `save_pretrained` can write down how to build it again even when a later version has other defaults.
     """
+
+    # Plain classes' and not `typing`'s, which before Python 3.12 takes every class of the metaclass for a protocol.
+    __instancecheck__ = ABCMeta.__instancecheck__
+    __subclasscheck__ = ABCMeta.__subclasscheck__
 
     @property
     def __signature__(cls) -> inspect.Signature:
@@ -46,24 +64,64 @@ class CheckedOptions(type):
         signature = inspect.signature(cls.__init__)  # type: ignore[misc]
         return signature.replace(parameters=list(signature.parameters.values())[1:])
 
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+    if not TYPE_CHECKING:  # checkers take a constructor's arguments and type from the class
+
+        def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+            signature = inspect.signature(cls.__init__)
+            try:
+                bound = signature.bind(None, *args, **kwargs)
+            except TypeError as error:
+                accepted = accepted_options(cls)
+                unknown = [k for k in kwargs if k not in accepted]
+                if unknown:
+                    raise OptionError(
+                        f"{cls.__name__} has no option {unknown[0]!r}{close_matches_hint(unknown[0], accepted) or '.'} "
+                        f"It takes: {', '.join(accepted)}"
+                    ) from None
+                raise OptionError(f"{cls.__name__}: {error}; it takes: {', '.join(accepted)}") from None
+            # Recorded before the constructor runs, which may change what it was given.
+            arguments = recorded_arguments(bound)
+            instance = super().__call__(*args, **kwargs)
+            instance.__dict__["_init_arguments"] = arguments
+            return instance
+
+
+class Configured(metaclass=CheckedOptions):
+    """What fusions, hosts and objectives share: checked options, and a repr that shows them and their own weights."""
+
+    def extra_repr(self) -> str:
+        """What it maps, the options that are not at their default (one left open shows what was chosen), own weights."""
+        arguments = vars(self).get("_init_arguments", {})
+        defaults = {p.name: p.default for p in inspect.signature(type(self)).parameters.values()}
+        options = {}
+        for name, given in arguments.items():
+            chosen = vars(self).get(name)
+            options[name] = given if chosen is None or not is_plain(chosen) else chosen
+        shown = [
+            f"{k}={v!r}"
+            for k, v in options.items()
+            if k not in _IN_HEAD and is_plain(v) and not (k in defaults and _alike(v, defaults[k]))
+        ]
         try:
-            bound = signature.bind(None, *args, **kwargs)
-        except TypeError as error:
-            accepted = accepted_options(cls)
-            unknown = [k for k in kwargs if k not in accepted]
-            if unknown:
-                raise OptionError(
-                    f"{cls.__name__} has no option {unknown[0]!r}{close_matches_hint(unknown[0], accepted) or '.'} "
-                    f"It takes: {', '.join(accepted)}"
-                ) from None
-            raise OptionError(f"{cls.__name__}: {error}; it takes: {', '.join(accepted)}") from None
-        # Recorded before the constructor runs, which may change what it was given.
-        arguments = recorded_arguments(bound)
-        instance = super().__call__(*args, **kwargs)
-        instance.__dict__["_init_arguments"] = arguments
-        return instance
+            head = self._head_of_repr()
+        except AttributeError:  # debuggers and tracebacks show what a constructor has only begun
+            head = "under construction"
+        weights = [f"{k}: {tuple(p.shape)}" for k, p in self.named_parameters(recurse=False)]  # type: ignore[attr-defined]
+        return "\n".join(filter(None, (", ".join((head, *shown)), ", ".join(weights))))
+
+    def _head_of_repr(self) -> str:
+        raise NotImplementedError
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two plain values are equal; a list, which is what a file gives back, equals the tuple that was written."""
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    return one == other
+
+
+#: Arguments that the first words of a repr tell.
+_IN_HEAD = {"dims", "out_dim", "num_classes", "num_speakers", "class_counts"}
 
 
 def recorded_arguments(bound: inspect.BoundArguments) -> dict[str, Any]:

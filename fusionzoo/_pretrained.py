@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +34,7 @@ class Pretrained:
 
         return hub.save(self, folder, run=run)
 
-    def push_to_hub(self, repo_id: str, *, run: str | PathLike[str] | None = None, **options: Any) -> str:
+    def push_to_hub(self, repo_id: str, *, run: str | PathLike[str] | None = None, **options: object) -> str:
         """Save and upload to a repository of the Hugging Face Hub; returns the address of the commit.
 
         Parameters

@@ -195,7 +195,7 @@ class Registry:
             self._manager.unregister(plugin)
             raise PluginError(
                 f"{name} has no fusionzoo_register hook that registers anything; "
-                "decorate a function fusionzoo_register(register) with @fusionzoo.hookimpl"
+                "write fusionzoo_register = fusionzoo.plugin(YourClass, summary=...) at the top of the module"
             )
         self._module_specs[name] = specs
         return specs
@@ -218,7 +218,7 @@ class Registry:
         if provider.trouble:
             raise PluginError(provider.trouble)
         module = provider.load()
-        specs = self._specs_of(module, _plugin_name(module))
+        specs = [s.under(provider.name) for s in self._specs_of(module, _plugin_name(module))]
         found = [s for s in specs if s.kind == provider.kind and s.name == provider.name]
         if not found:
             listed = ", ".join(f"{s.kind} {s.name!r}" for s in specs)
@@ -363,7 +363,12 @@ class Registry:
                     signature = str(inspect.signature(target))
         except BaseException as error:
             self._fail(provider, error)
-        return Card(spec, provider.distribution, provider.version, provider.value, doc, signature)
+        who: dict[str, Any] = {
+            "distribution": provider.distribution,
+            "version": provider.version,
+            "module": provider.value,
+        }
+        return Card(**vars(spec), **who, signature=signature, doc=doc)
 
     def register(self, plugin: object) -> list[str]:
         """Add a plugin that is not installed (a module, class or object with a `fusionzoo_register` hook).

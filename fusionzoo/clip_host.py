@@ -22,12 +22,10 @@ from fusionzoo.fusion import Dims, Fused
 from fusionzoo.host import FusionLike, Host, HostOutput
 from fusionzoo.numerics import masked_mean, zero_padded
 from fusionzoo.objective import zero_features
-from fusionzoo.specs import normalise_name
+from fusionzoo.specs import plain_name
 
 if TYPE_CHECKING:
     from fusionzoo.data.batch import Batch, Clip
-
-VARIANTS = ("default", "official")
 
 #: Kind of encoder by the usual names of modalities.
 _KINDS = {"text": "text", "audio": "audio", "visual": "video", "video": "video"}
@@ -56,7 +54,9 @@ class ClipHost(Host):
     `official_masks` to False where the authors' code has no masks, which `variant="official"` then leaves out.
     """
 
+    handles: ClassVar[frozenset[str]] = Host.handles | {"clips"}
     placements: ClassVar[tuple[str, ...]] = ("late",)
+    variants: ClassVar[tuple[str, ...]] = ("default", "official")
     own: ClassVar[str] = ""
     #: Whether the authors' code knows which steps are real.
     official_masks: ClassVar[bool] = True
@@ -80,7 +80,7 @@ class ClipHost(Host):
         own_options: Mapping[str, Any] | None = None,
     ):
         super().__init__(dims, num_classes, num_speakers, fusion, placement)
-        self.variant = check_choice(variant, VARIANTS, "variant", self)
+        self.variant = check_choice(variant, self.variants, "variant", self)
         self.pool = check_choice(pool, POOLINGS, "pool", self)
         self.sequence_dropout = nn.Dropout(check_probability(sequence_dropout, "sequence_dropout", self))
         self.encoders = nn.ModuleDict(self.make_encoders(encoders or {}))
@@ -125,7 +125,7 @@ class ClipHost(Host):
             return fusion
         name, given = fusion
         cls = registry.get(name)
-        wanted = dict(getattr(cls, "for_sequences", {})) | (own if normalise_name(name) == self.own else {})
+        wanted = dict(getattr(cls, "for_sequences", {})) | (own if plain_name(name) == self.own else {})
         takes = accepted_options(cls)
         return name, {**{k: v for k, v in wanted.items() if k in takes}, **given}
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from fusionzoo._display import Displayed
 from fusionzoo._masks import MaskWatch
-from fusionzoo._options import CheckedOptions, check_choice
+from fusionzoo._options import Configured, check_choice
 from fusionzoo._pretrained import Pretrained
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError, close_matches_hint
 from fusionzoo.numerics import fixed_in_trace, same_length, zero_padded
@@ -106,7 +106,7 @@ def projection_parameters(inputs: int, outputs: int) -> int:
     return 0 if inputs == outputs else linear_parameters(inputs, outputs)
 
 
-class Fusion(Pretrained, nn.Module, metaclass=CheckedOptions):
+class Fusion(Configured, Pretrained, nn.Module):
     """Base class of every fusion.
 
     Parameters
@@ -124,19 +124,22 @@ class Fusion(Pretrained, nn.Module, metaclass=CheckedOptions):
     returns : `(B, out_dim)` or `(B, T, out_dim)`; zero at padded steps.
 
     Subclasses set the class attributes below (modalities : smallest and largest number of them. unaligned : takes another
-    length in each. for_sequences : the options with which such a method takes frames and tokens of any lengths, where its
+    length in each. variants : what `variant=` accepts, the default first. for_sequences : the options with which such a method takes frames and tokens of any lengths, where its
     defaults are made for utterances; hosts of clips use them. decides : returns log-probabilities, which are never positive,
     so that hosts do not rectify them), call `self.set_width(w)` with the width that `combine` returns, and
-    implement `combine` and `parameter_count`. Any module may have `without_gradient`, a mapping of its parameters whose
+    implement `combine`. Any module may have `without_gradient`, a mapping of its parameters whose
     gradient is zero in exact arithmetic to the reason; the conformance suite holds it to that, and all others to learning.
     """
 
+    kind: ClassVar[str] = "fusion"
+    handles: ClassVar[frozenset[str]] = frozenset({"masks", "missing"})
+    variants: ClassVar[tuple[str, ...]] = ()
     modalities: ClassVar[tuple[int, int | None]] = (2, None)
     unaligned: ClassVar[bool] = False
-    for_sequences: ClassVar[Mapping[str, Any]] = {}
+    for_sequences: ClassVar[Mapping[str, object]] = {}
     decides: ClassVar[bool] = False
 
-    def __init__(self, dims: Dims, out_dim: int | None = None, *, missing: str = "zero"):
+    def __init__(self, dims: Dims, out_dim: int | None = None, *, missing: str = "zero"):  # pyright: ignore[reportRedeclaration]
         super().__init__()
         self.dims = read_dims(dims, self)
         self.names = tuple(self.dims)
@@ -152,6 +155,10 @@ class Fusion(Pretrained, nn.Module, metaclass=CheckedOptions):
         self.out: nn.Module = nn.Identity()
         self.mask_watch = MaskWatch()
 
+    if TYPE_CHECKING:
+        # Of what `get` returns only the base class is known: the options that its constructor takes may be any.
+        def __init__(self, dims: Dims, out_dim: int | None = None, *, missing: str = "zero", **options: object): ...
+
     # -- for subclasses -------------------------------------------------------------------------------------------
 
     def set_width(self, width: int) -> None:
@@ -163,9 +170,11 @@ class Fusion(Pretrained, nn.Module, metaclass=CheckedOptions):
         raise NotImplementedError(f"{type(self).__name__} must implement combine(streams) -> Fused")
 
     @classmethod
-    def parameter_count(cls, dims: Dims, out_dim: int | None = None, **options: Any) -> int:
-        """Number of trainable parameters that the constructor would build, by formula, without building it."""
-        raise NotImplementedError(f"{cls.__name__} does not declare its parameter count")
+    def parameter_count(cls, dims: Dims, out_dim: int | None = None, **options: object) -> int:
+        """Number of trainable parameters that the constructor builds for these arguments; no memory is taken for them."""
+        with torch.device("meta"):
+            built = cls(dims, out_dim, **options)  # type: ignore[arg-type]
+        return sum(p.numel() for p in built.parameters() if p.requires_grad)
 
     def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load the weights of the authors' official implementation."""
@@ -384,7 +393,5 @@ class Fusion(Pretrained, nn.Module, metaclass=CheckedOptions):
             present.append(m)
         return Streams(xs, step, present, attention)
 
-    def extra_repr(self) -> str:
-        return f"{dict(self.dims)} -> {self.out_dim}" + (
-            f", missing={self.missing!r}" if self.missing != "zero" else ""
-        )
+    def _head_of_repr(self) -> str:
+        return f"{dict(self.dims)} -> {self.out_dim}"

@@ -270,11 +270,6 @@ class GCNII(nn.Module):
         renamed = {k.removesuffix("_l0") if k.startswith("rnn.") else k: v for k, v in state.items()}
         copy_reference_parts(parts, renamed, ("rnn.",))
 
-    @staticmethod
-    def count(inputs: int, width: int, layers: int, variant: bool = True, dynamic: bool = False) -> int:
-        """Number of parameters, without `classes`."""
-        return (inputs + 1) * width + layers * (1 + variant) * width * width + dynamic * 8 * (width * width + width)
-
 
 # -- hypergraphs -------------------------------------------------------------------------------------------------------
 
@@ -568,10 +563,3 @@ class PairwiseGate(nn.Module):
             known = ("al", "vl")
         ignored = [f"{kind}_{m}." for kind in ("transform", "scalar") for m in known if f"{kind}_{m}." not in parts]
         copy_reference_parts(parts, state, ignored)
-
-    @staticmethod
-    def count(width: int, hidden: int, modalities: int, form: str = "pairs") -> int:
-        """Number of parameters."""
-        if form == "pairs":
-            return modalities * (width + 1) * hidden + modalities * (modalities - 1) // 2 * (3 * width + 1)
-        return (modalities - 1) * (3 * width + 2) * hidden

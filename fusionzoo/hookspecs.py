@@ -17,6 +17,8 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 def fusionzoo_register(register: Callable[[Spec], None]) -> None:
     """Call `register(Spec(...))` for every plugin that this module provides.
 
+    `fusionzoo.plugin(MyFusion, summary="...")` returns such a function; written by hand, it is marked with `hookimpl`.
+
     The hook is historic: it is called for a module at the moment the module is loaded, which is the first time one of
     its names is asked for.
     """

@@ -8,24 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from fusionzoo._display import Displayed
 from fusionzoo._masks import MaskWatch
-from fusionzoo._options import CheckedOptions, check_choice, check_positive
+from fusionzoo._options import Configured, check_choice, check_positive
 from fusionzoo._pretrained import Pretrained
 from fusionzoo._registry import registry
+from fusionzoo._types import Options
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike, read_dims
 from fusionzoo.numerics import zero_padded
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from fusionzoo.data.batch import Batch
 
-FusionLike = str | tuple[str, Mapping[str, Any]] | Fusion
+FusionLike = str | tuple[str, Options] | Fusion
 
 
 @dataclass(repr=False)
@@ -91,7 +94,7 @@ class Standardize(nn.Module):
             self.register_buffer(f"std{i}", torch.ones(width))
 
     @torch.no_grad()
-    def fit(self, statistics: Mapping[str, tuple[Any, Any]]) -> None:
+    def fit(self, statistics: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> None:
         """Set means and deviations; a feature that never varies keeps a deviation of one."""
         for i, name in enumerate(self.names):
             mean, std = (torch.as_tensor(s, dtype=torch.float32) for s in statistics[name])
@@ -115,7 +118,7 @@ class Standardize(nn.Module):
         return out
 
 
-class Host(Pretrained, nn.Module, metaclass=CheckedOptions):
+class Host(Configured, Pretrained, nn.Module):
     """Base class of every host.
 
     Parameters
@@ -132,12 +135,16 @@ class Host(Pretrained, nn.Module, metaclass=CheckedOptions):
     returns : `HostOutput` with logits `(B, T, C)`. Its attention maps are filled while `host.keep_attention` is True; they
         cost time that training does not need.
 
-    Subclasses set `placements`, build themselves in `__init__` (with `self.make_fusion`) and implement `encode`.
+    Subclasses set `placements` and `variants` (what `variant=` accepts), the default first, build themselves in `__init__` (with `self.make_fusion`) and implement `encode`.
     """
 
+    kind: ClassVar[str] = "host"
+    modalities: ClassVar[tuple[int, int | None]] = (1, None)
+    handles: ClassVar[frozenset[str]] = frozenset({"masks", "missing"})
     placements: ClassVar[tuple[str, ...]] = ("late",)
+    variants: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(
+    def __init__(  # pyright: ignore[reportRedeclaration]
         self,
         dims: Dims,
         num_classes: int,
@@ -156,6 +163,18 @@ class Host(Pretrained, nn.Module, metaclass=CheckedOptions):
         self.mask_watch = MaskWatch()
         self.standardize = Standardize(self.dims)
 
+    if TYPE_CHECKING:
+        # Of what `get` returns only the base class is known: the options that its constructor takes may be any.
+        def __init__(
+            self,
+            dims: Dims,
+            num_classes: int,
+            num_speakers: int,
+            fusion: FusionLike = "concat",
+            placement: str | None = None,
+            **options: object,
+        ): ...
+
     def make_fusion(self, dims: Dims, out_dim: int | None = None) -> Fusion:
         """Build the fusion that this host was asked for, for the given widths."""
         fusion = build_fusion(self.fusion_like, dims, out_dim)
@@ -167,11 +186,7 @@ class Host(Pretrained, nn.Module, metaclass=CheckedOptions):
         """The fusion inside; None where none was built, as with one modality, whatever the constructor was given."""
         return next((m for m in self.modules() if isinstance(m, Fusion)), None)
 
-    def extra_repr(self) -> str:
-        """For `print(host)`: that there is no fusion, where one might be looked for."""
-        return "" if self.built_fusion is not None else f"no fusion: {', '.join(self.names)} alone"
-
-    def fit_features(self, statistics: Mapping[str, tuple[Any, Any]]) -> None:
+    def fit_features(self, statistics: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> None:
         """Standardise features with these `{modality: (mean (d,), std (d,))}` of the training split from now on."""
         self.standardize.fit(statistics)
 
@@ -212,6 +227,10 @@ class Host(Pretrained, nn.Module, metaclass=CheckedOptions):
     def fused_output(self, fused: Fused, logits: Tensor) -> HostOutput:
         """A `HostOutput` that carries what the fusion reported."""
         return HostOutput(logits, {"fused": fused.fused, **fused.streams}, dict(fused.losses), dict(fused.attention))
+
+    def _head_of_repr(self) -> str:
+        alone = "" if self.built_fusion is not None else f", no fusion: {', '.join(self.names)} alone"
+        return f"{dict(self.dims)} -> {self.num_classes} classes, {self.num_speakers} speakers{alone}"
 
     def _check(self, batch: Batch) -> None:
         unknown = [m for m in batch.features if m not in self.dims]

@@ -26,7 +26,7 @@ from fusionzoo._registry import OWN, Provider, registry
 from fusionzoo._schema import check, parse_json, read_json, shown, text_of
 from fusionzoo._weights import building_for, load_weights, pack_weights, read_weights
 from fusionzoo.errors import CheckpointError, FusionZooError, MissingDependency, UnknownNameError
-from fusionzoo.specs import API_CURRENT, Spec, normalise_name
+from fusionzoo.specs import API_CURRENT, Spec, normalise_name, plain_name
 
 M = TypeVar("M")
 WEIGHTS, CONFIG, RUN_CARD, RESULT = "model.safetensors", "config.json", "model.json", "result.json"
@@ -187,7 +187,7 @@ def read_run(run: str | PathLike[str], config: Mapping[str, Any]) -> dict[str, A
         "result": read_json(ResultFile, folder / RESULT, CheckpointError),
     }
     trained, own = found["model"].get(config["kind"]), config["name"]
-    if trained is None or normalise_name(str(trained).rpartition(":")[2]) != own:
+    if trained is None or plain_name(str(trained)) != own:
         raise CheckpointError(
             f"the run {str(folder)!r} trained the {config['kind']} {trained!r}, not {own!r}; its scores say nothing about this"
         )

@@ -291,9 +291,3 @@ class MultiheadAttention(nn.Module):
     def without_gradient(self) -> dict[str, str]:
         """The bias of the keys learns nothing."""
         return {} if self.key.bias is None else {"key.bias": SHIFT_INVARIANT}
-
-    @staticmethod
-    def count(width: int, memory_width: int | None = None, inner: int | None = None, bias: bool = True) -> int:
-        """Number of parameters."""
-        memory_width, inner = memory_width or width, inner or width
-        return (width + 2 * memory_width) * inner + 3 * inner * bias + inner * width + width

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from fusionzoo._options import CheckedOptions
+from fusionzoo._options import Configured
 from fusionzoo.errors import ReferenceWeightsError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 IGNORE = -100
 
 
-class Objective(nn.Module, metaclass=CheckedOptions):
+class Objective(Configured, nn.Module):
     """Base class of every objective (loss).
 
     Parameters
@@ -33,17 +33,24 @@ class Objective(nn.Module, metaclass=CheckedOptions):
     returns : a scalar, finite on every edge case (no labelled utterance gives zero with zero gradient).
 
     Class attributes: `uses_labels`, False for one that compares streams with each other and reads of the labels only
-    which utterances have one; `needs_fusion`, the name of the one fusion that it works with, None for any.
+    which utterances have one; `needs_fusion`, the name of the one fusion that it works with, None for any; `variants`, what
+    `variant=` accepts, the default first.
     """
 
+    kind: ClassVar[str] = "objective"
+    variants: ClassVar[tuple[str, ...]] = ()
     uses_labels: ClassVar[bool] = True
     needs_fusion: ClassVar[str | None] = None
 
-    def __init__(self, num_classes: int, class_counts: Tensor | None = None):
+    def __init__(self, num_classes: int, class_counts: Tensor | None = None):  # pyright: ignore[reportRedeclaration]
         super().__init__()
         self.num_classes = num_classes
         self.class_counts: Tensor | None
         self.register_buffer("class_counts", class_counts, persistent=False)
+
+    if TYPE_CHECKING:
+        # Of what `get` returns only the base class is known: the options that its constructor takes may be any.
+        def __init__(self, num_classes: int, class_counts: Tensor | None = None, **options: object): ...
 
     def forward(self, out: HostOutput, batch: Batch) -> Tensor:
         """The loss of one batch."""
@@ -55,6 +62,9 @@ class Objective(nn.Module, metaclass=CheckedOptions):
         The place to build weights whose widths the host decides (`stream_widths` tells them) or to take hold of a method
         of its fusion (a bound method: a module kept on `self` would become part of the objective). Does nothing here.
         """
+
+    def _head_of_repr(self) -> str:
+        return f"{self.num_classes} classes"
 
     def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load the weights of the authors' official implementation, where the objective has weights."""

@@ -38,7 +38,7 @@ from typing import Any
 
 from fusionzoo._schema import plain, shown
 from fusionzoo.errors import ConfigError, UnknownNameError, close_matches_hint
-from fusionzoo.specs import Spec, normalise_name
+from fusionzoo.specs import Spec, normalise_name, plain_name
 
 SECTIONS = ("data", "host", "fusion", "objective", "training")
 PROTOCOLS = ("honest", "published")
@@ -211,7 +211,7 @@ def load_recipe(name: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
     import fusionzoo
 
     found: Any = fusionzoo.get(str(name), kind="recipe")
-    plain = normalise_name(str(name).rpartition(":")[2])
+    plain = plain_name(str(name))
     found = found() if callable(found) else found
     if isinstance(found, Recipe):
         return found

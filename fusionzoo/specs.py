@@ -5,11 +5,15 @@ A plugin's module hands `Spec` objects to `register` in its hook; the registry r
 
 from __future__ import annotations
 
+import inspect
 import re
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from fusionzoo._options import is_plain
 from fusionzoo._schema import check, shown
+from fusionzoo._types import JSON
 from fusionzoo.errors import PluginError, UnknownNameError, close_matches_hint
 
 API_MIN = 1
@@ -39,6 +43,11 @@ _FIELDS: dict[str, Any] = {
 def normalise_name(name: str) -> str:
     """Public names are kebab-case; look-up ignores case and takes `_` for `-`."""
     return name.strip().lower().replace("_", "-")
+
+
+def plain_name(name: str) -> str:
+    """The public name in what a user writes or a file says: `fusionzoo:LMAM` and `lmam` are `lmam`."""
+    return normalise_name(name.rpartition(":")[2])
 
 
 def is_name(name: str) -> bool:
@@ -91,7 +100,7 @@ class Spec:
     handles: frozenset[str] = frozenset()
     placements: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
-    defaults: dict[str, Any] = field(default_factory=dict)
+    defaults: dict[str, JSON] = field(default_factory=dict)
     diagram: str = ""
 
     def __post_init__(self) -> None:
@@ -109,46 +118,106 @@ class Spec:
                 value = list(value)
             check(kind, value, f"plugin {self.name!r}: {name}", PluginError)
         object.__setattr__(self, "handles", frozenset(self.handles))
+        object.__setattr__(self, "diagram", inspect.cleandoc(self.diagram))
+
+    def under(self, name: str) -> Spec:
+        """This registration as an entry point of that name has it: itself, since a spec says its own name."""
+        return self
+
+
+class Unnamed(Spec):
+    """A spec without a name of its own: it takes the entry point's, and the one it was given where there is none."""
+
+    def under(self, name: str) -> Spec:
+        return replace(self, name=name)
+
+
+def kind_of(target: Callable[..., object], kind: str | None = None) -> str:
+    """The kind of plugin that a class is by its base class, or the one that is given for what has none.
+
+    Raises `PluginError` where neither says it, or they disagree.
+    """
+    base = _base(target)
+    name = getattr(target, "__qualname__", repr(target))
+    if base is None:
+        if kind not in GROUPS:
+            raise PluginError(
+                f"{name} derives from none of Fusion, Host and Objective, so that its kind has to be said: "
+                f"kind={' or kind='.join(map(repr, KINDS))}, not {kind!r}"
+            )
+        return kind
+    if kind not in (None, base.kind):
+        raise PluginError(f"{name} is a {base.kind} by its base class, not of kind {kind!r}; leave kind out")
+    return base.kind
+
+
+def read_off(
+    target: Callable[..., object], handles: Iterable[str], modalities: tuple[int, int | None] | None
+) -> dict[str, Any]:
+    """Those fields of a `Spec` that class attributes and signature tell.
+
+    Parameters
+    ----------
+    target : the class, or the function of a data set.
+    handles : capabilities besides those that the class has from its base.
+    modalities : None for the class's, or any number from two.
+    """
+    base = _base(target)
+    common = inspect.signature(base).parameters if base else {}
+    parameters = inspect.signature(target).parameters.values()
+    own = {p.name: p.default for p in parameters if p.name not in common and p.default is not p.empty}
+    said: Any = (
+        target if base else None
+    )  # what has no base class of ours may mean anything by attributes of these names
+    unaligned = {"unaligned"} if getattr(said, "unaligned", False) else set()
+    return {
+        "modalities": modalities or getattr(said, "modalities", (2, None)),
+        "handles": frozenset({*getattr(said, "handles", ()), *unaligned, *handles}),
+        "placements": getattr(said, "placements", ()),
+        "variants": getattr(said, "variants", ()) if "variant" in own else (),
+        "defaults": {k: v for k, v in own.items() if k != "variant" and is_plain(v)},
+    }
+
+
+def _base(target: object) -> Any:
+    """The base class that says of which kind its subclasses are."""
+    ours = (c for c in reversed(getattr(target, "__mro__", ())) if c.__module__.partition(".")[0] == "fusionzoo")
+    return next((c for c in ours if isinstance(vars(c).get("kind"), str)), None)
 
 
 @dataclass(frozen=True)
-class Card:
-    """A plugin's spec together with who provides it, as `fusionzoo.card` and `fusionzoo info` show it."""
+class Card(Spec):
+    """A plugin's spec and who provides it, as `fusionzoo.card` and `fusionzoo info` show it."""
 
-    spec: Spec
-    distribution: str
-    version: str
-    module: str
-    doc: str = ""
+    distribution: str = ""
+    version: str = ""
+    module: str = ""
     signature: str = ""
+    doc: str = ""
 
-    def __getattr__(self, item: str) -> Any:
-        # The spec's fields read as the card's own: card.summary, card.paper, ...
-        if not item.startswith("_") and item in {f.name for f in fields(Spec)}:
-            return getattr(self.spec, item)
-        raise AttributeError(item)
+    @property
+    def spec(self) -> Spec:
+        """The registration alone."""
+        return Spec(**{f.name: getattr(self, f.name) for f in fields(Spec)})
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JSON]:
         """Plain values only, ready for JSON."""
-        out: dict[str, Any] = {f.name: getattr(self.spec, f.name) for f in fields(Spec)}
-        out["handles"] = sorted(self.spec.handles)
-        out |= {k: getattr(self, k) for k in ("distribution", "version", "module", "signature", "doc")}
-        return out
+        out: dict[str, JSON] = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {**out, "handles": sorted(self.handles)}
 
     def __str__(self) -> str:
-        s = self.spec
-        low, high = s.modalities
-        lines = [f"{s.name} ({s.kind}) - {s.summary}"]
-        if s.kind == "fusion":
+        low, high = self.modalities
+        lines = [f"{self.name} ({self.kind}) - {self.summary}"]
+        if self.kind == "fusion":
             count = f"{low}" if low == high else f"{low} or more" if high is None else f"{low} to {high}"
-            lines += [f"  modalities   {count}", f"  level        {s.level}"]
+            lines += [f"  modalities   {count}", f"  level        {self.level}"]
         rows = {
-            "handles": ", ".join(sorted(s.handles)),
-            "placements": ", ".join(s.placements),
-            "variants": ", ".join(s.variants),
+            "handles": ", ".join(sorted(self.handles)),
+            "placements": ", ".join(self.placements),
+            "variants": ", ".join(self.variants),
             "signature": self.signature,
-            "paper": s.paper,
-            "code": s.code,
+            "paper": self.paper,
+            "code": self.code,
             "provided by": f"{self.distribution} {self.version} ({self.module})",
         }
         lines += [f"  {k:<12} {v}" for k, v in rows.items() if v]

@@ -132,12 +132,6 @@ class FeedForward(nn.Module):
         """Load the official weights; see `fusionzoo.layers.copy_reference_parts` for what is refused."""
         copy_reference_parts(self.reference_parts(), state)
 
-    @staticmethod
-    def count(width: int, hidden: int | None = None) -> int:
-        """Number of parameters."""
-        hidden = 4 * width if hidden is None else hidden
-        return 2 * width * hidden + hidden + width + 2 * width
-
 
 class TransformerLayer(nn.Module):
     r"""Attention of a stream over itself or over a memory, then a feed-forward block.
@@ -224,18 +218,6 @@ class TransformerLayer(nn.Module):
         """Load the official weights; entries of a norm that this layer does without are ignored."""
         copy_reference_parts(self.reference_parts(), state, () if self.norm is not None else ("layer_norm.",))
 
-    @staticmethod
-    def count(
-        width: int,
-        memory_width: int | None = None,
-        hidden: int | None = None,
-        norm_query: bool = True,
-        norm_memory: bool = False,
-    ) -> int:
-        """Number of parameters."""
-        norms = 2 * width * norm_query + 2 * (memory_width or width) * norm_memory
-        return MultiheadAttention.count(width, memory_width) + norms + FeedForward.count(width, hidden)
-
 
 class DialogueTransformer(nn.Module):
     r"""SDT's encoder of one stream, over itself (intra-modal) or over another modality (inter-modal).
@@ -318,8 +300,3 @@ class DialogueTransformer(nn.Module):
             assert isinstance(layer, TransformerLayer)
             parts |= layer.reference_parts(f"transformer_inter.{i}.")
         copy_reference_parts(parts, state, ("pos_emb.pe", "transformer_inter.0.layer_norm."))
-
-    @staticmethod
-    def count(width: int, hidden: int | None = None, layers: int = 1) -> int:
-        """Number of parameters."""
-        return sum(TransformerLayer.count(width, None, hidden or width, norm_query=i > 0) for i in range(layers))

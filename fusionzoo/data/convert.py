@@ -45,4 +45,4 @@ def convert(
         raise DataError(f"{target}: expected a target that ends in .npz, the layout that is written.")
     corpus = load(source, split=split, **options)
     save_npz(corpus, target)
-    return Conversion(str(source), target, list(corpus.info.get("skipped", [])), inspect(target))
+    return Conversion(str(source), target, corpus.said("skipped"), inspect(target))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fusionzoo._text import brief
+from fusionzoo._types import JSON, CorpusSummary, SplitSize
 from fusionzoo.errors import DataError, close_matches_hint
 
 #: The label of an utterance that has none; the loss and the metrics leave it out.
@@ -72,7 +73,7 @@ class Corpus:
     split: np.ndarray
     present: dict[str, np.ndarray] = field(default_factory=dict)
     utterance_id: np.ndarray | None = None
-    info: dict[str, Any] = field(default_factory=dict)
+    info: dict[str, JSON] = field(default_factory=dict)
     extras: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -109,6 +110,17 @@ class Corpus:
     def source(self) -> str:
         """The file, or the name, that error messages speak of."""
         return str(self.info.get("source", self.name))
+
+    def said(self, about: str) -> list[str]:
+        """What `info` says in sentences: about `"skipped"` columns and rows, `"unused"` columns, or `"leaks"`."""
+        sentences = self.info.get(about)
+        return list(map(str, sentences)) if isinstance(sentences, (list, tuple)) else []
+
+    @property
+    def text_views(self) -> int:
+        """How many views of a text stand side by side in the modality `text`; 0 where nothing is known of views."""
+        views = self.info.get("text_views")
+        return views if isinstance(views, int) else 0
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -165,10 +177,10 @@ class Corpus:
         base = rank[inverse][starts]
         return rank[inverse] - base[dialogue]
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> CorpusSummary:
         """Counts and widths, JSON-able."""
         everything = self.dialogues()
-        splits = {}
+        splits: dict[str, SplitSize] = {}
         for split in SPLITS:
             mine = [d for d in everything if self.split[d.start] == split]
             if mine:

@@ -19,26 +19,12 @@ from numpy.typing import NDArray
 from fusionzoo.data._demo_bayes import DemoModel
 from fusionzoo.data.corpus import Corpus
 from fusionzoo.errors import DataError, OptionError, close_matches_hint
-from fusionzoo.hookspecs import hookimpl
-from fusionzoo.specs import Spec
+from fusionzoo.plugin import plugin
 
 SPLITS = ("train", "dev", "test")
 DEFAULT_DIALOGUES = (200, 40, 110)
 IEMOCAP_LABELS = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
 DEFAULT_DIMS = {"text": 32, "audio": 24, "visual": 16}
-
-
-@hookimpl
-def fusionzoo_register(register: Any) -> None:
-    register(
-        Spec(
-            name="demo",
-            kind="dataset",
-            target=f"{__name__}:demo",
-            summary="seeded conversations of known structure, with the exact score of the Bayes-optimal reader",
-            api=1,
-        )
-    )
 
 
 def demo(
@@ -344,3 +330,10 @@ def _within(option: str, value: Any, low: float, high: float = math.inf) -> floa
     if not number or not low <= value <= high:
         raise OptionError(f"demo: {option} must be a number {span}, not {value!r}")
     return float(value)
+
+
+fusionzoo_register = plugin(
+    demo,
+    kind="dataset",
+    summary="seeded conversations of known structure, with the exact score of the Bayes-optimal reader",
+)

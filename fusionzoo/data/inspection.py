@@ -7,11 +7,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fusionzoo._text import json_text, visible
+from fusionzoo._types import ModalityFacts, Options, SplitSize
 from fusionzoo.data._npz_columns import read_columns
 from fusionzoo.data.classic import layout_of, read_classic
 from fusionzoo.data.corpus import Corpus
@@ -22,6 +23,9 @@ from fusionzoo.data.pickles import load_pickle, names_in
 from fusionzoo.data.raw import EXPECTED, read_raw, recognise
 from fusionzoo.data.sources import file_kind
 from fusionzoo.errors import DataError, UnsafePickleError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 # Every source line of the report, so that text and table cannot differ.
 _Rows = list[tuple[str, str]]
@@ -57,11 +61,11 @@ class Inspection:
     sha256: str = ""
     rows: int = 0
     dialogues: int = 0
-    modalities: dict[str, dict[str, Any]] = field(default_factory=dict)
+    modalities: dict[str, ModalityFacts] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
     unlabelled: int = 0
-    splits: dict[str, dict[str, Any]] = field(default_factory=dict)
-    folds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    splits: dict[str, SplitSize] = field(default_factory=dict)
+    folds: dict[str, SplitSize] = field(default_factory=dict)
     media: dict[str, int] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     speakers: dict[str, int] = field(default_factory=dict)
@@ -139,7 +143,7 @@ class Inspection:
         width = max(len(key) for key, _ in lines)
         return "\n".join(f"{key:<{width}}  {value}" for key, value in lines)
 
-    def __rich__(self) -> Any:
+    def __rich__(self) -> Table:
         from rich.table import Table
         from rich.text import Text
 
@@ -152,12 +156,12 @@ class Inspection:
         return table
 
 
-def _counts(n: dict[str, Any]) -> str:
+def _counts(n: SplitSize) -> str:
     labels = ", ".join(f"{name} {count}" for name, count in n.get("labels", {}).items())
     return f"{n['dialogues']} dialogues, {n['utterances']} utterances" + (f": {labels}" if labels else "")
 
 
-def inspect(path: str | os.PathLike[str], reader: Mapping[str, Any] | None = None) -> Inspection:
+def inspect(path: str | os.PathLike[str], reader: Options | None = None) -> Inspection:
     """Report on a file of features, or on the folder of a release. Never raises for what is wrong with it, and runs
     nothing of a pickle.
 
@@ -220,7 +224,7 @@ def _inspect_folder(path: Path, layout: str, report: Inspection) -> None:
     _describe(read_folder(path), report)
 
 
-def _inspect_release(path: Path, release: str, report: Inspection, reader: Mapping[str, Any]) -> None:
+def _inspect_release(path: Path, release: str, report: Inspection, reader: Options) -> None:
     report.kind = f"raw-{release}"
     corpus = read_raw(path, release, **reader)
     summary = corpus.summary()
@@ -240,21 +244,22 @@ def _inspect_release(path: Path, release: str, report: Inspection, reader: Mappi
 
 
 def _describe(corpus: Corpus, report: Inspection) -> None:
-    report.skipped += [str(s) for s in corpus.info.get("skipped", [])]
-    if views := corpus.info.get("text_views"):
+    report.skipped += corpus.said("skipped")
+    if views := corpus.text_views:
         report.notes.append(
             f"text is {views} views side by side: hosts that have the option get text_views={views} when training"
         )
-    report.warnings += corpus.info.get("unused", [])
+    report.warnings += corpus.said("unused")
     report.skipped += [f"column {c!r}: not a modality, kept out of the model" for c in corpus.extras]
     report.problems += corpus.problems()
-    dtypes = corpus.info.get("stored_dtypes", {})
+    stored = corpus.info.get("stored_dtypes")
+    dtypes = stored if isinstance(stored, Mapping) else {}
     report.rows = len(corpus)
     for m, width in corpus.dims.items():
         present = int(np.count_nonzero(corpus.present[m])) if m in corpus.present else len(corpus)
         report.modalities[m] = {
             "width": width,
-            "dtype": dtypes.get(m, str(corpus.features[m].dtype)),
+            "dtype": str(dtypes.get(m, corpus.features[m].dtype)),
             "present": present,
         }
     try:

@@ -129,8 +129,9 @@ def warn_of_leaks(corpus: Corpus) -> None:
     """Look for leaks once, note them in `info["leaks"]`, and warn of each with a `DataWarning`."""
     if "leaks" in corpus.info:
         return
-    corpus.info = corpus.info | {"leaks": find_leaks(corpus)}
-    for leak in corpus.info["leaks"]:
+    leaks = find_leaks(corpus)
+    corpus.info = corpus.info | {"leaks": leaks}
+    for leak in leaks:
         warnings.warn(
             f"{corpus.source}: {leak}. The score on that split is too high by an unknown amount", DataWarning, 3
         )

@@ -37,7 +37,7 @@ def load(
     dev_fraction: float = 0.1,
     merge_dev: bool = False,
     split_seed: int = 0,
-    **options: Any,
+    **options: object,
 ) -> Corpus:
     """Read conversations and check them.
 
@@ -80,13 +80,14 @@ def load(
         words = ("release", "speakers", "random")
         if split is not None and str(split) in words and not Path(split).exists():  # a word of ESD's reader
             options, split = {**options, "split": str(split)}, None
-        corpus, modalities = read_clips(source, modalities=modalities, **options), None
+        arguments: dict[str, Any] = options  # the reader says which it takes
+        corpus, modalities = read_clips(source, modalities=modalities, **arguments), None
     else:
         corpus = read_file(source, keep_all=split is not None, **options)
     if modalities is not None:  # first, so that a broken modality that nobody asked for is no obstacle
         corpus = corpus.subset(modalities)
     corpus.validate()
-    for note in corpus.info.get("unused", []):
+    for note in corpus.said("unused"):
         warnings.warn(f"{corpus.source}: {note}", DataWarning, stacklevel=2)
     if split is not None:
         corpus = corpus.with_split(read_split(split), origin=f"split={split}")

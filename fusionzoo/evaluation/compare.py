@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from fusionzoo._installed import described
 from fusionzoo._text import visible
+from fusionzoo._types import Options
 from fusionzoo.data.leaks import warn_of_leaks
 from fusionzoo.errors import ConfigError, FusionZooError, TrainingError, close_matches_hint
 from fusionzoo.evaluation.report import best_reachable
@@ -32,7 +33,7 @@ from fusionzoo.training.runfolder import anchor_paths, clear_run, kept, load_cor
 if TYPE_CHECKING:
     from fusionzoo.data.corpus import Corpus
 
-Entry = str | Mapping[str, Any]
+Entry = str | Options
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Comparison:
 
 
 def compare(
-    config: RunConfig | Mapping[str, Any] | str | Path | None = None,
+    config: RunConfig | Options | str | Path | None = None,
     out: str | Path = "fusionzoo-runs/compare",
     *,
     hosts: Sequence[Entry] | None = None,

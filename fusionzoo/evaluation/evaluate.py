@@ -18,6 +18,7 @@ from fusionzoo.training.models import corpus_sha256, load_model
 from fusionzoo.training.runfolder import absolute_source, load_corpus
 
 if TYPE_CHECKING:
+    from fusionzoo._types import Scores
     from fusionzoo.data.corpus import Corpus
     from fusionzoo.host import Host
 
@@ -31,8 +32,8 @@ def evaluate(
     allow_missing: bool = False,
     device: str | None = None,
     batch_size: int = 16,
-    **options: Any,
-) -> dict[str, Any]:
+    **options: object,
+) -> Scores:
     """Scores of a trained run on one split of some data.
 
     Parameters
@@ -54,13 +55,11 @@ def evaluate(
     if not len(rows):
         raise DataError(f"{corpus.name!r} has no utterance in its {split} split; it has {_splits(corpus)}")
     scores = evaluate_predictions(corpus.label[rows], probabilities, meta["label_names"])
-    scores |= {
-        "run": str(run),
-        "split": split,
-        "data": corpus.name,
-        "data_sha256": corpus_sha256(corpus),
-        "selection": meta.get("selection"),
-    }
+    scores["run"] = str(run)
+    scores["split"] = split
+    scores["data"] = corpus.name
+    scores["data_sha256"] = corpus_sha256(corpus)
+    scores["selection"] = meta.get("selection")
     if out is not None:
         write_json(Path(out), scores)
     return scores
@@ -75,7 +74,7 @@ def predict(
     allow_missing: bool = False,
     device: str | None = None,
     batch_size: int = 16,
-    **options: Any,
+    **options: object,
 ) -> Path:
     """Write predicted class and probabilities of every utterance to a CSV file; the data need no labels.
 

@@ -13,11 +13,12 @@ never_predicted   classes that occur but that no utterance was given
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fusionzoo._types import Scores
 from fusionzoo.errors import DataError, ShapeError
 
 #: Scores by which runs are chosen and compared.
@@ -27,7 +28,7 @@ SCORES = ("weighted_f1", "macro_f1", "ua", "wa")
 SHORT_NAMES = {"weighted_f1": "W-F1", "macro_f1": "macro F1", "ua": "UA", "wa": "WA"}
 
 
-def evaluate_predictions(y_true: ArrayLike, y_pred: ArrayLike, label_names: Sequence[str]) -> dict[str, Any]:
+def evaluate_predictions(y_true: ArrayLike, y_pred: ArrayLike, label_names: Sequence[str]) -> Scores:
     """Scores of predictions by scikit-learn; plain Python values, ready for JSON.
 
     Parameters
@@ -71,7 +72,7 @@ def evaluate_predictions(y_true: ArrayLike, y_pred: ArrayLike, label_names: Sequ
     if probabilities is not None:
         chosen = probabilities[np.arange(len(true)), true].astype(np.float64)
         scores["log_loss"] = float(-np.log(np.clip(chosen, 1e-12, None)).mean())
-    return scores | {
+    scores |= {
         "utterances": len(true),
         "per_class": {
             name: {
@@ -85,6 +86,7 @@ def evaluate_predictions(y_true: ArrayLike, y_pred: ArrayLike, label_names: Sequ
         "confusion": confusion_matrix(true, predicted, labels=labels).tolist(),
         "never_predicted": [n for i, n in enumerate(label_names) if occurs[i] and not (predicted == i).any()],
     }
+    return cast(Scores, scores)
 
 
 def scores_from_confusion(confusion: np.ndarray) -> dict[str, np.ndarray]:

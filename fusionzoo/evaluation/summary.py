@@ -247,7 +247,7 @@ def write_summary(
             f"Data {corpus.name}; seeds {', '.join(map(str, seeds))}; epoch chosen on {base.training.selection}."
         ),
     )
-    parts += [report.paragraph(leak, "warning") for leak in corpus.info.get("leaks", [])]
+    parts += [report.paragraph(leak, "warning") for leak in corpus.said("leaks")]
     if ceiling is not None:
         table.append(["optimal reader", "", "", "", f"{ceiling:.4f}", *[""] * (len(HEADER) - 5)])
     parts.append(report.table(HEADER, table))

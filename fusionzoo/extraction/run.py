@@ -366,7 +366,7 @@ def _extras(rows: Sequence[RawUtterance]) -> dict[str, np.ndarray]:
     if any(u.gender for u in rows):
         columns["gender"] = np.array([u.gender or "" for u in rows], dtype=str)
     for key in sorted(set(rows[0].extras) if rows else ()):
-        values = [u.extras.get(key) for u in rows]
+        values: list[Any] = [u.extras.get(key) for u in rows]
         if all(isinstance(v, str) for v in values):
             columns[key] = np.array(values, dtype=str)
         elif all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):

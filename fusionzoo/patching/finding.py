@@ -26,7 +26,7 @@ from fusionzoo.patching.wrappers import host_of
 _KIND_SCORE = {"cat": 60, "stack": 45, "rows": 40, "sum": 40, "outer": 35, "product": 15, "cross-attention": 12}
 
 
-def find_sites(model: nn.Module, *args: Any, modalities: ModalitiesLike = None, **kwargs: Any) -> SiteList:
+def find_sites(model: nn.Module, *args: object, modalities: ModalitiesLike = None, **kwargs: object) -> SiteList:
     """Every place in the model's own code where streams of different modalities meet, the best candidate first.
 
     Runs `model(*args, **kwargs)` once, in the mode that the model is in; buffers, random state and arguments are left as

@@ -20,8 +20,7 @@ from fusionzoo.errors import (
     SiteNotReachedError,
     close_matches_hint,
 )
-from fusionzoo.fusion import Fusion
-from fusionzoo.host import build_fusion
+from fusionzoo.host import FusionLike, build_fusion
 from fusionzoo.patching import install, overrides
 from fusionzoo.patching import source as S
 from fusionzoo.patching.arguments import check_argument
@@ -54,16 +53,16 @@ MODES = ("residual", "replace")
 
 def patch(
     model: nn.Module,
-    fusion: str | tuple[str, Mapping[str, Any]] | Fusion,
+    fusion: FusionLike,
     site: AnySite | int | str | None = None,
     *,
     mode: str = "residual",
-    inputs: Any = None,
+    inputs: object = None,
     context: Context | None = None,
     layout: str | None = None,
     modalities: ModalitiesLike = None,
     dry_run: bool = False,
-    **options: Any,
+    **options: object,
 ) -> Patch:
     """Put a fusion into a model that somebody else wrote: this instance only, its source and class untouched.
 
@@ -272,7 +271,7 @@ class Patch:
         """How often the host has come by the site since it was patched."""
         return self.layer.calls
 
-    def verify(self, *args: Any, **kwargs: Any) -> None:
+    def verify(self, *args: object, **kwargs: object) -> None:
         """Run the model once and see that it comes by the site; leaves buffers and random state as they were.
 
         Raises `SiteNotReachedError`.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fusionzoo._text import visible
+from fusionzoo._types import JSON
 from fusionzoo.errors import ModalityError, PatchError
 from fusionzoo.patching.arguments import parse_path
 from fusionzoo.patching.frames import Position, Step
@@ -124,7 +125,7 @@ class Site:
         """Plain values, for machines and for `load_patch`."""
         return json.dumps(self.to_dict(), indent=1)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JSON]:
         """Plain values."""
         out = asdict_shallow(self)
         out["operands"] = [asdict(o) for o in self.operands]
@@ -136,9 +137,9 @@ class Site:
         return out
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Site:
+    def from_dict(cls, values: Mapping[str, JSON]) -> Site:
         """The site that `to_dict` wrote down."""
-        v = {k: x for k, x in values.items() if k in cls.__dataclass_fields__}
+        v: dict[str, Any] = {k: x for k, x in values.items() if k in cls.__dataclass_fields__}
         v["operands"] = tuple(Stream(o["lead"], tuple(o["shape"])) for o in v["operands"])
         v["result"] = tuple(v["result"])
         v["groups"] = {k: tuple(x) for k, x in v["groups"].items()}
@@ -225,7 +226,7 @@ class InputSite:
     def __repr__(self) -> str:
         return f"InputSite({self})"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JSON]:
         """Plain values."""
         return {"type": "input", **asdict_shallow(self)}
 
@@ -234,9 +235,9 @@ class InputSite:
         return json.dumps(self.to_dict(), indent=1)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> InputSite:
+    def from_dict(cls, values: Mapping[str, JSON]) -> InputSite:
         """The site that `to_dict` wrote down."""
-        v = {k: x for k, x in values.items() if k in cls.__dataclass_fields__}
+        v: dict[str, Any] = {k: x for k, x in values.items() if k in cls.__dataclass_fields__}
         context = None if v.get("context") is None else tuple(v["context"])
         return cls(**{**v, "shape": tuple(v["shape"]), "context": context})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fusionzoo._registry import registry
 from fusionzoo.errors import OptionError
@@ -12,19 +12,23 @@ from fusionzoo.specs import check_kind
 from fusionzoo.testing._results import CheckResults
 from fusionzoo.testing._suite import Session
 
+if TYPE_CHECKING:
+    from fusionzoo._types import OptionSets
+    from fusionzoo.fusion import Dims
+    from fusionzoo.specs import Spec
+
 Expected = Mapping[str, str] | None
-Options = Mapping[str, Any] | Iterable[Mapping[str, Any]] | None
 
 
 def check_fusion(
     fusion: str | type,
-    dims: Any = None,
+    dims: Dims | None = None,
     *,
-    options: Options = None,
+    options: OptionSets = None,
     expected_failures: Expected = None,
     only: Iterable[str] | None = None,
     slow: bool = False,
-    spec: Any = None,
+    spec: Spec | None = None,
 ) -> CheckResults:
     """Run the conformance suite on a fusion.
 
@@ -49,13 +53,13 @@ def check_fusion(
 
 def check_host(
     host: str | type,
-    dims: Any = None,
+    dims: Dims | None = None,
     *,
-    options: Options = None,
+    options: OptionSets = None,
     expected_failures: Expected = None,
     only: Iterable[str] | None = None,
     slow: bool = False,
-    spec: Any = None,
+    spec: Spec | None = None,
 ) -> CheckResults:
     """Run the conformance suite on a host; parameters as for `check_fusion`."""
     return _check("host", host, options, expected_failures, only, slow, spec=spec, dims=dims)
@@ -64,20 +68,20 @@ def check_host(
 def check_objective(
     objective: str | type,
     *,
-    options: Options = None,
+    options: OptionSets = None,
     expected_failures: Expected = None,
     only: Iterable[str] | None = None,
     slow: bool = False,
-    spec: Any = None,
+    spec: Spec | None = None,
 ) -> CheckResults:
     """Run the conformance suite on an objective; parameters as for `check_fusion`."""
     return _check("objective", objective, options, expected_failures, only, slow, spec=spec)
 
 
 def check_adapter(
-    adapter: Any,
+    adapter: object,
     *,
-    patch: Callable[..., Any] | None = None,
+    patch: Callable[..., object] | None = None,
     expected_failures: Expected = None,
     only: Iterable[str] | None = None,
     slow: bool = False,
@@ -95,7 +99,7 @@ def check_adapter(
 
 
 def _check(
-    kind: str, what: Any, options: Options, expected: Expected, only: Iterable[str] | None, slow: bool, **more: Any
+    kind: str, what: Any, options: OptionSets, expected: Expected, only: Iterable[str] | None, slow: bool, **more: Any
 ) -> CheckResults:
     return Session(make_subject(kind, what, options=options, **more), expected, slow).run(only)
 
@@ -120,7 +124,7 @@ def run(
     slow: bool = False,
     expect: Iterable[str] = (),
     only: Iterable[str] | None = None,
-    options: Options = None,
+    options: OptionSets = None,
 ) -> CheckResults:
     """What `fusionzoo check NAME` does: find the kind, run its checks; `.table()`, `.to_json()` and `.exit_code` follow.
 

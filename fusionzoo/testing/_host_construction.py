@@ -174,7 +174,8 @@ def single_modality(subject):
     except FusionZooError as error:
         if subject.spec is not None:
             fail(
-                f"the card's modalities are {subject.spec.modalities}, but one is refused: {error}", "correct the card"
+                f"the card's modalities are {subject.spec.modalities}, but one is refused: {error}",
+                "declare modalities = (2, None) on the class",
             )
         skip(f"the host takes no single modality: {error}")
     finite(host(subject.batch(dims=dims)).logits, "the logits for one modality", "skip the fusion with one modality")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fusionzoo._text import visible
+from fusionzoo._types import JSON
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,7 +38,7 @@ class CheckResult:
         """Whether nothing has to be done about it."""
         return self.status != FAILED
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JSON]:
         """Plain values only, ready for JSON."""
         return {
             "check": self.check,
@@ -101,7 +102,7 @@ class CheckResults(list[CheckResult]):
         counts = ", ".join(f"{n} {status}" for status in STATUSES if (n := len(self._of(status))))
         return f"{self.subject}: {counts or 'no check was run'} ({sum(r.seconds for r in self):.1f} s)"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JSON]:
         """Plain values only, ready for JSON."""
         return {
             "subject": self.subject,

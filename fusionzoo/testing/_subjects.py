@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionzoo._registry import registry
+from fusionzoo._types import OptionSets
 from fusionzoo.data.batch import Batch, Clip
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Fusion, read_dims
@@ -25,8 +26,6 @@ DIMS = {"text": 12, "audio": 7, "visual": 9}
 OUT = 10
 CLASSES, SPEAKERS = 3, 2
 
-Options = Mapping[str, Any] | Iterable[Mapping[str, Any]] | None
-
 
 class Subject:
     """A class under test with one set of constructor options.
@@ -39,7 +38,7 @@ class Subject:
     #: In what gradients are judged; see `fusionzoo.testing._tools.counts`.
     precision: torch.dtype = torch.float64
 
-    def __init__(self, subject: Any, *, options: Options = None, spec: Spec | None = None, dims: Any = None):
+    def __init__(self, subject: Any, *, options: OptionSets = None, spec: Spec | None = None, dims: Any = None):
         self.provider = None
         if isinstance(subject, str):
             self.cls: Any = registry.get(subject, self.kind)
@@ -282,7 +281,7 @@ def weighted(x: Tensor) -> Tensor:
     return (x * weights).sum() + x.square().sum()
 
 
-def option_sets(cls: Any, options: Options) -> list[dict[str, Any]]:
+def option_sets(cls: Any, options: OptionSets) -> list[dict[str, Any]]:
     """The options to check under: those given, else the class's `test_params()`, else none."""
     given: Any = options
     if given is None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fusionzoo._schema import plain, shown
+from fusionzoo._types import Options
 from fusionzoo.errors import ConfigError, close_matches_hint
 from fusionzoo.training.options import NO_FUSION, accepted_options, check_options, coerce, default_options
 
@@ -235,11 +236,11 @@ class RunConfig:
     @classmethod
     def from_sources(
         cls,
-        file: str | Path | Mapping[str, Any] | None = None,
+        file: str | Path | Options | None = None,
         sets: Iterable[str] = (),
-        recipe: str | Path | Mapping[str, Any] | None = None,
+        recipe: str | Path | Options | None = None,
         check: bool = True,
-        **arguments: Any,
+        **arguments: object,
     ) -> RunConfig:
         """Merge a recipe, a YAML file, named arguments and `section.key=value` strings, in this order.
 

@@ -52,7 +52,7 @@ def corpus_sha256(corpus: Corpus) -> str:
 
 def host_options(config: RunConfig, corpus: Corpus) -> dict[str, Any]:
     """The host's options; data whose text is several views side by side tell a host that can take them apart."""
-    options, views = dict(config.host.options), int(corpus.info.get("text_views") or 0)
+    options, views = dict(config.host.options), corpus.text_views
     taken = views > 0 and "text_views" in accepted_options(config.host.name, "host").types
     if taken and corpus.modalities[0] == "text":
         options.setdefault("text_views", views)

@@ -103,7 +103,7 @@ def accepted_options(name: str, kind: str) -> Accepted:
         return Accepted({}, open_ended=False, placements=())
     import fusionzoo
 
-    target = fusionzoo.get(name, kind=kind)
+    target: Any = fusionzoo.get(name, kind=kind)
     types: dict[str, str] = {}
     open_ended = True
     constructors = (
@@ -137,8 +137,8 @@ def default_options(name: str, kind: str) -> dict[str, Any]:
 
     if kind == "fusion" and name == NO_FUSION:
         return {}
-    signature = inspect.signature(fusionzoo.get(name, kind=kind))
-    values = {p.name: p.default for p in signature.parameters.values() if p.default is not p.empty}
+    target: Any = fusionzoo.get(name, kind=kind)
+    values = {p.name: p.default for p in inspect.signature(target).parameters.values() if p.default is not p.empty}
     return plain_arguments({k: record(v) for k, v in values.items() if k not in SUPPLIED.get(kind, ())})
 
 

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fusionzoo._types import Options, Scores
 from fusionzoo._weights import load_weights
 from fusionzoo.data.leaks import warn_of_leaks
 from fusionzoo.errors import CheckpointError, FusionZooWarning, TrainingError
@@ -102,23 +103,23 @@ class RunResult:
         return "\n".join([*lines, f"run folder: {self.folder}"])
 
     @property
-    def test(self) -> dict[str, Any] | None:
+    def test(self) -> Scores | None:
         """Scores on the test split, `None` where it has no labels."""
         return self.result["test"]
 
     @property
-    def dev(self) -> dict[str, Any] | None:
+    def dev(self) -> Scores | None:
         """Scores on the dev split."""
         return self.result["dev"]
 
 
 def train(
-    config: RunConfig | Mapping[str, Any] | str | Path,
+    config: RunConfig | Options | str | Path,
     out: str | Path,
     resume: bool = False,
     quiet: bool = False,
     corpus: Corpus | None = None,
-    recipe: Mapping[str, Any] | None = None,
+    recipe: Options | None = None,
 ) -> RunResult:
     """Train one model and leave a run folder.
 
@@ -335,9 +336,10 @@ class _Run:
         """Scores of the evaluated weights on a split, as columns of the history."""
         scores = self.predict(split)[0]
         assert scores is not None  # _check_splits made sure of labels
+        assert "log_loss" in scores  # there are probabilities
         return {f"{split}_{k}": scores[k] for k in ("weighted_f1", "macro_f1", "ua", "wa", "log_loss")}
 
-    def predict(self, split: str) -> tuple[dict[str, Any] | None, np.ndarray, np.ndarray]:
+    def predict(self, split: str) -> tuple[Scores | None, np.ndarray, np.ndarray]:
         """Scores (None without labels), rows of the corpus, and probabilities of a split."""
         rows, probabilities = split_probabilities(
             self.average or self.host,

@@ -226,8 +226,3 @@ class CausalEncoder(nn.Module):
         """Load the official `TransformerEncoder`; its buffers `version` and `embed_positions` hold nothing."""
         parts: dict[str, nn.Module] = {"layers.": self.layers, "layer_norm.": self.layer_norm}
         copy_reference_parts(parts, state, ignored=("version", "embed_positions."))
-
-    @staticmethod
-    def count(width: int, layers: int) -> int:
-        """Number of parameters."""
-        return layers * (12 * width * width + 13 * width) + 2 * width

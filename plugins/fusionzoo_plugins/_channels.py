@@ -45,11 +45,6 @@ def channel_norm(width: int) -> nn.Module:
     return nn.LayerNorm(width) if width > 1 else nn.Identity()
 
 
-def channel_norm_parameters(width: int) -> int:
-    """Parameters of `channel_norm(width)`."""
-    return 2 * width if width > 1 else 0
-
-
 def bottleneck(width: int, ratio: int, least: int = 8) -> int:
     """Width of a hidden layer `ratio` times narrower, but not below `least`, which is cheap, nor above `width`."""
     return max(width // ratio, min(width, least))

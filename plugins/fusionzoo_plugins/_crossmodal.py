@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fusionzoo.fusion import linear_parameters
 from fusionzoo.layers import MultiheadAttention, dropout
 from fusionzoo.numerics import masked_softmax
 
@@ -68,12 +67,6 @@ class CrossmodalLayer(nn.Module):
         hidden = dropout(F.relu(self.expand(self.norm_hidden(x))), self.dropout, self.training)
         return x + dropout(self.reduce(hidden), self.dropout, self.training), weights
 
-    @staticmethod
-    def count(width: int) -> int:
-        """Number of parameters."""
-        feed = linear_parameters(width, 4 * width) + linear_parameters(4 * width, width)
-        return MultiheadAttention.count(width) + feed + 4 * width
-
 
 class CrossmodalEncoder(nn.Module):
     """Stack of crossmodal layers over one memory, the target's positions and a closing norm.
@@ -127,8 +120,3 @@ class CrossmodalEncoder(nn.Module):
         for i, layer in enumerate(self.layers):
             x, weights = layer(x, memory, key_mask, causal, need_weights and i + 1 == len(self.layers))
         return self.norm(x), weights
-
-    @staticmethod
-    def count(width: int, layers: int) -> int:
-        """Number of parameters."""
-        return layers * CrossmodalLayer.count(width) + 2 * width

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError
-from fusionzoo.fusion import linear_parameters
 
 
 class FullyConnected(nn.Module):
@@ -29,11 +28,6 @@ class FullyConnected(nn.Module):
     def named(self, pattern: str) -> dict[str, nn.Module]:
         """The maps under official prefixes: `pattern` with the number of the map, from one."""
         return {pattern.format(i): layer for i, layer in enumerate(self.layers, 1)}
-
-    @staticmethod
-    def count(widths: Sequence[int]) -> int:
-        """Number of parameters."""
-        return sum(linear_parameters(a, b) for a, b in pairwise(widths))
 
 
 def check_hidden(hidden: Sequence[int], owner: object) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, read_dims
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.numerics import zero_padded
 from fusionzoo_plugins._objective_tools import exact, log_complement
 
@@ -34,12 +34,6 @@ class LateFusion(Fusion):
     def decide(self, logits: Tensor, presence: Tensor) -> Tensor:
         """`(B, T, M, out)` logits, zero where `presence (B, T, M)` is False, to `(B, T, out)`."""
         raise NotImplementedError
-
-    @classmethod
-    def parameter_count(cls, dims: Dims, out_dim: int | None = None, *, missing: str = "zero", **_: object) -> int:
-        widths = list(read_dims(dims).values())
-        experts = sum(linear_parameters(d, out_dim or widths[0]) for d in widths)
-        return experts + (sum(widths) if missing == "learned" else 0)
 
 
 def class_costs(log_p: Tensor, presence: Tensor, beta: float) -> Tensor:

@@ -62,11 +62,6 @@ class ModalityLSTMs(nn.Module):
     def _cells(self) -> list[nn.LSTMCell]:
         return [c for c in self.cells if isinstance(c, nn.LSTMCell)]
 
-    @staticmethod
-    def count(widths: Sequence[int], hidden: Sequence[int]) -> int:
-        """Number of parameters."""
-        return sum(4 * h * (d + h + 2) for d, h in zip(widths, hidden, strict=True))
-
 
 def previous(states: Tensor) -> Tensor:
     """The states one step before, zeros before the first; `(B, T, d)`."""
@@ -120,9 +115,3 @@ class GatedMemory(nn.Module):
         zeros = attended.new_zeros(attended.shape[0], self.width)
         (memory,) = scan("mfn.memory", [zeros], inputs, [*own, *last])
         return memory
-
-    @staticmethod
-    def count(inputs: int, width: int, update: int, retain: int, write: int) -> int:
-        """Number of parameters."""
-        gates = TwoLayers.count(inputs + width, retain, width) + TwoLayers.count(inputs + width, write, width)
-        return TwoLayers.count(inputs, update, width) + gates

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection, projection_parameters, read_dims
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection
 from fusionzoo.graphs import GCNII, angular_graph
 from fusionzoo.numerics import zero_padded
 
@@ -67,25 +67,6 @@ class ModalGraphFusion(Fusion):
         The official graph has no projections: for modalities of one width.
         """
         self.gcn.load_reference({k.removeprefix("graph_net."): v for k, v in state_dict.items()})
-
-    @classmethod
-    def count(
-        cls,
-        dims: Dims,
-        out_dim: int | None,
-        width: int | None,
-        hidden: int | None,
-        layers: int,
-        residue: bool,
-        missing: str,
-    ) -> int:
-        """Number of parameters."""
-        widths = list(read_dims(dims).values())
-        w = width or default_width(widths[0])
-        h = hidden or w
-        built = sum(projection_parameters(d, w) for d in widths) + GCNII.count(w, h, layers, dynamic=cls.dynamic)
-        out = projection_parameters(len(widths) * (h + residue * w), out_dim or widths[0])
-        return built + out + (sum(widths) if missing == "learned" else 0)
 
 
 def default_width(anchor: int) -> int:

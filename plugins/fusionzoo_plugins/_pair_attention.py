@@ -77,12 +77,6 @@ class PairAttention(nn.Module):
         """The bias of the keys learns nothing."""
         return {"key.bias": SHIFT_INVARIANT}
 
-    @staticmethod
-    def count(width: int, memory_width: int | None = None, *, heads: int) -> int:
-        """Number of parameters with the default widths of a head."""
-        inner = width // heads * heads
-        return (width + 2 * (memory_width or width)) * inner + 3 * inner + inner * width + width
-
 
 def pairs(count: int) -> list[tuple[int, int]]:
     """Every ordered pair of different numbers: who asks, who is asked."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fusionzoo.fusion import linear_parameters
 from fusionzoo.layers import dropout
 
 
@@ -23,8 +22,3 @@ class TwoLayers(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(..., outputs)` from `(..., inputs)`."""
         return self.rest(self.fc1(x))
-
-    @staticmethod
-    def count(inputs: int, hidden: int, outputs: int) -> int:
-        """Number of parameters."""
-        return linear_parameters(inputs, hidden) + linear_parameters(hidden, outputs)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import (
@@ -15,18 +15,12 @@ from fusionzoo.fusion import (
     Fused,
     Fusion,
     Streams,
-    linear_parameters,
     projection,
-    projection_parameters,
-    read_dims,
 )
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import masked_mean, masked_softmax, zero_padded
-from fusionzoo.specs import Spec
-from fusionzoo_plugins._channels import bottleneck, channel_norm, channel_norm_parameters
+from fusionzoo_plugins._channels import bottleneck, channel_norm
 
-VARIANTS = ("default", "official")
 CONTEXTS = ("both", "local", "global")
 
 
@@ -81,6 +75,8 @@ class AFF(Fusion):
     torch.Size([2, 5, 8])
     """
 
+    variants = ("default", "official")
+
     def __init__(
         self,
         dims: Dims,
@@ -94,7 +90,7 @@ class AFF(Fusion):
         missing: str = "zero",
     ):
         super().__init__(dims, out_dim, missing=missing)
-        self.variant = check_choice(variant, VARIANTS, "variant", self)
+        self.variant = check_choice(variant, self.variants, "variant", self)
         self.context = check_choice(context, CONTEXTS, "context", self)
         if iterations not in (1, 2) or isinstance(iterations, bool):
             raise OptionError(f"AFF: iterations must be 1 (AFF) or 2 (iAFF), not {iterations!r}")
@@ -158,29 +154,6 @@ class AFF(Fusion):
                 parts[f"{kind}{i + 1 if i else ''}."] = branch.net  # type: ignore[assignment]
         copy_reference_parts(parts, state, ignored=("global_att2.",) if self.iterations == 2 else ())
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        width: int | None = None,
-        reduction: int = 4,
-        iterations: int = 1,
-        context: str = "both",
-        variant: str = "default",
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        w = width or widths[0]
-        h, o = _hidden(w, reduction, variant), (len(widths) - 1) * w
-        norms = 2 * (h + o) if variant == "official" else channel_norm_parameters(h) + channel_norm_parameters(o)
-        branch = linear_parameters(w, h) + linear_parameters(h, o) + norms
-        projections = sum(projection_parameters(d, w) for d in widths) + projection_parameters(w, out_dim or widths[0])
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return sum(_branches(context, iterations, variant)) * branch + projections + stand_ins
-
 
 def _hidden(width: int, reduction: int, variant: str) -> int:
     return width // reduction if variant == "official" else bottleneck(width, reduction)
@@ -192,29 +165,22 @@ def _branches(context: str, iterations: int, variant: str) -> tuple[int, int]:
     return iterations * (context != "global"), overall * (context != "local")
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="aff",
-            kind="fusion",
-            target=f"{__name__}:AFF",
-            summary="local and global context weigh the modalities channel by channel",
-            paper="Dai et al., Attentional Feature Fusion, WACV 2021",
-            code="YimianDai/open-aff@0bcfd8a1b0",
-            level="dialogue",
-            handles=frozenset({"masks", "missing", "attention"}),
-            variants=VARIANTS,
-            defaults={"reduction": 4, "iterations": 1, "context": "both"},
-            diagram="""\
-text["x_text"] --> add(("+"))
-others["x_audio, x_visual"] --> add
-add --> local["local context"]
-add -- "mean" --> global["global context"]
-local --> gate["softmax over modalities"]
-global --> gate
-gate --> sum(("weighted sum"))
-text --> sum
-others --> sum""",
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    AFF,
+    summary="local and global context weigh the modalities channel by channel",
+    paper="Dai et al., Attentional Feature Fusion, WACV 2021",
+    code="YimianDai/open-aff@0bcfd8a1b0",
+    level="dialogue",
+    handles={"attention"},
+    diagram="""
+    text["x_text"] --> add(("+"))
+    others["x_audio, x_visual"] --> add
+    add --> local["local context"]
+    add -- "mean" --> global["global context"]
+    local --> gate["softmax over modalities"]
+    global --> gate
+    gate --> sum(("weighted sum"))
+    text --> sum
+    others --> sum
+    """,
+)

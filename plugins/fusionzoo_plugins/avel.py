@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.layers import copy_reference, copy_reference_parts, dropout
 from fusionzoo.objective import IGNORE, Objective, stream_widths
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._contrastive import check_chunk, contrast
 from fusionzoo_plugins._objective_tools import (
     Names,
@@ -29,8 +28,6 @@ from fusionzoo_plugins._objective_tools import (
     unbound,
     unit,
 )
-
-VARIANTS = ("default", "official")
 
 #: Parts of the official model that objectives do not have.
 ELSEWHERE = (
@@ -102,6 +99,8 @@ class AVEL(Objective):
     Shapes: streams `(B, T, d_m)`, labels `(B, T)` -> scalar.
     """
 
+    variants = ("default", "official")
+
     def __init__(
         self,
         num_classes: int,
@@ -119,7 +118,7 @@ class AVEL(Objective):
         self.width = check_positive(width, "width", self)
         self.dropout = check_probability(dropout, "dropout", self)
         self.chunk = check_chunk(chunk, self)
-        self.variant = check_choice(variant, VARIANTS, "variant", self)
+        self.variant = check_choice(variant, self.variants, "variant", self)
         self.temp = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.names: tuple[str, ...] = ()
         self.projections = nn.ModuleList()
@@ -217,20 +216,18 @@ def here(out, batch, names: Sequence[str], owner: object) -> dict[str, Tensor]:
     return {n: stream(out, n, owner) for n in names if n in out.streams or n.partition(".")[0] in batch.modalities}
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="avel",
-            kind="objective",
-            target=f"{__name__}:AVEL",
-            summary="Foal-Net's alignment: one emotion, one place, whatever the modality",
-            paper="Li et al., Enhancing Modal Fusion by Alignment and Label Matching for Multimodal Emotion Recognition, "
-            "Interspeech 2024, arXiv 2408.09438",
-            code="ASolitaryMan/Foal-Net@781849fdf6",
-            variants=VARIANTS,
-            defaults={"width": 512},
-            diagram='a["audio stream"] --> pa["projection, unit length"]\nv["visual stream"] --> pv["projection, unit length"]\n'
-            'pa --> s(("cosines"))\npv --> s\ny["labels"] --> L["contrast both ways"]\ns --> L',
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    AVEL,
+    summary="Foal-Net's alignment: one emotion, one place, whatever the modality",
+    paper="Li et al., Enhancing Modal Fusion by Alignment and Label Matching for Multimodal Emotion Recognition, "
+    "Interspeech 2024, arXiv 2408.09438",
+    code="ASolitaryMan/Foal-Net@781849fdf6",
+    diagram="""
+    a["audio stream"] --> pa["projection, unit length"]
+    v["visual stream"] --> pv["projection, unit length"]
+    pa --> s(("cosines"))
+    pv --> s
+    y["labels"] --> L["contrast both ways"]
+    s --> L
+    """,
+)

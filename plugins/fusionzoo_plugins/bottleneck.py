@@ -7,13 +7,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection, projection_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection
 from fusionzoo.layers import pick_heads
 from fusionzoo.numerics import masked_mean, zero_padded
-from fusionzoo.specs import Spec
 from fusionzoo.transformer import TransformerLayer, sinusoidal_positions
 from fusionzoo_plugins._channels import check_aligned
 
@@ -134,28 +133,6 @@ class Bottleneck(Fusion):
             return Fused(zs[0], {self.anchor: zs[0]}, maps)
         return Fused(masked_mean(torch.stack(zs, -2), streams.presence()), dict(zip(self.names, zs, strict=True)), maps)
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        width: int | None = None,
-        bottlenecks: int = 4,
-        layers: int = 2,
-        hidden: int | None = None,
-        readout: str = "all",
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        count, w = len(widths), width or widths[0]
-        blocks = sum(_streams_in_layer(i, layers, count, readout) for i in range(layers))
-        own = bottlenecks * w + blocks * TransformerLayer.count(w, hidden=hidden) + 2 * w * _norms(count, readout)
-        projections = sum(projection_parameters(d, w) for d in widths)
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return projections + own + projection_parameters(w, out_dim or widths[0]) + stand_ins
-
 
 def _streams_in_layer(layer: int, layers: int, modalities: int, readout: str) -> int:
     """Modalities that a layer works on: nobody reads what the others would do in the last layer before the anchor."""
@@ -166,27 +143,20 @@ def _norms(modalities: int, readout: str) -> int:
     return modalities if readout == "all" else 1
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="bottleneck",
-            kind="fusion",
-            target=f"{__name__}:Bottleneck",
-            summary="modalities exchange information through a few bottleneck tokens",
-            paper="Nagrani et al., Attention Bottlenecks for Multimodal Fusion, NeurIPS 2021",
-            level="dialogue",
-            handles=frozenset({"masks", "missing", "attention", "unaligned"}),
-            defaults={"bottlenecks": 4, "layers": 2, "fuse_from": 0, "readout": "all"},
-            diagram="""
-            text["x_text"] --> one["transformer layer"]
-            audio["x_audio"] --> two["transformer layer"]
-            tokens["bottleneck tokens"] --> one
-            tokens --> two
-            one -- bottleneck --> mean(("mean")) -- next layer --> tokens
-            two -- bottleneck --> mean
-            one --> y["mean of streams: y"]
-            two --> y
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    Bottleneck,
+    summary="modalities exchange information through a few bottleneck tokens",
+    paper="Nagrani et al., Attention Bottlenecks for Multimodal Fusion, NeurIPS 2021",
+    level="dialogue",
+    handles={"attention"},
+    diagram="""
+    text["x_text"] --> one["transformer layer"]
+    audio["x_audio"] --> two["transformer layer"]
+    tokens["bottleneck tokens"] --> one
+    tokens --> two
+    one -- bottleneck --> mean(("mean")) -- next layer --> tokens
+    two -- bottleneck --> mean
+    one --> y["mean of streams: y"]
+    two --> y
+    """,
+)

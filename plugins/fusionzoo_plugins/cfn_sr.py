@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.fusion import (
@@ -15,15 +16,10 @@ from fusionzoo.fusion import (
     Fused,
     Fusion,
     Streams,
-    linear_parameters,
     projection,
-    projection_parameters,
-    read_dims,
 )
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.layers import copy_reference_parts, pick_heads
 from fusionzoo.numerics import SHIFT_INVARIANT, masked_softmax, zero_padded
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._causal_encoder import CausalEncoder
 from fusionzoo_plugins._channels import JOINS, check_aligned, join_streams
 
@@ -166,12 +162,6 @@ class CrossModalBlock(nn.Module):
         ignored = ("audio_attention.version", "audio_attention.embed_positions.")
         return copy_reference_parts(parts, rest, ignored)
 
-    @staticmethod
-    def count(channels: int, guides: int, width: int, layers: int, official: bool = False) -> int:
-        """Number of parameters."""
-        guided = guides * (width * width + CausalEncoder.count(width, layers))
-        return linear_parameters(channels, width) + guided + width + official
-
 
 class CFNSR(Fusion):
     r"""Cross-modal fusion network with self-attention and residual (CFN-SR).
@@ -214,6 +204,7 @@ class CFNSR(Fusion):
     torch.Size([2, 5, 8])
     """
 
+    variants = VARIANTS
     unaligned = True
     for_sequences: ClassVar[dict[str, Any]] = {"join": "pool"}
 
@@ -248,7 +239,7 @@ class CFNSR(Fusion):
             causal=causal,
             dropout=check_probability(dropout, "dropout", self),
             embed_dropout=check_probability(embed_dropout, "embed_dropout", self),
-            variant=check_choice(variant, VARIANTS, "variant", self),
+            variant=check_choice(variant, self.variants, "variant", self),
         )
         self.set_width(sum(widths))
 
@@ -282,49 +273,24 @@ class CFNSR(Fusion):
             )
         self.block.load_reference(state_dict)
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        width: int = 64,
-        layers: int = 5,
-        variant: str = "default",
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        block = CrossModalBlock.count(widths[0], len(widths) - 1, width, layers, variant == "official")
-        projections = sum(projection_parameters(d, width) for d in widths[1:])
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return block + projections + projection_parameters(sum(widths), out_dim or widths[0]) + stand_ins
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="cfn-sr",
-            kind="fusion",
-            target=f"{__name__}:CFNSR",
-            summary="the other modalities say where to look in the anchor; with residual",
-            paper="Fu et al., A cross-modal fusion network based on self-attention and residual structure for multimodal "
-            "emotion recognition, arXiv 2111.02172",
-            code="skeletonNN/CFN-SR@2443494729",
-            level="dialogue",
-            handles=frozenset({"masks", "missing", "attention", "unaligned"}),
-            variants=VARIANTS,
-            defaults={"width": 64, "layers": 5, "residual": True, "join": "steps"},
-            diagram="""\
-audio["x_audio"] --> encoder["causal transformer, last step"]
-encoder --> score["tanh attention"]
-anchor["x_anchor"] --> score
-score --> weigh(("x"))
-anchor --> weigh
-weigh --> add(("+"))
-anchor --> add
-add --> cat(("concat"))
-audio --> cat""",
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    CFNSR,
+    summary="the other modalities say where to look in the anchor; with residual",
+    paper="Fu et al., A cross-modal fusion network based on self-attention and residual structure for multimodal "
+    "emotion recognition, arXiv 2111.02172",
+    code="skeletonNN/CFN-SR@2443494729",
+    level="dialogue",
+    handles={"attention"},
+    diagram="""
+    audio["x_audio"] --> encoder["causal transformer, last step"]
+    encoder --> score["tanh attention"]
+    anchor["x_anchor"] --> score
+    score --> weigh(("x"))
+    anchor --> weigh
+    weigh --> add(("+"))
+    anchor --> add
+    add --> cat(("concat"))
+    audio --> cat
+    """,
+)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+import fusionzoo
 from fusionzoo._options import check_positive
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.objective import Objective
-from fusionzoo.specs import Spec
 from fusionzoo_plugins import _misa_losses
 from fusionzoo_plugins._objective_tools import (
     check_names,
@@ -70,18 +69,15 @@ class CMD(Objective):
         return total(losses, out) / max(len(losses), 1)
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="cmd",
-            kind="objective",
-            target=f"{__name__}:CMD",
-            summary="central moment discrepancy: shared streams get one distribution",
-            paper="Zellinger et al., Central Moment Discrepancy (CMD) for Domain-Invariant Representation Learning, ICLR 2017",
-            code="thuiar/MMSA@a94e65d07f",
-            defaults={"moments": 5},
-            diagram='t["text, shared"] --> mt["mean and moments"]\na["audio, shared"] --> ma["mean and moments"]\n'
-            'mt --> L["distance"]\nma --> L',
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    CMD,
+    summary="central moment discrepancy: shared streams get one distribution",
+    paper="Zellinger et al., Central Moment Discrepancy (CMD) for Domain-Invariant Representation Learning, ICLR 2017",
+    code="thuiar/MMSA@a94e65d07f",
+    diagram="""
+    t["text, shared"] --> mt["mean and moments"]
+    a["audio, shared"] --> ma["mean and moments"]
+    mt --> L["distance"]
+    ma --> L
+    """,
+)

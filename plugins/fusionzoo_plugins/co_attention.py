@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection, projection_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import MultiheadAttention, dropout, pick_heads
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection
+from fusionzoo.layers import dropout, pick_heads
 from fusionzoo.numerics import masked_mean, masked_softmax, zero_padded
-from fusionzoo.specs import Spec
 from fusionzoo.transformer import Attention, FeedForward, TransformerLayer
 from fusionzoo_plugins._channels import check_aligned
 
@@ -75,12 +74,6 @@ class CoTransformerLayer(nn.Module):
             x, _ = self.within[i](self.feed_forward[i](x), key_mask=masks[i])
             out.append(zero_padded(x, masks[i]))
         return out, maps
-
-    @staticmethod
-    def count(width: int, modalities: int) -> int:
-        """Number of parameters."""
-        across = (modalities - 1) * MultiheadAttention.count(width) + 2 * width + FeedForward.count(width)
-        return modalities * (across + TransformerLayer.count(width))
 
 
 class CoAttention(Fusion):
@@ -197,30 +190,6 @@ class CoAttention(Fusion):
             xs, maps = layer(xs, masks, guides, attention and i + 1 == len(self.layers))
         return xs, {f"{self.names[i]}->{self.names[j]}": w for (i, j), w in maps.items()}
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        form: str = "parallel",
-        width: int | None = None,
-        hidden: int | None = None,
-        layers: int = 1,
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        count, w = len(widths), width or widths[0]
-        k = hidden or w
-        if form == "parallel":
-            own = count * (count - 1) // 2 * (w * w + 2 * w * k + 2 * k)
-        else:
-            own = layers * CoTransformerLayer.count(w, count)
-        projections = sum(projection_parameters(d, w) for d in widths)
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return projections + own + projection_parameters(count * w, out_dim or widths[0]) + stand_ins
-
 
 def _guides(xs: list[Tensor], masks: list[Tensor | None]) -> list[Tensor]:
     """Per modality bool `(B, M - 1)`: which partners have any real step; all of them where none has."""
@@ -231,26 +200,19 @@ def _guides(xs: list[Tensor], masks: list[Tensor | None]) -> list[Tensor]:
     return [p | ~p.any(-1, keepdim=True) for p in partners]
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="co-attention",
-            kind="fusion",
-            target=f"{__name__}:CoAttention",
-            summary="modalities guide each other's attention in pairs, parallel or ViLBERT",
-            paper="Lu et al., Hierarchical Question-Image Co-Attention for Visual Question Answering, NeurIPS 2016",
-            level="dialogue",
-            handles=frozenset({"masks", "missing", "attention", "unaligned"}),
-            defaults={"form": "parallel", "pool": False},
-            diagram="""
-            x["x_m"] --> affinity["C = tanh(x_n W_b x_m), all steps"]
-            others["x_n of every partner"] --> affinity
-            affinity --> weights["softmax over the steps of m"]
-            weights --> summary["weighted sum of x_m"]
-            x --> summary --> add(("+"))
-            x --> add
-            add --> cat(("concat over m")) --> linear["W, b"] --> y["y"]
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    CoAttention,
+    summary="modalities guide each other's attention in pairs, parallel or ViLBERT",
+    paper="Lu et al., Hierarchical Question-Image Co-Attention for Visual Question Answering, NeurIPS 2016",
+    level="dialogue",
+    handles={"attention"},
+    diagram="""
+    x["x_m"] --> affinity["C = tanh(x_n W_b x_m), all steps"]
+    others["x_n of every partner"] --> affinity
+    affinity --> weights["softmax over the steps of m"]
+    weights --> summary["weighted sum of x_m"]
+    x --> summary --> add(("+"))
+    x --> add
+    add --> cat(("concat over m")) --> linear["W, b"] --> y["y"]
+    """,
+)

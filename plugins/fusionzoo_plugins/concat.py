@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
-from fusionzoo.specs import Spec
+import fusionzoo
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 
 
 class Concat(Fusion):
@@ -34,28 +31,15 @@ class Concat(Fusion):
     def combine(self, streams: Streams) -> Fused:
         return Fused(torch.cat(streams.x, -1))
 
-    @classmethod
-    def parameter_count(cls, dims: Dims, out_dim: int | None = None, *, missing: str = "zero", **_: Any) -> int:
-        widths = list(read_dims(dims).values())
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return projection_parameters(sum(widths), out_dim or widths[0]) + stand_ins
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="concat",
-            kind="fusion",
-            target=f"{__name__}:Concat",
-            summary="concatenation and a linear map",
-            paper="Poria et al., Context-Dependent Sentiment Analysis in User-Generated Videos, ACL 2017",
-            handles=frozenset({"masks", "missing"}),
-            diagram="""
-            text["x_text"] --> cat(("concat"))
-            audio["x_audio"] --> cat
-            visual["x_visual"] --> cat
-            cat --> linear["W, b"] --> y["y"]
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    Concat,
+    summary="concatenation and a linear map",
+    paper="Poria et al., Context-Dependent Sentiment Analysis in User-Generated Videos, ACL 2017",
+    diagram="""
+    text["x_text"] --> cat(("concat"))
+    audio["x_audio"] --> cat
+    visual["x_visual"] --> cat
+    cat --> linear["W, b"] --> y["y"]
+    """,
+)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
+import fusionzoo
 from fusionzoo._options import check_probability
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import copy_reference_parts, dropout
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._fully_connected import FullyConnected, check_hidden
 
 
@@ -63,39 +61,17 @@ class ConcatFC(Fusion):
         linear = any(k.startswith("fc.") for k in state_dict)
         copy_reference_parts(self.head.named("fc." if linear else "post_fusion_layer_{}."), state_dict)
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        hidden: Sequence[int] = (256, 128),
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return FullyConnected.count([sum(widths), *hidden, out_dim or widths[0]]) + stand_ins
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="concat-fc",
-            kind="fusion",
-            target=f"{__name__}:ConcatFC",
-            summary="concatenation and fully connected layers",
-            paper="Fu et al., A Cross-modal Fusion Network Based on Self-attention and Residual Structure for Multimodal "
-            "Emotion Recognition, arXiv 2111.02172",
-            code="thuiar/MMSA@a94e65d07f",
-            handles=frozenset({"masks", "missing"}),
-            defaults={"hidden": (256, 128), "dropout": 0.2},
-            diagram="""
-            text["x_text"] --> cat(("concat"))
-            audio["x_audio"] --> cat
-            visual["x_visual"] --> cat
-            cat --> relu["linear, ReLU, twice"] --> linear["linear"] --> y["y"]
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    ConcatFC,
+    summary="concatenation and fully connected layers",
+    paper="Fu et al., A Cross-modal Fusion Network Based on Self-attention and Residual Structure for Multimodal "
+    "Emotion Recognition, arXiv 2111.02172",
+    code="thuiar/MMSA@a94e65d07f",
+    diagram="""
+    text["x_text"] --> cat(("concat"))
+    audio["x_audio"] --> cat
+    visual["x_visual"] --> cat
+    cat --> relu["linear, ReLU, twice"] --> linear["linear"] --> y["y"]
+    """,
+)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.fusion import (
     Dims,
@@ -14,13 +15,9 @@ from fusionzoo.fusion import (
     Fusion,
     Streams,
     projection,
-    projection_parameters,
-    read_dims,
 )
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.layers import MultiheadAttention, pick_heads
 from fusionzoo.numerics import zero_padded
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._channels import check_aligned
 
 QUERIES = ("all", "anchor")
@@ -111,44 +108,18 @@ class CrossAttention(Fusion):
                 maps[self.names[i]] = weights
         return Fused(torch.cat(outputs, -1), dict(zip(self.names, outputs, strict=False)), maps)
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        width: int | None = None,
-        queries: str = "all",
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        w = width or widths[0]
-        querying = len(widths) if queries == "all" else 1
-        block = MultiheadAttention.count(w) + 2 * w
-        projections = sum(projection_parameters(d, w) for d in widths)
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return projections + querying * block + projection_parameters(querying * w, out_dim or widths[0]) + stand_ins
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="cross-attention",
-            kind="fusion",
-            target=f"{__name__}:CrossAttention",
-            summary="every modality attends to all the others across the dialogue",
-            paper="Tsai et al., Multimodal Transformer for Unaligned Multimodal Language Sequences, ACL 2019",
-            level="dialogue",
-            handles=frozenset({"masks", "missing", "attention", "unaligned"}),
-            defaults={"heads": None, "dropout": 0.1, "queries": "all"},
-            diagram="""
-            x["x_m"] -- queries --> attention["multi-head attention"]
-            others["utterances of all other modalities"] -- keys, values --> attention
-            attention --> norm["+ residual, layer norm"]
-            x --> norm
-            norm --> cat(("concat over m")) --> linear["W, b"] --> y["y"]
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    CrossAttention,
+    summary="every modality attends to all the others across the dialogue",
+    paper="Tsai et al., Multimodal Transformer for Unaligned Multimodal Language Sequences, ACL 2019",
+    level="dialogue",
+    handles={"attention"},
+    diagram="""
+    x["x_m"] -- queries --> attention["multi-head attention"]
+    others["utterances of all other modalities"] -- keys, values --> attention
+    attention --> norm["+ residual, layer norm"]
+    x --> norm
+    norm --> cat(("concat over m")) --> linear["W, b"] --> y["y"]
+    """,
+)

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+import fusionzoo
 from fusionzoo.errors import OptionError
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.objective import IGNORE, Objective
-from fusionzoo.specs import Spec
 
 WEIGHTINGS = ("balanced", "sqrt")
 
@@ -84,14 +83,7 @@ class CrossEntropy(Objective):
         return losses / total.clamp(min=1e-6)
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="cross-entropy",
-            kind="objective",
-            target=f"{__name__}:CrossEntropy",
-            summary="cross-entropy over labelled utterances, class weights and label smoothing optional",
-            defaults={"class_weights": None, "label_smoothing": 0.0},
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    CrossEntropy,
+    summary="cross-entropy over labelled utterances, class weights and label smoothing optional",
+)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+import fusionzoo
 from fusionzoo._options import check_positive
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.numerics import masked_mean, zero_padded
 from fusionzoo.objective import Objective
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._objective_tools import (
     check_names,
     check_number,
@@ -91,17 +90,15 @@ class DeepCCA(Objective):
         return torch.linalg.cholesky_ex(covariance + ridge * torch.eye(len(covariance)).to(covariance))[0]
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="deep-cca",
-            kind="objective",
-            target=f"{__name__}:DeepCCA",
-            summary="canonical correlations between the modalities' streams, made large",
-            paper="Andrew et al., Deep Canonical Correlation Analysis, ICML 2013",
-            defaults={"top": None, "regularisation": 1e-3},
-            diagram='t["text stream"] --> wt["whitened"]\na["audio stream"] --> wa["whitened"]\nwt --> c(("correlation matrix"))\n'
-            'wa --> c\nc --> L["sum of singular values"]',
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    DeepCCA,
+    summary="canonical correlations between the modalities' streams, made large",
+    paper="Andrew et al., Deep Canonical Correlation Analysis, ICML 2013",
+    diagram="""
+    t["text stream"] --> wt["whitened"]
+    a["audio stream"] --> wa["whitened"]
+    wt --> c(("correlation matrix"))
+    wa --> c
+    c --> L["sum of singular values"]
+    """,
+)

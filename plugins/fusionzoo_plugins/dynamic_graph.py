@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import fusionzoo
 from fusionzoo.fusion import Dims
-from fusionzoo.hookspecs import hookimpl
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._modal_graph import ModalGraphFusion
 
 
@@ -76,44 +73,21 @@ class DynamicGraphFusion(ModalGraphFusion):
             missing=missing,
         )
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        width: int | None = None,
-        hidden: int | None = None,
-        layers: int = 16,
-        residue: bool = True,
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        return cls.count(dims, out_dim, width, hidden, layers, residue, missing)
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="dynamic-graph",
-            kind="fusion",
-            target=f"{__name__}:DynamicGraphFusion",
-            summary="graph convolution over utterances and modalities, gated over its depth",
-            paper="Hu et al., MM-DFN: Multimodal Dynamic Fusion Network for Emotion Recognition in Conversations, "
-            "ICASSP 2022, arXiv 2203.02385",
-            code="zerohd4869/MM-DFN@da97036606",
-            level="dialogue",
-            handles=frozenset({"masks", "missing"}),
-            defaults={"layers": 16, "lam": 0.5, "alpha": 0.2, "across": 1.0},
-            diagram="""
-                text["x_text"] --> nodes["nodes: utterances x modalities"]
-                audio["x_audio"] --> nodes
-                visual["x_visual"] --> nodes
-                nodes --> lstm["LSTM step over depth"]
-                lstm --> gcn["GCNII layer on the angular graph"]
-                gcn -->|"L times"| lstm
-                gcn --> cat(("concat with x"))
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    DynamicGraphFusion,
+    summary="graph convolution over utterances and modalities, gated over its depth",
+    paper="Hu et al., MM-DFN: Multimodal Dynamic Fusion Network for Emotion Recognition in Conversations, "
+    "ICASSP 2022, arXiv 2203.02385",
+    code="zerohd4869/MM-DFN@da97036606",
+    level="dialogue",
+    diagram="""
+    text["x_text"] --> nodes["nodes: utterances x modalities"]
+    audio["x_audio"] --> nodes
+    visual["x_visual"] --> nodes
+    nodes --> lstm["LSTM step over depth"]
+    lstm --> gcn["GCNII layer on the angular graph"]
+    gcn -->|"L times"| lstm
+    gcn --> cat(("concat with x"))
+    """,
+)

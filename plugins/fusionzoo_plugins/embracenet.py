@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fusionzoo
 from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, projection_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import zero_padded
-from fusionzoo.specs import Spec
 
 
 class EmbraceNet(Fusion):
@@ -100,35 +98,19 @@ class EmbraceNet(Fusion):
         """Load the official `docking_0.weight`, `docking_0.bias`, ..."""
         copy_reference_parts({f"docking_{i}.": d for i, d in enumerate(self.docking)}, state_dict)
 
-    @classmethod
-    def parameter_count(
-        cls, dims: Dims, out_dim: int | None = None, *, width: int | None = None, missing: str = "zero", **_: Any
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        out = out_dim or widths[0]
-        w = width or out
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return sum(linear_parameters(d, w) for d in widths) + projection_parameters(w, out) + stand_ins
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="embracenet",
-            kind="fusion",
-            target=f"{__name__}:EmbraceNet",
-            summary="each feature comes from one modality drawn at random",
-            paper="Choi and Lee, EmbraceNet: A robust deep learning architecture for multimodal classification, "
-            "Information Fusion 51, 2019, arXiv 1904.09078",
-            code="idearibosome/embracenet@d4393b2218",
-            handles=frozenset({"masks", "missing", "attention"}),
-            defaults={"width": None, "weights": None},
-            diagram="""\
-text["x_text"] --> dt["docking layer"]
-audio["x_audio"] --> da["docking layer"]
-dt --> draw{"draw one a feature"}
-da --> draw
-draw --> y["y; in eval the expectation"]""",
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    EmbraceNet,
+    summary="each feature comes from one modality drawn at random",
+    paper="Choi and Lee, EmbraceNet: A robust deep learning architecture for multimodal classification, "
+    "Information Fusion 51, 2019, arXiv 1904.09078",
+    code="idearibosome/embracenet@d4393b2218",
+    handles={"attention"},
+    diagram="""
+    text["x_text"] --> dt["docking layer"]
+    audio["x_audio"] --> da["docking layer"]
+    dt --> draw{"draw one a feature"}
+    da --> draw
+    draw --> y["y; in eval the expectation"]
+    """,
+)

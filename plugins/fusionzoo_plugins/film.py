@@ -7,11 +7,10 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, projection_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.numerics import masked_mean, zero_padded
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._channels import SCOPES, check_aligned
 
 
@@ -78,39 +77,18 @@ class FiLM(Fusion):
         scale, shift = torch.stack(parts).sum(0).chunk(2, -1)
         return Fused((1 + scale) * x + shift)
 
-    @classmethod
-    def parameter_count(
-        cls, dims: Dims, out_dim: int | None = None, *, hidden: int | None = None, missing: str = "zero", **_: Any
-    ) -> int:
-        width, *others = widths = list(read_dims(dims).values())
-        generators = sum(
-            linear_parameters(d, hidden) + linear_parameters(hidden, 2 * width)
-            if hidden
-            else linear_parameters(d, 2 * width)
-            for d in others
-        )
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return generators + projection_parameters(width, out_dim or width) + stand_ins
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="film",
-            kind="fusion",
-            target=f"{__name__}:FiLM",
-            summary="the other modalities scale and shift the anchor's features",
-            paper="Perez et al., FiLM: Visual Reasoning with a General Conditioning Layer, AAAI 2018, arXiv 1709.07871",
-            code="ethanjperez/film@fe43ddf8a2",
-            level="dialogue",
-            handles=frozenset({"masks", "missing", "unaligned"}),
-            defaults={"hidden": None, "scope": "utterance"},
-            diagram="""\
-others["x_audio, x_visual"] --> generate["affine maps, summed"]
-generate -- "scale" --> mul(("x"))
-text["x_text"] --> mul
-mul --> add(("+"))
-generate -- "shift" --> add""",
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    FiLM,
+    summary="the other modalities scale and shift the anchor's features",
+    paper="Perez et al., FiLM: Visual Reasoning with a General Conditioning Layer, AAAI 2018, arXiv 1709.07871",
+    code="ethanjperez/film@fe43ddf8a2",
+    level="dialogue",
+    diagram="""
+    others["x_audio, x_visual"] --> generate["affine maps, summed"]
+    generate -- "scale" --> mul(("x"))
+    text["x_text"] --> mul
+    mul --> add(("+"))
+    generate -- "shift" --> add
+    """,
+)

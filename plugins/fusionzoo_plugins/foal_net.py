@@ -9,16 +9,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import copy_reference, copy_reference_parts, dropout
 from fusionzoo.numerics import masked_mean, masked_softmax, zero_padded
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._pair_attention import PairAttention, at_every_step, check_aligned, one_clock, pairs
 
-VARIANTS = ("default", "official")
 POOLS = ("mean", "attention")
 
 #: Score of a padded key upstream.
@@ -81,11 +79,6 @@ class CrossLayer(nn.Module):
     def load_reference(self, state: Mapping[str, Tensor]) -> None:
         """Load the official `MultiHeadCrossAttention`."""
         copy_reference(self, {_ours(k, "attention."): v for k, v in state.items()})
-
-    @staticmethod
-    def count(query_width: int, memory_width: int) -> int:
-        """Number of parameters of a layer with a residual."""
-        return PairAttention.count(query_width, memory_width, heads=1) + 2 * query_width
 
 
 class SoftAttention(nn.Module):
@@ -160,6 +153,7 @@ class FoalNet(Fusion):
     torch.Size([2, 4])
     """
 
+    variants = ("default", "official")
     unaligned = True
     for_sequences: ClassVar[dict[str, Any]] = {"aligned": False}
 
@@ -177,7 +171,7 @@ class FoalNet(Fusion):
         missing: str = "zero",
     ):
         super().__init__(dims, out_dim, missing=missing)
-        self.variant = check_choice(variant, VARIANTS, "variant", self)
+        self.variant = check_choice(variant, self.variants, "variant", self)
         self.pool = None if pool is None else check_choice(pool, POOLS, "pool", self)
         self.aligned = check_aligned(aligned, self)
         layers, dropout = check_positive(layers, "layers", self), check_probability(dropout, "dropout", self)
@@ -303,25 +297,6 @@ class FoalNet(Fusion):
         state = {_LAYER.sub(lambda m: m[1] + _ours(m[2], "attention."), k): v for k, v in state_dict.items()}
         copy_reference_parts(parts, state, _ELSEWHERE)
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        layers: int = 2,
-        pool: str | None = None,
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        directions = [(widths[q], widths[n]) for q, n in pairs(len(widths))]
-        stacks = layers * sum(CrossLayer.count(q, n) for q, n in directions)
-        width = sum(q for q, _ in directions)
-        pooling = width if pool == "attention" else 0
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return stacks + pooling + projection_parameters(width, out_dim or widths[0]) + stand_ins
-
 
 #: Parts of the official model beside its fusion.
 _ELSEWHERE = ("wavlm.", "a2v_head.", "v2a_head.", "audio_project.", "video_project.", "cls_head.", "temp")
@@ -335,29 +310,21 @@ def _ours(name: str, attention: str) -> str:
     return "norm." + name[3:] if name.startswith("ln.") else name
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="foal-net",
-            kind="fusion",
-            target=f"{__name__}:FoalNet",
-            summary="cross-attention stacks for every direction, each pooled by its mean",
-            paper="Li et al., Enhancing Modal Fusion by Alignment and Label Matching for Multimodal Emotion Recognition, "
-            "Interspeech 2024, arXiv 2408.09438",
-            code="ASolitaryMan/Foal-Net@781849fdf6",
-            level="sequence",
-            handles=frozenset({"masks", "missing", "unaligned", "attention"}),
-            variants=VARIANTS,
-            defaults={"layers": 2, "heads": None, "pool": None},
-            diagram="""
-            audio["x_audio"] -- queries --> a["cross-attention, residual, norm, x 2"]
-            video["x_video"] -- keys, values --> a
-            video -- queries --> v["cross-attention, residual, norm, x 2"]
-            audio -- keys, values --> v
-            a --> cat(("concat"))
-            v --> cat
-            cat --> linear["W, b"] --> y["y"]
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    FoalNet,
+    summary="cross-attention stacks for every direction, each pooled by its mean",
+    paper="Li et al., Enhancing Modal Fusion by Alignment and Label Matching for Multimodal Emotion Recognition, "
+    "Interspeech 2024, arXiv 2408.09438",
+    code="ASolitaryMan/Foal-Net@781849fdf6",
+    level="sequence",
+    handles={"attention"},
+    diagram="""
+    audio["x_audio"] -- queries --> a["cross-attention, residual, norm, x 2"]
+    video["x_video"] -- keys, values --> a
+    video -- queries --> v["cross-attention, residual, norm, x 2"]
+    audio -- keys, values --> v
+    a --> cat(("concat"))
+    v --> cat
+    cat --> linear["W, b"] --> y["y"]
+    """,
+)

@@ -5,14 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+import fusionzoo
 from fusionzoo._options import check_choice
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.objective import IGNORE
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._objective_tools import check_number, exact, log_complement
 from fusionzoo_plugins.cross_entropy import CrossEntropy
-
-VARIANTS = ("default", "official")
 
 
 class Focal(CrossEntropy):
@@ -37,6 +34,8 @@ class Focal(CrossEntropy):
     Shapes: logits `(B, T, C)`, labels `(B, T)` -> scalar.
     """
 
+    variants = ("default", "official")
+
     def __init__(
         self,
         num_classes: int,
@@ -48,7 +47,7 @@ class Focal(CrossEntropy):
     ):
         super().__init__(num_classes, class_counts, class_weights=class_weights)
         self.gamma = check_number(gamma, "gamma", self)
-        self.variant = check_choice(variant, VARIANTS, "variant", self)
+        self.variant = check_choice(variant, self.variants, "variant", self)
 
     def forward(self, out, batch) -> Tensor:
         return self.loss(exact(out.logits).flatten(0, 1).log_softmax(-1), batch.labels.flatten())
@@ -66,18 +65,15 @@ class Focal(CrossEntropy):
         return -torch.where(labelled, weight * factor * log_p, 0.0).sum() / total.clamp(min=1e-6)
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="focal",
-            kind="objective",
-            target=f"{__name__}:Focal",
-            summary="cross-entropy in which utterances that are already right count less",
-            paper="Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, arXiv 1708.02002",
-            code="zerohd4869/MM-DFN@da97036606",
-            variants=VARIANTS,
-            defaults={"gamma": 2.0, "class_weights": None},
-            diagram='l["logits"] --> p["log p of the label"]\np --> f(("(1 - p)^gamma"))\np --> L["loss"]\nf --> L',
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    Focal,
+    summary="cross-entropy in which utterances that are already right count less",
+    paper="Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, arXiv 1708.02002",
+    code="zerohd4869/MM-DFN@da97036606",
+    diagram="""
+    l["logits"] --> p["log p of the label"]
+    p --> f(("(1 - p)^gamma"))
+    p --> L["loss"]
+    f --> L
+    """,
+)

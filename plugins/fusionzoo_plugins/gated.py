@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
+import fusionzoo
 from fusionzoo._options import check_positive
 from fusionzoo.fusion import (
     Dims,
     Fused,
     Fusion,
     Streams,
-    linear_parameters,
-    projection_parameters,
-    read_dims,
 )
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.numerics import masked_softmax
-from fusionzoo.specs import Spec
 
 
 class Gated(Fusion):
@@ -67,31 +61,15 @@ class Gated(Fusion):
         per_modality = dict(zip(self.names, hidden.unbind(-1), strict=True)) if streams.attention else {}
         return Fused(fused, per_modality, {"gate": gate} if streams.attention else {})
 
-    @classmethod
-    def parameter_count(
-        cls, dims: Dims, out_dim: int | None = None, *, width: int | None = None, missing: str = "zero", **_: Any
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        out = out_dim or widths[0]
-        w = width or out
-        gated = sum(linear_parameters(d, w) for d in widths) + linear_parameters(sum(widths), w * len(widths))
-        return gated + projection_parameters(w, out) + (sum(widths) if missing == "learned" else 0)
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="gated",
-            kind="fusion",
-            target=f"{__name__}:Gated",
-            summary="sum with one learned gate per feature and modality",
-            paper="Arevalo et al., Gated Multimodal Units for Information Fusion, arXiv 1702.01992",
-            handles=frozenset({"masks", "missing", "attention"}),
-            diagram="""
-            x["x_1 ... x_M"] --> values["W_m x_m"] --> mix(("sum over modalities"))
-            x --> gates["softmax over modalities, per feature"] --> mix
-            mix --> y["y"]
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    Gated,
+    summary="sum with one learned gate per feature and modality",
+    paper="Arevalo et al., Gated Multimodal Units for Information Fusion, arXiv 1702.01992",
+    handles={"attention"},
+    diagram="""
+    x["x_1 ... x_M"] --> values["W_m x_m"] --> mix(("sum over modalities"))
+    x --> gates["softmax over modalities, per feature"] --> mix
+    mix --> y["y"]
+    """,
+)

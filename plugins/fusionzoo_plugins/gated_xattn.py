@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._options import check_positive, check_probability
 from fusionzoo.errors import OptionError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection, projection_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
-from fusionzoo.layers import MultiheadAttention, dropout, pick_heads
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection
+from fusionzoo.layers import dropout, pick_heads
 from fusionzoo.numerics import zero_padded
-from fusionzoo.specs import Spec
 from fusionzoo.transformer import Attention, FeedForward
 
 
@@ -39,11 +37,6 @@ class GatedCrossAttentionLayer(nn.Module):
         x = x + torch.tanh(self.attention_gate) * dropout(read, self.attention.dropout, self.training)
         update = self.feed_forward.update(self.feed_forward.norm(x))
         return x + torch.tanh(self.feed_forward_gate) * update, weights
-
-    @staticmethod
-    def count(width: int, hidden: int | None = None) -> int:
-        """Number of parameters."""
-        return MultiheadAttention.count(width) + FeedForward.count(width, hidden) + 2 * width + 2
 
 
 class GatedCrossAttention(Fusion):
@@ -129,45 +122,19 @@ class GatedCrossAttention(Fusion):
             x, weights = layer(x, memory, key_mask, streams.attention and i + 1 == len(self.layers))
         return Fused(x, {self.anchor: x}, {} if weights is None else {self.anchor: weights})
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        width: int | None = None,
-        layers: int = 1,
-        hidden: int | None = None,
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        w = width or widths[0]
-        own = (len(widths) - 1) * w + 2 * w + layers * GatedCrossAttentionLayer.count(w, hidden)
-        projections = sum(projection_parameters(d, w) for d in widths)
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return projections + own + projection_parameters(w, out_dim or widths[0]) + stand_ins
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="gated-xattn",
-            kind="fusion",
-            target=f"{__name__}:GatedCrossAttention",
-            summary="the anchor reads the others through tanh-gated cross-attention",
-            paper="Alayrac et al., Flamingo: a Visual Language Model for Few-Shot Learning, NeurIPS 2022",
-            level="dialogue",
-            handles=frozenset({"masks", "missing", "attention", "unaligned"}),
-            defaults={"layers": 1, "init_gate": 0.1},
-            diagram="""
-            x["x_1"] -- queries --> attention["multi-head attention"]
-            others["utterances of all other modalities"] -- keys, values --> attention
-            attention --> gate["* tanh(alpha)"] --> add(("+"))
-            x --> add
-            add --> feed["feed-forward * tanh(beta)"] --> sum(("+")) --> y["y"]
-            add --> sum
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    GatedCrossAttention,
+    summary="the anchor reads the others through tanh-gated cross-attention",
+    paper="Alayrac et al., Flamingo: a Visual Language Model for Few-Shot Learning, NeurIPS 2022",
+    level="dialogue",
+    handles={"attention"},
+    diagram="""
+    x["x_1"] -- queries --> attention["multi-head attention"]
+    others["utterances of all other modalities"] -- keys, values --> attention
+    attention --> gate["* tanh(alpha)"] --> add(("+"))
+    x --> add
+    add --> feed["feed-forward * tanh(beta)"] --> sum(("+")) --> y["y"]
+    add --> sum
+    """,
+)

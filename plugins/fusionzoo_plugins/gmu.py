@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
+import fusionzoo
 from fusionzoo._options import check_positive
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.numerics import masked_softmax
-from fusionzoo.specs import Spec
 
 
 class GMU(Fusion):
@@ -67,31 +64,14 @@ class GMU(Fusion):
         maps = {"gate": gate} if len(self.dims) == 2 else {}
         return Fused(gated.sum(-1), dict(zip(self.names, gated.unbind(-1), strict=True)), maps)
 
-    @classmethod
-    def parameter_count(
-        cls, dims: Dims, out_dim: int | None = None, *, width: int | None = None, missing: str = "zero", **_: Any
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        out = out_dim or widths[0]
-        w = width or out
-        gates = 1 if len(widths) == 2 else len(widths)
-        return (1 + gates) * sum(widths) * w + projection_parameters(w, out) + sum(widths) * (missing == "learned")
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="gmu",
-            kind="fusion",
-            target=f"{__name__}:GMU",
-            summary="gated multimodal unit: sigmoid gates on tanh features",
-            paper="Arevalo et al., Gated Multimodal Units for Information Fusion, arXiv 1702.01992",
-            handles=frozenset({"masks", "missing"}),
-            diagram="""
-            x["x_m"] --> hidden["tanh of W_m x_m"] --> times(("*"))
-            all["x_1 ... x_M"] --> gate["sigmoid of W_z_m [x_1; ...; x_M]"] --> times
-            times --> sum(("sum over m")) --> y["y"]
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    GMU,
+    summary="gated multimodal unit: sigmoid gates on tanh features",
+    paper="Arevalo et al., Gated Multimodal Units for Information Fusion, arXiv 1702.01992",
+    diagram="""
+    x["x_m"] --> hidden["tanh of W_m x_m"] --> times(("*"))
+    all["x_1 ... x_M"] --> gate["sigmoid of W_z_m [x_1; ...; x_M]"] --> times
+    times --> sum(("sum over m")) --> y["y"]
+    """,
+)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import fusionzoo
 from fusionzoo.fusion import Dims
-from fusionzoo.hookspecs import hookimpl
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._modal_graph import ModalGraphFusion
 
 
@@ -76,45 +73,22 @@ class GraphFusion(ModalGraphFusion):
             missing=missing,
         )
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        width: int | None = None,
-        hidden: int | None = None,
-        layers: int = 4,
-        residue: bool = True,
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        return cls.count(dims, out_dim, width, hidden, layers, residue, missing)
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="graph",
-            kind="fusion",
-            target=f"{__name__}:GraphFusion",
-            summary="deep graph convolution over the utterances of all modalities",
-            paper="Hu et al., MMGCN: Multimodal Fusion via Deep Graph Convolution Network for Emotion Recognition in "
-            "Conversation, ACL 2021, arXiv 2107.06779",
-            code="hujingwen6666/MMGCN@85732d984f",
-            level="dialogue",
-            handles=frozenset({"masks", "missing"}),
-            defaults={"layers": 4, "lam": 0.5, "alpha": 0.1},
-            diagram="""
-                text["x_text"] --> nodes["nodes: utterances x modalities"]
-                audio["x_audio"] --> nodes
-                visual["x_visual"] --> nodes
-                nodes --> edges["angular similarity: T x T within, diagonal across"]
-                nodes --> gcn["GCNII x L"]
-                edges --> gcn
-                nodes --> cat(("concat"))
-                gcn --> cat
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    GraphFusion,
+    summary="deep graph convolution over the utterances of all modalities",
+    paper="Hu et al., MMGCN: Multimodal Fusion via Deep Graph Convolution Network for Emotion Recognition in "
+    "Conversation, ACL 2021, arXiv 2107.06779",
+    code="hujingwen6666/MMGCN@85732d984f",
+    level="dialogue",
+    diagram="""
+    text["x_text"] --> nodes["nodes: utterances x modalities"]
+    audio["x_audio"] --> nodes
+    visual["x_visual"] --> nodes
+    nodes --> edges["angular similarity: T x T within, diagonal across"]
+    nodes --> gcn["GCNII x L"]
+    edges --> gcn
+    nodes --> cat(("concat"))
+    gcn --> cat
+    """,
+)

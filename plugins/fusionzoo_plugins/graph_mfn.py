@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import ReferenceWeightsError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, projection_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import zero_padded
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._memory_fusion import LETTERS, GatedMemory, ModalityLSTMs, previous
 from fusionzoo_plugins._per_modality import Sizes, per_modality
 from fusionzoo_plugins._two_layers import TwoLayers
 
-VARIANTS = ("default", "official")
 Subset = tuple[int, ...]
 
 
@@ -95,14 +92,6 @@ class DynamicFusionGraph(nn.Module):
         """Number of efficacies: 5, 19 or 65 for two, three or four modalities."""
         return sum(2 ** len(s) - 2 for s in subsets(range(count), 2)) + 2**count - 1
 
-    @classmethod
-    def count(cls, widths: Sequence[int], width: int, pattern: int) -> int:
-        """Number of parameters."""
-        sizes = cls.sizes(widths, width)
-        inputs = [sum(sizes[b] for b in subsets(s)[:-1]) for s in sizes if len(s) > 1]
-        networks = sum(TwoLayers.count(i, pattern, width) for i in [*inputs, sum(sizes.values()), sum(widths)])
-        return networks + linear_parameters(width, cls.connections(len(widths)))
-
 
 class GraphMFN(Fusion):
     r"""Graph memory fusion network (Graph-MFN): a memory that reads a dynamic fusion graph.
@@ -150,6 +139,7 @@ class GraphMFN(Fusion):
     torch.Size([2, 5, 8])
     """
 
+    variants = ("default", "official")
     modalities = (2, 4)
 
     def __init__(
@@ -177,7 +167,7 @@ class GraphMFN(Fusion):
             check_positive(size, option, self)
         self.pool = None if pool is None else check_choice(pool, ("last",), "pool", self)
         self.dropout = check_probability(dropout, "dropout", self)
-        self.variant = check_choice(variant, VARIANTS, "variant", self)
+        self.variant = check_choice(variant, self.variants, "variant", self)
         self.lstms = ModalityLSTMs(list(self.dims.values()), widths)
         self.vertices = nn.ModuleList(nn.Linear(2 * h, h) for h in widths)
         # Not `graph`: a module that torch.export makes has an attribute of that name.
@@ -238,62 +228,22 @@ class GraphMFN(Fusion):
         state = {k.removeprefix("m."): v for k, v in state_dict.items()}
         copy_reference_parts(parts | head, state, () if head else ("out_fc1.", "out_fc2."))
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        hidden: Sizes = 64,
-        node: int = 64,
-        pattern: int = 100,
-        memory: int = 64,
-        update: int = 64,
-        retain: int = 64,
-        write: int = 64,
-        head: int | None = None,
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        named = read_dims(dims)
-        inputs = list(named.values())
-        widths = per_modality(hidden, named, "hidden", cls)
-        total = sum(widths) + memory
-        out_dim = out_dim or inputs[0]
-        return (
-            ModalityLSTMs.count(inputs, widths)
-            + sum(linear_parameters(2 * h, h) for h in widths)
-            + DynamicFusionGraph.count(widths, node, pattern)
-            + GatedMemory.count(node, memory, update, retain, write)
-            + (TwoLayers.count(total, head, out_dim) if head else projection_parameters(total, out_dim))
-            + (sum(inputs) if missing == "learned" else 0)
-        )
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="graph-mfn",
-            kind="fusion",
-            target=f"{__name__}:GraphMFN",
-            summary="graph over every set of modalities with learnt strengths, and a memory",
-            paper="Zadeh et al., Multimodal Language Analysis in the Wild: CMU-MOSEI Dataset and Interpretable Dynamic "
-            "Fusion Graph, ACL 2018",
-            code="thuiar/MMSA@a94e65d07f",
-            modalities=(2, 4),
-            level="dialogue",
-            handles=frozenset({"masks", "missing"}),
-            variants=VARIANTS,
-            defaults={"hidden": 64, "node": 64, "memory": 64, "head": None, "pool": None},
-            diagram="""\
-x["x_text, x_audio, x_visual"] --> lstm["LSTM per modality"]
-lstm --> one["vertex per modality"]
-one -- "times efficacy" --> sets["vertex per set of modalities"]
-one -- "times efficacy" --> top["top vertex"]
-sets -- "times efficacy" --> top
-top --> mem["gated memory"]
-lstm --> y["output map"]
-mem --> y""",
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    GraphMFN,
+    summary="graph over every set of modalities with learnt strengths, and a memory",
+    paper="Zadeh et al., Multimodal Language Analysis in the Wild: CMU-MOSEI Dataset and Interpretable Dynamic "
+    "Fusion Graph, ACL 2018",
+    code="thuiar/MMSA@a94e65d07f",
+    level="dialogue",
+    diagram="""
+    x["x_text, x_audio, x_visual"] --> lstm["LSTM per modality"]
+    lstm --> one["vertex per modality"]
+    one -- "times efficacy" --> sets["vertex per set of modalities"]
+    one -- "times efficacy" --> top["top vertex"]
+    sets -- "times efficacy" --> top
+    top --> mem["gated memory"]
+    lstm --> y["output map"]
+    mem --> y
+    """,
+)

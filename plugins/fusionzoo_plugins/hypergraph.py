@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import (
@@ -15,18 +15,11 @@ from fusionzoo.fusion import (
     Fused,
     Fusion,
     Streams,
-    linear_parameters,
     projection,
-    projection_parameters,
-    read_dims,
 )
 from fusionzoo.graphs import FrequencyConv, HypergraphConv, ModalHypergraph, numbered_hypergraph, weighted_hypergraph
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import zero_padded
-from fusionzoo.specs import Spec
-
-VARIANTS = ("default", "official")
 
 
 class HypergraphFusion(Fusion):
@@ -77,6 +70,8 @@ class HypergraphFusion(Fusion):
     torch.Size([2, 5, 8])
     """
 
+    variants = ("default", "official")
+
     def __init__(
         self,
         dims: Dims,
@@ -93,7 +88,7 @@ class HypergraphFusion(Fusion):
         missing: str = "zero",
     ):
         super().__init__(dims, out_dim, missing=missing)
-        self.variant = check_choice(variant, VARIANTS, "variant", self)
+        self.variant = check_choice(variant, self.variants, "variant", self)
         self.width = self.dims[self.anchor] if width is None else check_positive(width, "width", self)
         hidden = self.width if hidden is None else check_positive(hidden, "hidden", self)
         self.residue = residue
@@ -169,32 +164,6 @@ class HypergraphFusion(Fusion):
         state = {k: v for k, v in state.items() if k not in dropped}
         copy_reference_parts(parts, state, ("hyperedge_attr", "modal_embeddings.", "speaker_embeddings."))
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        width: int | None = None,
-        hidden: int | None = None,
-        hyper_layers: int = 3,
-        frequency_layers: int = 4,
-        residue: bool = True,
-        variant: str = "default",
-        edges: int = 1000,
-        incidences: int = 5200,
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        w, m = width or widths[0], len(widths)
-        h = hidden or w
-        layers = linear_parameters(w, h) + hyper_layers * h + frequency_layers * (2 * h + 1)
-        weights = edges + incidences if variant == "official" else (2 * h + m) * bool(hyper_layers)
-        ends = sum(projection_parameters(d, w) for d in widths)
-        ends += projection_parameters(m * (2 * h + residue * w), out_dim or widths[0])
-        return layers + weights + ends + (sum(widths) if missing == "learned" else 0)
-
 
 def _check_depth(value: int, option: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
@@ -211,30 +180,22 @@ class _Tables(nn.Module):
         self.EW_weight = nn.Parameter(torch.ones(incidences))
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="hypergraph",
-            kind="fusion",
-            target=f"{__name__}:HypergraphFusion",
-            summary="hypergraph and multi-frequency graph convolution over a dialogue",
-            paper="Chen et al., Multivariate, Multi-Frequency and Multimodal: Rethinking Graph Neural Networks for "
-            "Emotion Recognition in Conversation, CVPR 2023",
-            code="feiyuchen7/M3NET@4d0fa88cd4",
-            level="dialogue",
-            handles=frozenset({"masks", "missing", "attention"}),
-            variants=VARIANTS,
-            defaults={"hyper_layers": 3, "frequency_layers": 4},
-            diagram="""
-                text["x_text"] --> nodes["nodes: utterances x modalities"]
-                audio["x_audio"] --> nodes
-                visual["x_visual"] --> nodes
-                nodes --> hyper["hypergraph convolution x L"]
-                nodes --> freq["signed graph convolution x K"]
-                nodes --> cat(("concat"))
-                hyper --> cat
-                freq --> cat
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    HypergraphFusion,
+    summary="hypergraph and multi-frequency graph convolution over a dialogue",
+    paper="Chen et al., Multivariate, Multi-Frequency and Multimodal: Rethinking Graph Neural Networks for "
+    "Emotion Recognition in Conversation, CVPR 2023",
+    code="feiyuchen7/M3NET@4d0fa88cd4",
+    level="dialogue",
+    handles={"attention"},
+    diagram="""
+    text["x_text"] --> nodes["nodes: utterances x modalities"]
+    audio["x_audio"] --> nodes
+    visual["x_visual"] --> nodes
+    nodes --> hyper["hypergraph convolution x L"]
+    nodes --> freq["signed graph convolution x K"]
+    nodes --> cat(("concat"))
+    hyper --> cat
+    freq --> cat
+    """,
+)

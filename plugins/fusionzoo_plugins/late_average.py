@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+import fusionzoo
 from fusionzoo._options import check_choice
 from fusionzoo.fusion import Dims
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.numerics import masked_mean
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._late import LateFusion
 
 OF = ("probabilities", "logits")
@@ -55,18 +54,15 @@ class LateAverage(LateFusion):
         return log_p.logsumexp(-2) - presence.sum(-1, keepdim=True).clamp(min=1).to(logits).log()
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="late-average",
-            kind="fusion",
-            target=f"{__name__}:LateAverage",
-            summary="mean of the predictions of one linear expert per modality",
-            paper="Kittler et al., On Combining Classifiers, IEEE TPAMI 20(3), 1998",
-            handles=frozenset({"masks", "missing"}),
-            defaults={"average": "probabilities"},
-            diagram='t["x_text"] --> et["linear, softmax"]\na["x_audio"] --> ea["linear, softmax"]\net --> m(("mean"))\n'
-            'ea --> m\nm --> y["log-probabilities"]',
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    LateAverage,
+    summary="mean of the predictions of one linear expert per modality",
+    paper="Kittler et al., On Combining Classifiers, IEEE TPAMI 20(3), 1998",
+    diagram="""
+    t["x_text"] --> et["linear, softmax"]
+    a["x_audio"] --> ea["linear, softmax"]
+    et --> m(("mean"))
+    ea --> m
+    m --> y["log-probabilities"]
+    """,
+)

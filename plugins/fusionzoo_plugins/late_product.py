@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fusionzoo.hookspecs import hookimpl
-from fusionzoo.specs import Spec
+import fusionzoo
 from fusionzoo_plugins._late import LateFusion
 
 
@@ -36,17 +35,15 @@ class LateProduct(LateFusion):
         return torch.where(presence.unsqueeze(-1), logits, 0.0).sum(-2).log_softmax(-1)
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="late-product",
-            kind="fusion",
-            target=f"{__name__}:LateProduct",
-            summary="product of the predictions of one linear expert per modality",
-            paper="Kittler et al., On Combining Classifiers, IEEE TPAMI 20(3), 1998",
-            handles=frozenset({"masks", "missing"}),
-            diagram='t["x_text"] --> et["linear"]\na["x_audio"] --> ea["linear"]\net --> m(("sum"))\nea --> m\n'
-            'm --> y["log-softmax"]',
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    LateProduct,
+    summary="product of the predictions of one linear expert per modality",
+    paper="Kittler et al., On Combining Classifiers, IEEE TPAMI 20(3), 1998",
+    diagram="""
+    t["x_text"] --> et["linear"]
+    a["x_audio"] --> ea["linear"]
+    et --> m(("sum"))
+    ea --> m
+    m --> y["log-softmax"]
+    """,
+)

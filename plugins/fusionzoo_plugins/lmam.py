@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import OptionError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection, projection_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection
 from fusionzoo.layers import MatchingAttention, copy_reference
 from fusionzoo.numerics import masked_mean, masked_softmax, zero_padded
-from fusionzoo.specs import Spec
-
-VARIANTS = ("default", "official")
 
 
 class LMAM(Fusion):
@@ -65,6 +61,8 @@ class LMAM(Fusion):
     torch.Size([2, 5, 16])
     """
 
+    variants = ("default", "official")
+
     def __init__(
         self,
         dims: Dims,
@@ -77,7 +75,7 @@ class LMAM(Fusion):
         missing: str = "zero",
     ):
         super().__init__(dims, out_dim, missing=missing)
-        self.variant = check_choice(variant, VARIANTS, "variant", self)
+        self.variant = check_choice(variant, self.variants, "variant", self)
         self.width = self.dims[self.anchor] if width is None else check_positive(width, "width", self)
         self.residual = residual
         self.project = nn.ModuleList(projection(d, self.width) for d in self.dims.values())
@@ -160,49 +158,22 @@ class LMAM(Fusion):
         state = {k.removeprefix("matchatt."): v for k, v in state_dict.items()}
         copy_reference(self.matchatt, state)
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        rank: int | None = None,
-        width: int | None = None,
-        variant: str = "default",
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        w = width or widths[0]
-        matching = w * w + w if variant == "official" else 2 * w * (rank or max(1, w // 8)) + w
-        projections = sum(projection_parameters(d, w) for d in widths)
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return projections + matching + projection_parameters(w, out_dim or widths[0]) + stand_ins
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="lmam",
-            kind="fusion",
-            target=f"{__name__}:LMAM",
-            summary="low-rank matching attention over all utterances of all modalities",
-            paper="Shou et al., A Low-rank Matching Attention based Cross-modal Feature Fusion Method for Conversational "
-            "Emotion Recognition, IEEE TAFFC 16(2) 2025, arXiv 2306.17799",
-            code="yuntaoshou/LMAM@1ac9f43823",
-            level="dialogue",
-            handles=frozenset({"masks", "missing", "attention"}),
-            variants=VARIANTS,
-            defaults={"rank": "width // 8", "residual": True},
-            diagram="""
-            x["x_1 ... x_M"] --> match["tanh of P Q^T matching, rank r, one map for all"]
-            match --> softmax["softmax over all utterances of all modalities"]
-            softmax --> pool["weighted sum of x"]
-            x --> pool
-            pool --> gelu["GELU"] --> add(("+"))
-            x --> add
-            add --> mean(("mean over modalities")) --> y["y"]
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    LMAM,
+    summary="low-rank matching attention over all utterances of all modalities",
+    paper="Shou et al., A Low-rank Matching Attention based Cross-modal Feature Fusion Method for Conversational "
+    "Emotion Recognition, IEEE TAFFC 16(2) 2025, arXiv 2306.17799",
+    code="yuntaoshou/LMAM@1ac9f43823",
+    level="dialogue",
+    handles={"attention"},
+    diagram="""
+    x["x_1 ... x_M"] --> match["tanh of P Q^T matching, rank r, one map for all"]
+    match --> softmax["softmax over all utterances of all modalities"]
+    softmax --> pool["weighted sum of x"]
+    x --> pool
+    pool --> gelu["GELU"] --> add(("+"))
+    x --> add
+    add --> mean(("mean over modalities")) --> y["y"]
+    """,
+)

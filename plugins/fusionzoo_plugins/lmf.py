@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import reduce
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import OptionError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import zero_padded
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._products import Widths, subspace_widths
 
-VARIANTS = ("default", "official")
 #: The official order of modalities.
 OFFICIAL = ("audio", "video", "text")
 
@@ -93,6 +90,8 @@ class LowRankFusion(Fusion):
     torch.Size([2, 5, 8])
     """
 
+    variants = ("default", "official")
+
     def __init__(
         self,
         dims: Dims,
@@ -107,7 +106,7 @@ class LowRankFusion(Fusion):
         super().__init__(dims, out_dim, missing=missing)
         self.rank = check_positive(rank, "rank", self)
         self.softmax = softmax
-        self.variant = check_choice(variant, VARIANTS, "variant", self)
+        self.variant = check_choice(variant, self.variants, "variant", self)
         widths = list(self.dims.values()) if width is None else subspace_widths(width, self.dims, 1, self)
         self.project = nn.ModuleList(
             nn.Identity() if width is None else nn.Linear(d, w) for d, w in zip(self.dims.values(), widths, strict=True)
@@ -142,45 +141,16 @@ class LowRankFusion(Fusion):
         parts |= {f"{m}_subnet.": p for m, p in zip(OFFICIAL, self.project, strict=False) if isinstance(p, nn.Linear)}
         copy_reference_parts(parts, state)
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        rank: int = 4,
-        width: Widths = None,
-        variant: str = "default",
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        named = read_dims(dims)
-        own = list(named.values())
-        out = out_dim or own[0]
-        widths = own if width is None else subspace_widths(width, named, 1, cls)
-        maps = 0 if width is None else sum(linear_parameters(d, w) for d, w in zip(own, widths, strict=True))
-        factors = rank * out * (sum(widths) + len(widths)) if variant == "default" else 0
-        return maps + factors + rank + out + (sum(own) if missing == "learned" else 0)
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="lmf",
-            kind="fusion",
-            target=f"{__name__}:LowRankFusion",
-            summary="tensor fusion with low-rank factors, without the outer product",
-            paper="Liu et al., Efficient Low-rank Multimodal Fusion with Modality-Specific Factors, ACL 2018",
-            code="thuiar/MMSA@a94e65d07f",
-            variants=VARIANTS,
-            handles=frozenset({"masks", "missing"}),
-            defaults={"rank": 4, "width": None},
-            diagram="""
-            text["[1; x_text]"] -- "R factors" --> mul(("product"))
-            audio["[1; x_audio]"] -- "R factors" --> mul
-            visual["[1; x_visual]"] -- "R factors" --> mul
-            mul --> sum["weighted sum over R, bias"] --> y["y"]
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    LowRankFusion,
+    summary="tensor fusion with low-rank factors, without the outer product",
+    paper="Liu et al., Efficient Low-rank Multimodal Fusion with Modality-Specific Factors, ACL 2018",
+    code="thuiar/MMSA@a94e65d07f",
+    diagram="""
+    text["[1; x_text]"] -- "R factors" --> mul(("product"))
+    audio["[1; x_audio]"] -- "R factors" --> mul
+    visual["[1; x_visual]"] -- "R factors" --> mul
+    mul --> sum["weighted sum over R, bias"] --> y["y"]
+    """,
+)

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, projection_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import copy_reference_parts, dropout
 from fusionzoo.numerics import zero_padded
-from fusionzoo.specs import Spec
-
-VARIANTS = ("default", "official")
 
 
 class MAG(Fusion):
@@ -53,6 +49,8 @@ class MAG(Fusion):
     torch.Size([2, 5, 8])
     """
 
+    variants = ("default", "official")
+
     def __init__(
         self,
         dims: Dims,
@@ -68,7 +66,7 @@ class MAG(Fusion):
             raise OptionError(f"MAG: beta must be a positive number, not {beta!r}")
         self.beta = float(beta)
         self.dropout = check_probability(dropout, "dropout", self)
-        self.variant = check_choice(variant, VARIANTS, "variant", self)
+        self.variant = check_choice(variant, self.variants, "variant", self)
         width, *others = self.dims.values()
         self.gates = nn.ModuleList(nn.Linear(d + width, width) for d in others)
         self.values = nn.ModuleList(nn.Linear(d, width) for d in others)
@@ -108,35 +106,19 @@ class MAG(Fusion):
             parts |= {f"W_h{letter}.": gate, f"W_{letter}.": value}
         copy_reference_parts(parts, state_dict)
 
-    @classmethod
-    def parameter_count(cls, dims: Dims, out_dim: int | None = None, *, missing: str = "zero", **_: Any) -> int:
-        width, *others = widths = list(read_dims(dims).values())
-        companions = sum(linear_parameters(d + width, width) + linear_parameters(d, width) for d in others)
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return companions + 2 * width + projection_parameters(width, out_dim or width) + stand_ins
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="mag",
-            kind="fusion",
-            target=f"{__name__}:MAG",
-            summary="the other modalities shift the text vector, within its own length",
-            paper="Rahman et al., Integrating Multimodal Information in Large Pretrained Transformers, ACL 2020",
-            code="thuiar/MMSA@a94e65d07f",
-            level="utterance",
-            handles=frozenset({"masks", "missing"}),
-            variants=VARIANTS,
-            defaults={"beta": 1.0, "dropout": 0.5},
-            diagram="""\
-text["x_text"] --> gate(("gate"))
-others["x_audio, x_visual"] --> gate
-others --> shift["shift"]
-gate --> shift
-shift -- "at most beta times the text's length" --> add(("+"))
-text --> add
-add --> norm["layer norm"]""",
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MAG,
+    summary="the other modalities shift the text vector, within its own length",
+    paper="Rahman et al., Integrating Multimodal Information in Large Pretrained Transformers, ACL 2020",
+    code="thuiar/MMSA@a94e65d07f",
+    diagram="""
+    text["x_text"] --> gate(("gate"))
+    others["x_audio, x_visual"] --> gate
+    others --> shift["shift"]
+    gate --> shift
+    shift -- "at most beta times the text's length" --> add(("+"))
+    text --> add
+    add --> norm["layer norm"]
+    """,
+)

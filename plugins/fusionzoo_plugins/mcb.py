@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+import fusionzoo
 from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
-from fusionzoo.specs import Spec
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 
 
 class MCB(Fusion):
@@ -95,37 +92,22 @@ class MCB(Fusion):
         rooted = z * (z.abs() + 1e-6).rsqrt()
         return Fused(F.normalize(rooted, dim=-1, eps=1e-6).to(streams.x[0].dtype))
 
-    @classmethod
-    def parameter_count(
-        cls, dims: Dims, out_dim: int | None = None, *, sketch: int | None = None, missing: str = "zero", **_: Any
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return projection_parameters(sketch or _width(widths), out_dim or widths[0]) + stand_ins
-
 
 def _width(widths: list[int]) -> int:
     return min(1 << (sum(widths) - 1).bit_length(), 1 << 14)
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="mcb",
-            kind="fusion",
-            target=f"{__name__}:MCB",
-            summary="count sketch of the outer product of all modalities",
-            paper="Fukui et al., Multimodal Compact Bilinear Pooling for Visual Question Answering and Visual Grounding, "
-            "EMNLP 2016, arXiv 1606.01847",
-            handles=frozenset({"masks", "missing"}),
-            defaults={"sketch": "power of two", "seed": 0},
-            diagram="""\
-text["x_text"] --> st["count sketch"]
-audio["x_audio"] --> sa["count sketch"]
-st -- "FFT" --> mul(("x"))
-sa -- "FFT" --> mul
-mul -- "inverse FFT" --> root["signed root"]
-root --> norm["L2 norm"]""",
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MCB,
+    summary="count sketch of the outer product of all modalities",
+    paper="Fukui et al., Multimodal Compact Bilinear Pooling for Visual Question Answering and Visual Grounding, "
+    "EMNLP 2016, arXiv 1606.01847",
+    diagram="""
+    text["x_text"] --> st["count sketch"]
+    audio["x_audio"] --> sa["count sketch"]
+    st -- "FFT" --> mul(("x"))
+    sa -- "FFT" --> mul
+    mul -- "inverse FFT" --> root["signed root"]
+    root --> norm["L2 norm"]
+    """,
+)

@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import zero_padded
 from fusionzoo.objective import IGNORE, Objective
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._objective_tools import (
     check_number,
     counted,
@@ -28,7 +27,7 @@ from fusionzoo_plugins._objective_tools import (
     total,
     unit,
 )
-from fusionzoo_plugins.avel import AVEL, ELSEWHERE, VARIANTS, here
+from fusionzoo_plugins.avel import AVEL, ELSEWHERE, here
 
 
 class MEM(Objective):
@@ -65,6 +64,7 @@ class MEM(Objective):
     """
 
     needs_fusion = "foal-net"
+    variants = AVEL.variants
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class MEM(Objective):
         self.avel_options = {
             "width": check_positive(width, "width", self),
             "dropout": check_probability(dropout, "dropout", self),
-            "variant": check_choice(variant, VARIANTS, "variant", self),
+            "variant": check_choice(variant, self.variants, "variant", self),
         }
         self.avel: AVEL | None = None
         self.heads = nn.ModuleList()
@@ -207,20 +207,18 @@ def sequence(out: Any, name: str, rows: Tensor, mask: Tensor) -> tuple[Tensor, T
     return zero_padded(exact(x), real), real
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="mem",
-            kind="objective",
-            target=f"{__name__}:MEM",
-            summary="Foal-Net's matching: do these two modalities belong together?",
-            paper="Li et al., Enhancing Modal Fusion by Alignment and Label Matching for Multimodal Emotion Recognition, "
-            "Interspeech 2024, arXiv 2408.09438",
-            code="ASolitaryMan/Foal-Net@781849fdf6",
-            variants=VARIANTS,
-            defaults={"temperature": 1.0, "alignment": 0.0},
-            diagram='a["audio of i"] --> p["foal-net stack"]\nv["visual of i"] --> p\na --> q["foal-net stack"]\n'
-            'w["visual of j, another emotion"] --> q\np --> L["match or mismatch"]\nq --> L',
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MEM,
+    summary="Foal-Net's matching: do these two modalities belong together?",
+    paper="Li et al., Enhancing Modal Fusion by Alignment and Label Matching for Multimodal Emotion Recognition, "
+    "Interspeech 2024, arXiv 2408.09438",
+    code="ASolitaryMan/Foal-Net@781849fdf6",
+    diagram="""
+    a["audio of i"] --> p["foal-net stack"]
+    v["visual of i"] --> p
+    a --> q["foal-net stack"]
+    w["visual of j, another emotion"] --> q
+    p --> L["match or mismatch"]
+    q --> L
+    """,
+)

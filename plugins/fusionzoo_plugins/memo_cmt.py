@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import (
@@ -15,18 +16,12 @@ from fusionzoo.fusion import (
     Fused,
     Fusion,
     Streams,
-    linear_parameters,
     projection,
-    projection_parameters,
-    read_dims,
 )
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.layers import MultiheadAttention, copy_reference_parts, dropout, pick_heads
 from fusionzoo.numerics import masked_mean, zero_padded
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._pair_attention import at_every_step, check_aligned, one_clock, pairs
 
-VARIANTS = ("default", "official")
 POOLS = ("cls", "mean", "max", "min")
 
 
@@ -121,6 +116,7 @@ class MemoCMT(Fusion):
     torch.Size([2, 5, 8])
     """
 
+    variants = ("default", "official")
     unaligned = True
     for_sequences: ClassVar[dict[str, Any]] = {"aligned": False}
 
@@ -139,7 +135,7 @@ class MemoCMT(Fusion):
         missing: str = "zero",
     ):
         super().__init__(dims, out_dim, missing=missing)
-        self.variant = check_choice(variant, VARIANTS, "variant", self)
+        self.variant = check_choice(variant, self.variants, "variant", self)
         self.pool = None if pool is None else check_choice(pool, POOLS, "pool", self)
         self.width = self.dims[self.anchor] if width is None else check_positive(width, "width", self)
         fused_width = self.width if fused_width is None else check_positive(fused_width, "fused_width", self)
@@ -227,26 +223,6 @@ class MemoCMT(Fusion):
             }
         return parts
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        width: int | None = None,
-        fused_width: int | None = None,
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        w = width or widths[0]
-        f = fused_width or w
-        reading = MultiheadAttention.count(w) + linear_parameters(w, f) + 2 * f
-        projections = sum(projection_parameters(d, w) for d in widths)
-        stand_ins = sum(widths) if missing == "learned" else 0
-        readings = len(widths) * (len(widths) - 1) * reading
-        return projections + readings + projection_parameters(f, out_dim or widths[0]) + stand_ins
-
 
 #: Entries of the official model that are no part of the fusion: encoders, the third attention, which never runs; the head.
 _UNUSED = ("fusion_", "text_encoder.", "audio_encoder.")
@@ -271,29 +247,21 @@ def _split(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return out
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="memo-cmt",
-            kind="fusion",
-            target=f"{__name__}:MemoCMT",
-            summary="cross-attention with swapped queries, then cls, mean, max or min pooling",
-            paper="Khan et al., MemoCMT: multimodal emotion recognition using cross-modal transformer-based feature "
-            "fusion, Scientific Reports 15, 5473, 2025",
-            code="tpnam0901/MemoCMT@d3248703e7",
-            level="sequence",
-            handles=frozenset({"masks", "missing", "unaligned", "attention"}),
-            variants=VARIANTS,
-            defaults={"pool": None, "heads": None, "dropout": 0.05},
-            diagram="""
-            text["x_text"] -- keys, values --> one["attention, linear, layer norm"]
-            audio["x_audio"] -- queries --> one
-            audio -- keys, values --> two["attention, linear, layer norm"]
-            text -- queries --> two
-            one --> cat(("concat along time"))
-            two --> cat
-            cat --> pool["mean per step, or pool"] --> y["y"]
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MemoCMT,
+    summary="cross-attention with swapped queries, then cls, mean, max or min pooling",
+    paper="Khan et al., MemoCMT: multimodal emotion recognition using cross-modal transformer-based feature "
+    "fusion, Scientific Reports 15, 5473, 2025",
+    code="tpnam0901/MemoCMT@d3248703e7",
+    level="sequence",
+    handles={"attention"},
+    diagram="""
+    text["x_text"] -- keys, values --> one["attention, linear, layer norm"]
+    audio["x_audio"] -- queries --> one
+    audio -- keys, values --> two["attention, linear, layer norm"]
+    text -- queries --> two
+    one --> cat(("concat along time"))
+    two --> cat
+    cat --> pool["mean per step, or pool"] --> y["y"]
+    """,
+)

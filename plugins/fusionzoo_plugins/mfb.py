@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._options import check_positive, check_probability
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, projection_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import dropout
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._products import product_of_present, root_and_norm
 
 
@@ -73,42 +70,17 @@ class MFB(Fusion):
         pooled = [root_and_norm(e.unflatten(-1, (self.width, self.factors)).sum(-1)) for e in levels]
         return Fused(torch.cat(pooled, -1))
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        width: int = 256,
-        factors: int = 5,
-        order: int = 1,
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        projections = sum(linear_parameters(d, order * factors * width) for d in widths)
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return projections + projection_parameters(order * width, out_dim or widths[0]) + stand_ins
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="mfb",
-            kind="fusion",
-            target=f"{__name__}:MFB",
-            summary="products of projections, summed in groups and normalised",
-            paper="Yu et al., Multi-modal Factorized Bilinear Pooling with Co-attention Learning for Visual Question "
-            "Answering, ICCV 2017",
-            handles=frozenset({"masks", "missing"}),
-            defaults={"width": 256, "factors": 5, "order": 1, "dropout": 0.1},
-            diagram="""
-            text["x_text"] --> t["linear, k w wide"] --> mul(("product"))
-            audio["x_audio"] --> a["linear, k w wide"] --> mul
-            visual["x_visual"] --> v["linear, k w wide"] --> mul
-            mul --> pool["sums of k"] --> norm["signed root, norm"]
-            norm --> linear["W, b"] --> y["y"]
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MFB,
+    summary="products of projections, summed in groups and normalised",
+    paper="Yu et al., Multi-modal Factorized Bilinear Pooling with Co-attention Learning for Visual Question "
+    "Answering, ICCV 2017",
+    diagram="""
+    text["x_text"] --> t["linear, k w wide"] --> mul(("product"))
+    audio["x_audio"] --> a["linear, k w wide"] --> mul
+    visual["x_visual"] --> v["linear, k w wide"] --> mul
+    mul --> pool["sums of k"] --> norm["signed root, norm"]
+    norm --> linear["W, b"] --> y["y"]
+    """,
+)

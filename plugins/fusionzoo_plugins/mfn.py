@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import ReferenceWeightsError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import copy_reference_parts
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._memory_fusion import LETTERS, GatedMemory, ModalityLSTMs, previous
 from fusionzoo_plugins._per_modality import Sizes, per_modality
 from fusionzoo_plugins._two_layers import TwoLayers
@@ -122,53 +120,21 @@ class MFN(Fusion):
         head = {} if self.head is None else {"out_fc1.": self.head.fc1, "out_fc2.": self.head.fc2}
         copy_reference_parts(parts | head, state_dict, () if head else ("out_fc1.", "out_fc2."))
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        hidden: Sizes = 64,
-        memory: int = 64,
-        attention: int = 64,
-        update: int = 64,
-        retain: int = 64,
-        write: int = 64,
-        head: int | None = None,
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        named = read_dims(dims)
-        inputs = list(named.values())
-        widths = per_modality(hidden, named, "hidden", cls)
-        total = sum(widths)
-        layers = TwoLayers.count(2 * total, attention, 2 * total)
-        layers += GatedMemory.count(2 * total, memory, update, retain, write)
-        out_dim = out_dim or inputs[0]
-        out = TwoLayers.count(total + memory, head, out_dim) if head else projection_parameters(total + memory, out_dim)
-        return ModalityLSTMs.count(inputs, widths) + layers + out + (sum(inputs) if missing == "learned" else 0)
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="mfn",
-            kind="fusion",
-            target=f"{__name__}:MFN",
-            summary="LSTM per modality, attention over their cells, gated shared memory",
-            paper="Zadeh et al., Memory Fusion Network for Multi-view Sequential Learning, AAAI 2018",
-            code="thuiar/MMSA@a94e65d07f, zerohd4869/MM-DFN@da97036606",
-            level="dialogue",
-            handles=frozenset({"masks", "missing", "attention"}),
-            defaults={"hidden": 64, "memory": 64, "head": None, "pool": None},
-            diagram="""\
-x["x_text, x_audio, x_visual"] --> lstm["LSTM per modality"]
-lstm -- "cells of t-1 and t" --> att(("attention"))
-att --> gates["gated memory"]
-gates -- "next step" --> gates
-lstm -- "hidden states" --> cat(("concat"))
-gates --> cat
-cat --> y["output map"]""",
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MFN,
+    summary="LSTM per modality, attention over their cells, gated shared memory",
+    paper="Zadeh et al., Memory Fusion Network for Multi-view Sequential Learning, AAAI 2018",
+    code="thuiar/MMSA@a94e65d07f, zerohd4869/MM-DFN@da97036606",
+    level="dialogue",
+    handles={"attention"},
+    diagram="""
+    x["x_text, x_audio, x_visual"] --> lstm["LSTM per modality"]
+    lstm -- "cells of t-1 and t" --> att(("attention"))
+    att --> gates["gated memory"]
+    gates -- "next step" --> gates
+    lstm -- "hidden states" --> cat(("concat"))
+    gates --> cat
+    cat --> y["output map"]
+    """,
+)

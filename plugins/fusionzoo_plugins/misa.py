@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import MultiheadAttention, copy_reference_parts, dropout, pick_heads
 from fusionzoo.numerics import masked_mean, zero_padded
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._misa_losses import cmd, orthogonality, reconstruction
 from fusionzoo_plugins._two_layers import TwoLayers
 
@@ -44,11 +43,6 @@ class TokenTransformer(nn.Module):
         out, weights = self.attention(x, x, mask, need_weights)
         x = self.norm1(x + dropout(out, self.dropout, self.training))
         return self.norm2(x + dropout(self.feed(x), self.dropout, self.training)), weights
-
-    @staticmethod
-    def count(width: int, feedforward: int) -> int:
-        """Number of parameters."""
-        return MultiheadAttention.count(width) + TwoLayers.count(width, feedforward, width) + 4 * width
 
 
 class MISA(Fusion):
@@ -256,28 +250,6 @@ class MISA(Fusion):
         }
         return parts, state
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        width: int = 128,
-        feedforward: int | None = None,
-        match: str = "cmd",
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        count, w = len(widths), width
-        projections = sum(linear_parameters(d, w) + 2 * w for d in widths)
-        parts = (2 * count + 1) * linear_parameters(w, w)
-        transformer = TokenTransformer.count(w, feedforward or 4 * w)
-        head = TwoLayers.count(2 * count * w, count * w, out_dim or widths[0])
-        discriminator = TwoLayers.count(w, w, count) if match == "adversarial" else 0
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return projections + parts + transformer + head + discriminator + stand_ins
-
 
 class SequenceEncoder(nn.Module):
     """Two bidirectional recurrent layers with a norm between them; their final states, `(B, 4 d)`.
@@ -348,27 +320,20 @@ def _weight(value: float, option: str) -> float:
     return float(value)
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="misa",
-            kind="fusion",
-            target=f"{__name__}:MISA",
-            summary="shared and private parts of every modality, fused as tokens",
-            paper="Hazarika et al., MISA: Modality-Invariant and -Specific Representations for Multimodal Sentiment "
-            "Analysis, ACM MM 2020",
-            code="thuiar/MMSA@a94e65d07f",
-            level="utterance",
-            handles=frozenset({"masks", "missing", "attention", "losses"}),
-            defaults={"width": 128, "match": "cmd", "similarity": 1.0, "difference": 0.3, "reconstruction": 1.0},
-            diagram="""\
-x["x_m of every modality"] --> u["common space"]
-u --> p["private part"]
-u --> s["shared part, one map for all"]
-p --> tokens["transformer over 2 M tokens"]
-s --> tokens
-tokens --> y["output map"]
-p -. "losses" .-> s""",
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MISA,
+    summary="shared and private parts of every modality, fused as tokens",
+    paper="Hazarika et al., MISA: Modality-Invariant and -Specific Representations for Multimodal Sentiment "
+    "Analysis, ACM MM 2020",
+    code="thuiar/MMSA@a94e65d07f",
+    handles={"attention", "losses"},
+    diagram="""
+    x["x_m of every modality"] --> u["common space"]
+    u --> p["private part"]
+    u --> s["shared part, one map for all"]
+    p --> tokens["transformer over 2 M tokens"]
+    s --> tokens
+    tokens --> y["output map"]
+    p -. "losses" .-> s
+    """,
+)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fusionzoo
 from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, projection_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.numerics import masked_softmax, zero_padded
-from fusionzoo.specs import Spec
 
 
 class MixtureOfExperts(Fusion):
@@ -124,27 +121,6 @@ class MixtureOfExperts(Fusion):
         best = torch.where(available, scores, torch.finfo(scores.dtype).min).topk(self.top_k, -1).indices
         return torch.zeros_like(available).scatter(-1, best, torch.ones_like(best, dtype=torch.bool)) & available
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        width: int | None = None,
-        hidden: int | None = None,
-        experts: int = 2,
-        shared: int = 1,
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        out, total = out_dim or widths[0], sum(widths)
-        w = width or out
-        h = hidden or w
-        count = experts * len(widths) + shared
-        own = total * count + (experts + shared) * total * h + count * (h + linear_parameters(h, w))
-        return own + projection_parameters(w, out) + (total if missing == "learned" else 0)
-
 
 def load_balance(probabilities: Tensor, chosen: Tensor, mask: Tensor | None) -> Tensor:
     """Number of experts times the sum over them of share of choices times mean probability; a scalar.
@@ -158,23 +134,16 @@ def load_balance(probabilities: Tensor, chosen: Tensor, mask: Tensor | None) -> 
     return count * (picks / picks.sum().clamp(min=1) * steps.sum(0) / real).sum()
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="mixture-of-experts",
-            kind="fusion",
-            target=f"{__name__}:MixtureOfExperts",
-            summary="a router picks the experts of each modality that speak, top k",
-            paper="Shazeer et al., Outrageously Large Neural Networks: The Sparsely-Gated Mixture-of-Experts Layer, ICLR 2017",
-            handles=frozenset({"masks", "missing", "attention", "losses"}),
-            defaults={"experts": 2, "shared": 1, "top_k": 2},
-            diagram="""
-            x["x_m"] --> experts["experts of modality m"] --> mix(("weighted sum"))
-            all["x_1 ... x_M"] --> shared["shared experts"] --> mix
-            all --> router["router, softmax over the top k"] --> mix
-            mix --> y["y"]
-            router --> loss["load balance loss"]
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MixtureOfExperts,
+    summary="a router picks the experts of each modality that speak, top k",
+    paper="Shazeer et al., Outrageously Large Neural Networks: The Sparsely-Gated Mixture-of-Experts Layer, ICLR 2017",
+    handles={"attention", "losses"},
+    diagram="""
+    x["x_m"] --> experts["experts of modality m"] --> mix(("weighted sum"))
+    all["x_1 ... x_M"] --> shared["shared experts"] --> mix
+    all --> router["router, softmax over the top k"] --> mix
+    mix --> y["y"]
+    router --> loss["load balance loss"]
+    """,
+)

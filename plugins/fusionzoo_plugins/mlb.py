@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
+import fusionzoo
 from fusionzoo._options import check_positive, check_probability
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import dropout
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._products import product_of_present
 
 
@@ -51,32 +48,15 @@ class MLB(Fusion):
         product = product_of_present(factors, streams.present)
         return Fused(self.head(dropout(product, self.dropout, self.training)))
 
-    @classmethod
-    def parameter_count(
-        cls, dims: Dims, out_dim: int | None = None, *, rank: int = 256, missing: str = "zero", **_: Any
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        stand_ins = sum(widths) if missing == "learned" else 0
-        projections = sum(linear_parameters(d, rank) for d in widths)
-        return projections + linear_parameters(rank, out_dim or widths[0]) + stand_ins
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="mlb",
-            kind="fusion",
-            target=f"{__name__}:MLB",
-            summary="Hadamard product of projections, low-rank bilinear pooling",
-            paper="Kim et al., Hadamard Product for Low-rank Bilinear Pooling, ICLR 2017",
-            handles=frozenset({"masks", "missing"}),
-            defaults={"rank": 256, "dropout": 0.1},
-            diagram="""
-            text["x_text"] --> t["linear, tanh"] --> mul(("product"))
-            audio["x_audio"] --> a["linear, tanh"] --> mul
-            visual["x_visual"] --> v["linear, tanh"] --> mul
-            mul --> linear["linear"] --> y["y"]
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MLB,
+    summary="Hadamard product of projections, low-rank bilinear pooling",
+    paper="Kim et al., Hadamard Product for Low-rank Bilinear Pooling, ICLR 2017",
+    diagram="""
+    text["x_text"] --> t["linear, tanh"] --> mul(("product"))
+    audio["x_audio"] --> a["linear, tanh"] --> mul
+    visual["x_visual"] --> v["linear, tanh"] --> mul
+    mul --> linear["linear"] --> y["y"]
+    """,
+)

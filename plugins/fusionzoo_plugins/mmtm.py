@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import OptionError, ShapeError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, projection_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import masked_mean
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._channels import JOINS, SCOPES, check_aligned, join_streams
 
 VARIANTS = ("default", "official")
@@ -104,6 +103,7 @@ class MMTM(Fusion):
     torch.Size([2, 5, 8])
     """
 
+    variants = VARIANTS
     unaligned = True
     for_sequences: ClassVar[dict[str, Any]] = {"join": "pool"}
 
@@ -123,7 +123,7 @@ class MMTM(Fusion):
         self.join = check_choice(join, JOINS, "join", self)
         widths = list(self.dims.values())
         self.block = MMTMBlock(
-            widths, check_positive(ratio, "ratio", self), variant=check_choice(variant, VARIANTS, "variant", self)
+            widths, check_positive(ratio, "ratio", self), variant=check_choice(variant, self.variants, "variant", self)
         )
         self.set_width(sum(widths))
 
@@ -149,39 +149,21 @@ class MMTM(Fusion):
         """Load the official `MMTM` (`fc_squeeze`, `fc_visual` the first modality's, `fc_skeleton` the second's)."""
         self.block.load_reference(state_dict)
 
-    @classmethod
-    def parameter_count(
-        cls, dims: Dims, out_dim: int | None = None, *, ratio: int = 4, missing: str = "zero", **_: Any
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        total, hidden = sum(widths), _hidden(widths, ratio)
-        block = linear_parameters(total, hidden) + linear_parameters(hidden, total)
-        stand_ins = total if missing == "learned" else 0
-        return block + projection_parameters(total, out_dim or widths[0]) + stand_ins
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="mmtm",
-            kind="fusion",
-            target=f"{__name__}:MMTM",
-            summary="squeeze all modalities, excite the channels of each",
-            paper="Joze et al., MMTM: Multimodal Transfer Module for CNN Fusion, CVPR 2020",
-            code="haamoon/mmtm@1c81cfefad",
-            level="dialogue",
-            handles=frozenset({"masks", "missing", "unaligned"}),
-            variants=VARIANTS,
-            defaults={"ratio": 4, "scope": "dialogue", "join": "steps"},
-            diagram="""\
-text["x_text"] -- "mean" --> squeeze["joint squeeze"]
-others["x_audio, x_visual"] -- "mean" --> squeeze
-squeeze -- "gate" --> gt(("x"))
-squeeze -- "gate" --> go(("x"))
-text --> gt
-others --> go
-gt --> cat(("concat"))
-go --> cat""",
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MMTM,
+    summary="squeeze all modalities, excite the channels of each",
+    paper="Joze et al., MMTM: Multimodal Transfer Module for CNN Fusion, CVPR 2020",
+    code="haamoon/mmtm@1c81cfefad",
+    level="dialogue",
+    diagram="""
+    text["x_text"] -- "mean" --> squeeze["joint squeeze"]
+    others["x_audio, x_visual"] -- "mean" --> squeeze
+    squeeze -- "gate" --> gt(("x"))
+    squeeze -- "gate" --> go(("x"))
+    text --> gt
+    others --> go
+    gt --> cat(("concat"))
+    go --> cat
+    """,
+)

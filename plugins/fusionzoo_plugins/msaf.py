@@ -9,19 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, projection_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import check_reference, copy_reference, dropout, prefixed
 from fusionzoo.numerics import masked_mean, masked_softmax
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._channels import (
     JOINS,
     SCOPES,
     bottleneck,
     channel_norm,
-    channel_norm_parameters,
     check_aligned,
     join_streams,
 )
@@ -89,13 +87,6 @@ class SplitAttention(nn.Module):
             f"dense_group.{p}": torch.cat([state[f"dense_group.{i}.{p}"] for i in groups]) for p in ("weight", "bias")
         }
         copy_reference(self, {k: v for k, v in state.items() if not k.startswith("dense_group.")} | merged)
-
-    @staticmethod
-    def count(widths: Sequence[int], block: int, hidden: int, batch_norm: bool) -> int:
-        """Number of parameters."""
-        norm = 2 * hidden if batch_norm else channel_norm_parameters(hidden)
-        blocks = sum(-(-w // block) for w in widths)
-        return linear_parameters(block, hidden) + norm + linear_parameters(hidden, blocks * block)
 
 
 class MSAFBlock(nn.Module):
@@ -255,6 +246,7 @@ class MSAF(Fusion):
     torch.Size([2, 5, 8])
     """
 
+    variants = VARIANTS
     unaligned = True
     for_sequences: ClassVar[dict[str, Any]] = {"join": "pool"}
 
@@ -287,7 +279,7 @@ class MSAF(Fusion):
             check_probability(lowest, "lowest", self),
             check_positive(reduction, "reduction", self),
             segments,
-            variant=check_choice(variant, VARIANTS, "variant", self),
+            variant=check_choice(variant, self.variants, "variant", self),
         )
         self.set_width(sum(widths))
 
@@ -325,48 +317,21 @@ class MSAF(Fusion):
         """Load the official `MSAF` (`blocks.0.joint_features.0.weight`, ...), for `variant="official"`."""
         self.split.load_reference(state_dict)
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        block: int | None = None,
-        reduction: int = 4,
-        segments: int = 1,
-        variant: str = "default",
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        c = block or min(32, *widths)
-        official = variant == "official"
-        split = SplitAttention.count(widths, c, _hidden(c, reduction, official), official)
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return segments * split + projection_parameters(sum(widths), out_dim or widths[0]) + stand_ins
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="msaf",
-            kind="fusion",
-            target=f"{__name__}:MSAF",
-            summary="channel blocks of all modalities compete for attention",
-            paper="Su et al., MSAF: Multimodal Split Attention Fusion, arXiv 2012.07175",
-            code="anita-hu/MSAF@125e0f1eef",
-            level="dialogue",
-            handles=frozenset({"masks", "missing", "attention", "unaligned"}),
-            variants=VARIANTS,
-            defaults={"block": "min(32, narrowest)", "reduction": 4, "scope": "dialogue", "join": "steps"},
-            diagram="""\
-text["x_text"] --> blocks["channel blocks"]
-others["x_audio, x_visual"] --> blocks
-blocks -- "mean, sum" --> joint["joint features"]
-joint --> soft["softmax over blocks"]
-soft --> weigh(("x"))
-blocks --> weigh
-weigh --> cat(("concat"))""",
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MSAF,
+    summary="channel blocks of all modalities compete for attention",
+    paper="Su et al., MSAF: Multimodal Split Attention Fusion, arXiv 2012.07175",
+    code="anita-hu/MSAF@125e0f1eef",
+    level="dialogue",
+    handles={"attention"},
+    diagram="""
+    text["x_text"] --> blocks["channel blocks"]
+    others["x_audio, x_visual"] --> blocks
+    blocks -- "mean, sum" --> joint["joint features"]
+    joint --> soft["softmax over blocks"]
+    soft --> weigh(("x"))
+    blocks --> weigh
+    weigh --> cat(("concat"))
+    """,
+)

@@ -9,18 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import ReferenceWeightsError, ShapeError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, projection_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import copy_reference_parts, dropout, pick_heads
 from fusionzoo.numerics import zero_padded
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._crossmodal import CrossmodalEncoder
 from fusionzoo_plugins._pair_attention import one_clock
 from fusionzoo_plugins._per_modality import Sizes, per_modality
 
-VARIANTS = ("default", "official", "multibench")
 _POOLS = ("last",)
 
 
@@ -83,6 +81,7 @@ class MulT(Fusion):
     torch.Size([2, 5, 8])
     """
 
+    variants = ("default", "official", "multibench")
     unaligned = True
 
     def __init__(
@@ -114,7 +113,7 @@ class MulT(Fusion):
         memory_layers = (
             max(layers, 3) if memory_layers is None else check_positive(memory_layers, "memory_layers", self)
         )
-        self.variant = check_choice(variant, VARIANTS, "variant", self)
+        self.variant = check_choice(variant, self.variants, "variant", self)
         self.pool = None if pool is None else check_choice(pool, _POOLS, "pool", self)
         self.aligned, self.causal, self.out_dropout = (
             aligned,
@@ -254,59 +253,25 @@ class MulT(Fusion):
             skipped.append("out.")
         copy_reference_parts({k: v for k, v in parts.items() if k not in skipped}, state, skipped)
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        width: int = 40,
-        layers: int = 4,
-        memory_layers: int | None = None,
-        kernel: Sizes = 1,
-        self_pairs: bool = False,
-        variant: str = "default",
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        named = read_dims(dims)
-        widths, count = list(named.values()), len(named)
-        sources = count if self_pairs else count - 1
-        joined = sources * width
-        kernels = per_modality(kernel, named, "kernel", cls)
-        convolutions = sum(k * d * width for d, k in zip(widths, kernels, strict=True) if _convolves(d, width, variant))
-        cross = count * sources * CrossmodalEncoder.count(width, layers)
-        memory = count * CrossmodalEncoder.count(joined, max(layers, 3) if memory_layers is None else memory_layers)
-        residual = 2 * linear_parameters(count * joined, count * joined)
-        out = projection_parameters(count * joined, out_dim or widths[0])
-        return convolutions + cross + memory + residual + out + (sum(widths) if missing == "learned" else 0)
-
 
 def _convolves(inputs: int, width: int, variant: str) -> bool:
     """Whether a modality is convolved: MMSA and the authors skip it where the widths agree."""
     return variant != "official" or inputs != width
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="mult",
-            kind="fusion",
-            target=f"{__name__}:MulT",
-            summary="crossmodal transformers for every ordered pair of modalities",
-            paper="Tsai et al., Multimodal Transformer for Unaligned Multimodal Language Sequences, ACL 2019",
-            code="thuiar/MMSA@a94e65d07f, pliang279/MultiBench@49f9be224f",
-            level="sequence",
-            handles=frozenset({"masks", "missing", "unaligned", "attention"}),
-            variants=VARIANTS,
-            defaults={"width": 40, "layers": 4, "kernel": 1, "pool": None},
-            diagram="""\
-text["x_text"] --> q(("crossmodal stack"))
-others["x_audio, x_visual"] -- "keys, values" --> q
-q -- "one a source" --> cat(("concat"))
-cat --> mem["self-attention stack"]
-mem -- "one a target" --> all(("concat"))
-all --> y["residual MLP"]""",
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MulT,
+    summary="crossmodal transformers for every ordered pair of modalities",
+    paper="Tsai et al., Multimodal Transformer for Unaligned Multimodal Language Sequences, ACL 2019",
+    code="thuiar/MMSA@a94e65d07f, pliang279/MultiBench@49f9be224f",
+    level="sequence",
+    handles={"attention"},
+    diagram="""
+    text["x_text"] --> q(("crossmodal stack"))
+    others["x_audio, x_visual"] -- "keys, values" --> q
+    q -- "one a source" --> cat(("concat"))
+    cat --> mem["self-attention stack"]
+    mem -- "one a target" --> all(("concat"))
+    all --> y["residual MLP"]
+    """,
+)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import (
@@ -17,18 +17,11 @@ from fusionzoo.fusion import (
     Fused,
     Fusion,
     Streams,
-    linear_parameters,
     projection,
-    projection_parameters,
-    read_dims,
 )
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.layers import copy_reference, dropout
 from fusionzoo.numerics import zero_padded
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._pair_attention import PairAttention
-
-VARIANTS = ("default", "official")
 
 _HEAD = re.compile(r"(.*)attention_heads\.(\d+)\.(query|key|value)_matrix\.(weight|bias)")
 _OFFICIAL = ("text", "audio", "visual")
@@ -90,12 +83,6 @@ class MultiAttnLayer(nn.Module):
         """Load the official `MultiAttnLayer` (two sources)."""
         copy_reference(self, _ours(state, self.heads))
 
-    @staticmethod
-    def count(width: int, sources: int, heads: int, hidden: int) -> int:
-        """Number of parameters."""
-        feed = linear_parameters(width, hidden) + linear_parameters(hidden, width)
-        return sources * PairAttention.count(width, heads=heads) + 2 * width * (sources + 1) + feed
-
 
 class MultiAttn(Fusion):
     r"""Stacks of bidirectional cross-attention, one stack per modality (MultiAttn of MultiEMO).
@@ -136,6 +123,8 @@ class MultiAttn(Fusion):
     torch.Size([2, 5, 8])
     """
 
+    variants = ("default", "official")
+
     def __init__(
         self,
         dims: Dims,
@@ -150,7 +139,7 @@ class MultiAttn(Fusion):
         missing: str = "zero",
     ):
         super().__init__(dims, out_dim, missing=missing)
-        self.variant = check_choice(variant, VARIANTS, "variant", self)
+        self.variant = check_choice(variant, self.variants, "variant", self)
         self.width = check_positive(width, "width", self)
         self.heads = check_positive(heads, "heads", self)
         if heads > width:
@@ -192,26 +181,6 @@ class MultiAttn(Fusion):
             )
         copy_reference(self.stacks, _ours(state_dict, self.heads))
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        layers: int = 2,
-        heads: int = 4,
-        hidden: int | None = None,
-        width: int = 256,
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        count = len(widths)
-        stacks = count * layers * MultiAttnLayer.count(width, count - 1, heads, hidden or 4 * width)
-        projections = sum(projection_parameters(d, width) for d in widths)
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return projections + stacks + projection_parameters(count * width, out_dim or widths[0]) + stand_ins
-
 
 def _ours(state: Mapping[str, Tensor], heads: int) -> dict[str, Tensor]:
     """Official entries under our names, the heads' maps joined into one; unknown names as they are."""
@@ -245,29 +214,21 @@ def _renamed(name: str) -> str:
     return name
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="multi-attn",
-            kind="fusion",
-            target=f"{__name__}:MultiAttn",
-            summary="per-modality stacks of cross-attention that read the others in turn",
-            paper="Shi and Huang, MultiEMO: An Attention-Based Correlation-Aware Multimodal Fusion Framework for Emotion "
-            "Recognition in Conversations, ACL 2023",
-            code="TaoShi1998/MultiEMO-ACL2023@e96458b870",
-            level="dialogue",
-            handles=frozenset({"masks", "missing", "attention"}),
-            variants=VARIANTS,
-            defaults={"layers": 2, "heads": 4, "width": 256, "dropout": 0.1},
-            diagram="""
-            x["x_m"] -- queries --> first["attention, + residual, layer norm"]
-            p["first other modality"] -- keys, values --> first
-            first --> second["attention, + residual, layer norm"]
-            r["next other modality"] -- keys, values --> second
-            second --> feed["feed-forward, + residual, layer norm"]
-            feed -- next layer --> first
-            feed --> cat(("concat over m")) --> linear["W, b"] --> y["y"]
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MultiAttn,
+    summary="per-modality stacks of cross-attention that read the others in turn",
+    paper="Shi and Huang, MultiEMO: An Attention-Based Correlation-Aware Multimodal Fusion Framework for Emotion "
+    "Recognition in Conversations, ACL 2023",
+    code="TaoShi1998/MultiEMO-ACL2023@e96458b870",
+    level="dialogue",
+    handles={"attention"},
+    diagram="""
+    x["x_m"] -- queries --> first["attention, + residual, layer norm"]
+    p["first other modality"] -- keys, values --> first
+    first --> second["attention, + residual, layer norm"]
+    r["next other modality"] -- keys, values --> second
+    second --> feed["feed-forward, + residual, layer norm"]
+    feed -- next layer --> first
+    feed --> cat(("concat over m")) --> linear["W, b"] --> y["y"]
+    """,
+)

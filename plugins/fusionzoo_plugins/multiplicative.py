@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+import fusionzoo
 from fusionzoo.fusion import Dims
-from fusionzoo.hookspecs import hookimpl
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._late import LateFusion, class_costs
 from fusionzoo_plugins._objective_tools import check_number
 
@@ -45,18 +44,15 @@ class Multiplicative(LateFusion):
         return -class_costs(logits.log_softmax(-1), presence, self.beta)
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="multiplicative",
-            kind="fusion",
-            target=f"{__name__}:Multiplicative",
-            summary="one expert per modality; those that are wrong are hardly asked",
-            paper="Liu et al., Learn to Combine Modalities in Multimodal Deep Learning, arXiv 1805.11730",
-            handles=frozenset({"masks", "missing"}),
-            defaults={"beta": 0.5},
-            diagram='t["x_text"] --> pt["linear, softmax"]\na["x_audio"] --> pa["linear, softmax"]\n'
-            'pt --> w(("log p times (1 - p of others)^beta"))\npa --> w\nw --> y["scores"]',
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    Multiplicative,
+    summary="one expert per modality; those that are wrong are hardly asked",
+    paper="Liu et al., Learn to Combine Modalities in Multimodal Deep Learning, arXiv 1805.11730",
+    diagram="""
+    t["x_text"] --> pt["linear, softmax"]
+    a["x_audio"] --> pa["linear, softmax"]
+    pt --> w(("log p times (1 - p of others)^beta"))
+    pa --> w
+    w --> y["scores"]
+    """,
+)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import OptionError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, projection_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import zero_padded
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._products import Widths, subspace_widths
 
 FORMS = ("matrix", "vector", "scalar", "matrix3D")
@@ -65,11 +62,6 @@ class MultiplicativeMap(nn.Module):
         if self.form == "scalar":
             w, u = w.unsqueeze(-1), u.unsqueeze(-1)
         return (z @ w + v) * x + (z @ u + b)
-
-    @staticmethod
-    def count(first: int, second: int, form: str, shape: tuple[int, ...] = ()) -> int:
-        """Number of parameters."""
-        return sum(math.prod(size) for size in _sizes(first, second, form, shape))
 
 
 class MultiplicativeInteractions(Fusion):
@@ -184,30 +176,6 @@ class MultiplicativeInteractions(Fusion):
         else:
             copy_reference_parts(dict(zip(("a.", "b."), self.maps, strict=True)), state_dict)
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        form: str = "matrix",
-        width: Widths = None,
-        project: bool = True,
-        rows: int = 1,
-        flip: bool = False,
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        named = read_dims(dims)
-        own = list(named.values())
-        out = out_dim or own[0]
-        widths = _widths(named, width, project, form, cls)
-        projections = sum(linear_parameters(d, w) for d, w in zip(own, widths, strict=True)) if project else 0
-        plan = _plan(widths[::-1] if flip else widths, out, form, rows)
-        last = 0 if form in ("matrix", "matrix3D") else projection_parameters(plan[-1][1], out)
-        maps = sum(MultiplicativeMap.count(*part) for part in plan)
-        return projections + maps + last + (sum(own) if missing == "learned" else 0)
-
 
 def _sizes(first: int, second: int, form: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     """Shapes of W, U, V and b."""
@@ -264,24 +232,15 @@ def _clipped(weight: Tensor, bounds: Sequence[float]) -> Tensor:
     return weight
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="multiplicative-interactions",
-            kind="fusion",
-            target=f"{__name__}:MultiplicativeInteractions",
-            summary="one modality makes the weights that the next is mapped with",
-            paper="Jayakumar et al., Multiplicative Interactions and Where to Find Them, ICLR 2020",
-            code="pliang279/MultiBench@49f9be224f",
-            modalities=(2, 3),
-            handles=frozenset({"masks", "missing"}),
-            defaults={"form": "matrix", "width": None, "project": True},
-            diagram="""
-            z["x_1"] --> weights["W'(x_1) = W x_1 + V"] --> product(("W' x_2 + b'"))
-            z --> bias["b'(x_1) = U x_1 + b"] --> product
-            x["x_2"] --> product
-            product --> y["y"]
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MultiplicativeInteractions,
+    summary="one modality makes the weights that the next is mapped with",
+    paper="Jayakumar et al., Multiplicative Interactions and Where to Find Them, ICLR 2020",
+    code="pliang279/MultiBench@49f9be224f",
+    diagram="""
+    z["x_1"] --> weights["W'(x_1) = W x_1 + V"] --> product(("W' x_2 + b'"))
+    z --> bias["b'(x_1) = U x_1 + b"] --> product
+    x["x_2"] --> product
+    product --> y["y"]
+    """,
+)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+import fusionzoo
 from fusionzoo.errors import ShapeError
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.objective import Objective
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._late import class_costs
 from fusionzoo_plugins._objective_tools import (
     check_names,
@@ -76,16 +75,14 @@ class Multiplicative(Objective):
         return mean_over(picked, presence.any(-1))
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="multiplicative",
-            kind="objective",
-            target=f"{__name__}:Multiplicative",
-            summary="a modality is not punished where another one is right already",
-            paper="Liu et al., Learn to Combine Modalities in Multimodal Deep Learning, arXiv 1805.11730",
-            defaults={"beta": 0.5},
-            diagram='t["text, logits"] --> nt["-log p"]\na["audio, logits"] --> q["(1 - p)^beta"]\nnt --> L(("times"))\nq --> L',
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    Multiplicative,
+    summary="a modality is not punished where another one is right already",
+    paper="Liu et al., Learn to Combine Modalities in Multimodal Deep Learning, arXiv 1805.11730",
+    diagram="""
+    t["text, logits"] --> nt["-log p"]
+    a["audio, logits"] --> q["(1 - p)^beta"]
+    nt --> L(("times"))
+    q --> L
+    """,
+)

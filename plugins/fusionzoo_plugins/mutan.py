@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
+import fusionzoo
 from fusionzoo._options import check_positive, check_probability
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import dropout
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._products import product_of_present
 
 
@@ -70,42 +67,15 @@ class Mutan(Fusion):
         product = product_of_present(factors, streams.present)
         return Fused(self.head(product.unflatten(-1, (self.rank, -1)).sum(-2)))
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        width: int = 128,
-        core: int | None = None,
-        rank: int = 5,
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        core = core or width
-        projections = sum(linear_parameters(d, width) for d in widths)
-        slices = len(widths) * linear_parameters(width, rank * core)
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return projections + slices + linear_parameters(core, out_dim or widths[0]) + stand_ins
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="mutan",
-            kind="fusion",
-            target=f"{__name__}:Mutan",
-            summary="Tucker fusion: products in small spaces, a core of low-rank slices",
-            paper="Ben-younes et al., MUTAN: Multimodal Tucker Fusion for Visual Question Answering, ICCV 2017",
-            handles=frozenset({"masks", "missing"}),
-            defaults={"width": 128, "core": None, "rank": 5, "dropout": 0.1},
-            diagram="""
-            text["x_text"] --> t["linear, tanh"] --> mt["R slices"] --> mul(("product"))
-            audio["x_audio"] --> a["linear, tanh"] --> ma["R slices"] --> mul
-            visual["x_visual"] --> v["linear, tanh"] --> mv["R slices"] --> mul
-            mul --> sum["sum over R"] --> linear["linear"] --> y["y"]
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    Mutan,
+    summary="Tucker fusion: products in small spaces, a core of low-rank slices",
+    paper="Ben-younes et al., MUTAN: Multimodal Tucker Fusion for Visual Question Answering, ICCV 2017",
+    diagram="""
+    text["x_text"] --> t["linear, tanh"] --> mt["R slices"] --> mul(("product"))
+    audio["x_audio"] --> a["linear, tanh"] --> ma["R slices"] --> mul
+    visual["x_visual"] --> v["linear, tanh"] --> mv["R slices"] --> mul
+    mul --> sum["sum over R"] --> linear["linear"] --> y["y"]
+    """,
+)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import OptionError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, projection_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import masked_softmax, zero_padded
-from fusionzoo.specs import Spec
 
-VARIANTS = ("default", "official")
 #: Official name of the three maps, by the letter of `project`.
 MAPS = {"q": "qli", "k": "kli", "v": "vli"}
 
@@ -53,6 +50,8 @@ class NLGate(Fusion):
     torch.Size([2, 5, 8])
     """
 
+    variants = ("default", "official")
+
     def __init__(
         self,
         dims: Dims,
@@ -69,7 +68,7 @@ class NLGate(Fusion):
         self.tokens = check_positive(tokens, "tokens", self)
         self.channels = check_positive(channels, "channels", self)
         self.memory = check_positive(memory, "memory", self)
-        self.variant = check_choice(variant, VARIANTS, "variant", self)
+        self.variant = check_choice(variant, self.variants, "variant", self)
         if not isinstance(project, str) or set(project) - set(MAPS):
             raise OptionError(f"NLGate: project names which of q, k and v have a map, such as 'qkv', not {project!r}")
         first, *others = self.dims
@@ -117,46 +116,18 @@ class NLGate(Fusion):
         maps = dict(zip(MAPS.values(), (self.query, self.key[0], self.value[0]), strict=True))
         copy_reference_parts({f"{n}.": m for n, m in maps.items() if isinstance(m, nn.Linear)}, state_dict)
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        tokens: int = 8,
-        channels: int = 32,
-        memory: int = 8,
-        project: str = "qkv",
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        first, *others = read_dims(dims).values()
-        query = linear_parameters(first, tokens * channels) if "q" in project else 0
-        each = sum(linear_parameters(d, memory * channels) for d in others)
-        stand_ins = first + sum(others) if missing == "learned" else 0
-        maps = query + each * (("k" in project) + ("v" in project))
-        return maps + projection_parameters(tokens * channels, out_dim or first) + stand_ins
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="nl-gate",
-            kind="fusion",
-            target=f"{__name__}:NLGate",
-            summary="slots of the anchor attend to slots of the other modalities",
-            paper="Wang et al., What Makes Training Multi-modal Classification Networks Hard?, CVPR 2020",
-            code="pliang279/MultiBench@49f9be224f",
-            variants=VARIANTS,
-            handles=frozenset({"masks", "missing", "attention"}),
-            defaults={"tokens": 8, "channels": 32, "memory": 8},
-            diagram="""
-            text["x_text"] --> q["N queries"] --> softmax(("softmax over slots"))
-            others["x_audio, x_visual"] --> k["keys"] --> softmax
-            others --> v["values"] --> mix(("weighted sum"))
-            softmax --> mix --> add(("add"))
-            q --> add --> y["y"]
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    NLGate,
+    summary="slots of the anchor attend to slots of the other modalities",
+    paper="Wang et al., What Makes Training Multi-modal Classification Networks Hard?, CVPR 2020",
+    code="pliang279/MultiBench@49f9be224f",
+    handles={"attention"},
+    diagram="""
+    text["x_text"] --> q["N queries"] --> softmax(("softmax over slots"))
+    others["x_audio, x_visual"] --> k["keys"] --> softmax
+    others --> v["values"] --> mix(("weighted sum"))
+    softmax --> mix --> add(("add"))
+    q --> add --> y["y"]
+    """,
+)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fusionzoo.hookspecs import hookimpl
+import fusionzoo
 from fusionzoo.objective import Objective
-from fusionzoo.specs import Spec
 from fusionzoo_plugins import _misa_losses
 from fusionzoo_plugins._objective_tools import (
     counted,
@@ -40,6 +39,9 @@ class Orthogonality(Objective):
 
     uses_labels = False
 
+    def __init__(self, num_classes: int, class_counts: Tensor | None = None):
+        super().__init__(num_classes, class_counts)
+
     def forward(self, out, batch) -> Tensor:
         private = modality_streams(out, batch, self, None, "private", 1)
         shared = modality_streams(out, batch, self, None, "shared", 1)
@@ -52,18 +54,18 @@ class Orthogonality(Objective):
         return total(losses, out)
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="orthogonality",
-            kind="objective",
-            target=f"{__name__}:Orthogonality",
-            summary="private and shared streams do not repeat each other",
-            paper="Hazarika et al., MISA: Modality-Invariant and -Specific Representations for Multimodal Sentiment Analysis, "
-            "ACM MM 2020",
-            code="thuiar/MMSA@a94e65d07f",
-            diagram='p["text, private"] --> d1(("cross products"))\ns["text, shared"] --> d1\np --> d2(("cross products"))\n'
-            'q["audio, private"] --> d2\nd1 --> L["squared norms"]\nd2 --> L',
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    Orthogonality,
+    summary="private and shared streams do not repeat each other",
+    paper="Hazarika et al., MISA: Modality-Invariant and -Specific Representations for Multimodal Sentiment Analysis, "
+    "ACM MM 2020",
+    code="thuiar/MMSA@a94e65d07f",
+    diagram="""
+    p["text, private"] --> d1(("cross products"))
+    s["text, shared"] --> d1
+    p --> d2(("cross products"))
+    q["audio, private"] --> d2
+    d1 --> L["squared norms"]
+    d2 --> L
+    """,
+)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection, projection_parameters, read_dims
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection
 from fusionzoo.graphs import GATE_FORMS, PairwiseGate
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.numerics import zero_padded
-from fusionzoo.specs import Spec
 
 #: What modalities are called in the official weights.
 LETTERS = {"a": "a", "audio": "a", "v": "v", "visual": "v", "video": "v", "vision": "v", "l": "l", "text": "l"}
@@ -87,25 +85,6 @@ class PairwiseGated(Fusion):
         """
         self.gates.load_reference(state_dict, [LETTERS.get(m, m) for m in self.names])
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        form: str = "pairs",
-        width: int | None = None,
-        hidden: int | None = None,
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        w = width or widths[0]
-        h, m = hidden or w, len(widths)
-        built = sum(projection_parameters(d, w) for d in widths) + PairwiseGate.count(w, h, m, form)
-        built += projection_parameters(_fused_width(w, h, m, form), out_dim or widths[0])
-        return built + (sum(widths) if missing == "learned" else 0)
-
 
 def _fused_width(width: int, hidden: int, modalities: int, form: str) -> int:
     if form == "pairs":
@@ -113,29 +92,22 @@ def _fused_width(width: int, hidden: int, modalities: int, form: str) -> int:
     return width + (modalities - 1) * hidden
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="pairwise-gated",
-            kind="fusion",
-            target=f"{__name__}:PairwiseGated",
-            summary="a learned gate for every pair of modalities",
-            paper="Hu et al., MMGCN: Multimodal Fusion via Deep Graph Convolution Network for Emotion Recognition in "
-            "Conversation, ACL 2021, arXiv 2107.06779 (in its code)",
-            code="hujingwen6666/MMGCN@85732d984f",
-            handles=frozenset({"masks", "missing", "attention"}),
-            defaults={"form": "pairs"},
-            diagram="""
-                text["x_text"] --> ta["gate text, audio"]
-                audio["x_audio"] --> ta
-                text --> tv["gate text, visual"]
-                visual["x_visual"] --> tv
-                audio --> av["gate audio, visual"]
-                visual --> av
-                ta --> cat(("concat"))
-                tv --> cat
-                av --> cat
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    PairwiseGated,
+    summary="a learned gate for every pair of modalities",
+    paper="Hu et al., MMGCN: Multimodal Fusion via Deep Graph Convolution Network for Emotion Recognition in "
+    "Conversation, ACL 2021, arXiv 2107.06779 (in its code)",
+    code="hujingwen6666/MMGCN@85732d984f",
+    handles={"attention"},
+    diagram="""
+    text["x_text"] --> ta["gate text, audio"]
+    audio["x_audio"] --> ta
+    text --> tv["gate text, visual"]
+    visual["x_visual"] --> tv
+    audio --> av["gate audio, visual"]
+    visual --> av
+    ta --> cat(("concat"))
+    tv --> cat
+    av --> cat
+    """,
+)

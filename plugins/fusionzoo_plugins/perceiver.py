@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
+import fusionzoo
 from fusionzoo._options import check_positive, check_probability
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection, projection_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection
 from fusionzoo.layers import pick_heads
 from fusionzoo.numerics import zero_padded
-from fusionzoo.specs import Spec
 from fusionzoo.transformer import TransformerLayer, sinusoidal_positions
 
 
@@ -106,47 +105,18 @@ class Perceiver(Fusion):
         fused, asking = self.answer(us[0], latents, None, streams.attention)
         return Fused(fused, {self.anchor: fused}, maps if asking is None else {**maps, "queries": asking})
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        width: int | None = None,
-        latents: int = 16,
-        layers: int = 2,
-        hidden: int | None = None,
-        pool: bool = False,
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        w = width or widths[0]
-        crossing = (1 if pool else 2) * TransformerLayer.count(w, hidden=hidden, norm_memory=True)
-        own = (len(widths) + latents) * w + crossing + layers * TransformerLayer.count(w, hidden=hidden)
-        projections = sum(projection_parameters(d, w) for d in widths)
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return projections + own + projection_parameters(w, out_dim or widths[0]) + stand_ins
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="perceiver",
-            kind="fusion",
-            target=f"{__name__}:Perceiver",
-            summary="latent vectors read all modalities, the anchor's utterances ask them",
-            paper="Jaegle et al., Perceiver: General Perception with Iterative Attention, ICML 2021",
-            level="dialogue",
-            handles=frozenset({"masks", "missing", "attention", "unaligned"}),
-            defaults={"latents": 16, "layers": 2, "pool": False},
-            diagram="""
-            x["x_1 ... x_M, all steps"] -- keys, values --> read["cross-attention"]
-            latents["N latents"] -- queries --> read
-            read --> layers["self-attention layers"]
-            layers -- keys, values --> answer["cross-attention"]
-            anchor["x_1"] -- queries --> answer --> y["y"]
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    Perceiver,
+    summary="latent vectors read all modalities, the anchor's utterances ask them",
+    paper="Jaegle et al., Perceiver: General Perception with Iterative Attention, ICML 2021",
+    level="dialogue",
+    handles={"attention"},
+    diagram="""
+    x["x_1 ... x_M, all steps"] -- keys, values --> read["cross-attention"]
+    latents["N latents"] -- queries --> read
+    read --> layers["self-attention layers"]
+    layers -- keys, values --> answer["cross-attention"]
+    anchor["x_1"] -- queries --> answer --> y["y"]
+    """,
+)

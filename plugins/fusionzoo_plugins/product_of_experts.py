@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, projection_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.numerics import masked_mean, zero_padded
-from fusionzoo.specs import Spec
 
 #: Log variances are kept within plus and minus this.
 BOUND = 10.0
@@ -123,34 +121,18 @@ class ProductOfExperts(Fusion):
                 z = mean + (log_variance / 2).exp() * torch.randn_like(mean)
         return Fused(z.to(dtype), dict(zip(self.names, means, strict=True)), {}, {"kl": self.kl * kl})
 
-    @classmethod
-    def parameter_count(
-        cls, dims: Dims, out_dim: int | None = None, *, width: int = 128, missing: str = "zero", **_: Any
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        experts = sum(linear_parameters(d, 2 * width) for d in widths)
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return experts + projection_parameters(width, out_dim or widths[0]) + stand_ins
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="product-of-experts",
-            kind="fusion",
-            target=f"{__name__}:ProductOfExperts",
-            summary="a Gaussian from every modality present, multiplied with a prior",
-            paper="Wu and Goodman, Multimodal Generative Models for Scalable Weakly-Supervised Learning, NeurIPS 2018",
-            code="pliang279/MultiBench@49f9be224f",
-            handles=frozenset({"masks", "missing", "losses"}),
-            defaults={"width": 128, "prior": True, "sample": True, "kl": 1e-3},
-            diagram="""
-            text["x_text"] --> gt["mean, variance"] --> product(("product of Gaussians"))
-            audio["x_audio"] --> ga["mean, variance"] --> product
-            visual["x_visual"] --> gv["mean, variance"] --> product
-            prior["standard normal prior"] --> product
-            product --> z["mean, or a sample in training"] --> linear["W, b"] --> y["y"]
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    ProductOfExperts,
+    summary="a Gaussian from every modality present, multiplied with a prior",
+    paper="Wu and Goodman, Multimodal Generative Models for Scalable Weakly-Supervised Learning, NeurIPS 2018",
+    code="pliang279/MultiBench@49f9be224f",
+    handles={"losses"},
+    diagram="""
+    text["x_text"] --> gt["mean, variance"] --> product(("product of Gaussians"))
+    audio["x_audio"] --> ga["mean, variance"] --> product
+    visual["x_visual"] --> gv["mean, variance"] --> product
+    prior["standard normal prior"] --> product
+    product --> z["mean, or a sample in training"] --> linear["W, b"] --> y["y"]
+    """,
+)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+import fusionzoo
 from fusionzoo.errors import ShapeError
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.objective import Objective
-from fusionzoo.specs import Spec
 from fusionzoo_plugins import _misa_losses
 from fusionzoo_plugins._objective_tools import counted, exact, full_precision, modality_streams, stream, total
 
@@ -55,19 +54,16 @@ class Reconstruction(Objective):
         return total(losses, out) / max(len(losses), 1)
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="reconstruction",
-            kind="objective",
-            target=f"{__name__}:Reconstruction",
-            summary="private and shared part together give the modality back",
-            paper="Hazarika et al., MISA: Modality-Invariant and -Specific Representations for Multimodal Sentiment Analysis, "
-            "ACM MM 2020",
-            code="thuiar/MMSA@a94e65d07f",
-            defaults={"detach": False},
-            diagram='p["text, private"] --> r["text, reconstruction"]\ns["text, shared"] --> r\nr --> L["squared error"]\n'
-            'x["text stream"] --> L',
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    Reconstruction,
+    summary="private and shared part together give the modality back",
+    paper="Hazarika et al., MISA: Modality-Invariant and -Specific Representations for Multimodal Sentiment Analysis, "
+    "ACM MM 2020",
+    code="thuiar/MMSA@a94e65d07f",
+    diagram="""
+    p["text, private"] --> r["text, reconstruction"]
+    s["text, shared"] --> r
+    r --> L["squared error"]
+    x["text stream"] --> L
+    """,
+)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import ReferenceWeightsError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import copy_reference
 from fusionzoo.numerics import masked_softmax
-from fusionzoo.specs import Spec
 
 UNIMODAL = ("learned", "identity", "none")
 
@@ -143,43 +141,19 @@ class SDTGate(Fusion):
             )
         self.multimodal.load_reference(state_dict)
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        width: int | None = None,
-        unimodal: str = "learned",
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        w = width or widths[0]
-        gates = (1 + len(widths) * (unimodal == "learned")) * w * w
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return sum(d * w for d in widths if d != w) + gates + projection_parameters(w, out_dim or widths[0]) + stand_ins
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="sdt-gate",
-            kind="fusion",
-            target=f"{__name__}:SDTGate",
-            summary="each modality gates itself, then a softmax per feature weighs all",
-            paper="Ma et al., A Transformer-Based Model With Self-Distillation for Multimodal Emotion Recognition in "
-            "Conversations, IEEE TMM 26, 2024, arXiv 2310.20494",
-            code="butterfliesss/SDT@60af921823",
-            handles=frozenset({"masks", "missing", "attention"}),
-            defaults={"unimodal": "learned"},
-            diagram="""
-            x["x_m"] --> own["sigmoid of W_m x_m"] --> times(("*"))
-            x --> times
-            times --> softmax["softmax over m of W g_m, per feature"] --> mix(("weighted sum over m"))
-            times --> mix
-            mix --> y["y"]
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    SDTGate,
+    summary="each modality gates itself, then a softmax per feature weighs all",
+    paper="Ma et al., A Transformer-Based Model With Self-Distillation for Multimodal Emotion Recognition in "
+    "Conversations, IEEE TMM 26, 2024, arXiv 2310.20494",
+    code="butterfliesss/SDT@60af921823",
+    handles={"attention"},
+    diagram="""
+    x["x_m"] --> own["sigmoid of W_m x_m"] --> times(("*"))
+    x --> times
+    times --> softmax["softmax over m of W g_m, per feature"] --> mix(("weighted sum over m"))
+    times --> mix
+    mix --> y["y"]
+    """,
+)

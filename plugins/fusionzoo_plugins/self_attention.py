@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import (
@@ -16,19 +16,13 @@ from fusionzoo.fusion import (
     Fused,
     Fusion,
     Streams,
-    linear_parameters,
     projection,
-    projection_parameters,
-    read_dims,
 )
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.layers import copy_reference, dropout
 from fusionzoo.numerics import SHIFT_INVARIANT, attend, masked_mean, masked_softmax, zero_padded
-from fusionzoo.specs import Spec
 
 SCORES = ("scaled-dot", "dot", "additive", "bilinear")
 SCOPES = ("dialogue", "utterance")
-VARIANTS = ("default", "official")
 
 
 class TokenAttention(nn.Module):
@@ -129,6 +123,8 @@ class SelfAttention(Fusion):
     torch.Size([2, 5, 8])
     """
 
+    variants = ("default", "official")
+
     def __init__(
         self,
         dims: Dims,
@@ -144,7 +140,7 @@ class SelfAttention(Fusion):
         missing: str = "zero",
     ):
         super().__init__(dims, out_dim, missing=missing)
-        self.variant = check_choice(variant, VARIANTS, "variant", self)
+        self.variant = check_choice(variant, self.variants, "variant", self)
         self.scope = check_choice(scope, SCOPES, "scope", self)
         self.width = self.dims[self.anchor] if width is None else check_positive(width, "width", self)
         heads, hidden = head_sizes(self.width, heads, hidden, self)
@@ -188,33 +184,6 @@ class SelfAttention(Fusion):
             raise OptionError("the official weights are those of SelfAttention(variant='official'); build it that way")
         copy_reference(self.attention, state_dict)
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        width: int | None = None,
-        heads: int | None = None,
-        hidden: int | None = None,
-        score: str = "scaled-dot",
-        variant: str = "default",
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        w, out = width or widths[0], out_dim or widths[0]
-        heads, hidden = head_sizes(w, heads, hidden, cls)
-        inner = heads * hidden
-        total = sum(projection_parameters(d, w) for d in widths)
-        total += {"additive": 2 * hidden, "bilinear": hidden * hidden}.get(score, 0)
-        if variant == "official":
-            total += 2 * linear_parameters(w, inner) + linear_parameters(inner, out)
-        else:
-            total += 3 * linear_parameters(w, inner) + linear_parameters(inner, w) + projection_parameters(w, out)
-            total += 2 * w + len(widths) * w
-        return total + (sum(widths) if missing == "learned" else 0)
-
 
 def head_sizes(width: int, heads: int | None, hidden: int | None, owner: object) -> tuple[int, int]:
     """Number of heads and width of a head, with the defaults of `SelfAttention`."""
@@ -226,25 +195,17 @@ def head_sizes(width: int, heads: int | None, hidden: int | None, owner: object)
     return heads, width // heads if hidden is None else check_positive(hidden, "hidden", owner)
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="self-attention",
-            kind="fusion",
-            target=f"{__name__}:SelfAttention",
-            summary="self-attention over the utterances of all modalities",
-            paper="Vaswani et al., Attention Is All You Need, NeurIPS 2017",
-            code="yuntaoshou/LMAM@1ac9f43823 (variant='official')",
-            level="dialogue",
-            handles=frozenset({"masks", "missing", "attention"}),
-            variants=VARIANTS,
-            defaults={"score": "scaled-dot", "scope": "dialogue", "dropout": 0.1},
-            diagram="""
-            x["x_1 ... x_M"] --> tokens["one token per utterance and modality, + modality embedding"]
-            tokens --> attention["multi-head self-attention"] --> norm["+ residual, layer norm"]
-            tokens --> norm
-            norm --> mean(("mean over modalities")) --> y["y"]
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    SelfAttention,
+    summary="self-attention over the utterances of all modalities",
+    paper="Vaswani et al., Attention Is All You Need, NeurIPS 2017",
+    code="yuntaoshou/LMAM@1ac9f43823 (variant='official')",
+    level="dialogue",
+    handles={"attention"},
+    diagram="""
+    x["x_1 ... x_M"] --> tokens["one token per utterance and modality, + modality embedding"]
+    tokens --> attention["multi-head self-attention"] --> norm["+ residual, layer norm"]
+    tokens --> norm
+    norm --> mean(("mean over modalities")) --> y["y"]
+    """,
+)

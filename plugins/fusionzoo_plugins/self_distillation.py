@@ -7,11 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_probability
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.layers import dropout
 from fusionzoo.objective import IGNORE, Objective, stream_widths
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._objective_tools import (
     check_dims,
     check_names,
@@ -24,8 +23,6 @@ from fusionzoo_plugins._objective_tools import (
     unbound,
 )
 from fusionzoo_plugins.avel import here, stream_names
-
-VARIANTS = ("default", "official")
 
 
 class SelfDistillation(Objective):
@@ -58,6 +55,8 @@ class SelfDistillation(Objective):
     Shapes: logits `(B, T, C)`, streams `(B, T, d_m)`, labels `(B, T)` -> scalar.
     """
 
+    variants = ("default", "official")
+
     def __init__(
         self,
         num_classes: int,
@@ -76,7 +75,7 @@ class SelfDistillation(Objective):
         self.temperature = check_number(temperature, "temperature", self, open_low=True)
         self.dropout = check_probability(dropout, "dropout", self)
         self.streams = check_names(streams, self, 1)
-        self.variant = check_choice(variant, VARIANTS, "variant", self)
+        self.variant = check_choice(variant, self.variants, "variant", self)
         self.names: tuple[str, ...] = ()
         self.students = nn.ModuleList()
         if dims is not None:
@@ -151,20 +150,19 @@ def masked_nll(log_pred: Tensor, target: Tensor, mask: Tensor, weight: Tensor | 
     return -torch.where(real, weights * picked, 0.0).sum() / weights.sum().clamp(min=1e-12)
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="self-distillation",
-            kind="objective",
-            target=f"{__name__}:SelfDistillation",
-            summary="SDT's distillation: each modality alone learns from all of them together",
-            paper="Ma et al., A Transformer-Based Model With Self-Distillation for Multimodal Emotion Recognition in "
-            "Conversations, IEEE TMM 2024, arXiv 2310.20494",
-            code="butterfliesss/SDT@60af921823",
-            variants=VARIANTS,
-            defaults={"ce": 1.0, "kl": 1.0, "temperature": 1.0},
-            diagram='t["text stream"] --> s["student"]\nl["logits"] --> T["teacher"]\ns --> ce["cross-entropy with the labels"]\n'
-            's --> kl["divergence from the teacher"]\nT --> kl\nce --> L["loss, summed over modalities"]\nkl --> L',
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    SelfDistillation,
+    summary="SDT's distillation: each modality alone learns from all of them together",
+    paper="Ma et al., A Transformer-Based Model With Self-Distillation for Multimodal Emotion Recognition in "
+    "Conversations, IEEE TMM 2024, arXiv 2310.20494",
+    code="butterfliesss/SDT@60af921823",
+    diagram="""
+    t["text stream"] --> s["student"]
+    l["logits"] --> T["teacher"]
+    s --> ce["cross-entropy with the labels"]
+    s --> kl["divergence from the teacher"]
+    T --> kl
+    ce --> L["loss, summed over modalities"]
+    kl --> L
+    """,
+)

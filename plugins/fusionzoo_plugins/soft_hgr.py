@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+import fusionzoo
 from fusionzoo._options import check_choice
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.numerics import masked_mean, zero_padded
 from fusionzoo.objective import Objective
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._objective_tools import (
     check_names,
     counted,
@@ -94,18 +93,17 @@ def _official(f: Tensor, g: Tensor, mask: Tensor) -> Tensor:
     return (inner - trace / count / 2) / count
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="soft-hgr",
-            kind="objective",
-            target=f"{__name__}:SoftHGR",
-            summary="correlation between the modalities' streams, made large",
-            paper="Wang et al., An Efficient Approach to Informative Feature Extraction from Multimodal Data, AAAI 2019",
-            code="TaoShi1998/MultiEMO-ACL2023@e96458b870",
-            defaults={"mode": "textbook"},
-            diagram='t["text stream"] --> m(("mean inner product"))\na["audio stream"] --> m\nt --> c(("trace of covariances"))\n'
-            'a --> c\nm --> L["loss, summed over pairs"]\nc --> L',
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    SoftHGR,
+    summary="correlation between the modalities' streams, made large",
+    paper="Wang et al., An Efficient Approach to Informative Feature Extraction from Multimodal Data, AAAI 2019",
+    code="TaoShi1998/MultiEMO-ACL2023@e96458b870",
+    diagram="""
+    t["text stream"] --> m(("mean inner product"))
+    a["audio stream"] --> m
+    t --> c(("trace of covariances"))
+    a --> c
+    m --> L["loss, summed over pairs"]
+    c --> L
+    """,
+)

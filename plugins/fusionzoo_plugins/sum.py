@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection, projection_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+import fusionzoo
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection
 from fusionzoo.numerics import zero_padded
-from fusionzoo.specs import Spec
 
 
 class Sum(Fusion):
@@ -38,28 +35,15 @@ class Sum(Fusion):
         parts = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, streams.present, strict=True)]
         return Fused(torch.stack(parts).sum(0), dict(zip(self.names, parts, strict=True)))
 
-    @classmethod
-    def parameter_count(cls, dims: Dims, out_dim: int | None = None, *, missing: str = "zero", **_: Any) -> int:
-        widths = list(read_dims(dims).values())
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return sum(projection_parameters(d, out_dim or widths[0]) for d in widths) + stand_ins
 
-
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="sum",
-            kind="fusion",
-            target=f"{__name__}:Sum",
-            summary="sum of projected modalities",
-            paper="additive fusion; Shou et al., arXiv 2306.17799",
-            handles=frozenset({"masks", "missing"}),
-            diagram="""
-            text["x_text"] --> pt["W_text"] --> add(("+"))
-            audio["x_audio"] --> pa["W_audio"] --> add
-            visual["x_visual"] --> pv["W_visual"] --> add
-            add --> y["y"]
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    Sum,
+    summary="sum of projected modalities",
+    paper="additive fusion; Shou et al., arXiv 2306.17799",
+    diagram="""
+    text["x_text"] --> pt["W_text"] --> add(("+"))
+    audio["x_audio"] --> pa["W_audio"] --> add
+    visual["x_visual"] --> pv["W_visual"] --> add
+    add --> y["y"]
+    """,
+)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fusionzoo.hookspecs import hookimpl
+import fusionzoo
 from fusionzoo.objective import IGNORE, Objective
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._contrastive import check_chunk, contrast
 from fusionzoo_plugins._objective_tools import check_number, counted, full_precision, rows, stream, unit
 
@@ -62,17 +61,15 @@ def _members(labels: Tensor, classes: int) -> Tensor:
     return count[labels.clamp(min=-1) + 1]
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="supcon",
-            kind="objective",
-            target=f"{__name__}:SupCon",
-            summary="supervised contrastive loss on a stream",
-            paper="Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, arXiv 2004.11362",
-            defaults={"stream": "fused", "temperature": 0.1},
-            diagram='z["stream, unit length"] --> s(("cosines / tau"))\ny["labels"] --> p["positives of each"]\n'
-            's --> l["log-softmax over the others"]\np --> l\nl --> L["loss"]',
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    SupCon,
+    summary="supervised contrastive loss on a stream",
+    paper="Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, arXiv 2004.11362",
+    diagram="""
+    z["stream, unit length"] --> s(("cosines / tau"))
+    y["labels"] --> p["positives of each"]
+    s --> l["log-softmax over the others"]
+    p --> l
+    l --> L["loss"]
+    """,
+)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fusionzoo.hookspecs import hookimpl
+import fusionzoo
 from fusionzoo.objective import Objective
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._contrastive import check_chunk, contrast
 from fusionzoo_plugins._objective_tools import check_number, counted, full_precision, rows, stream, unit
 
@@ -70,20 +69,19 @@ class SWFC(Objective):
             return -contrast(z, z, labels, 1 / self.temperature, weight, focus=self.focus, chunk=self.chunk)
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="swfc",
-            kind="objective",
-            target=f"{__name__}:SWFC",
-            summary="MultiEMO's contrastive loss with class weights and focus on hard positives",
-            paper="Shi and Huang, MultiEMO: An Attention-Based Correlation-Aware Multimodal Fusion Framework for Emotion "
-            "Recognition in Conversations, ACL 2023",
-            code="TaoShi1998/MultiEMO-ACL2023@e96458b870",
-            defaults={"stream": "fused", "temperature": 0.8, "focus": 2.0, "weighting": 1.0},
-            diagram='z["stream, unit length"] --> s(("cosines / tau"))\ns --> p["log-softmax over the others"]\n'
-            'y["labels"] --> q["positives of each"]\np --> f(("focal mean"))\nq --> f\n'
-            'w["class weights"] --> L["loss"]\nf --> L',
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    SWFC,
+    summary="MultiEMO's contrastive loss with class weights and focus on hard positives",
+    paper="Shi and Huang, MultiEMO: An Attention-Based Correlation-Aware Multimodal Fusion Framework for Emotion "
+    "Recognition in Conversations, ACL 2023",
+    code="TaoShi1998/MultiEMO-ACL2023@e96458b870",
+    diagram="""
+    z["stream, unit length"] --> s(("cosines / tau"))
+    s --> p["log-softmax over the others"]
+    y["labels"] --> q["positives of each"]
+    p --> f(("focal mean"))
+    q --> f
+    w["class weights"] --> L["loss"]
+    f --> L
+    """,
+)

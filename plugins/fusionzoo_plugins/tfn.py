@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fusionzoo
 from fusionzoo._options import check_probability
 from fusionzoo.errors import FusionZooWarning, OptionError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, read_dims
-from fusionzoo.hookspecs import hookimpl
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import copy_reference_parts, dropout
 from fusionzoo.numerics import zero_padded
-from fusionzoo.specs import Spec
 from fusionzoo_plugins._fully_connected import FullyConnected, check_hidden
 from fusionzoo_plugins._products import Widths, subspace_widths
 
@@ -139,25 +137,6 @@ class TensorFusion(Fusion):
             parts |= {f"{m}_subnet.": p for m, p in zip(("audio", "video", "text"), self.project, strict=True)}
         copy_reference_parts(parts, state_dict)
 
-    @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        width: Widths = None,
-        project: bool = True,
-        hidden: Sequence[int] = (128, 128),
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        named = read_dims(dims)
-        own = list(named.values())
-        widths = _widths(named, width, project, cls)
-        projections = sum(linear_parameters(d, w) for d, w in zip(own, widths, strict=True)) if project else 0
-        head = FullyConnected.count([_entries(widths), *hidden, out_dim or own[0]])
-        return projections + head + (sum(own) if missing == "learned" else 0)
-
 
 def _entries(widths: Sequence[int]) -> int:
     return math.prod(w + 1 for w in widths)
@@ -172,23 +151,15 @@ def _widths(dims: Mapping[str, int], width: Widths, project: bool, owner: object
     return list(dims.values())
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="tfn",
-            kind="fusion",
-            target=f"{__name__}:TensorFusion",
-            summary="outer product of all modalities, each with a one in front",
-            paper="Zadeh et al., Tensor Fusion Network for Multimodal Sentiment Analysis, EMNLP 2017",
-            code="thuiar/MMSA@a94e65d07f",
-            handles=frozenset({"masks", "missing"}),
-            defaults={"width": None, "project": True, "hidden": (128, 128), "dropout": 0.2},
-            diagram="""
-            text["x_text"] --> t["[1; W x]"] --> outer(("outer product"))
-            audio["x_audio"] --> a["[1; W x]"] --> outer
-            visual["x_visual"] --> v["[1; W x]"] --> outer
-            outer --> mlp["MLP"] --> y["y"]
-            """,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    TensorFusion,
+    summary="outer product of all modalities, each with a one in front",
+    paper="Zadeh et al., Tensor Fusion Network for Multimodal Sentiment Analysis, EMNLP 2017",
+    code="thuiar/MMSA@a94e65d07f",
+    diagram="""
+    text["x_text"] --> t["[1; W x]"] --> outer(("outer product"))
+    audio["x_audio"] --> a["[1; W x]"] --> outer
+    visual["x_visual"] --> v["[1; W x]"] --> outer
+    outer --> mlp["MLP"] --> y["y"]
+    """,
+)

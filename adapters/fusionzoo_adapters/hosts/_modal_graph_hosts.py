@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from fusionzoo_adapters.hosts._dialogue_graph import GraphNetwork
     from fusionzoo_adapters.hosts._modal_relations import RelationGraphs
 
-VARIANTS = ("default", "official")
 GRAPHS = ("modal", "deep", "relation", "none")
 CONTEXTS = ("anchor", "all", "none")
 
@@ -140,6 +139,7 @@ class ModalGraphHost(Host):
     """Contexts per modality, a graph, the fusion, a classifier; see `MMGCN` and `MMDFN`, which document the options."""
 
     placements: ClassVar[tuple[str, ...]] = ("late", "pre-graph", "early")
+    variants = ("default", "official")
     #: The recurrence of the contexts where `base` is not given; upstream both are called LSTM.
     recurrence: ClassVar[str] = "lstm"
 
@@ -173,10 +173,10 @@ class ModalGraphHost(Host):
         fusion_width: int | None,
         variant: str,
     ):
-        official = check_choice(variant, VARIANTS, "variant", self) == "official"
+        official = check_choice(variant, self.variants, "variant", self) == "official"
         super().__init__(dims, num_classes, num_speakers, fusion, placement)
         self.variant = variant
-        self.kind = check_choice(graph, GRAPHS, "graph", self)
+        self.graph_kind = check_choice(graph, GRAPHS, "graph", self)
         check_choice(context, CONTEXTS, "context", self)
         self.anchor = self.names[0] if anchor is None else check_choice(anchor, self.names, "anchor", self)
         check_probability(dropout, "dropout", self)
@@ -216,9 +216,9 @@ class ModalGraphHost(Host):
         self.nodes = tuple(nodes)
 
         self.dropout = dropout
-        self.rectify = not official or (self.kind in ("modal", "deep") and not self.single)
+        self.rectify = not official or (self.graph_kind in ("modal", "deep") and not self.single)
         residue = gcn.get("residue", True)
-        out_width = graph_width + width if residue or self.kind in ("relation", "none") else graph_width
+        out_width = graph_width + width if residue or self.graph_kind in ("relation", "none") else graph_width
         self.embed: NodeEmbeddings | None = None
         self.graph: nn.Module | None = None
         self.network: GraphNetwork | None = None
@@ -227,7 +227,7 @@ class ModalGraphHost(Host):
         targets = range(len(nodes)) if not official else self._anchored()
         rows = self._modal_rows(official) if modal_embedding else None
         options = {**gcn, "dropout": dropout}
-        if self.kind == "modal":
+        if self.graph_kind == "modal":
             self.graph = ModalGCN(
                 width,
                 gcn=options,
@@ -239,7 +239,7 @@ class ModalGraphHost(Host):
             )
         else:
             self._build_other_graph(width, options, window, nodal_attention, max_seq_len, speakers, rows)
-            if official and self.single and self.kind == "none":
+            if official and self.single and self.graph_kind == "none":
                 out_width = width
         self.node_width = out_width
         joined = out_width * len(nodes)
@@ -316,9 +316,9 @@ class ModalGraphHost(Host):
         if not official and (speakers or rows):
             # The official code has its embeddings inside the modal graph only.
             self.embed = NodeEmbeddings(width, speakers, range(count), rows)
-        if self.kind == "deep":
+        if self.graph_kind == "deep":
             self.graph = nn.ModuleList(GCNII(width, **gcn) for _ in range(count))
-        elif self.kind == "none":
+        elif self.graph_kind == "none":
             self.graph = nn.ModuleList(
                 nn.Identity() if official and self.single else nn.Linear(width, hidden) for _ in range(count)
             )
@@ -428,7 +428,7 @@ class ModalGraphHost(Host):
                 xs.append(None)
                 continue
             recurrent = isinstance(context, ContextEncoder)
-            if official and (recurrent or self.kind == "relation"):
+            if official and (recurrent or self.graph_kind == "relation"):
                 # What stands at padded steps is read.
                 x = project(x)
             else:
@@ -458,12 +458,12 @@ class ModalGraphHost(Host):
         maps: dict[str, Tensor] | None,
     ) -> list[Tensor]:
         """The nodes after the graph, `(B, T, node_width)` each; zeros where one is absent."""
-        if self.kind == "modal":
+        if self.graph_kind == "modal":
             assert isinstance(self.graph, ModalGCN)
             return self.graph(xs, present, layout, speakers, maps, mask)
         if self.embed is not None:
             xs = self.embed(xs, present, speakers, mask)
-        if self.kind == "relation":
+        if self.graph_kind == "relation":
             assert self.graph is not None
             ys, edges = self.graph(xs, layout, speakers, self.num_speakers, mask)
             if maps is not None:
@@ -538,9 +538,9 @@ class ModalGraphHost(Host):
             if isinstance(encoder := self.contexts[i], ContextEncoder):
                 named = {f"lstm{'_' * bool(letter)}{letter}.": encoder.rnn}
                 parts |= named if isinstance(self.inputs[i], nn.Linear) else encoder.reference_parts()
-        if self.kind == "relation":
+        if self.graph_kind == "relation":
             self._relation_reference(parts, letters, state)
-        elif self.kind == "modal":
+        elif self.graph_kind == "modal":
             assert isinstance(self.graph, ModalGCN)
             if self.single:
                 raise ReferenceWeightsError(f"{type(self).__name__}: the official modal graph needs two modalities")
@@ -559,7 +559,11 @@ class ModalGraphHost(Host):
                 elif isinstance(net, nn.Linear):
                     parts[prefix] = net
         if self.classifier is not None:
-            head = {"deep": "graph_net.fcs.1.", "none": "graph_net."}.get(self.kind, "") if self.single else "smax_fc."
+            head = (
+                {"deep": "graph_net.fcs.1.", "none": "graph_net."}.get(self.graph_kind, "")
+                if self.single
+                else "smax_fc."
+            )
             parts[head] = self.classifier
         renamed = modern_lstm(state)
         if not self.single and is_named(self.fusion, "concat") and "smax_fc.weight" in renamed:

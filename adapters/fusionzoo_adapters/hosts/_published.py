@@ -13,14 +13,14 @@ from fusionzoo._registry import registry
 from fusionzoo.errors import FusionZooError, OptionError
 from fusionzoo.fusion import Fused, Fusion, MaskLike
 from fusionzoo.host import FusionLike, Host
-from fusionzoo.specs import normalise_name
+from fusionzoo.specs import plain_name
 
 
 def with_options(fusion: FusionLike, name: str, **options: Any) -> FusionLike:
     """`fusion`, with these options wherever it is the one of this name, by name, and does not say otherwise."""
-    if isinstance(fusion, str) and normalise_name(fusion) == name:
+    if isinstance(fusion, str) and plain_name(fusion) == name:
         return name, options
-    if isinstance(fusion, tuple) and len(fusion) == 2 and normalise_name(fusion[0]) == name:
+    if isinstance(fusion, tuple) and len(fusion) == 2 and plain_name(fusion[0]) == name:
         return name, {**options, **fusion[1]}
     return fusion
 

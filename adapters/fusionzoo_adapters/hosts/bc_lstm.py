@@ -8,20 +8,17 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.fusion import Dims, MaskLike, read_dims
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.host import FusionLike, HostOutput
 from fusionzoo.layers import copy_reference_parts
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.hosts._frontend import ContextHost
 from fusionzoo_adapters.hosts._head import DialogueAttention, Head
 from fusionzoo_adapters.hosts._reference import copy_lmam_reference, need_official
 
 if TYPE_CHECKING:
     from fusionzoo.data.batch import Batch
-
-VARIANTS = ("default", "official", "lmam")
 
 
 class BcLSTM(ContextHost):
@@ -61,6 +58,7 @@ class BcLSTM(ContextHost):
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`. Padding is never read, except with `official`.
     """
 
+    variants = ("default", "official", "lmam")
     placements: ClassVar[tuple[str, ...]] = ("late", "early", "early-residual")
 
     def __init__(
@@ -83,7 +81,7 @@ class BcLSTM(ContextHost):
         views_norm: str = "layer",
         variant: str = "default",
     ):
-        published = check_choice(variant, VARIANTS, "variant", self) != "default"
+        published = check_choice(variant, self.variants, "variant", self) != "default"
         lmam = variant == "lmam"
         check_probability(dropout, "dropout", self)
         if lmam and placement == "early" and fusion_width is None:
@@ -153,21 +151,10 @@ class BcLSTM(ContextHost):
         return {**encoders, **self.head.reference_parts()}  # type: ignore[dict-item]
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="bc-lstm",
-            kind="host",
-            target=f"{__name__}:BcLSTM",
-            summary="bidirectional contextual LSTM over the dialogue, one per modality or one after the fusion",
-            paper="Context-Dependent Sentiment Analysis in User-Generated Videos, https://aclanthology.org/P17-1081",
-            code="https://github.com/declare-lab/conv-emotion/tree/6128ca20e9/bc-LSTM-pytorch",
-            modalities=(1, None),
-            level="dialogue",
-            handles=frozenset({"masks", "missing"}),
-            placements=BcLSTM.placements,
-            variants=VARIANTS,
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    BcLSTM,
+    summary="bidirectional contextual LSTM over the dialogue, one per modality or one after the fusion",
+    paper="Context-Dependent Sentiment Analysis in User-Generated Videos, https://aclanthology.org/P17-1081",
+    code="https://github.com/declare-lab/conv-emotion/tree/6128ca20e9/bc-LSTM-pytorch",
+    level="dialogue",
+)

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._dropout import Dropout
 from fusionzoo._options import check_choice, check_probability
 from fusionzoo._weights import read_weights
-from fusionzoo.clip_host import VARIANTS, ClipHost
+from fusionzoo.clip_host import ClipHost
 from fusionzoo.encoders.mfccnet import MFCCNet
 from fusionzoo.encoders.outputs import Encoded
 from fusionzoo.encoders.resnext3d import ResNeXt3D
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.host import FusionLike, build_fusion
 from fusionzoo.layers import copy_reference_parts, prefixed
-from fusionzoo.specs import Spec, normalise_name
+from fusionzoo.specs import plain_name
 from fusionzoo_adapters.hosts._published import is_named
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class CFNSR(ClipHost):
         self.early_fusion = None
         if not self._takes_maps() or not isinstance(prepared, tuple):
             return prepared
-        name, given = normalise_name(prepared[0]), dict(prepared[1])
+        name, given = plain_name(prepared[0]), dict(prepared[1])
         widths = [int(self.encoder(m).width) for m in self.names]
         stages = _STAGES.get(name, 1) if self.stages is None else self.stages
         if stages == 2:
@@ -374,22 +374,11 @@ def _on_maps(name: str, widths: Sequence[int], variant: str) -> dict[str, Any]:
     return {"variant": variant} if name == "mmtm" else {}
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="cfn-sr",
-            kind="host",
-            target=f"{__name__}:CFNSR",
-            summary="3-D ResNeXt over faces, convolutions over MFCCs, a fusion on their maps or vectors",
-            paper="Fu et al., A cross-modal fusion network based on self-attention and residual structure for multimodal "
-            "emotion recognition, arXiv 2111.02172",
-            code="skeletonNN/CFN-SR@2443494729",
-            modalities=(1, None),
-            level="sequence",
-            handles=frozenset({"masks", "missing", "clips"}),
-            placements=CFNSR.placements,
-            variants=VARIANTS,
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    CFNSR,
+    summary="3-D ResNeXt over faces, convolutions over MFCCs, a fusion on their maps or vectors",
+    paper="Fu et al., A cross-modal fusion network based on self-attention and residual structure for multimodal "
+    "emotion recognition, arXiv 2111.02172",
+    code="skeletonNN/CFN-SR@2443494729",
+    level="sequence",
+)

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fusionzoo
 from fusionzoo._dropout import Dropout
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fusion, MaskLike
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.host import FusionLike, Host, HostOutput
 from fusionzoo.layers import copy_reference_parts
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.hosts._band import Band, BandAttention
 from fusionzoo_adapters.hosts._frontend import named_for
 from fusionzoo_adapters.hosts._head import Head
@@ -28,8 +27,6 @@ from fusionzoo_adapters.hosts._window import check_window
 
 if TYPE_CHECKING:
     from fusionzoo.data.batch import Batch
-
-VARIANTS = ("default", "official")
 
 
 class Cogmen(Host):
@@ -80,6 +77,7 @@ class Cogmen(Host):
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`; attention `graph` `(B, heads, T, T)`.
     """
 
+    variants = ("default", "official")
     placements: ClassVar[tuple[str, ...]] = ("late", "early")
 
     def __init__(
@@ -109,7 +107,7 @@ class Cogmen(Host):
         variant: str = "default",
     ):
         super().__init__(dims, num_classes, num_speakers, fusion, placement)
-        self.variant = check_choice(variant, VARIANTS, "variant", self)
+        self.variant = check_choice(variant, self.variants, "variant", self)
         official = variant == "official"
         check_positive(hidden, "hidden", self)
         noise = (0.0 if official else 0.2) if input_dropout is None else input_dropout
@@ -241,21 +239,10 @@ class Cogmen(Host):
         copy_reference_parts(parts, state, ("rnn.encoding_layer.", "rnn.LayerNorm.", *UNUSED_CLASSIFIER))
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="cogmen",
-            kind="host",
-            target=f"{__name__}:Cogmen",
-            summary="transformer over the dialogue, then relational convolution and graph attention over a window",
-            paper="COGMEN: COntextualized GNN based Multimodal Emotion recognitioN, https://aclanthology.org/2022.naacl-main.306",
-            code="https://github.com/Exploration-Lab/COGMEN/tree/8c00c9bfec",
-            modalities=(1, None),
-            level="dialogue",
-            handles=frozenset({"masks", "missing"}),
-            placements=Cogmen.placements,
-            variants=VARIANTS,
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    Cogmen,
+    summary="transformer over the dialogue, then relational convolution and graph attention over a window",
+    paper="COGMEN: COntextualized GNN based Multimodal Emotion recognitioN, https://aclanthology.org/2022.naacl-main.306",
+    code="https://github.com/Exploration-Lab/COGMEN/tree/8c00c9bfec",
+    level="dialogue",
+)

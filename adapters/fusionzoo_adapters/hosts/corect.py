@@ -10,15 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fusionzoo
 from fusionzoo._dropout import Dropout
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.host import FusionLike
 from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import zero_padded
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.hosts._band import Band, BandAttention, ModalBandConv
 from fusionzoo_adapters.hosts._head import Head
 from fusionzoo_adapters.hosts._sequence import (
@@ -31,8 +30,6 @@ from fusionzoo_adapters.hosts._sequence import (
 from fusionzoo_adapters.hosts._streams import Dialogues, StreamHost
 from fusionzoo_adapters.hosts._tokens import MULT_NAMES, GroupedTransformer, Tokens
 from fusionzoo_adapters.hosts._window import check_window
-
-VARIANTS = ("default", "official")
 
 
 class Corect(StreamHost):
@@ -91,6 +88,7 @@ class Corect(StreamHost):
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`; attention `graph` `(B, M, heads, T, T)`, within modalities.
     """
 
+    variants = ("default", "official")
     placements: ClassVar[tuple[str, ...]] = ("late", "early", "pre-graph")
 
     def __init__(
@@ -126,7 +124,7 @@ class Corect(StreamHost):
         views_norm: str = "layer",
         variant: str = "default",
     ):
-        official = check_choice(variant, VARIANTS, "variant", self) == "official"
+        official = check_choice(variant, self.variants, "variant", self) == "official"
         noise = (0.0 if official else 0.2) if input_dropout is None else input_dropout
         super().__init__(
             dims,
@@ -321,22 +319,11 @@ class Corect(StreamHost):
             state[key] = state[key][order.to(state[key].device)]
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="corect",
-            kind="host",
-            target=f"{__name__}:Corect",
-            summary="relational temporal graph over all modalities beside pairwise cross-modal attention",
-            paper="Conversation Understanding using Relational Temporal Graph Neural Networks with Auxiliary Cross-Modality "
-            "Interaction, EMNLP 2023, https://arxiv.org/abs/2311.04507",
-            code="https://github.com/leson502/CORECT_EMNLP2023/tree/96ad0127f2",
-            modalities=(1, None),
-            level="dialogue",
-            handles=frozenset({"masks", "missing"}),
-            placements=Corect.placements,
-            variants=VARIANTS,
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    Corect,
+    summary="relational temporal graph over all modalities beside pairwise cross-modal attention",
+    paper="Conversation Understanding using Relational Temporal Graph Neural Networks with Auxiliary Cross-Modality "
+    "Interaction, EMNLP 2023, https://arxiv.org/abs/2311.04507",
+    code="https://github.com/leson502/CORECT_EMNLP2023/tree/96ad0127f2",
+    level="dialogue",
+)

@@ -7,21 +7,18 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, MaskLike
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.host import FusionLike, HostOutput
 from fusionzoo.layers import copy_reference_parts
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.hosts._frontend import Context, ContextHost
 from fusionzoo_adapters.hosts._head import DialogueAttention, Head
 from fusionzoo_adapters.hosts._reference import need_official
 
 if TYPE_CHECKING:
     from fusionzoo.data.batch import Batch
-
-VARIANTS = ("default", "official")
 
 
 class DialogueGCN(ContextHost):
@@ -84,6 +81,7 @@ class DialogueGCN(ContextHost):
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`; attention `nodal` and `edges` `(B, T, T)`.
     """
 
+    variants = ("default", "official")
     placements: ClassVar[tuple[str, ...]] = ("late", "early", "early-residual")
 
     def __init__(
@@ -118,7 +116,7 @@ class DialogueGCN(ContextHost):
         edge_norm: bool = True,
         variant: str = "default",
     ):
-        official = check_choice(variant, VARIANTS, "variant", self) == "official"
+        official = check_choice(variant, self.variants, "variant", self) == "official"
         check_probability(dropout, "dropout", self)
         if not edge_norm and not official:
             raise OptionError(
@@ -260,21 +258,10 @@ def _window(value: int | None, option: str) -> int | None:
     return value
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="dialogue-gcn",
-            kind="host",
-            target=f"{__name__}:DialogueGCN",
-            summary="context encoder, then a relational graph over a window of utterances, with nodal attention",
-            paper="DialogueGCN, https://aclanthology.org/D19-1015",
-            code="https://github.com/declare-lab/conv-emotion/tree/6128ca20e9/DialogueGCN",
-            modalities=(1, None),
-            level="dialogue",
-            handles=frozenset({"masks", "missing"}),
-            placements=DialogueGCN.placements,
-            variants=VARIANTS,
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    DialogueGCN,
+    summary="context encoder, then a relational graph over a window of utterances, with nodal attention",
+    paper="DialogueGCN, https://aclanthology.org/D19-1015",
+    code="https://github.com/declare-lab/conv-emotion/tree/6128ca20e9/DialogueGCN",
+    level="dialogue",
+)

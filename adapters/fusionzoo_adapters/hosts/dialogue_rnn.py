@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, MaskLike
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.host import FusionLike, HostOutput
 from fusionzoo.layers import copy_reference_parts
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.hosts._context import ContextEncoder
 from fusionzoo_adapters.hosts._dialogue_rnn import DialogueRNN
 from fusionzoo_adapters.hosts._frontend import ContextHost
@@ -23,7 +22,6 @@ from fusionzoo_adapters.hosts._reference import copy_lmam_reference, need_offici
 if TYPE_CHECKING:
     from fusionzoo.data.batch import Batch
 
-VARIANTS = ("default", "official", "lmam")
 DIRECTIONS = (1, 2)
 
 
@@ -74,6 +72,7 @@ class DialogueRNNHost(ContextHost):
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`; attention `matching` `(B, T, T)`.
     """
 
+    variants = ("default", "official", "lmam")
     placements: ClassVar[tuple[str, ...]] = ("late", "early", "early-residual", "parallel")
 
     def __init__(
@@ -103,7 +102,7 @@ class DialogueRNNHost(ContextHost):
         views_norm: str = "layer",
         variant: str = "default",
     ):
-        published = check_choice(variant, VARIANTS, "variant", self) != "default"
+        published = check_choice(variant, self.variants, "variant", self) != "default"
         lmam = variant == "lmam"
         check_probability(dropout, "dropout", self)
         both = (1 if lmam else 2) if directions is None else directions
@@ -184,20 +183,10 @@ class DialogueRNNHost(ContextHost):
         copy_reference_parts(parts, state_dict, () if self.attention is not None else ("matchatt.",))
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="dialogue-rnn",
-            kind="host",
-            target=f"{__name__}:DialogueRNNHost",
-            summary="recurrence with a global state, a state per party and an emotion state",
-            paper="DialogueRNN: An Attentive RNN for Emotion Detection in Conversations, https://arxiv.org/abs/1811.00405",
-            code="https://github.com/declare-lab/conv-emotion/tree/6128ca20e9/DialogueRNN",
-            modalities=(1, None),
-            level="dialogue",
-            handles=frozenset({"masks", "missing"}),
-            placements=DialogueRNNHost.placements,
-            variants=VARIANTS,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    DialogueRNNHost,
+    summary="recurrence with a global state, a state per party and an emotion state",
+    paper="DialogueRNN: An Attentive RNN for Emotion Detection in Conversations, https://arxiv.org/abs/1811.00405",
+    code="https://github.com/declare-lab/conv-emotion/tree/6128ca20e9/DialogueRNN",
+    level="dialogue",
+)

@@ -7,15 +7,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._dropout import Dropout
 from fusionzoo._options import check_probability
-from fusionzoo.clip_host import VARIANTS, ClipHost
+from fusionzoo.clip_host import ClipHost
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.host import FusionLike
 from fusionzoo.layers import check_reference, copy_reference, prefixed
-from fusionzoo.specs import Spec, normalise_name
+from fusionzoo.specs import plain_name
 from fusionzoo_adapters.hosts._published import is_named
 
 
@@ -84,7 +84,7 @@ class FoalNet(ClipHost):
     def _prepared(self, fusion: FusionLike, own: dict[str, Any]) -> FusionLike:
         """The published stacks stand side by side, without a map to another width."""
         prepared = super()._prepared(fusion, own)
-        named = isinstance(prepared, tuple) and normalise_name(prepared[0]) == self.own
+        named = isinstance(prepared, tuple) and plain_name(prepared[0]) == self.own
         if named and isinstance(prepared, tuple) and self.fusion_width is None:
             widths = list(self.widths.values())
             return prepared[0], {"out_dim": (len(widths) - 1) * sum(widths), **prepared[1]}
@@ -109,22 +109,11 @@ class FoalNet(ClipHost):
         copy_reference(head, own)
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="foal-net",
-            kind="host",
-            target=f"{__name__}:FoalNet",
-            summary="WavLM and CLIP frames, cross-attention both ways; for avel and mem",
-            paper="Li et al., Enhancing Modal Fusion by Alignment and Label Matching for Multimodal Emotion Recognition, "
-            "Interspeech 2024, arXiv 2408.09438",
-            code="ASolitaryMan/Foal-Net@781849fdf6",
-            modalities=(1, None),
-            level="sequence",
-            handles=frozenset({"masks", "missing", "clips"}),
-            placements=FoalNet.placements,
-            variants=VARIANTS,
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    FoalNet,
+    summary="WavLM and CLIP frames, cross-attention both ways; for avel and mem",
+    paper="Li et al., Enhancing Modal Fusion by Alignment and Label Matching for Multimodal Emotion Recognition, "
+    "Interspeech 2024, arXiv 2408.09438",
+    code="ASolitaryMan/Foal-Net@781849fdf6",
+    level="sequence",
+)

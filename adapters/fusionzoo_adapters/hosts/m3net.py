@@ -9,21 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fusionzoo
 from fusionzoo._dropout import dropout
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.fusion import Dims
 from fusionzoo.graphs import FrequencyConv, HypergraphConv, ModalHypergraph, numbered_hypergraph, weighted_hypergraph
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.host import FusionLike
 from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import zero_padded
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.hosts._context import ContextEncoder
 from fusionzoo_adapters.hosts._streams import Dialogues, StreamHost
 from fusionzoo_adapters.hosts._tokens import TORCH_NAMES, GroupedTransformer, Tokens
 
-VARIANTS = ("default", "official")
 BASES = ("gru", "lstm", "transformer")
 NORMS = ("layer", "batch", "dialogue", "none")
 
@@ -83,6 +81,7 @@ class M3Net(StreamHost):
     hyperedge over utterances, and `cross` `(B, M, T)`, of each utterance's over modalities.
     """
 
+    variants = ("default", "official")
     placements: ClassVar[tuple[str, ...]] = ("late", "early", "pre-graph")
 
     def __init__(
@@ -112,7 +111,7 @@ class M3Net(StreamHost):
         max_nodes: int = 5200,
         variant: str = "default",
     ):
-        official = check_choice(variant, VARIANTS, "variant", self) == "official"
+        official = check_choice(variant, self.variants, "variant", self) == "official"
         check_choice(views_norm, NORMS, "views_norm", self)
         super().__init__(
             dims,
@@ -340,22 +339,11 @@ def _depth(value: int, option: str) -> int:
     return value
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="m3net",
-            kind="host",
-            target=f"{__name__}:M3Net",
-            summary="hypergraph and multi-frequency graph over the modalities of a dialogue",
-            paper="Multivariate, Multi-Frequency and Multimodal: Rethinking Graph Neural Networks for Emotion "
-            "Recognition in Conversation, CVPR 2023",
-            code="https://github.com/feiyuchen7/M3NET/tree/4d0fa88cd4",
-            modalities=(1, None),
-            level="dialogue",
-            handles=frozenset({"masks", "missing"}),
-            placements=M3Net.placements,
-            variants=VARIANTS,
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    M3Net,
+    summary="hypergraph and multi-frequency graph over the modalities of a dialogue",
+    paper="Multivariate, Multi-Frequency and Multimodal: Rethinking Graph Neural Networks for Emotion "
+    "Recognition in Conversation, CVPR 2023",
+    code="https://github.com/feiyuchen7/M3NET/tree/4d0fa88cd4",
+    level="dialogue",
+)

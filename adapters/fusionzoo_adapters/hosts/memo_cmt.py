@@ -9,15 +9,14 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fusionzoo
 from fusionzoo._dropout import dropout
 from fusionzoo._options import check_positive, check_probability
-from fusionzoo.clip_host import VARIANTS, ClipHost
+from fusionzoo.clip_host import ClipHost
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.host import FusionLike
 from fusionzoo.layers import check_reference, copy_reference_parts, prefixed
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.hosts._published import is_named
 
 
@@ -133,22 +132,11 @@ class Head(nn.Module):
         return {f"linear_{i}.": layer for i, layer in enumerate(self.hidden)} | {"classifer.": self.classifier}
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="memo-cmt",
-            kind="host",
-            target=f"{__name__}:MemoCMT",
-            summary="BERT and HuBERT in the graph, cross-attention with swapped queries, pooling",
-            paper="Khan et al., MemoCMT: multimodal emotion recognition using cross-modal transformer-based feature "
-            "fusion, Scientific Reports 15, 5473, 2025",
-            code="tpnam0901/MemoCMT@d3248703e7",
-            modalities=(1, None),
-            level="sequence",
-            handles=frozenset({"masks", "missing", "clips"}),
-            placements=MemoCMT.placements,
-            variants=VARIANTS,
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MemoCMT,
+    summary="BERT and HuBERT in the graph, cross-attention with swapped queries, pooling",
+    paper="Khan et al., MemoCMT: multimodal emotion recognition using cross-modal transformer-based feature "
+    "fusion, Scientific Reports 15, 5473, 2025",
+    code="tpnam0901/MemoCMT@d3248703e7",
+    level="sequence",
+)

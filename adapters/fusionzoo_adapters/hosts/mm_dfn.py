@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import fusionzoo
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.host import FusionLike
-from fusionzoo.specs import Spec
-from fusionzoo_adapters.hosts._modal_graph_hosts import VARIANTS, ModalGraphHost
+from fusionzoo_adapters.hosts._modal_graph_hosts import ModalGraphHost
 
 
 class MMDFN(ModalGraphHost):
@@ -142,21 +141,10 @@ class MMDFN(ModalGraphHost):
         )
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="mm-dfn",
-            kind="host",
-            target=f"{__name__}:MMDFN",
-            summary="contexts of dialogue and speaker, then a graph convolution over all modalities with a memory over depth",
-            paper="MM-DFN, https://arxiv.org/abs/2203.02385",
-            code="https://github.com/zerohd4869/MM-DFN/tree/da97036606",
-            modalities=(1, None),
-            level="dialogue",
-            handles=frozenset({"masks", "missing"}),
-            placements=MMDFN.placements,
-            variants=VARIANTS,
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MMDFN,
+    summary="contexts of dialogue and speaker, then a graph convolution over all modalities with a memory over depth",
+    paper="MM-DFN, https://arxiv.org/abs/2203.02385",
+    code="https://github.com/zerohd4869/MM-DFN/tree/da97036606",
+    level="dialogue",
+)

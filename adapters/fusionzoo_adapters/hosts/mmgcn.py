@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import fusionzoo
 from fusionzoo.fusion import Dims
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.host import FusionLike
-from fusionzoo.specs import Spec
-from fusionzoo_adapters.hosts._modal_graph_hosts import VARIANTS, ModalGraphHost
+from fusionzoo_adapters.hosts._modal_graph_hosts import ModalGraphHost
 
 
 class MMGCN(ModalGraphHost):
@@ -150,21 +149,10 @@ class MMGCN(ModalGraphHost):
         )
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="mmgcn",
-            kind="host",
-            target=f"{__name__}:MMGCN",
-            summary="contexts per modality, then a deep graph convolution over the utterances of all modalities",
-            paper="MMGCN, https://aclanthology.org/2021.acl-long.440",
-            code="https://github.com/hujingwen6666/MMGCN/tree/85732d984f",
-            modalities=(1, None),
-            level="dialogue",
-            handles=frozenset({"masks", "missing"}),
-            placements=MMGCN.placements,
-            variants=VARIANTS,
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MMGCN,
+    summary="contexts per modality, then a deep graph convolution over the utterances of all modalities",
+    paper="MMGCN, https://aclanthology.org/2021.acl-long.440",
+    code="https://github.com/hujingwen6666/MMGCN/tree/85732d984f",
+    level="dialogue",
+)

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+import fusionzoo
 from fusionzoo._options import check_positive
 from fusionzoo._registry import registry
-from fusionzoo.clip_host import VARIANTS, ClipHost
+from fusionzoo.clip_host import ClipHost
 from fusionzoo.encoders.outputs import Encoded
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, read_dims
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.host import FusionLike
 from fusionzoo.layers import copy_reference_parts, prefixed
 from fusionzoo.numerics import lstm_precision, zero_padded
-from fusionzoo.specs import Spec, normalise_name
+from fusionzoo.specs import plain_name
 from fusionzoo_adapters.hosts._published import is_named
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class MSAF(ClipHost):
         """In the middle its own output is not read: the width that builds no map."""
         prepared = super()._prepared(fusion, own)
         if hasattr(self._fusion_class(), "on_maps") and isinstance(prepared, tuple):
-            more = {"width": list(self.channels.values())[1]} if normalise_name(prepared[0]) == "cfn-sr" else {}
+            more = {"width": list(self.channels.values())[1]} if plain_name(prepared[0]) == "cfn-sr" else {}
             return prepared[0], {"out_dim": sum(self.channels.values()), **more, **prepared[1]}
         return prepared
 
@@ -147,21 +147,10 @@ class MSAF(ClipHost):
         self.fusion.load_reference(prefixed(state_dict, "msaf.0."))
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="msaf",
-            kind="host",
-            target=f"{__name__}:MSAF",
-            summary="two LSTMs per modality with a fusion between them that keeps the streams",
-            paper="Su et al., MSAF: Multimodal Split Attention Fusion, arXiv 2012.07175",
-            code="anita-hu/MSAF@125e0f1eef",
-            modalities=(1, None),
-            level="sequence",
-            handles=frozenset({"masks", "missing", "clips"}),
-            placements=MSAF.placements,
-            variants=VARIANTS,
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MSAF,
+    summary="two LSTMs per modality with a fusion between them that keeps the streams",
+    paper="Su et al., MSAF: Multimodal Split Attention Fusion, arXiv 2012.07175",
+    code="anita-hu/MSAF@125e0f1eef",
+    level="sequence",
+)

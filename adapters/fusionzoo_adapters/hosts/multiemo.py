@@ -9,15 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fusionzoo
 from fusionzoo._dropout import Dropout
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.host import FusionLike, Host, HostOutput
 from fusionzoo.layers import copy_reference_parts, prefixed
 from fusionzoo.numerics import zero_padded
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.hosts._dialogue_rnn import DialogueRNN, dialogue_rnns
 from fusionzoo_adapters.hosts._frontend import named_for
 from fusionzoo_adapters.hosts._head import Head
@@ -28,7 +27,6 @@ from fusionzoo_adapters.hosts._views import mask_of
 if TYPE_CHECKING:
     from fusionzoo.data.batch import Batch
 
-VARIANTS = ("default", "official")
 DIRECTIONS = (1, 2)
 FUSION = "multi-attn"
 #: Dialogues of similar length that the published fusion takes at a time on a CPU.
@@ -149,6 +147,7 @@ class MultiEMO(Host):
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`; streams `fused` and one per modality, `(B, T, width)`.
     """
 
+    variants = ("default", "official")
     placements: ClassVar[tuple[str, ...]] = ("late", "early")
 
     def __init__(
@@ -176,7 +175,7 @@ class MultiEMO(Host):
         fusion_width: int | None = None,
         variant: str = "default",
     ):
-        official = check_choice(variant, VARIANTS, "variant", self) == "official"
+        official = check_choice(variant, self.variants, "variant", self) == "official"
         dropout = check_probability((0.0 if official else 0.3) if dropout is None else dropout, "dropout", self)
         state_dropout = (0.0 if official else 0.1) if state_dropout is None else state_dropout
         width = check_positive(width or (256 if official else 128), "width", self)
@@ -315,22 +314,11 @@ class MultiEMO(Host):
         copy_reference_parts(parts, state_dict, [*unused, "multiattn.", "fc."])
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="multiemo",
-            kind="host",
-            target=f"{__name__}:MultiEMO",
-            summary="DialogueRNN for every modality, then stacks of cross-attention between the modalities",
-            paper="MultiEMO: An Attention-Based Correlation-Aware Multimodal Fusion Framework for Emotion Recognition in "
-            "Conversations, https://aclanthology.org/2023.acl-long.824",
-            code="https://github.com/TaoShi1998/MultiEMO-ACL2023/tree/e96458b870",
-            modalities=(1, None),
-            level="dialogue",
-            handles=frozenset({"masks", "missing"}),
-            placements=MultiEMO.placements,
-            variants=VARIANTS,
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MultiEMO,
+    summary="DialogueRNN for every modality, then stacks of cross-attention between the modalities",
+    paper="MultiEMO: An Attention-Based Correlation-Aware Multimodal Fusion Framework for Emotion Recognition in "
+    "Conversations, https://aclanthology.org/2023.acl-long.824",
+    code="https://github.com/TaoShi1998/MultiEMO-ACL2023/tree/e96458b870",
+    level="dialogue",
+)

@@ -9,15 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fusionzoo
 from fusionzoo._dropout import Dropout
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.host import FusionLike, Host, HostOutput
 from fusionzoo.layers import copy_reference_parts, pick_heads, prefixed
 from fusionzoo.numerics import zero_padded
-from fusionzoo.specs import Spec
 from fusionzoo.transformer import DialogueTransformer, TransformerLayer, sinusoidal_positions
 from fusionzoo_adapters.hosts._frontend import named_for
 from fusionzoo_adapters.hosts._layout import Layout
@@ -28,7 +27,6 @@ from fusionzoo_adapters.hosts._views import mask_of
 if TYPE_CHECKING:
     from fusionzoo.data.batch import Batch
 
-VARIANTS = ("default", "official")
 GATES = ("learned", "identity", "none")
 FUSION = "sdt-gate"
 
@@ -164,6 +162,7 @@ class SDT(Host):
     `"text<-audio"` `(B, heads, T, T)`: what text reads of audio.
     """
 
+    variants = ("default", "official")
     placements: ClassVar[tuple[str, ...]] = ("late", "intra", "early")
 
     def __init__(
@@ -186,7 +185,7 @@ class SDT(Host):
         fusion_width: int | None = None,
         variant: str = "default",
     ):
-        official = check_choice(variant, VARIANTS, "variant", self) == "official"
+        official = check_choice(variant, self.variants, "variant", self) == "official"
         late = placement != "early"
         super().__init__(
             dims,
@@ -351,22 +350,11 @@ class SDT(Host):
         copy_reference_parts(parts, state, [*ignored, "last_gate."])
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="sdt",
-            kind="host",
-            target=f"{__name__}:SDT",
-            summary="transformers within and between modalities, gates, and a fusion of what each modality makes of all",
-            paper="A Transformer-Based Model With Self-Distillation for Multimodal Emotion Recognition in Conversations, "
-            "https://arxiv.org/abs/2310.20494",
-            code="https://github.com/butterfliesss/SDT/tree/60af921823",
-            modalities=(1, None),
-            level="dialogue",
-            handles=frozenset({"masks", "missing"}),
-            placements=SDT.placements,
-            variants=VARIANTS,
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    SDT,
+    summary="transformers within and between modalities, gates, and a fusion of what each modality makes of all",
+    paper="A Transformer-Based Model With Self-Distillation for Multimodal Emotion Recognition in Conversations, "
+    "https://arxiv.org/abs/2310.20494",
+    code="https://github.com/butterfliesss/SDT/tree/60af921823",
+    level="dialogue",
+)

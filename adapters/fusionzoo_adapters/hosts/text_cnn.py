@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fusionzoo
 from fusionzoo._dropout import Dropout
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike
-from fusionzoo.hookspecs import hookimpl
 from fusionzoo.host import FusionLike, Host, HostOutput
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.hosts._frontend import named_for, published_fuse
 from fusionzoo_adapters.hosts._head import Head
 from fusionzoo_adapters.hosts._reference import copy_lmam_reference
@@ -22,8 +21,6 @@ from fusionzoo_adapters.hosts._views import Views, mask_of
 
 if TYPE_CHECKING:
     from fusionzoo.data.batch import Batch
-
-VARIANTS = ("default", "official")
 
 
 class TextCNN(Host):
@@ -56,6 +53,7 @@ class TextCNN(Host):
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`.
     """
 
+    variants = ("default", "official")
     placements: ClassVar[tuple[str, ...]] = ("late", "early")
 
     def __init__(
@@ -76,7 +74,7 @@ class TextCNN(Host):
         variant: str = "default",
     ):
         super().__init__(dims, num_classes, num_speakers, fusion, placement)
-        self.variant = check_choice(variant, VARIANTS, "variant", self)
+        self.variant = check_choice(variant, self.variants, "variant", self)
         official = variant == "official"
         check_positive(hidden, "hidden", self)
         rate = 0.0 if official else check_probability(dropout, "dropout", self)
@@ -145,20 +143,9 @@ class TextCNN(Host):
         copy_lmam_reference(self, state, parts, fused=hasattr(self.fusion, "match"))
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="text-cnn",
-            kind="host",
-            target=f"{__name__}:TextCNN",
-            summary="one-step convolutions per modality, then the fusion: the host without context",
-            paper="A Low-rank Matching Attention based Cross-modal Feature Fusion Method, https://arxiv.org/abs/2306.17799",
-            code="https://github.com/yuntaoshou/LMAM/blob/1ac9f43823/baseline/TextCNN.py",
-            modalities=(1, None),
-            level="utterance",
-            handles=frozenset({"masks", "missing"}),
-            placements=TextCNN.placements,
-            variants=VARIANTS,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    TextCNN,
+    summary="one-step convolutions per modality, then the fusion: the host without context",
+    paper="A Low-rank Matching Attention based Cross-modal Feature Fusion Method, https://arxiv.org/abs/2306.17799",
+    code="https://github.com/yuntaoshou/LMAM/blob/1ac9f43823/baseline/TextCNN.py",
+)

@@ -14,9 +14,8 @@ from typing import Any
 
 from torch import nn
 
-from fusionzoo.hookspecs import hookimpl
+import fusionzoo
 from fusionzoo.patching.sites import InputSite
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.third_party._known import given, named, shares
 
 
@@ -55,17 +54,11 @@ class COGMEN:
         return _stand_ins.COGMEN.small()
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="cogmen",
-            kind="adapter",
-            target=f"{__name__}:COGMEN",
-            summary="COGMEN: features joined before the model, split at the context encoder",
-            paper="COGMEN: COntextualized GNN based Multimodal Emotion recognitioN, https://arxiv.org/abs/2205.02455",
-            code="https://github.com/Exploration-Lab/COGMEN/tree/8c00c9bfec",
-            modalities=(2, 3),
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    COGMEN,
+    kind="adapter",
+    summary="COGMEN: features joined before the model, split at the context encoder",
+    paper="COGMEN: COntextualized GNN based Multimodal Emotion recognitioN, https://arxiv.org/abs/2205.02455",
+    code="https://github.com/Exploration-Lab/COGMEN/tree/8c00c9bfec",
+    modalities=(2, 3),
+)

@@ -15,10 +15,9 @@ from typing import Any
 
 from torch import nn
 
-from fusionzoo.hookspecs import hookimpl
+import fusionzoo
 from fusionzoo.patching.modernising import CUDA, EDGE_WEIGHTS, NUMPY_INDEX
 from fusionzoo.patching.sites import InputSite
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.third_party._known import mask_of, named, shares
 
 
@@ -68,17 +67,11 @@ class ConvEmotion:
         return _stand_ins.BiModel.small()
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="conv-emotion",
-            kind="adapter",
-            target=f"{__name__}:ConvEmotion",
-            summary="conv-emotion: DialogueGCN, DialogueRNN and bc-LSTM, features joined before the model",
-            paper="DialogueGCN, https://arxiv.org/abs/1908.11540; DialogueRNN, https://arxiv.org/abs/1811.00405",
-            code="https://github.com/declare-lab/conv-emotion/tree/6128ca20e9",
-            modalities=(2, 3),
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    ConvEmotion,
+    kind="adapter",
+    summary="conv-emotion: DialogueGCN, DialogueRNN and bc-LSTM, features joined before the model",
+    paper="DialogueGCN, https://arxiv.org/abs/1908.11540; DialogueRNN, https://arxiv.org/abs/1811.00405",
+    code="https://github.com/declare-lab/conv-emotion/tree/6128ca20e9",
+    modalities=(2, 3),
+)

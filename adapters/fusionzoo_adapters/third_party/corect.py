@@ -14,10 +14,9 @@ from typing import Any
 
 from torch import nn
 
-from fusionzoo.hookspecs import hookimpl
+import fusionzoo
 from fusionzoo.patching.adapters import declare
 from fusionzoo.patching.sites import Site
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.third_party._known import given, named
 
 
@@ -58,17 +57,11 @@ class CORECT:
         return _stand_ins.CORECT.small()
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="corect",
-            kind="adapter",
-            target=f"{__name__}:CORECT",
-            summary="CORECT: nodes of three modalities side by side, after the relational graph",
-            paper="Conversation Understanding using Relational Temporal Graph Neural Networks with Auxiliary Cross-Modality Interaction, https://arxiv.org/abs/2311.04507",
-            code="https://github.com/leson502/CORECT_EMNLP2023/tree/96ad0127f2",
-            modalities=(3, 3),
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    CORECT,
+    kind="adapter",
+    summary="CORECT: nodes of three modalities side by side, after the relational graph",
+    paper="Conversation Understanding using Relational Temporal Graph Neural Networks with Auxiliary Cross-Modality Interaction, https://arxiv.org/abs/2311.04507",
+    code="https://github.com/leson502/CORECT_EMNLP2023/tree/96ad0127f2",
+    modalities=(3, 3),
+)

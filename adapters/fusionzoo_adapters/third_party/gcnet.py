@@ -13,10 +13,9 @@ from typing import Any
 
 from torch import nn
 
-from fusionzoo.hookspecs import hookimpl
+import fusionzoo
 from fusionzoo.patching.modernising import CUDA
 from fusionzoo.patching.sites import InputSite
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.third_party._known import mask_of, named, shares
 
 
@@ -49,17 +48,11 @@ class GCNet:
         return _stand_ins.GraphModel.small()
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="gcnet",
-            kind="adapter",
-            target=f"{__name__}:GCNet",
-            summary="GCNet: features joined before the model, in a list",
-            paper="GCNet: Graph Completion Network for Incomplete Multimodal Learning in Conversation, https://arxiv.org/abs/2203.02177",
-            code="https://github.com/zeroQiaoba/GCNet/tree/8cce4a0c9a",
-            modalities=(3, 3),
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    GCNet,
+    kind="adapter",
+    summary="GCNet: features joined before the model, in a list",
+    paper="GCNet: Graph Completion Network for Incomplete Multimodal Learning in Conversation, https://arxiv.org/abs/2203.02177",
+    code="https://github.com/zeroQiaoba/GCNet/tree/8cce4a0c9a",
+    modalities=(3, 3),
+)

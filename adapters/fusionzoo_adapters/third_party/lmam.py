@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fusionzoo.hookspecs import hookimpl
+import fusionzoo
 from fusionzoo.patching.adapters import declare
 from fusionzoo.patching.finding import find_sites
 from fusionzoo.patching.sites import InputSite, Site
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.third_party._known import mask_of, named
 
 
@@ -67,17 +66,11 @@ class LMAM:
         return _stand_ins.LSTMModel.small()
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="lmam",
-            kind="adapter",
-            target=f"{__name__}:LMAM",
-            summary="LMAM: the baseline LSTM with low-rank matching attention, or with a concatenation",
-            paper="A Low-Rank Matching Attention Based Cross-Modal Feature Fusion Method for Conversational Emotion Recognition, https://arxiv.org/abs/2306.17799",
-            code="https://github.com/yuntaoshou/LMAM/tree/1ac9f43823",
-            modalities=(3, 3),
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    LMAM,
+    kind="adapter",
+    summary="LMAM: the baseline LSTM with low-rank matching attention, or with a concatenation",
+    paper="A Low-Rank Matching Attention Based Cross-Modal Feature Fusion Method for Conversational Emotion Recognition, https://arxiv.org/abs/2306.17799",
+    code="https://github.com/yuntaoshou/LMAM/tree/1ac9f43823",
+    modalities=(3, 3),
+)

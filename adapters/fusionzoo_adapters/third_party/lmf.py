@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fusionzoo.hookspecs import hookimpl
-from fusionzoo.specs import Spec
+import fusionzoo
 from fusionzoo_adapters.third_party._known import named
 
 
@@ -45,17 +44,11 @@ class LMF:
         return _stand_ins.LMF.small()
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="lmf",
-            kind="adapter",
-            target=f"{__name__}:LMF",
-            summary="LMF: the product of the three projections",
-            paper="Efficient Low-rank Multimodal Fusion with Modality-Specific Factors, https://arxiv.org/abs/1806.00064",
-            code="https://github.com/Justin1904/Low-rank-Multimodal-Fusion/tree/ea4755124d",
-            modalities=(3, 3),
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    LMF,
+    kind="adapter",
+    summary="LMF: the product of the three projections",
+    paper="Efficient Low-rank Multimodal Fusion with Modality-Specific Factors, https://arxiv.org/abs/1806.00064",
+    code="https://github.com/Justin1904/Low-rank-Multimodal-Fusion/tree/ea4755124d",
+    modalities=(3, 3),
+)

@@ -16,11 +16,10 @@ from typing import Any
 
 from torch import nn
 
-from fusionzoo.hookspecs import hookimpl
+import fusionzoo
 from fusionzoo.patching.adapters import declare
 from fusionzoo.patching.modernising import CUDA, HYPERGRAPH_SIZE
 from fusionzoo.patching.sites import Site
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.third_party._known import lengths_of, named
 
 
@@ -61,17 +60,11 @@ class M3NET:
         return _stand_ins.Model.small()
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="m3net",
-            kind="adapter",
-            target=f"{__name__}:M3NET",
-            summary="M3NET: nodes of three modalities side by side, after hypergraph and graph",
-            paper="Multivariate, Multi-Frequency and Multimodal: Rethinking Graph Neural Networks for Emotion Recognition in Conversation, CVPR 2023",
-            code="https://github.com/feiyuchen7/M3NET/tree/4d0fa88cd4",
-            modalities=(3, 3),
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    M3NET,
+    kind="adapter",
+    summary="M3NET: nodes of three modalities side by side, after hypergraph and graph",
+    paper="Multivariate, Multi-Frequency and Multimodal: Rethinking Graph Neural Networks for Emotion Recognition in Conversation, CVPR 2023",
+    code="https://github.com/feiyuchen7/M3NET/tree/4d0fa88cd4",
+    modalities=(3, 3),
+)

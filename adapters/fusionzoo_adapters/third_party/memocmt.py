@@ -12,10 +12,9 @@ from typing import Any
 
 from torch import nn
 
-from fusionzoo.hookspecs import hookimpl
+import fusionzoo
 from fusionzoo.patching.adapters import declare
 from fusionzoo.patching.sites import Site
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.third_party._known import named
 
 
@@ -46,17 +45,11 @@ class MemoCMT:
         return _stand_ins.MemoCMT.small()
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="memocmt",
-            kind="adapter",
-            target=f"{__name__}:MemoCMT",
-            summary="MemoCMT: two lists of attended tokens, one after the other",
-            paper="MemoCMT: Multimodal Emotion Recognition using Cross-Modal Transformer-based Feature Fusion, Scientific Reports 2025",
-            code="https://github.com/tpnam0901/MemoCMT/tree/d3248703e7",
-            modalities=(2, 2),
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MemoCMT,
+    kind="adapter",
+    summary="MemoCMT: two lists of attended tokens, one after the other",
+    paper="MemoCMT: Multimodal Emotion Recognition using Cross-Modal Transformer-based Feature Fusion, Scientific Reports 2025",
+    code="https://github.com/tpnam0901/MemoCMT/tree/d3248703e7",
+    modalities=(2, 2),
+)

@@ -10,10 +10,9 @@ from typing import Any
 
 from torch import nn
 
-from fusionzoo.hookspecs import hookimpl
+import fusionzoo
 from fusionzoo.patching.adapters import declare
 from fusionzoo.patching.sites import Site
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.third_party._known import named
 
 
@@ -42,17 +41,11 @@ class MISA:
         return _stand_ins.MISA.small()
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="misa",
-            kind="adapter",
-            target=f"{__name__}:MISA",
-            summary="MISA: private and shared vectors of three modalities, after a transformer",
-            paper="MISA: Modality-Invariant and -Specific Representations for Multimodal Sentiment Analysis, https://arxiv.org/abs/2005.03545",
-            code="https://github.com/declare-lab/MISA/tree/ec42faddde",
-            modalities=(3, 3),
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MISA,
+    kind="adapter",
+    summary="MISA: private and shared vectors of three modalities, after a transformer",
+    paper="MISA: Modality-Invariant and -Specific Representations for Multimodal Sentiment Analysis, https://arxiv.org/abs/2005.03545",
+    code="https://github.com/declare-lab/MISA/tree/ec42faddde",
+    modalities=(3, 3),
+)

@@ -12,11 +12,10 @@ from typing import Any
 
 from torch import nn
 
-from fusionzoo.hookspecs import hookimpl
+import fusionzoo
 from fusionzoo.patching.adapters import declare
 from fusionzoo.patching.modernising import CUDA, NUMPY_INDEX
 from fusionzoo.patching.sites import Site
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.third_party._known import lengths_of, named
 
 
@@ -55,17 +54,11 @@ class MMDFN:
         return _stand_ins.DialogueGNNModel.small()
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="mm-dfn",
-            kind="adapter",
-            target=f"{__name__}:MMDFN",
-            summary="MM-DFN: nodes of all modalities side by side, after the dynamic fusion layers",
-            paper="MM-DFN: Multimodal Dynamic Fusion Network for Emotion Recognition in Conversations, https://arxiv.org/abs/2203.02385",
-            code="https://github.com/zerohd4869/MM-DFN/tree/da97036606",
-            modalities=(2, 3),
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MMDFN,
+    kind="adapter",
+    summary="MM-DFN: nodes of all modalities side by side, after the dynamic fusion layers",
+    paper="MM-DFN: Multimodal Dynamic Fusion Network for Emotion Recognition in Conversations, https://arxiv.org/abs/2203.02385",
+    code="https://github.com/zerohd4869/MM-DFN/tree/da97036606",
+    modalities=(2, 3),
+)

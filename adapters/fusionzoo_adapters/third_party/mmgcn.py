@@ -16,11 +16,10 @@ from typing import Any
 
 from torch import nn
 
-from fusionzoo.hookspecs import hookimpl
+import fusionzoo
 from fusionzoo.patching.adapters import declare
 from fusionzoo.patching.modernising import CUDA, EDGE_WEIGHTS, NUMPY_INDEX
 from fusionzoo.patching.sites import Site
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.third_party._known import lengths_of, named
 
 
@@ -73,17 +72,11 @@ class MMGCN:
         return _stand_ins.DialogueGCNModel.small()
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="mmgcn",
-            kind="adapter",
-            target=f"{__name__}:MMGCN",
-            summary="MMGCN: nodes of all modalities side by side after the graph, or gated pairs",
-            paper="MMGCN: Multimodal Fusion via Deep Graph Convolution Network for Emotion Recognition in Conversation, https://arxiv.org/abs/2107.06779",
-            code="https://github.com/hujingwen6666/MMGCN/tree/85732d984f",
-            modalities=(2, 3),
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MMGCN,
+    kind="adapter",
+    summary="MMGCN: nodes of all modalities side by side after the graph, or gated pairs",
+    paper="MMGCN: Multimodal Fusion via Deep Graph Convolution Network for Emotion Recognition in Conversation, https://arxiv.org/abs/2107.06779",
+    code="https://github.com/hujingwen6666/MMGCN/tree/85732d984f",
+    modalities=(2, 3),
+)

@@ -11,9 +11,8 @@ from typing import Any
 
 from torch import nn
 
-from fusionzoo.hookspecs import hookimpl
+import fusionzoo
 from fusionzoo.patching.sites import InputSite
-from fusionzoo.specs import Spec
 
 
 class MMIN:
@@ -46,17 +45,11 @@ class MMIN:
         return _stand_ins.UttFusion.small()
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="mmin",
-            kind="adapter",
-            target=f"{__name__}:MMIN",
-            summary="MMIN: the fusion baseline's embeddings, before the classifier",
-            paper="Missing Modality Imagination Network for Emotion Recognition with Uncertain Missing Modalities, ACL 2021",
-            code="https://github.com/AIM3-RUC/MMIN/tree/69a45fedff",
-            modalities=(2, 3),
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MMIN,
+    kind="adapter",
+    summary="MMIN: the fusion baseline's embeddings, before the classifier",
+    paper="Missing Modality Imagination Network for Emotion Recognition with Uncertain Missing Modalities, ACL 2021",
+    code="https://github.com/AIM3-RUC/MMIN/tree/69a45fedff",
+    modalities=(2, 3),
+)

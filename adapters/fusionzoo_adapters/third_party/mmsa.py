@@ -11,10 +11,9 @@ from typing import Any
 
 from torch import nn
 
-from fusionzoo.hookspecs import hookimpl
+import fusionzoo
 from fusionzoo.patching.adapters import declare
 from fusionzoo.patching.sites import Site
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.third_party._known import named
 
 
@@ -60,17 +59,11 @@ class MMSA:
         return _stand_ins.LF_DNN.small()
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="mmsa",
-            kind="adapter",
-            target=f"{__name__}:MMSA",
-            summary="MMSA: last states or subnetworks of three modalities side by side",
-            paper="M-SENA: An Integrated Platform for Multimodal Sentiment Analysis, https://arxiv.org/abs/2203.12441",
-            code="https://github.com/thuiar/MMSA/tree/a94e65d07f",
-            modalities=(3, 3),
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MMSA,
+    kind="adapter",
+    summary="MMSA: last states or subnetworks of three modalities side by side",
+    paper="M-SENA: An Integrated Platform for Multimodal Sentiment Analysis, https://arxiv.org/abs/2203.12441",
+    code="https://github.com/thuiar/MMSA/tree/a94e65d07f",
+    modalities=(3, 3),
+)

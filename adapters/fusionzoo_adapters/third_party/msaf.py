@@ -13,11 +13,10 @@ from typing import Any
 
 from torch import nn
 
-from fusionzoo.hookspecs import hookimpl
+import fusionzoo
 from fusionzoo.patching.adapters import declare
 from fusionzoo.patching.modernising import VIEW
 from fusionzoo.patching.sites import Site, Stream
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.third_party._known import named
 
 
@@ -63,17 +62,11 @@ class MSAF:
         return _stand_ins.MSAFLSTMNet.small()
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="msaf",
-            kind="adapter",
-            target=f"{__name__}:MSAF",
-            summary="MSAF: last states side by side, or pooled channels stacked",
-            paper="MSAF: Multimodal Split Attention Fusion, https://arxiv.org/abs/2012.07175",
-            code="https://github.com/anita-hu/MSAF/tree/125e0f1eef",
-            modalities=(2, 3),
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MSAF,
+    kind="adapter",
+    summary="MSAF: last states side by side, or pooled channels stacked",
+    paper="MSAF: Multimodal Split Attention Fusion, https://arxiv.org/abs/2012.07175",
+    code="https://github.com/anita-hu/MSAF/tree/125e0f1eef",
+    modalities=(2, 3),
+)

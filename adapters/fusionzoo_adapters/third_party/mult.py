@@ -10,11 +10,10 @@ from typing import Any
 
 from torch import nn
 
-from fusionzoo.hookspecs import hookimpl
+import fusionzoo
 from fusionzoo.patching.adapters import declare
 from fusionzoo.patching.modernising import VIEW
 from fusionzoo.patching.sites import Site
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.third_party._known import named
 
 
@@ -44,17 +43,11 @@ class MulT:
         return _stand_ins.MULTModel.small()
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="mult",
-            kind="adapter",
-            target=f"{__name__}:MulT",
-            summary="MulT: last states of three memories side by side",
-            paper="Multimodal Transformer for Unaligned Multimodal Language Sequences, https://arxiv.org/abs/1906.00295",
-            code="https://github.com/yaohungt/Multimodal-Transformer/tree/a670936824",
-            modalities=(3, 3),
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MulT,
+    kind="adapter",
+    summary="MulT: last states of three memories side by side",
+    paper="Multimodal Transformer for Unaligned Multimodal Language Sequences, https://arxiv.org/abs/1906.00295",
+    code="https://github.com/yaohungt/Multimodal-Transformer/tree/a670936824",
+    modalities=(3, 3),
+)

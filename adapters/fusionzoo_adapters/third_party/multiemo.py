@@ -12,10 +12,9 @@ from typing import Any
 
 from torch import nn
 
-from fusionzoo.hookspecs import hookimpl
+import fusionzoo
 from fusionzoo.patching.adapters import declare
 from fusionzoo.patching.sites import Site
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.third_party._known import mask_of, named
 
 
@@ -50,17 +49,11 @@ class MultiEMO:
         return _stand_ins.MultiEMO.small()
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="multiemo",
-            kind="adapter",
-            target=f"{__name__}:MultiEMO",
-            summary="MultiEMO: three attended modalities side by side, real utterances only",
-            paper="MultiEMO: An Attention-Based Correlation-Aware Multimodal Fusion Framework for Emotion Recognition in Conversations, ACL 2023",
-            code="https://github.com/TaoShi1998/MultiEMO-ACL2023/tree/e96458b870",
-            modalities=(3, 3),
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    MultiEMO,
+    kind="adapter",
+    summary="MultiEMO: three attended modalities side by side, real utterances only",
+    paper="MultiEMO: An Attention-Based Correlation-Aware Multimodal Fusion Framework for Emotion Recognition in Conversations, ACL 2023",
+    code="https://github.com/TaoShi1998/MultiEMO-ACL2023/tree/e96458b870",
+    modalities=(3, 3),
+)

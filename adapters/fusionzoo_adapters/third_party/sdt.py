@@ -12,11 +12,10 @@ from typing import Any
 
 from torch import nn
 
-from fusionzoo.hookspecs import hookimpl
+import fusionzoo
 from fusionzoo.patching.adapters import declare
 from fusionzoo.patching.modernising import CUDA
 from fusionzoo.patching.sites import Site
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.third_party._known import mask_of, named
 
 
@@ -53,17 +52,11 @@ class SDT:
         return _stand_ins.Transformer_Based_Model.small()
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="sdt",
-            kind="adapter",
-            target=f"{__name__}:SDT",
-            summary="SDT: the gate over three modalities",
-            paper="A Transformer-Based Model With Self-Distillation for Multimodal Emotion Recognition in Conversations, https://arxiv.org/abs/2310.20494",
-            code="https://github.com/butterfliesss/SDT/tree/60af921823",
-            modalities=(3, 3),
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    SDT,
+    kind="adapter",
+    summary="SDT: the gate over three modalities",
+    paper="A Transformer-Based Model With Self-Distillation for Multimodal Emotion Recognition in Conversations, https://arxiv.org/abs/2310.20494",
+    code="https://github.com/butterfliesss/SDT/tree/60af921823",
+    modalities=(3, 3),
+)

@@ -11,11 +11,10 @@ from typing import Any
 
 from torch import nn
 
-from fusionzoo.hookspecs import hookimpl
+import fusionzoo
 from fusionzoo.patching.adapters import declare
 from fusionzoo.patching.modernising import CUDA
 from fusionzoo.patching.sites import Site
-from fusionzoo.specs import Spec
 from fusionzoo_adapters.third_party._known import named
 
 
@@ -44,17 +43,11 @@ class TelME:
         return _stand_ins.ASF.small()
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="telme",
-            kind="adapter",
-            target=f"{__name__}:TelME",
-            summary="TelME: visual and audio side by side, in the shifting fusion",
-            paper="TelME: Teacher-leading Multimodal Fusion Network for Emotion Recognition in Conversation, https://arxiv.org/abs/2401.12987",
-            code="https://github.com/yuntaeyang/TelME/tree/f22fc9fed2",
-            modalities=(2, 2),
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    TelME,
+    kind="adapter",
+    summary="TelME: visual and audio side by side, in the shifting fusion",
+    paper="TelME: Teacher-leading Multimodal Fusion Network for Emotion Recognition in Conversation, https://arxiv.org/abs/2401.12987",
+    code="https://github.com/yuntaeyang/TelME/tree/f22fc9fed2",
+    modalities=(2, 2),
+)

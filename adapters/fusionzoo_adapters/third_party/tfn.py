@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fusionzoo.hookspecs import hookimpl
-from fusionzoo.specs import Spec
+import fusionzoo
 from fusionzoo_adapters.third_party._known import named
 
 
@@ -41,17 +40,11 @@ class TFN:
         return _stand_ins.TFN.small()
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="tfn",
-            kind="adapter",
-            target=f"{__name__}:TFN",
-            summary="TFN: the outer product",
-            paper="Tensor Fusion Network for Multimodal Sentiment Analysis, https://arxiv.org/abs/1707.07250",
-            code="https://github.com/Justin1904/TensorFusionNetworks/tree/ef0e78b558",
-            modalities=(3, 3),
-            api=1,
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    TFN,
+    kind="adapter",
+    summary="TFN: the outer product",
+    paper="Tensor Fusion Network for Multimodal Sentiment Analysis, https://arxiv.org/abs/1707.07250",
+    code="https://github.com/Justin1904/TensorFusionNetworks/tree/ef0e78b558",
+    modalities=(3, 3),
+)

@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from fusionzoo._types import JSON, Options
 from fusionzoo.data.corpus import SPLITS, UNLABELLED, some
 from fusionzoo.data.splits import draw_dev
 from fusionzoo.errors import DataError, OptionError, close_matches_hint
@@ -82,7 +83,7 @@ class RawUtterance:
     features: Mapping[str, Path] = field(default_factory=dict)
     landmarks: Path | None = None
     gender: str | None = None
-    extras: Mapping[str, Any] = field(default_factory=dict)
+    extras: Options = field(default_factory=dict)
 
     def has(self, medium: str) -> bool:
         """Whether there is text, audio or video, or a file of ready features of that name."""
@@ -106,7 +107,7 @@ class RawCorpus:
     label_names: tuple[str, ...]
     utterances: tuple[RawUtterance, ...]
     problems: tuple[Problem, ...] = ()
-    info: Mapping[str, Any] = field(default_factory=dict)
+    info: Mapping[str, JSON] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.utterances)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import pickle
 import sys
@@ -66,6 +67,7 @@ def test_every_fusion_comes_back_the_same(name, tmp_path):
     assert type(again) is type(fusion)
     assert not again.training
     assert torch.equal(again(streams()), fusion(streams()))
+    assert repr(again) == repr(fusion)
 
 
 @pytest.mark.parametrize("name", fusionzoo.names("host"))
@@ -84,6 +86,19 @@ def test_every_host_comes_back_the_same(name, fusion, tmp_path):
     assert torch.equal(
         Host.from_pretrained(again.save_pretrained(tmp_path / "again"))(batch()).logits, host(batch()).logits
     )
+
+
+@pytest.mark.parametrize("name", fusionzoo.names("host"))
+@pytest.mark.parametrize("prefix", ["", "fusionzoo:"])
+def test_every_host_comes_back_the_same_with_the_fusion_that_it_was_published_with(name, prefix, tmp_path):
+    cls = fusionzoo.get(name, "host")
+    published = inspect.signature(cls).parameters["fusion"].default
+    host = cls(DIMS, 3, 2, fusion=prefix + published).eval()
+    again = Host.from_pretrained(host.save_pretrained(tmp_path / "h"))
+    assert torch.equal(again(batch()).logits, host(batch()).logits)
+    shapes = {k: v.shape for k, v in cls(DIMS, 3, 2, fusion=published).state_dict().items()}
+    assert {k: v.shape for k, v in again.state_dict().items()} == shapes
+    assert repr(again).startswith(f"{cls.__name__}(\n  {DIMS} -> 3 classes, 2 speakers")
 
 
 def test_a_run_folder_is_loaded_and_published_with_its_scores(run_folder, tmp_path):

@@ -38,6 +38,31 @@ class Noisy(Sound):
         return super().parameter_count(dims, out_dim, missing=missing)
 
 
+class ReadsValues(Sound):
+    """Attention over the dialogue, whose constructor reads a value, which is not there on the meta device.
+
+    Options: width. Parameters: as its base. Source: the tests of fusionzoo, 2025. Shapes: `(B, T, d)` -> `(B, T, out_dim)`.
+    """
+
+    def __init__(self, dims, out_dim=None, *, width=6, missing="zero"):
+        super().__init__(dims, out_dim, width=width, missing=missing)
+        self.largest = float(self.query.weight.max())
+
+
+class CountsByItself(ReadsValues):
+    __doc__ = ReadsValues.__doc__
+
+    @classmethod
+    def parameter_count(cls, dims, out_dim=None, **options):
+        return sum(p.numel() for p in cls(dims, out_dim, **options).parameters())
+
+
+def test_a_constructor_that_cannot_run_on_the_meta_device_is_told_so_unless_it_counts_by_itself():
+    with pytest.raises(CheckFailure, match=r"counting raises .*meta device"):
+        check_fusion(ReadsValues, only=["parameter_count"]).raise_if_failed()
+    assert check_fusion(CountsByItself, only=["parameter_count"]).ok
+
+
 def test_results_say_what_happened():
     results = check_fusion("sum")
     assert results.ok

@@ -221,10 +221,6 @@ class IgnoresLearned(Sound):
     def __init__(self, dims, out_dim=None, *, width=6, missing="zero"):
         super().__init__(dims, out_dim, width=width, missing="zero" if missing == "learned" else missing)
 
-    @classmethod
-    def parameter_count(cls, dims, out_dim=None, *, width=6, missing="zero", **_):
-        return super().parameter_count(dims, out_dim, width=width)
-
 
 @breaks("missing_learned_idle")
 class AlwaysAddsStandIns(Sound):

@@ -31,10 +31,6 @@ class Extended(Sound):
         result.fused = self.change(result.fused)
         return result
 
-    @classmethod
-    def parameter_count(cls, dims, out_dim=None, **options):
-        return super().parameter_count(dims, out_dim, **options) + cls.more
-
 
 # -- gradients ---------------------------------------------------------------------------------------------------
 

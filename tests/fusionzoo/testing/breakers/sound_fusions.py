@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams, linear_parameters, projection_parameters, read_dims
+from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.numerics import masked_mean, masked_softmax, zero_padded
 from fusionzoo.specs import Spec
 
@@ -42,13 +42,6 @@ class Sound(Fusion):
         weights = self.weigh(self.query(u) @ u.transpose(1, 2), streams.mask)
         maps = {"self": weights} if streams.attention else {}
         return Fused(torch.tanh(u) + weights @ u, {self.anchor: u}, maps)
-
-    @classmethod
-    def parameter_count(cls, dims, out_dim=None, *, width: int = 6, missing: str = "zero", **_: Any) -> int:
-        widths = list(read_dims(dims).values())
-        own = sum(linear_parameters(d, width) for d in widths) + linear_parameters(width, width)
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return own + projection_parameters(width, out_dim or widths[0]) + stand_ins
 
 
 class SoundUnaligned(Sound):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import fusionzoo
 import torch
-from fusionzoo import Fused, Fusion, Spec, hookimpl
-from fusionzoo.fusion import Dims, Streams, linear_parameters, projection_parameters, read_dims
+from fusionzoo import Fused, Fusion
+from fusionzoo.fusion import Dims, Streams
 from fusionzoo.numerics import masked_softmax
 from torch import nn
 
@@ -75,42 +76,17 @@ class ModalityAttention(Fusion):
         return Fused(fused, dict(zip(self.names, hidden, strict=True)), {"modality": weights})
 
     @classmethod
-    def parameter_count(
-        cls,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        width: int | None = None,
-        missing: str = "zero",
-        **_: Any,
-    ) -> int:
-        widths = list(read_dims(dims).values())
-        out = out_dim or widths[0]
-        w, count = width or out, len(widths)
-        own = sum(linear_parameters(d, w) for d in widths) + linear_parameters(count * w, count)
-        stand_ins = sum(widths) if missing == "learned" else 0
-        return own + projection_parameters(w, out) + stand_ins
-
-    @classmethod
     def test_params(cls) -> list[dict[str, Any]]:
         """Options under which the conformance suite builds this fusion."""
         return [{}, {"width": 6, "squash": False}]
 
 
-@hookimpl
-def fusionzoo_register(register):
-    register(
-        Spec(
-            name="modality-attention",
-            kind="fusion",
-            target=f"{__name__}:ModalityAttention",
-            summary="mean of the modalities, weighted at each step by all of them together",
-            api=1,
-            paper="Moon et al., Multimodal Named Entity Recognition for Short Social Media Posts, NAACL 2018, "
-            "arXiv 1802.07862",
-            bibtex="@inproceedings{moon2018multimodal, title={Multimodal Named Entity Recognition for Short Social Media "
-            "Posts}, author={Moon, Seungwhan and Neves, Leonardo and Carvalho, Vitor}, booktitle={NAACL-HLT}, year={2018}}",
-            handles=frozenset({"masks", "missing", "attention"}),
-            defaults={"squash": True},
-        )
-    )
+fusionzoo_register = fusionzoo.plugin(
+    ModalityAttention,
+    summary="mean of the modalities, weighted at each step by all of them together",
+    paper="Moon et al., Multimodal Named Entity Recognition for Short Social Media Posts, NAACL 2018, arXiv 1802.07862",
+    bibtex="@inproceedings{moon2018multimodal, title={Multimodal Named Entity Recognition for Short Social Media "
+    "Posts}, author={Moon, Seungwhan and Neves, Leonardo and Carvalho, Vitor}, booktitle={NAACL-HLT}, year={2018}}",
+    handles={"attention"},
+    api=1,
+)
