@@ -74,7 +74,7 @@ def test_a_module_that_the_file_names_is_not_imported(saved, tmp_path, monkeypat
 
     def change(meta):
         for step in meta["site"]["steps"]:
-            step.update(module=name, qualname="nothing", file=str(tmp_path / "strangers" / "part.py"))
+            step.update(module=name, qualname="of_no_model", file=str(tmp_path / "strangers" / "part.py"))
 
     with pytest.raises(HostChangedError, match="is no function that this Net is made of"):
         fusionzoo.load_patch(Net(), rewrite(saved, change))
