@@ -164,6 +164,7 @@ def score(capfd, features: Path, out: Path, recipe: str, *sets: str, options=())
     return scores["weighted_f1"]
 
 
+@pytest.mark.slow
 def test_multiemo_on_meld(tmp_path, models, capfd):
     release = meld(tmp_path / "MELD.Raw")
     seen = call(capfd, "data", "inspect", release)

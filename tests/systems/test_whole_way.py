@@ -78,6 +78,7 @@ def foal(models, *more: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_foal_net_on_iemocap_with_both_losses(iemocap, models, tmp_path):
     sets = foal(models, f"host.encoders.visual.model={models['video']}", "data.media.visual.size=32")
     result = run("foal-net-iemocap", iemocap, tmp_path / "run", *sets, "data.dev=session")
@@ -110,6 +111,7 @@ SMALL = (
 )
 
 
+@pytest.mark.slow
 def test_cfn_sr_on_ravdess(ravdess, tmp_path):
     sets = [TRUNKS, *SMALL, "training.epochs=6", "training.batch_size=8", "fusion.heads=2", "fusion.layers=1"]
     result = run("cfn-sr-ravdess", ravdess, tmp_path / "run", *sets, "data.k_fold=6", "data.fold=5")

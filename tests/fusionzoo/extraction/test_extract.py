@@ -208,6 +208,7 @@ def _command(root, models, out, *more):
     return [*words, "--device", "cpu", *more]
 
 
+@pytest.mark.slow
 def test_goes_on_after_kill_9(tmp_path, models):
     root, out = meld(tmp_path / "m", 120, 6), tmp_path / "out"
     command = _command(root, models, out, "--shard-size", "2", "--batch-size", "1", "--quiet")

@@ -9,6 +9,7 @@ import types
 from abc import ABC
 from typing import ClassVar
 
+import accelerate
 import pytest
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from torch import nn
 import fusionzoo
 from fusionzoo.errors import HostChangedError, PatchError, SiteNotReachedError
 from fusionzoo.patching.wrappers import host_of
+from fusionzoo.training.processes import forget_accelerate
 
 
 class Host(nn.Module):
@@ -384,10 +386,17 @@ def test_methods_that_a_host_keeps_in_a_table(batch, shake):
     assert torch.equal(model(*batch), plain)
 
 
+@pytest.fixture
+def half_precision():
+    """An accelerator of one's own, whatever another test in this process has told Accelerate."""
+    forget_accelerate()
+    yield accelerate.Accelerator(cpu=True, mixed_precision="bf16")
+    forget_accelerate()
+
+
 @pytest.mark.parametrize("first", ["patch", "prepare"])
-def test_accelerates_half_precision(batch, shake, first):
-    accelerate = pytest.importorskip("accelerate")
-    accelerator = accelerate.Accelerator(cpu=True, mixed_precision="bf16")
+def test_accelerates_half_precision(batch, shake, first, half_precision):
+    accelerator = half_precision
     model = make()
     plain = model(*batch)
     if first == "prepare":
