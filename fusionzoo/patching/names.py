@@ -146,6 +146,7 @@ def bind(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str,
     return out
 
 
+@torch.compiler.disable  # a compiled program would be guarded by all that is kept, and fail when some of it dies
 def signature_of(function: Callable[..., Any]) -> inspect.Signature:
     """As `inspect.signature`, which takes longer than a join; that of a function or method is kept while it lives."""
     bound = isinstance(function, MethodType)

@@ -142,6 +142,8 @@ def fusion_called(subject):
 
 def _scaled(fused):
     fused.fused = fused.fused * 1.5 + 0.1
+    # Hosts between whose layers a fusion sits go on with its streams.
+    fused.streams = {name: x * 1.5 + 0.1 for name, x in fused.streams.items()}
     return fused
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
 
 import fusion_breakers_a  # noqa: F401
@@ -45,6 +46,14 @@ def test_a_check_catches_its_breaker_and_no_other_does(name):
     assert ";" in reason or ":" in reason
 
 
+#: Without the extra `onnx` that check is skipped.
+needs_onnx = pytest.mark.skipif(
+    any(importlib.util.find_spec(p) is None for p in ("onnx", "onnxscript", "onnxruntime")),
+    reason="needs the extra onnx",
+)
+
+
+@needs_onnx
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_a_slow_check_catches_its_breaker(name):
@@ -53,6 +62,7 @@ def test_a_slow_check_catches_its_breaker(name):
     assert {r.check for r in failed} == {name, *breaker.also}, "\n".join(f"{r.check}: {r.reason}" for r in failed)
 
 
+@needs_onnx
 @pytest.mark.slow
 def test_a_sound_fusion_passes_the_slow_checks():
     results = check_fusion(Sound, spec=SPEC, only=SLOW, slow=True)
