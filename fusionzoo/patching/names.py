@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -146,8 +146,7 @@ def bind(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str,
     return out
 
 
-@torch.compiler.disable  # a compiled program would be guarded by all that is kept, and fail when some of it dies
-def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
     """As `inspect.signature`, which takes longer than a join; that of a function or method is kept while it lives."""
     bound = isinstance(function, MethodType)
     inner = function.__func__ if isinstance(function, MethodType) else function
@@ -157,6 +156,10 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
     if bound not in kept:
         kept[bound] = inspect.signature(function)
     return kept[bound]
+
+
+# A compiled program would be guarded by all that is kept, and fail when some of it dies.
+signature_of: Callable[[Callable[..., Any]], inspect.Signature] = cast(Any, torch.compiler.disable)(_signature_of)
 
 
 def forward_of(model: nn.Module, forward: Any = None) -> Callable[..., Any]:
