@@ -9,6 +9,7 @@ tensor, module, optimizer or loader either: it would override theirs, and hide u
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,6 @@ import pytest
 import torch
 from torch import nn
 
-ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("fusionzoo", "plugins/fusionzoo_plugins", "adapters/fusionzoo_adapters")
 OURS = {Path(room).name for room in ROOMS}
 
@@ -192,8 +192,17 @@ def private_uses(sources: dict[str, str]) -> set[tuple[str, str, int]]:
 
 
 def packages() -> dict[str, str]:
-    paths = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
-    return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}
+    """The files of the packages where they are installed, by their place in the repository."""
+    sources = {}
+    for room in ROOMS:
+        spec = importlib.util.find_spec(Path(room).name)
+        assert spec is not None
+        assert spec.origin is not None
+        folder = Path(spec.origin).parent
+        for path in sorted(folder.rglob("*.py")):
+            sources[f"{room}/{path.relative_to(folder).as_posix()}"] = path.read_text(encoding="utf-8")
+    assert len(sources) > len(ROOMS)
+    return sources
 
 
 def test_no_private_name_of_a_dependency_is_used_but_those_with_a_reason():
