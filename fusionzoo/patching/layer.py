@@ -99,9 +99,8 @@ class FusionLayer(nn.Module):
             # Beside the registered ones, because nn.Module finds an attribute of its own slowly. Whoever exchanges one of them
             # (a wrapper, a replica of nn.DataParallel) comes by here; what is inside them is looked up at every call.
             self.__dict__["_parts"] = tuple(getattr(self, n, None) for n in ("fusion", "out"))
-            self.__dict__[
-                "_now"
-            ] = []  # during a call of the host's: dtype and device of the weights; each replica its own
+            # Dtype and device of the weights during a call of the host's; each replica has its own.
+            self.__dict__["_now"] = []
 
     def begin(self) -> None:
         """A call of the host's method begins: what does not change during it is found out once."""
