@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fusionzoo.data.batch import Batch
+from fusionzoo.batch import Batch
 
 CLASSES, SPEAKERS = 6, 2
 # Utterances of each class in IEMOCAP's training split, for losses with class weights.

@@ -17,7 +17,7 @@ import torch
 
 import fusionzoo
 from fusionzoo._machine import conditions
-from fusionzoo.evaluation.bench import FIELD, Cost, bench_fusions
+from fusionzoo.experiments.cost import FIELD, Cost, bench_fusions
 
 
 def main() -> None:

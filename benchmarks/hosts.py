@@ -34,7 +34,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import fusionzoo
 from fusionzoo._machine import conditions
-from fusionzoo.data.batch import Batch
+from fusionzoo.batch import Batch
 
 _TEXT = {"text": 100}
 _CLASSIC = {"text": 100, "audio": 1582, "visual": 342}

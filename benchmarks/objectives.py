@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fusionzoo._machine import conditions
-from fusionzoo.data.batch import Batch
+from fusionzoo.batch import Batch
 from fusionzoo.host import HostOutput
 from fusionzoo_plugins.swfc import SWFC
 

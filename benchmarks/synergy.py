@@ -21,9 +21,9 @@ from torch.nn import functional as F
 import fusionzoo
 from fusionzoo.data import Batch, Corpus, ResidentSplit, feature_statistics
 from fusionzoo.data.demo import demo
-from fusionzoo.evaluation.inference import split_probabilities
-from fusionzoo.evaluation.metrics import evaluate_predictions
 from fusionzoo.host import Host, HostOutput
+from fusionzoo.scoring.inference import split_probabilities
+from fusionzoo.scoring.metrics import evaluate_predictions
 
 OPTIONS = {
     "redundant": 0.0,

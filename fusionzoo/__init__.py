@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fusionzoo import doctor as doctor
     from fusionzoo import encoders as encoders
     from fusionzoo import errors as errors
-    from fusionzoo import evaluation as evaluation
+    from fusionzoo import experiments as experiments
     from fusionzoo import extraction as extraction
     from fusionzoo import fusion as fusion
     from fusionzoo import host as host
@@ -30,16 +30,15 @@ if TYPE_CHECKING:
     from fusionzoo import numerics as numerics
     from fusionzoo import objective as objective
     from fusionzoo import patching as patching
-    from fusionzoo import recipes as recipes
     from fusionzoo import specs as specs
     from fusionzoo import testing as testing
     from fusionzoo import training as training
     from fusionzoo._types import Adapter, Options, Plugin
     from fusionzoo.data import Batch as Batch
     from fusionzoo.data import Corpus as Corpus
-    from fusionzoo.evaluation.compare import compare as compare
-    from fusionzoo.evaluation.evaluate import evaluate as evaluate
-    from fusionzoo.evaluation.evaluate import predict as predict
+    from fusionzoo.experiments.grid import compare as compare
+    from fusionzoo.experiments.saved_runs import evaluate as evaluate
+    from fusionzoo.experiments.saved_runs import predict as predict
     from fusionzoo.fusion import Fused as Fused
     from fusionzoo.fusion import Fusion as Fusion
     from fusionzoo.hookspecs import hookimpl as hookimpl
@@ -53,14 +52,15 @@ if TYPE_CHECKING:
     from fusionzoo.patching import load_patch as load_patch
     from fusionzoo.patching import modernise as modernise
     from fusionzoo.patching import patch as patch
-    from fusionzoo.recipes import Recipe
+    from fusionzoo.runs import recipes as recipes
+    from fusionzoo.runs.recipes import Recipe
     from fusionzoo.specs import Card as Card
     from fusionzoo.specs import Spec as Spec
     from fusionzoo.training.trainer import train as train
 
 # Public name -> module that defines it (PEP 562: resolved at first use).
 _LAZY = {
-    "Batch": "fusionzoo.data.batch",
+    "Batch": "fusionzoo.batch",
     "Card": "fusionzoo.specs",
     "Corpus": "fusionzoo.data.corpus",
     "Fused": "fusionzoo.fusion",
@@ -72,14 +72,14 @@ _LAZY = {
     "Patch": "fusionzoo.patching",
     "Site": "fusionzoo.patching",
     "Spec": "fusionzoo.specs",
-    "compare": "fusionzoo.evaluation.compare",
-    "evaluate": "fusionzoo.evaluation.evaluate",
+    "compare": "fusionzoo.experiments.grid",
+    "evaluate": "fusionzoo.experiments.saved_runs",
     "find_sites": "fusionzoo.patching",
     "hookimpl": "fusionzoo.hookspecs",
     "load_patch": "fusionzoo.patching",
     "modernise": "fusionzoo.patching",
     "patch": "fusionzoo.patching",
-    "predict": "fusionzoo.evaluation.evaluate",
+    "predict": "fusionzoo.experiments.saved_runs",
     "train": "fusionzoo.training.trainer",
 }
 _MODULES = {
@@ -87,7 +87,7 @@ _MODULES = {
     "doctor",
     "encoders",
     "errors",
-    "evaluation",
+    "experiments",
     "extraction",
     "fusion",
     "host",
@@ -95,7 +95,9 @@ _MODULES = {
     "numerics",
     "objective",
     "patching",
-    "recipes",
+    "reporting",
+    "runs",
+    "scoring",
     "specs",
     "testing",
     "training",
@@ -157,6 +159,7 @@ __all__ = [
     "train",
 ]
 
+from fusionzoo import _moved  # noqa: E402
 from fusionzoo.errors import (  # noqa: E402
     AmbiguousNameError,
     CheckpointError,
@@ -191,6 +194,8 @@ from fusionzoo.errors import (  # noqa: E402
 # package when it is first imported, and never again.
 from fusionzoo.plugin import plugin  # noqa: E402
 
+_moved.install()
+
 
 def __getattr__(name: str) -> object:
     if name in _LAZY or name in _MODULES:
@@ -201,7 +206,7 @@ def __getattr__(name: str) -> object:
         value = getattr(importlib.import_module(_LAZY[name]), name)
         globals()[name] = value
         return value
-    if name in _MODULES:
+    if name in _MODULES or f"fusionzoo.{name}" in _moved.MOVED:
         return importlib.import_module(f"fusionzoo.{name}")
     raise AttributeError(f"module 'fusionzoo' has no attribute {name!r}")
 

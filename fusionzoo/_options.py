@@ -5,18 +5,26 @@ from __future__ import annotations
 import contextlib
 import inspect
 from abc import ABCMeta
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from fusionzoo._schema import plain
+from fusionzoo._variants import (
+    DEFAULT,
+    plugin_class,
+    signature_of,
+    variant_class,
+    variant_classes,
+    with_preset,
+)
 from fusionzoo.errors import OptionError, close_matches_hint
 
 
 def accepted_options(cls: type) -> list[str]:
-    """Names of the keyword arguments that a class's constructor takes."""
-    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
-    return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    """Names of the keyword arguments that a class's constructor takes, in any of its variants."""
+    parameters = {n: p for c in reversed(variant_classes(cls)) for n, p in signature_of(c).parameters.items()}
+    return [p.name for p in parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
 
 def is_plain(value: Any) -> bool:
@@ -61,33 +69,54 @@ class CheckedOptions(_Meta):
     @property
     def __signature__(cls) -> inspect.Signature:
         """The constructor's, for `help`, editors and cards, which would otherwise show `__call__`'s `(*args, **kwargs)`."""
-        signature = inspect.signature(cls.__init__)  # type: ignore[misc]
-        return signature.replace(parameters=list(signature.parameters.values())[1:])
+        return signature_of(cls)
 
     if not TYPE_CHECKING:  # checkers take a constructor's arguments and type from the class
 
         def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-            signature = inspect.signature(cls.__init__)
+            told = {}
+            if isinstance(cls.variants, Mapping):
+                told = {"variant": kwargs.pop("variant", None) or cls.variant}
+                if told["variant"] != cls.variant:
+                    return variant_class(plugin_class(cls), told["variant"])(*args, **kwargs)
+                kwargs = with_preset(cls, kwargs)
             try:
-                bound = signature.bind(None, *args, **kwargs)
+                bound = signature_of(cls).bind(*args, **kwargs)
             except TypeError as error:
-                accepted = accepted_options(cls)
-                unknown = [k for k in kwargs if k not in accepted]
-                if unknown:
-                    raise OptionError(
-                        f"{cls.__name__} has no option {unknown[0]!r}{close_matches_hint(unknown[0], accepted) or '.'} "
-                        f"It takes: {', '.join(accepted)}"
-                    ) from None
-                raise OptionError(f"{cls.__name__}: {error}; it takes: {', '.join(accepted)}") from None
+                raise OptionError(_misfit(cls, kwargs, error)) from None
             # Recorded before the constructor runs, which may change what it was given.
             arguments = recorded_arguments(bound)
             instance = super().__call__(*args, **kwargs)
-            instance.__dict__["_init_arguments"] = arguments
+            instance.__dict__["_init_arguments"] = arguments | told
             return instance
 
 
+def _misfit(cls: Any, kwargs: Mapping[str, Any], error: TypeError) -> str:
+    accepted = list(signature_of(cls).parameters)
+    for name in kwargs:
+        if name in accepted:
+            continue
+        if name in accepted_options(plugin_class(cls)):
+            owners = [c.variant for c in variant_classes(plugin_class(cls)) if name in signature_of(c).parameters]
+            return f"{cls.__name__}: {name} belongs to variant={' or variant='.join(map(repr, owners))}"
+        return (
+            f"{cls.__name__} has no option {name!r}{close_matches_hint(name, accepted) or '.'} "
+            f"It takes: {', '.join(accepted)}"
+        )
+    return f"{cls.__name__}: {error}; it takes: {', '.join(accepted)}"
+
+
 class Configured(metaclass=CheckedOptions):
-    """What fusions, hosts and objectives share: checked options, and a repr that shows them and their own weights."""
+    """What fusions, hosts and objectives share: checked options, variants, a repr of both and of their own weights.
+
+    Class attributes: `variants`, what `variant=` accepts beside `"default"`, each with the subclass that it builds
+    (`"module:Class"`), or where one class is all of them, their names, the default first; and of such a subclass `variant`,
+    its name, and `preset`, those options whose defaults differ.
+    """
+
+    variants: ClassVar[Mapping[str, str] | tuple[str, ...]] = ()
+    variant: str = DEFAULT
+    preset: ClassVar[Mapping[str, object]] = {}
 
     def extra_repr(self) -> str:
         """What it maps, the options that are not at their default (one left open shows what was chosen), own weights."""
@@ -127,7 +156,7 @@ _IN_HEAD = {"dims", "out_dim", "num_classes", "num_speakers", "class_counts"}
 def recorded_arguments(bound: inspect.BoundArguments) -> dict[str, Any]:
     """The arguments of a constructor by name, without `self`, as plain values."""
     bound.apply_defaults()
-    parameters = list(bound.signature.parameters.values())[1:]
+    parameters = list(bound.signature.parameters.values())
     out: dict[str, Any] = {}
     for p in parameters:
         value = bound.arguments[p.name]
@@ -169,7 +198,7 @@ def record(value: Any) -> Any:
     return Unrecorded(type(value).__name__)
 
 
-def check_choice(value: str, choices: tuple[str, ...], option: str, owner: object) -> str:
+def check_choice(value: str, choices: Collection[str], option: str, owner: object) -> str:
     """`value` if it is one of `choices`, else `OptionError`."""
     if value not in choices:
         raise OptionError(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fusionzoo.fusion import Fusion
     from fusionzoo.host import Host
     from fusionzoo.objective import Objective
-    from fusionzoo.recipes import Recipe
+    from fusionzoo.runs.recipes import Recipe
 
 #: Plain values: what a JSON file can hold.
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
@@ -83,7 +83,7 @@ class CorpusSummary(TypedDict):
 
 
 class Adapter(Protocol):
-    """What knows a public repository's model; `fusionzoo.patching.adapters` says what else it may have."""
+    """What knows a public repository's model; `fusionzoo.patching.repositories` says what else it may have."""
 
     def recognise(self, model: nn.Module, /) -> bool:
         """Whether this is the model."""

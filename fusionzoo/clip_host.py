@@ -1,6 +1,6 @@
 """The base of hosts that encode words, sounds and pictures in the training graph and classify each utterance by itself.
 
-Their batches hold `clips` in the place of features (see `fusionzoo.data.batch.Clip`). The contract stays that of a host:
+Their batches hold `clips` in the place of features (see `fusionzoo.batch.Clip`). The contract stays that of a host:
 `out = host(batch)` with logits `(B, T, C)`. Given features instead, an utterance is a sequence of one step, so that such a
 host also runs on ready vectors, and on any fusion.
 """
@@ -25,7 +25,7 @@ from fusionzoo.objective import zero_features
 from fusionzoo.specs import plain_name
 
 if TYPE_CHECKING:
-    from fusionzoo.data.batch import Batch, Clip
+    from fusionzoo.batch import Batch, Clip
 
 #: Kind of encoder by the usual names of modalities.
 _KINDS = {"text": "text", "audio": "audio", "visual": "video", "video": "video"}
@@ -187,7 +187,7 @@ class ClipHost(Host):
         """One utterance of silence, a black picture, or zeros."""
         if not self.encoders:
             return zero_features(self)
-        from fusionzoo.data.batch import Batch, Clip
+        from fusionzoo.batch import Batch, Clip
 
         device = next((t.device for t in (*self.parameters(), *self.buffers())), torch.device("cpu"))
         zeros = torch.zeros(1, 1, dtype=torch.long, device=device)

@@ -18,8 +18,9 @@ from fusionzoo._display import Displayed
 from fusionzoo._masks import MaskWatch
 from fusionzoo._options import Configured, check_choice
 from fusionzoo._pretrained import Pretrained
-from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError, close_matches_hint
+from fusionzoo.errors import OptionError, ShapeError, close_matches_hint
 from fusionzoo.numerics import fixed_in_trace, same_length, zero_padded
+from fusionzoo.reference import WithReference
 
 Dims = Mapping[str, int] | Sequence[int]
 StreamsLike = Mapping[str, Tensor | None] | Sequence[Tensor | None]
@@ -106,7 +107,7 @@ def projection_parameters(inputs: int, outputs: int) -> int:
     return 0 if inputs == outputs else linear_parameters(inputs, outputs)
 
 
-class Fusion(Configured, Pretrained, nn.Module):
+class Fusion(Configured, Pretrained, WithReference, nn.Module):
     """Base class of every fusion.
 
     Parameters
@@ -133,7 +134,6 @@ class Fusion(Configured, Pretrained, nn.Module):
 
     kind: ClassVar[str] = "fusion"
     handles: ClassVar[frozenset[str]] = frozenset({"masks", "missing"})
-    variants: ClassVar[tuple[str, ...]] = ()
     modalities: ClassVar[tuple[int, int | None]] = (2, None)
     unaligned: ClassVar[bool] = False
     for_sequences: ClassVar[Mapping[str, object]] = {}
@@ -175,13 +175,6 @@ class Fusion(Configured, Pretrained, nn.Module):
         with torch.device("meta"):
             built = cls(dims, out_dim, **options)  # type: ignore[arg-type]
         return sum(p.numel() for p in built.parameters() if p.requires_grad)
-
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the weights of the authors' official implementation."""
-        raise ReferenceWeightsError(
-            f"{type(self).__name__} has no official implementation whose weights could be loaded; "
-            "use load_state_dict for weights saved by fusionzoo"
-        )
 
     # -- calling --------------------------------------------------------------------------------------------------
 

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fusionzoo._dropout import dropout
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ShapeError
-from fusionzoo.layers import copy_reference, copy_reference_parts
+from fusionzoo.kernels.dropout import dropout
 from fusionzoo.numerics import masked_softmax, zero_padded
+from fusionzoo.reference import copy_reference, copy_reference_parts
 
 #: Forms of `PairwiseGate`.
 GATE_FORMS = ("pairs", "background")

@@ -19,14 +19,15 @@ from fusionzoo._options import Configured, check_choice, check_positive
 from fusionzoo._pretrained import Pretrained
 from fusionzoo._registry import registry
 from fusionzoo._types import Options
-from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
+from fusionzoo.errors import OptionError, ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike, read_dims
 from fusionzoo.numerics import zero_padded
+from fusionzoo.reference import WithReference
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from fusionzoo.data.batch import Batch
+    from fusionzoo.batch import Batch
 
 FusionLike = str | tuple[str, Options] | Fusion
 
@@ -118,7 +119,7 @@ class Standardize(nn.Module):
         return out
 
 
-class Host(Configured, Pretrained, nn.Module):
+class Host(Configured, Pretrained, WithReference, nn.Module):
     """Base class of every host.
 
     Parameters
@@ -142,7 +143,6 @@ class Host(Configured, Pretrained, nn.Module):
     modalities: ClassVar[tuple[int, int | None]] = (1, None)
     handles: ClassVar[frozenset[str]] = frozenset({"masks", "missing"})
     placements: ClassVar[tuple[str, ...]] = ("late",)
-    variants: ClassVar[tuple[str, ...]] = ()
 
     def __init__(  # pyright: ignore[reportRedeclaration]
         self,
@@ -197,12 +197,6 @@ class Host(Configured, Pretrained, nn.Module):
         mask : what to hand to a fusion: bool `(B, T)`, or a mapping when modalities are missing at some utterances.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement encode(features, mask, batch)")
-
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the weights of the authors' official implementation (see the host's `variant`)."""
-        raise ReferenceWeightsError(
-            f"{type(self).__name__} has no official implementation whose weights could be loaded"
-        )
 
     def forward(self, batch: Batch) -> HostOutput:
         """Logits for every utterance of a batch."""

@@ -24,6 +24,7 @@ from fusionzoo._files import write_bytes
 from fusionzoo._options import Built, Unrecorded
 from fusionzoo._registry import OWN, Provider, registry
 from fusionzoo._schema import check, parse_json, read_json, shown, text_of
+from fusionzoo._variants import plugin_class
 from fusionzoo._weights import building_for, load_weights, pack_weights, read_weights
 from fusionzoo.errors import CheckpointError, FusionZooError, MissingDependency, UnknownNameError
 from fusionzoo.specs import API_CURRENT, Spec, normalise_name, plain_name
@@ -61,7 +62,7 @@ def _options_in_force(host: nn.Module, fusion: Mapping[str, Any]) -> dict[str, A
     """The options of a host's fusion, defaults included; its widths are the host's business."""
     cls = registry.get(f"{fusion['distribution']}:{fusion['name']}")
     for module in host.modules():
-        if type(module) is cls:
+        if plugin_class(type(module)) is cls:
             own = {k: v for k, v in vars(module)["_init_arguments"].items() if k not in ("dims", "out_dim")}
             return _plain(own, f"{cls.__name__} was built with an option") | fusion["options"]
     return fusion["options"]
@@ -128,6 +129,7 @@ def _kind(cls: type) -> str:
 
 def _provider_of(cls: type, kind: str) -> tuple[Spec, Provider]:
     """The registered name of a class; only plugins whose module could hold the class are loaded to find it."""
+    cls = plugin_class(cls)
     package = cls.__module__.partition(".")[0]
     for providers in registry.index()[kind].values():
         for provider in providers:

@@ -7,83 +7,20 @@ Everything is batch-first and vectorised over the queries; masks are bool and Tr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fusionzoo._dropout import dropout as dropout
 from fusionzoo._options import check_positive
-from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError, close_matches_hint
+from fusionzoo.errors import OptionError, ShapeError, close_matches_hint
+from fusionzoo.kernels.dropout import dropout as dropout
 from fusionzoo.numerics import SHIFT_INVARIANT, attend, masked_softmax, zero_padded
+from fusionzoo.reference import copy_reference
 
 #: Score functions of `MatchingAttention`.
 FORMS = ("general2", "general", "dot", "concat")
-
-
-def check_reference(module: nn.Module, state: Mapping[str, Tensor], prefix: str = "") -> None:
-    """Raise `ReferenceWeightsError` when `state` does not have exactly the names and shapes of `module`'s own state.
-
-    `prefix` is what the official names have in front; it appears in the message only.
-    """
-    own = module.state_dict()
-    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    problems = [f"missing {', '.join(prefix + k for k in missing)}"] if missing else []
-    if unknown:
-        hint = close_matches_hint(unknown[0], own)
-        problems.append(f"unknown {', '.join(prefix + k for k in unknown)}{hint}")
-    problems += [
-        f"{prefix}{k} has shape {tuple(state[k].shape)}, expected {tuple(own[k].shape)}"
-        for k in own
-        if k in state and tuple(state[k].shape) != tuple(own[k].shape)
-    ]
-    if problems:
-        raise ReferenceWeightsError(
-            f"these are not the official weights of this {type(module).__name__}: {'; '.join(problems)}. "
-            "Build the layer with the options that the weights were trained with."
-        )
-
-
-def copy_reference(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copy an official state dict into `module`, whose entries carry the official names.
-
-    Raises `ReferenceWeightsError`, before anything is copied, when an entry is missing, unknown or of another shape.
-    """
-    check_reference(module, state)
-    with torch.no_grad():
-        for name, tensor in module.state_dict().items():
-            tensor.copy_(state[name])
-
-
-def copy_reference_parts(
-    parts: Mapping[str, nn.Module], state: Mapping[str, Tensor], ignored: Sequence[str] = ()
-) -> None:
-    """Copy an official state dict into several modules, `{official prefix: module}`.
-
-    Parameters
-    ----------
-    parts : prefixes with their trailing dot, each the name of a module upstream.
-    ignored : prefixes of entries that exist upstream and take no part in the result.
-
-    Raises `ReferenceWeightsError`, before anything is copied, when an entry is missing, unknown or of another shape.
-    """
-    known = (*parts, *ignored)
-    unknown = [k for k in state if not k.startswith(known)]
-    if unknown:
-        raise ReferenceWeightsError(
-            f"the state dict has {len(unknown)} entries that the official model does not have, the first is "
-            f"{unknown[0]!r}; expected names that begin with {', '.join(known)}"
-        )
-    for prefix, module in parts.items():
-        check_reference(module, prefixed(state, prefix), prefix)
-    for prefix, module in parts.items():
-        copy_reference(module, prefixed(state, prefix))
-
-
-def prefixed(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The entries of `state` below `prefix` (given with its trailing dot), without it."""
-    return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
 
 
 class MatchingAttention(nn.Module):

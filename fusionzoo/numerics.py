@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusionzoo._dropout import draws_cheaply
-from fusionzoo._dropout import dropout as dropped
+from fusionzoo.kernels.dropout import draws_cheaply
+from fusionzoo.kernels.dropout import dropout as dropped
 
 #: Why the bias of keys learns nothing (see `without_gradient` in `fusionzoo.fusion.Fusion`).
 SHIFT_INVARIANT = "adds one number to all scores of a query, which their softmax does not feel"

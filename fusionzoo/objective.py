@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from fusionzoo._options import Configured
-from fusionzoo.errors import ReferenceWeightsError
+from fusionzoo.reference import WithReference
 
 if TYPE_CHECKING:
-    from fusionzoo.data.batch import Batch
+    from fusionzoo.batch import Batch
     from fusionzoo.host import Host, HostOutput
 
 IGNORE = -100
 
 
-class Objective(Configured, nn.Module):
+class Objective(Configured, WithReference, nn.Module):
     """Base class of every objective (loss).
 
     Parameters
@@ -38,7 +37,6 @@ class Objective(Configured, nn.Module):
     """
 
     kind: ClassVar[str] = "objective"
-    variants: ClassVar[tuple[str, ...]] = ()
     uses_labels: ClassVar[bool] = True
     needs_fusion: ClassVar[str | None] = None
 
@@ -66,10 +64,6 @@ class Objective(Configured, nn.Module):
     def _head_of_repr(self) -> str:
         return f"{self.num_classes} classes"
 
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the weights of the authors' official implementation, where the objective has weights."""
-        raise ReferenceWeightsError(f"{type(self).__name__} has no weights to load")
-
 
 @torch.no_grad()
 def stream_widths(host: Host) -> dict[str, int]:
@@ -86,7 +80,7 @@ def stream_widths(host: Host) -> dict[str, int]:
 
 def zero_features(host: Host) -> Batch:
     """Two dialogues of two utterances, all zeros, on the host's device."""
-    from fusionzoo.data.batch import Batch
+    from fusionzoo.batch import Batch
 
     device = next((t.device for t in (*host.parameters(), *host.buffers())), torch.device("cpu"))
     zeros = torch.zeros(2, 2, dtype=torch.long, device=device)

@@ -14,6 +14,7 @@ from typing import Any
 from fusionzoo._options import is_plain
 from fusionzoo._schema import check, shown
 from fusionzoo._types import JSON
+from fusionzoo._variants import variants_of
 from fusionzoo.errors import PluginError, UnknownNameError, close_matches_hint
 
 API_MIN = 1
@@ -26,7 +27,7 @@ GROUPS: dict[str, str] = {
     "host": "fusionzoo.hosts",
     "dataset": "fusionzoo.datasets",
     "adapter": "fusionzoo.adapters",
-    "recipe": "fusionzoo.recipes",
+    "recipe": "fusionzoo.runs.recipes",
 }
 KINDS = tuple(GROUPS)
 
@@ -174,7 +175,7 @@ def read_off(
         "modalities": modalities or getattr(said, "modalities", (2, None)),
         "handles": frozenset({*getattr(said, "handles", ()), *unaligned, *handles}),
         "placements": getattr(said, "placements", ()),
-        "variants": getattr(said, "variants", ()) if "variant" in own else (),
+        "variants": variants_of(said) if "variant" in own else (),
         "defaults": {k: v for k, v in own.items() if k != "variant" and is_plain(v)},
     }
 

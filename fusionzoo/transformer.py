@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fusionzoo._dropout import dropout
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError
-from fusionzoo.layers import MultiheadAttention, copy_reference_parts, pick_heads
+from fusionzoo.kernels.dropout import dropout
+from fusionzoo.layers import MultiheadAttention, pick_heads
 from fusionzoo.numerics import attend
+from fusionzoo.reference import copy_reference_parts
 
 #: Where a layer normalises; see `TransformerLayer`.
 NORMS = ("pre", "post", "carried")

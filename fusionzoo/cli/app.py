@@ -14,8 +14,8 @@ from fusionzoo.errors import OptionError
 
 if TYPE_CHECKING:
     from fusionzoo.data.corpus import Corpus
-    from fusionzoo.recipes import Recipe
-    from fusionzoo.training.config import RunConfig
+    from fusionzoo.runs.config import RunConfig
+    from fusionzoo.runs.recipes import Recipe
 
 app = typer.Typer(
     name="fusionzoo",
@@ -102,7 +102,7 @@ def _comma(text: str | None) -> list[str] | None:
 
 
 def _load_recipe(name: str | None) -> Recipe | None:
-    from fusionzoo.recipes import load_recipe
+    from fusionzoo.runs.recipes import load_recipe
 
     return None if name is None else load_recipe(name)
 
@@ -125,7 +125,7 @@ def _run_config(
     **arguments: Any,
 ) -> RunConfig:
     """The configuration that a command line asks for."""
-    from fusionzoo.training.config import RunConfig, read_yaml
+    from fusionzoo.runs.config import RunConfig, read_yaml
 
     sets = sets or []
     sections = None
@@ -195,8 +195,8 @@ def train(
         return
     corpus = None
     if out is None:  # the folder is named for the fusion, which one modality leaves out
-        from fusionzoo.training.models import settle_fusion
-        from fusionzoo.training.runfolder import load_corpus
+        from fusionzoo.runs.folder import load_corpus
+        from fusionzoo.runs.models import settle_fusion
 
         corpus = load_corpus(run.data)
         settle_fusion(run, corpus)
@@ -238,8 +238,8 @@ def reproduce(
 ) -> None:
     """Do a published recipe or a finished run again, and show what was reported beside what comes out here."""
     from fusionzoo.cli import show
-    from fusionzoo.evaluation.reproduce import CARD, read_card, reproduce_card, reproduce_recipe
-    from fusionzoo.recipes import PROTOCOLS
+    from fusionzoo.experiments.reproduction import CARD, read_card, reproduce_card, reproduce_recipe
+    from fusionzoo.runs.recipes import PROTOCOLS
 
     path = Path(target)
     if path.is_dir() or path.suffix == ".json":
@@ -282,7 +282,7 @@ def evaluate(
 ) -> None:
     """Score a trained model on a split of its own data or of other data."""
     from fusionzoo.cli import show
-    from fusionzoo.evaluation.evaluate import evaluate as score
+    from fusionzoo.experiments.saved_runs import evaluate as score
 
     metrics = score(run, data, split=split, device=device, allow_missing=allow_missing)
     show.metrics(metrics, title=f"{run} on {data or 'its data'}, {split}", as_json=json, out=out)
@@ -299,7 +299,7 @@ def predict(
 ) -> None:
     """Write a trained model's class and probabilities for every utterance to a CSV file."""
     from fusionzoo.cli import show
-    from fusionzoo.evaluation.evaluate import predict as write_predictions
+    from fusionzoo.experiments.saved_runs import predict as write_predictions
 
     path = write_predictions(run, data, out, split=split, device=device, allow_missing=allow_missing)
     show.say(f"wrote {path}")
@@ -354,7 +354,7 @@ def _cross_validate(
     corpus: Corpus | None,
 ) -> None:
     from fusionzoo.cli import show
-    from fusionzoo.evaluation.folds import cross_validate
+    from fusionzoo.experiments.cross_validation import cross_validate
 
     goes_on(f"the same command goes on where it stopped (the folds are in {out})")
     chosen = None if seeds is None else list(range(seeds))
@@ -376,9 +376,9 @@ def _compare(
     about: Mapping[str, Any] | None = None,
 ) -> None:
     from fusionzoo.cli import show
-    from fusionzoo.evaluation.compare import compare as run_comparison
-    from fusionzoo.evaluation.published import published_lines
-    from fusionzoo.evaluation.report import TEST_SELECTED
+    from fusionzoo.experiments.grid import compare as run_comparison
+    from fusionzoo.reporting.run import TEST_SELECTED
+    from fusionzoo.scoring.published import published_lines
 
     folder = out or Path("fusionzoo-runs") / "compare"
     goes_on(f"the same command goes on where it stopped, with or without --resume (the runs are in {folder})")
@@ -418,10 +418,10 @@ def bench(
     from fusionzoo._machine import conditions
     from fusionzoo._registry import registry
     from fusionzoo.cli import show
-    from fusionzoo.evaluation.bench import bench_fusions, bench_hosts, pick_device
-    from fusionzoo.evaluation.compare import make_cells
-    from fusionzoo.training.options import NO_FUSION
-    from fusionzoo.training.runfolder import load_corpus
+    from fusionzoo.experiments.cost import bench_fusions, bench_hosts, pick_device
+    from fusionzoo.experiments.grid import make_cells
+    from fusionzoo.runs.folder import load_corpus
+    from fusionzoo.runs.options import NO_FUSION
 
     run = _run_config(None, set_, None, None, check=False, data=data, batch_size=batch)
     if hosts is not None and dims is not None:
@@ -516,7 +516,7 @@ def sites(
 ) -> None:
     """Show where a model joins its modalities, the best place for a fusion first; runs the model once."""
     from fusionzoo.cli import show
-    from fusionzoo.patching.loading import sites_of
+    from fusionzoo.cli.targets import sites_of
 
     found = sites_of(target, _comma(modalities))
     if json:

@@ -18,7 +18,7 @@ from fusionzoo._text import visible
 from fusionzoo.errors import OptionError
 
 if TYPE_CHECKING:
-    from fusionzoo.evaluation.bench import Cost
+    from fusionzoo.experiments.cost import Cost
     from fusionzoo.specs import Card
     from fusionzoo.training.trainer import RunResult
 
@@ -104,7 +104,7 @@ def metrics(metrics: Mapping[str, Any], title: str, as_json: bool, out: Path | N
 
 def widths(text: str | None) -> dict[str, int]:
     """`text=1024,audio=1582` as a mapping; the field's widths for None."""
-    from fusionzoo.evaluation.bench import FIELD
+    from fusionzoo.experiments.cost import FIELD
 
     if text is None:
         return dict(FIELD)

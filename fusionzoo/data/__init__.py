@@ -6,11 +6,12 @@ first use.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fusionzoo._lazy import attach
 
 if TYPE_CHECKING:
-    from fusionzoo.data.batch import Batch as Batch
+    from fusionzoo.batch import Batch as Batch
     from fusionzoo.data.corpus import UNLABELLED as UNLABELLED
     from fusionzoo.data.corpus import Corpus as Corpus
     from fusionzoo.data.corpus import Dialogue as Dialogue
@@ -21,42 +22,20 @@ if TYPE_CHECKING:
     from fusionzoo.data.npz import save_npz as save_npz
     from fusionzoo.data.sources import load as load
 
-# Public name -> module that defines it (PEP 562). The function `convert` is not here on purpose: it has its module's
-# name, and a package attribute cannot be both; write `from fusionzoo.data.convert import convert`.
-_LAZY = {
-    "Batch": "fusionzoo.data.batch",
-    "Corpus": "fusionzoo.data.corpus",
-    "Dialogue": "fusionzoo.data.corpus",
-    "Inspection": "fusionzoo.data.inspection",
-    "ResidentSplit": "fusionzoo.data.loading",
-    "UNLABELLED": "fusionzoo.data.corpus",
-    "feature_statistics": "fusionzoo.data.loading",
-    "inspect": "fusionzoo.data.inspection",
-    "load": "fusionzoo.data.sources",
-    "save_npz": "fusionzoo.data.npz",
-}
-
-__all__ = [
-    "UNLABELLED",
-    "Batch",
-    "Corpus",
-    "Dialogue",
-    "Inspection",
-    "ResidentSplit",
-    "feature_statistics",
-    "inspect",
-    "load",
-    "save_npz",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_LAZY[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(_LAZY))
+# The function `convert` is not here on purpose: it has its module's name, and a package attribute cannot be both;
+# write `from fusionzoo.data.convert import convert`.
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "Batch": "fusionzoo.batch",
+        "Corpus": "fusionzoo.data.corpus",
+        "Dialogue": "fusionzoo.data.corpus",
+        "Inspection": "fusionzoo.data.inspection",
+        "ResidentSplit": "fusionzoo.data.loading",
+        "UNLABELLED": "fusionzoo.data.corpus",
+        "feature_statistics": "fusionzoo.data.loading",
+        "inspect": "fusionzoo.data.inspection",
+        "load": "fusionzoo.data.sources",
+        "save_npz": "fusionzoo.data.npz",
+    },
+)

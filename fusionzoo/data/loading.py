@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusionzoo.data.batch import Batch
+from fusionzoo.batch import Batch
 from fusionzoo.data.corpus import UNLABELLED, Corpus
 from fusionzoo.errors import DataError
 

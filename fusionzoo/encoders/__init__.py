@@ -13,8 +13,9 @@ The transformers models need the extra `encoders`; `ResNeXt3D`, `MFCCNet` and `V
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fusionzoo._lazy import attach
 
 if TYPE_CHECKING:
     from fusionzoo.encoders.audio import AudioEncoder as AudioEncoder
@@ -27,36 +28,17 @@ if TYPE_CHECKING:
     from fusionzoo.encoders.video import VideoEncoder as VideoEncoder
     from fusionzoo.encoders.visextnet import VisExtNet as VisExtNet
 
-_LAZY = {
-    "AudioEncoder": "audio",
-    "Encoded": "outputs",
-    "MFCCNet": "mfccnet",
-    "ResNeXt3D": "resnext3d",
-    "TextEncoder": "text",
-    "VideoEncoder": "video",
-    "VisExtNet": "visextnet",
-    "mfcc": "mfccnet",
-    "pool": "outputs",
-}
-
-__all__ = [
-    "AudioEncoder",
-    "Encoded",
-    "MFCCNet",
-    "ResNeXt3D",
-    "TextEncoder",
-    "VideoEncoder",
-    "VisExtNet",
-    "mfcc",
-    "pool",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "AudioEncoder": "fusionzoo.encoders.audio",
+        "Encoded": "fusionzoo.encoders.outputs",
+        "MFCCNet": "fusionzoo.encoders.mfccnet",
+        "ResNeXt3D": "fusionzoo.encoders.resnext3d",
+        "TextEncoder": "fusionzoo.encoders.text",
+        "VideoEncoder": "fusionzoo.encoders.video",
+        "VisExtNet": "fusionzoo.encoders.visextnet",
+        "mfcc": "fusionzoo.encoders.mfccnet",
+        "pool": "fusionzoo.encoders.outputs",
+    },
+)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from fusionzoo.layers import copy_reference
+from fusionzoo.reference import copy_reference
 
 
 def _conv(dims: int, *args: int, **options: int | tuple[int, ...]) -> nn.Module:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionzoo.errors import ShapeError
-from fusionzoo.layers import copy_reference_parts
+from fusionzoo.reference import copy_reference_parts
 
 
 class MFCCNet(nn.Module):

@@ -10,25 +10,22 @@ done.path                                   # features/meld.npz, for --data
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fusionzoo._lazy import attach
 
 if TYPE_CHECKING:
-    from fusionzoo.extraction.media import read_audio as read_audio
-    from fusionzoo.extraction.media import read_frames as read_frames
     from fusionzoo.extraction.run import Extraction as Extraction
     from fusionzoo.extraction.run import extract as extract
+    from fusionzoo.media import read_audio as read_audio
+    from fusionzoo.media import read_frames as read_frames
 
-_LAZY = {"Extraction": "run", "extract": "run", "read_audio": "media", "read_frames": "media"}
-
-__all__ = ["Extraction", "extract", "read_audio", "read_frames"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "Extraction": "fusionzoo.extraction.run",
+        "extract": "fusionzoo.extraction.run",
+        "read_audio": "fusionzoo.media",
+        "read_frames": "fusionzoo.media",
+    },
+)

@@ -204,7 +204,7 @@ class AudioFeature(Feature):
         return _stretch(utterance.audio, *self.span(utterance))
 
     def read(self, utterance: RawUtterance) -> Tensor:
-        from fusionzoo.extraction.media import read_audio
+        from fusionzoo.media import read_audio
 
         assert utterance.audio is not None
         wave = read_audio(utterance.audio, self.rate, *self.span(utterance))
@@ -241,7 +241,7 @@ class VideoFeature(Feature):
         return [*super().identity(utterance), utterance.crop]
 
     def read(self, utterance: RawUtterance) -> Tensor:
-        from fusionzoo.extraction.media import read_frames
+        from fusionzoo.media import read_frames
 
         assert utterance.video is not None
         pictures = read_frames(utterance.video, self.frames, *self.span(utterance), utterance.crop)

@@ -22,7 +22,7 @@ from fusionzoo.errors import DataError, MediaError, OptionError, OutputError, Tr
 from fusionzoo.extraction.features import Feature, make_features
 from fusionzoo.extraction.progress import Bar
 from fusionzoo.extraction.store import Shard, Store, plan_shards
-from fusionzoo.training.files import write_json
+from fusionzoo.runs.files import write_json
 from fusionzoo.training.processes import forget_accelerate, several_processes
 
 PRECISIONS = ("no", "bf16", "fp16")
@@ -416,7 +416,7 @@ def _versions(features: Sequence[Feature]) -> dict[str, str]:
     import importlib.metadata as metadata
 
     import fusionzoo
-    from fusionzoo.extraction.media import versions
+    from fusionzoo.media import versions
 
     found = {"fusionzoo": fusionzoo.__version__, "python": platform.python_version(), "torch": torch.__version__}
     for package in ("transformers", "tokenizers", "safetensors", "numpy"):

@@ -20,7 +20,7 @@ from fusionzoo._file_schemas import FailedRows
 from fusionzoo._schema import check, parse_json, read_json
 from fusionzoo._weights import read_tensors
 from fusionzoo.errors import CheckpointError
-from fusionzoo.training.files import write_bytes, write_json
+from fusionzoo.runs.files import write_bytes, write_json
 
 
 @dataclass

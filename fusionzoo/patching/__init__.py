@@ -5,13 +5,13 @@ one instance, by rewriting the expression at its place in the source; `Patch` ta
 repositories by sight.
 """
 
-from fusionzoo.patching.adapters import declare as declare
-from fusionzoo.patching.finding import find_sites as find_sites
-from fusionzoo.patching.modernising import Repair as Repair
-from fusionzoo.patching.modernising import modernise as modernise
-from fusionzoo.patching.patch import Patch as Patch
-from fusionzoo.patching.patch import patch as patch
-from fusionzoo.patching.persistence import load_patch as load_patch
+from fusionzoo.patching.find.search import find_sites as find_sites
+from fusionzoo.patching.patcher import Patch as Patch
+from fusionzoo.patching.patcher import patch as patch
+from fusionzoo.patching.repairs import Repair as Repair
+from fusionzoo.patching.repairs import modernise as modernise
+from fusionzoo.patching.repositories import declare as declare
+from fusionzoo.patching.saving import load_patch as load_patch
 from fusionzoo.patching.sites import InputSite as InputSite
 from fusionzoo.patching.sites import Site as Site
 from fusionzoo.patching.sites import SiteList as SiteList

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from fusionzoo.errors import FusionZooError, PatchError, close_matches_hint
-from fusionzoo.patching.names import forward_of, signature_of
+from fusionzoo.patching.modalities import forward_of, signature_of
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 T = TypeVar("T")

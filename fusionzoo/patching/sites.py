@@ -15,9 +15,9 @@ from fusionzoo._text import visible
 from fusionzoo._types import JSON
 from fusionzoo.errors import ModalityError, PatchError
 from fusionzoo.patching.arguments import parse_path
-from fusionzoo.patching.frames import Position, Step
-from fusionzoo.patching.install import Kept
-from fusionzoo.patching.layouts import check_layout
+from fusionzoo.patching.call_chain import Position, Step
+from fusionzoo.patching.fuse.arrange import check_layout
+from fusionzoo.patching.rewrite.routes import Kept
 
 if TYPE_CHECKING:
     from rich.table import Table

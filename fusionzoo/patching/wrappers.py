@@ -15,8 +15,8 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from fusionzoo.errors import HostChangedError, PatchError
-from fusionzoo.patching import source as S
-from fusionzoo.patching.layer import FusionLayer
+from fusionzoo.patching.fuse.layer import FusionLayer
+from fusionzoo.patching.rewrite import source as S
 
 if TYPE_CHECKING:
     from fusionzoo.patching.sites import InputSite, Site

@@ -11,59 +11,36 @@ one pytest test of each; `run` is what `fusionzoo check NAME` calls. Every built
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fusionzoo._lazy import attach
 
 if TYPE_CHECKING:
-    from fusionzoo.testing._api import check_adapter as check_adapter
-    from fusionzoo.testing._api import check_fusion as check_fusion
-    from fusionzoo.testing._api import check_host as check_host
-    from fusionzoo.testing._api import check_objective as check_objective
-    from fusionzoo.testing._api import run as run
-    from fusionzoo.testing._pytest import parametrize_checks as parametrize_checks
-    from fusionzoo.testing._results import CheckResult as CheckResult
-    from fusionzoo.testing._results import CheckResults as CheckResults
-    from fusionzoo.testing._suite import Check as Check
-    from fusionzoo.testing._suite import CheckFailure as CheckFailure
-    from fusionzoo.testing._suite import all_checks as all_checks
+    from fusionzoo.testing.api import check_adapter as check_adapter
+    from fusionzoo.testing.api import check_fusion as check_fusion
+    from fusionzoo.testing.api import check_host as check_host
+    from fusionzoo.testing.api import check_objective as check_objective
+    from fusionzoo.testing.api import run as run
+    from fusionzoo.testing.pytest_plugin import parametrize_checks as parametrize_checks
+    from fusionzoo.testing.results import CheckResult as CheckResult
+    from fusionzoo.testing.results import CheckResults as CheckResults
+    from fusionzoo.testing.runner import Check as Check
+    from fusionzoo.testing.runner import CheckFailure as CheckFailure
+    from fusionzoo.testing.runner import all_checks as all_checks
 
-# Public name -> module that defines it (PEP 562): looking at the package imports neither torch nor pytest.
-_LAZY = {
-    "Check": "_suite",
-    "CheckFailure": "_suite",
-    "CheckResult": "_results",
-    "CheckResults": "_results",
-    "all_checks": "_suite",
-    "check_adapter": "_api",
-    "check_fusion": "_api",
-    "check_host": "_api",
-    "check_objective": "_api",
-    "parametrize_checks": "_pytest",
-    "run": "_api",
-}
-
-__all__ = [
-    "Check",
-    "CheckFailure",
-    "CheckResult",
-    "CheckResults",
-    "all_checks",
-    "check_adapter",
-    "check_fusion",
-    "check_host",
-    "check_objective",
-    "parametrize_checks",
-    "run",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(_LAZY))
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "Check": "fusionzoo.testing.runner",
+        "CheckFailure": "fusionzoo.testing.runner",
+        "CheckResult": "fusionzoo.testing.results",
+        "CheckResults": "fusionzoo.testing.results",
+        "all_checks": "fusionzoo.testing.runner",
+        "check_adapter": "fusionzoo.testing.api",
+        "check_fusion": "fusionzoo.testing.api",
+        "check_host": "fusionzoo.testing.api",
+        "check_objective": "fusionzoo.testing.api",
+        "parametrize_checks": "fusionzoo.testing.pytest_plugin",
+        "run": "fusionzoo.testing.api",
+    },
+)

@@ -5,24 +5,22 @@ Light to import; torch and accelerate come in with the first use of `train`, `lo
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fusionzoo._lazy import attach
 
 if TYPE_CHECKING:
-    from fusionzoo.training.config import RunConfig
-    from fusionzoo.training.models import load_model
-    from fusionzoo.training.trainer import RunResult, train
+    from fusionzoo.runs.config import RunConfig as RunConfig
+    from fusionzoo.runs.models import load_model as load_model
+    from fusionzoo.training.trainer import RunResult as RunResult
+    from fusionzoo.training.trainer import train as train
 
-_HOMES = {"RunConfig": "config", "load_model": "models", "RunResult": "trainer", "train": "trainer"}
-
-__all__ = ["RunConfig", "RunResult", "load_model", "train"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "RunConfig": "fusionzoo.runs.config",
+        "RunResult": "fusionzoo.training.trainer",
+        "load_model": "fusionzoo.runs.models",
+        "train": "fusionzoo.training.trainer",
+    },
+)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fusionzoo.training.schedule import best_epoch
 
 if TYPE_CHECKING:
-    from fusionzoo.training.config import RunConfig
+    from fusionzoo.runs.config import RunConfig
 
 
 class Progress:

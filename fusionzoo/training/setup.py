@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from fusionzoo.errors import MissingDependency, TrainingError
-from fusionzoo.training.config import RunConfig, flatten
+from fusionzoo.runs.config import RunConfig, flatten
 from fusionzoo.training.processes import forget_accelerate
 
 if TYPE_CHECKING:

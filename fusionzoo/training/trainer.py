@@ -27,11 +27,8 @@ from fusionzoo._types import Options, Scores
 from fusionzoo._weights import load_weights
 from fusionzoo.data.leaks import warn_of_leaks
 from fusionzoo.errors import CheckpointError, FusionZooWarning, TrainingError
-from fusionzoo.evaluation.inference import split_probabilities
-from fusionzoo.evaluation.metrics import SHORT_NAMES, evaluate_predictions, scores_from_confusion
-from fusionzoo.evaluation.published import published_lines
-from fusionzoo.training import runfolder
-from fusionzoo.training.checkpoint import (
+from fusionzoo.runs import folder as runfolder
+from fusionzoo.runs.checkpoint import (
     Checkpoint,
     checkpoint_folder,
     latest_checkpoint,
@@ -39,8 +36,8 @@ from fusionzoo.training.checkpoint import (
     remove_old_checkpoints,
     write_checkpoint,
 )
-from fusionzoo.training.config import RunConfig, model_title
-from fusionzoo.training.models import (
+from fusionzoo.runs.config import RunConfig, model_title
+from fusionzoo.runs.models import (
     WeightedObjective,
     build_host,
     check_fusion_built,
@@ -55,6 +52,9 @@ from fusionzoo.training.models import (
     trained_state,
     whole_state,
 )
+from fusionzoo.scoring.inference import split_probabilities
+from fusionzoo.scoring.metrics import SHORT_NAMES, evaluate_predictions, scores_from_confusion
+from fusionzoo.scoring.published import published_lines
 from fusionzoo.training.progress import Progress
 from fusionzoo.training.schedule import best_epoch, lr_factor, out_of_patience
 from fusionzoo.training.setup import (
@@ -132,7 +132,7 @@ def train(
         data are not those that it was trained on any more.
     quiet : print nothing.
     corpus : data already in memory, instead of `config.data.source`.
-    recipe : what reports say about the recipe that the configuration came from, see `fusionzoo.recipes.Recipe.facts`.
+    recipe : what reports say about the recipe that the configuration came from, see `fusionzoo.runs.recipes.Recipe.facts`.
 
     Raises `ConfigError`, `DataError`, `CheckpointError` (resuming with another configuration, model or data) and
     `TrainingError` (a loss that is not finite, a split that is missing, a device that is not there).

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionzoo.errors import OptionError
-from fusionzoo.layers import copy_reference, copy_reference_parts, dropout
+from fusionzoo.layers import dropout
 from fusionzoo.numerics import masked_softmax
+from fusionzoo.reference import copy_reference, copy_reference_parts
 
 
 def sinusoids(positions: Tensor, width: int, padding: int = 0) -> Tensor:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo.kernels.recurrence import recurrent, scan
 from fusionzoo.layers import dropout
-from fusionzoo.recurrence import recurrent, scan
 from fusionzoo_plugins._two_layers import TwoLayers
 
 #: Official name of the modalities in the order of `dims`: language, audio, visual.

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from fusionzoo.fusion import Fusion
-from fusionzoo.layers import check_reference, copy_reference, dropout, prefixed
+from fusionzoo.layers import dropout
 from fusionzoo.numerics import lstm_precision, zero_padded
+from fusionzoo.reference import check_reference, copy_reference, prefixed
 
 
 def last_real(x: Tensor, mask: Tensor | None) -> Tensor:

@@ -15,7 +15,7 @@ from fusionzoo.numerics import zero_padded
 from fusionzoo.objective import IGNORE
 
 if TYPE_CHECKING:
-    from fusionzoo.data.batch import Batch
+    from fusionzoo.batch import Batch
     from fusionzoo.host import HostOutput
 
 Names = Sequence[str] | None

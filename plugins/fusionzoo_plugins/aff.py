@@ -17,8 +17,8 @@ from fusionzoo.fusion import (
     Streams,
     projection,
 )
-from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import masked_mean, masked_softmax, zero_padded
+from fusionzoo.reference import copy_reference_parts
 from fusionzoo_plugins._channels import bottleneck, channel_norm
 
 CONTEXTS = ("both", "local", "global")

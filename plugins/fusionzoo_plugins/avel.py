@@ -12,8 +12,9 @@ from torch.nn import functional as F
 import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
-from fusionzoo.layers import copy_reference, copy_reference_parts, dropout
+from fusionzoo.layers import dropout
 from fusionzoo.objective import IGNORE, Objective, stream_widths
+from fusionzoo.reference import copy_reference, copy_reference_parts
 from fusionzoo_plugins._contrastive import check_chunk, contrast
 from fusionzoo_plugins._objective_tools import (
     Names,

@@ -18,8 +18,9 @@ from fusionzoo.fusion import (
     Streams,
     projection,
 )
-from fusionzoo.layers import copy_reference_parts, pick_heads
+from fusionzoo.layers import pick_heads
 from fusionzoo.numerics import SHIFT_INVARIANT, masked_softmax, zero_padded
+from fusionzoo.reference import copy_reference_parts
 from fusionzoo_plugins._causal_encoder import CausalEncoder
 from fusionzoo_plugins._channels import JOINS, check_aligned, join_streams
 

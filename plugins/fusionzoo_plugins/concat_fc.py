@@ -10,7 +10,8 @@ from torch import Tensor
 import fusionzoo
 from fusionzoo._options import check_probability
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import copy_reference_parts, dropout
+from fusionzoo.layers import dropout
+from fusionzoo.reference import copy_reference_parts
 from fusionzoo_plugins._fully_connected import FullyConnected, check_hidden
 
 

@@ -12,8 +12,8 @@ import fusionzoo
 from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import zero_padded
+from fusionzoo.reference import copy_reference_parts
 
 
 class EmbraceNet(Fusion):

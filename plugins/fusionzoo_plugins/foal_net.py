@@ -13,8 +13,9 @@ import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import copy_reference, copy_reference_parts, dropout
+from fusionzoo.layers import dropout
 from fusionzoo.numerics import masked_mean, masked_softmax, zero_padded
+from fusionzoo.reference import copy_reference, copy_reference_parts
 from fusionzoo_plugins._pair_attention import PairAttention, at_every_step, check_aligned, one_clock, pairs
 
 POOLS = ("mean", "attention")

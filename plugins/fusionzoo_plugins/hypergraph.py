@@ -18,8 +18,8 @@ from fusionzoo.fusion import (
     projection,
 )
 from fusionzoo.graphs import FrequencyConv, HypergraphConv, ModalHypergraph, numbered_hypergraph, weighted_hypergraph
-from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import zero_padded
+from fusionzoo.reference import copy_reference_parts
 
 
 class HypergraphFusion(Fusion):

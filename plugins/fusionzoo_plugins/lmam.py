@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fusionzoo
-from fusionzoo._options import check_choice, check_positive
+from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection
-from fusionzoo.layers import MatchingAttention, copy_reference
 from fusionzoo.numerics import masked_mean, masked_softmax, zero_padded
 
 
@@ -33,21 +32,15 @@ class LMAM(Fusion):
     weighed against each other, and audio and video reach the output through values and residual, not only through
     weights. :math:`\mathcal M_i` are the modalities present at utterance i. Scores need r + 1 products instead of d.
 
-    `variant="official"`, what the published code computes: a full d x d map W (`rank` is ignored there), text alone is
-    memory and residual, scores are not scaled, and the contexts of the first three modalities are added,
-
-    .. math:: y_i = \operatorname{GELU}\big(\textstyle\sum_{m \le 3} \sum_j a^m_{ij} x^t_j\big) + x^t_i, \qquad
-              a^m_{ij} = \operatorname{softmax}_j \tanh\langle W x^m_i + b, x^t_j\rangle
-
     Departures of the default from the paper, of which only the abstract could be consulted: the rank (an eighth of the
     width), which map is factorised, :math:`1/\sqrt d` (keeps tanh out of saturation) and the mean over modalities.
 
     Options
     -------
     rank : r; default `max(1, width // 8)`. width : d; default the anchor's. residual : add :math:`x^m_i`; `False` is the
-    plain matching of the paper's early-fusion panel. variant : `"default"` or `"official"`.
+    plain matching of the paper's early-fusion panel. variant : `"default"`, or `"official"`, the published code's.
 
-    Parameters: :math:`2 d r + d` for the matching map (official: :math:`d^2 + d`), plus projections. A Q/K/V set has
+    Parameters: :math:`2 d r + d` for the matching map, plus projections. A Q/K/V set has
     :math:`3(d^2 + d)`: at d = 512 the default is 66,048 of 787,968, 8.4 %.
 
     Source: Shou et al., "A Low-rank Matching Attention based Cross-modal Feature Fusion Method for Conversational
@@ -61,7 +54,7 @@ class LMAM(Fusion):
     torch.Size([2, 5, 16])
     """
 
-    variants = ("default", "official")
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.lmam:OfficialLMAM"}
 
     def __init__(
         self,
@@ -75,35 +68,30 @@ class LMAM(Fusion):
         missing: str = "zero",
     ):
         super().__init__(dims, out_dim, missing=missing)
-        self.variant = check_choice(variant, self.variants, "variant", self)
         self.width = self.dims[self.anchor] if width is None else check_positive(width, "width", self)
         self.residual = residual
         self.project = nn.ModuleList(projection(d, self.width) for d in self.dims.values())
-        if variant == "official":
-            if len(self.dims) < 3:
-                raise OptionError(
-                    f"LMAM(variant='official') adds the contexts of three modalities, got {len(self.dims)} "
-                    f"({', '.join(self.names)}); the default variant takes two or more"
-                )
-            self.rank = self.width
-            self.matchatt = MatchingAttention(self.width, self.width, form="general2", tanh=True)
-            nn.init.normal_(self.matchatt.transform.weight, std=0.01)
-        else:
-            self.rank = max(1, self.width // 8) if rank is None else check_positive(rank, "rank", self)
-            if self.rank > self.width:
-                raise OptionError(f"LMAM: rank={rank} exceeds the width {self.width}; a low rank is at most the width")
-            # Entries of P Q^T have the deviation of a linear layer's default initialisation, 1 / sqrt(3 d).
-            std = (3 * self.width * self.rank) ** -0.25
-            self.query_factor = nn.Parameter(torch.randn(self.width, self.rank) * std)
-            self.memory_factor = nn.Parameter(torch.randn(self.width, self.rank) * std)
-            self.bias = nn.Parameter(torch.zeros(self.width))
+        self.build_match(rank)
         self.set_width(self.width)
 
-    def combine(self, streams: Streams) -> Fused:
-        xs = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, streams.present, strict=True)]
-        return self._official(xs, streams) if self.variant == "official" else self._matching(xs, streams)
+    def build_match(self, rank: int | None) -> None:
+        """The weights of the matching."""
+        self.rank = max(1, self.width // 8) if rank is None else check_positive(rank, "rank", self)
+        if self.rank > self.width:
+            raise OptionError(f"LMAM: rank={rank} exceeds the width {self.width}; a low rank is at most the width")
+        # Entries of P Q^T have the deviation of a linear layer's default initialisation, 1 / sqrt(3 d).
+        std = (3 * self.width * self.rank) ** -0.25
+        self.query_factor = nn.Parameter(torch.randn(self.width, self.rank) * std)
+        self.memory_factor = nn.Parameter(torch.randn(self.width, self.rank) * std)
+        self.bias = nn.Parameter(torch.zeros(self.width))
 
-    def _matching(self, xs: list[Tensor], streams: Streams) -> Fused:
+    def combine(self, streams: Streams) -> Fused:
+        return self.fuse_projected(
+            [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, streams.present, strict=True)], streams
+        )
+
+    def fuse_projected(self, xs: list[Tensor], streams: Streams) -> Fused:
+        """The matching of streams `(B, T, width)`."""
         batch, steps = streams.shape
         presence = streams.presence()
         memory = torch.cat(xs, 1)  # (B, M T, d), modality by modality
@@ -121,42 +109,6 @@ class LMAM(Fusion):
             grid = weights.view(batch, len(xs), steps, len(xs), steps)
             maps = {f"{q}->{k}": grid[:, i, :, j] for i, q in enumerate(self.names) for j, k in enumerate(self.names)}
         return Fused(fused, per_modality, maps)
-
-    def _official(self, xs: list[Tensor], streams: Streams) -> Fused:
-        fused, contexts, weights = self.match(xs[0], xs, streams.present[0])
-        names = self.names[:3]
-        maps = {f"{m}->{self.anchor}": w for m, w in zip(names, weights, strict=True)}
-        return Fused(fused, dict(zip(names, contexts, strict=True)), maps if streams.attention else {})
-
-    def match(
-        self, memory: Tensor, queries: list[Tensor], mask: Tensor | None = None
-    ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """The published matching itself (`variant="official"`), at padded positions too, over any memory.
-
-        Parameters
-        ----------
-        memory : `(B, T, d)`. queries : three or more `(B, T, d)`; those after the third are not used, as upstream.
-        mask : bool `(B, T)`, the memory's real steps.
-
-        Returns the fused `(B, T, d)`, and per query the context `(B, T, d)` and the weights `(B, T, T)`.
-        """
-        steps = memory.shape[1]
-        contexts, weights = self.matchatt(memory, torch.cat(queries[:3], 1), mask)
-        parts = contexts.split(steps, 1)
-        fused = F.gelu(parts[0] + parts[1] + parts[2])
-        return (fused + memory if self.residual else fused), parts, weights.split(steps, 1)
-
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official `MatchingAttention` (`transform.*`, or `matchatt.transform.*` as the hosts name it).
-
-        Only for `variant="official"`, and for modalities of one width: the official module has no projections.
-        """
-        if self.variant != "official":
-            raise OptionError(
-                "the official weights are those of LMAM(variant='official'); build it that way to load them"
-            )
-        state = {k.removeprefix("matchatt."): v for k, v in state_dict.items()}
-        copy_reference(self.matchatt, state)
 
 
 fusionzoo_register = fusionzoo.plugin(

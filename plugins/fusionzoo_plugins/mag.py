@@ -11,8 +11,9 @@ import fusionzoo
 from fusionzoo._options import check_choice, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import copy_reference_parts, dropout
+from fusionzoo.layers import dropout
 from fusionzoo.numerics import zero_padded
+from fusionzoo.reference import copy_reference_parts
 
 
 class MAG(Fusion):

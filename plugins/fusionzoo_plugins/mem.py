@@ -14,9 +14,9 @@ from torch.nn import functional as F
 import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError
-from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import zero_padded
 from fusionzoo.objective import IGNORE, Objective
+from fusionzoo.reference import copy_reference_parts
 from fusionzoo_plugins._objective_tools import (
     check_number,
     counted,

@@ -18,8 +18,9 @@ from fusionzoo.fusion import (
     Streams,
     projection,
 )
-from fusionzoo.layers import MultiheadAttention, copy_reference_parts, dropout, pick_heads
+from fusionzoo.layers import MultiheadAttention, dropout, pick_heads
 from fusionzoo.numerics import masked_mean, zero_padded
+from fusionzoo.reference import copy_reference_parts
 from fusionzoo_plugins._pair_attention import at_every_step, check_aligned, one_clock, pairs
 
 POOLS = ("cls", "mean", "max", "min")

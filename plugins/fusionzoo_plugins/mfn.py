@@ -11,7 +11,7 @@ import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import copy_reference_parts
+from fusionzoo.reference import copy_reference_parts
 from fusionzoo_plugins._memory_fusion import LETTERS, GatedMemory, ModalityLSTMs, previous
 from fusionzoo_plugins._per_modality import Sizes, per_modality
 from fusionzoo_plugins._two_layers import TwoLayers

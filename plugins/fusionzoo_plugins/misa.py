@@ -15,8 +15,9 @@ import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import MultiheadAttention, copy_reference_parts, dropout, pick_heads
+from fusionzoo.layers import MultiheadAttention, dropout, pick_heads
 from fusionzoo.numerics import masked_mean, zero_padded
+from fusionzoo.reference import copy_reference_parts
 from fusionzoo_plugins._misa_losses import cmd, orthogonality, reconstruction
 from fusionzoo_plugins._two_layers import TwoLayers
 

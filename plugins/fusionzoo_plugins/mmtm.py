@@ -13,8 +13,8 @@ import fusionzoo
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import OptionError, ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import masked_mean
+from fusionzoo.reference import copy_reference_parts
 from fusionzoo_plugins._channels import JOINS, SCOPES, check_aligned, join_streams
 
 VARIANTS = ("default", "official")

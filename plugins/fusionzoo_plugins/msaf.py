@@ -13,8 +13,9 @@ import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import check_reference, copy_reference, dropout, prefixed
+from fusionzoo.layers import dropout
 from fusionzoo.numerics import masked_mean, masked_softmax
+from fusionzoo.reference import check_reference, copy_reference, prefixed
 from fusionzoo_plugins._channels import (
     JOINS,
     SCOPES,

@@ -13,8 +13,9 @@ import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import ReferenceWeightsError, ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import copy_reference_parts, dropout, pick_heads
+from fusionzoo.layers import dropout, pick_heads
 from fusionzoo.numerics import zero_padded
+from fusionzoo.reference import copy_reference_parts
 from fusionzoo_plugins._crossmodal import CrossmodalEncoder
 from fusionzoo_plugins._pair_attention import one_clock
 from fusionzoo_plugins._per_modality import Sizes, per_modality

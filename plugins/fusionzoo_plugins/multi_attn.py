@@ -19,8 +19,9 @@ from fusionzoo.fusion import (
     Streams,
     projection,
 )
-from fusionzoo.layers import copy_reference, dropout
+from fusionzoo.layers import dropout
 from fusionzoo.numerics import zero_padded
+from fusionzoo.reference import copy_reference
 from fusionzoo_plugins._pair_attention import PairAttention
 
 _HEAD = re.compile(r"(.*)attention_heads\.(\d+)\.(query|key|value)_matrix\.(weight|bias)")

@@ -11,8 +11,8 @@ import fusionzoo
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import copy_reference_parts
 from fusionzoo.numerics import masked_softmax, zero_padded
+from fusionzoo.reference import copy_reference_parts
 
 #: Official name of the three maps, by the letter of `project`.
 MAPS = {"q": "qli", "k": "kli", "v": "vli"}

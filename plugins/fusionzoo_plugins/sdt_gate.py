@@ -11,8 +11,8 @@ import fusionzoo
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import copy_reference
 from fusionzoo.numerics import masked_softmax
+from fusionzoo.reference import copy_reference
 
 UNIMODAL = ("learned", "identity", "none")
 

@@ -18,8 +18,9 @@ from fusionzoo.fusion import (
     Streams,
     projection,
 )
-from fusionzoo.layers import copy_reference, dropout
+from fusionzoo.layers import dropout
 from fusionzoo.numerics import SHIFT_INVARIANT, attend, masked_mean, masked_softmax, zero_padded
+from fusionzoo.reference import copy_reference
 
 SCORES = ("scaled-dot", "dot", "additive", "bilinear")
 SCOPES = ("dialogue", "utterance")

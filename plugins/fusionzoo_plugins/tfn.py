@@ -14,8 +14,9 @@ import fusionzoo
 from fusionzoo._options import check_probability
 from fusionzoo.errors import FusionZooWarning, OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.layers import copy_reference_parts, dropout
+from fusionzoo.layers import dropout
 from fusionzoo.numerics import zero_padded
+from fusionzoo.reference import copy_reference_parts
 from fusionzoo_plugins._fully_connected import FullyConnected, check_hidden
 from fusionzoo_plugins._products import Widths, subspace_widths
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import fusionzoo
-from fusionzoo.data.batch import Batch, Clip
+from fusionzoo.batch import Batch, Clip
 from fusionzoo.encoders import MFCCNet, ResNeXt3D
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo_adapters.hosts.cfn_sr import CFNSR

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import fusionzoo
-from fusionzoo.data.batch import Batch, Clip
+from fusionzoo.batch import Batch, Clip
 from fusionzoo.errors import ModelError, OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.objective import stream_widths
-from fusionzoo.testing._tools import gradients, reached
+from fusionzoo.testing.comparisons import gradients, reached
 
 DIMS = {"audio": 8, "visual": 4}
 LENGTHS = {"audio": [7, 4, 2], "visual": [3, 5, 1]}

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from fusionzoo_adapters.hosts._context import ContextEncoder
-from fusionzoo_adapters.hosts._dialogue_rnn import CONTEXT_ATTENTIONS, DialogueRNN, DialogueRNNCell, dialogue_rnns, run
-from fusionzoo_adapters.hosts._layout import Layout
+from fusionzoo.kernels.packing import Layout
+from fusionzoo_adapters.parts.context_encoder import ContextEncoder
+from fusionzoo_adapters.parts.dialogue_rnn import CONTEXT_ATTENTIONS, DialogueRNN, DialogueRNNCell, dialogue_rnns, run
 
 LENGTHS = [2, 5, 1, 3]
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 import fusionzoo
-from fusionzoo.data.batch import Batch
+from fusionzoo.batch import Batch
 from fusionzoo.errors import OptionError
 from fusionzoo.host import Host, HostOutput
-from fusionzoo.testing._tools import gradients, reached
+from fusionzoo.testing.comparisons import gradients, reached
 
 DIMS = {"text": 8, "audio": 6, "visual": 5}
 CLASSES, SPEAKERS = 3, 2

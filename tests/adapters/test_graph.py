@@ -7,11 +7,11 @@ import torch
 from torch_geometric.nn import RGCNConv
 
 import fusionzoo
-from fusionzoo.data.batch import Batch
-from fusionzoo.testing._tools import counts, largest
-from fusionzoo_adapters.hosts._dialogue_graph import EdgeAttention, graph_inputs
-from fusionzoo_adapters.hosts._graph import WeightedRGCNConv, relation_types, window_edges, window_mask
-from fusionzoo_adapters.hosts._layout import Layout
+from fusionzoo.batch import Batch
+from fusionzoo.kernels.packing import Layout
+from fusionzoo.testing.comparisons import counts, largest
+from fusionzoo_adapters.parts.relational_graph import EdgeAttention, graph_inputs
+from fusionzoo_adapters.parts.window_graph import WeightedRGCNConv, relation_types, window_edges, window_mask
 
 CPU = torch.device("cpu")
 LENGTHS = [5, 1, 3]

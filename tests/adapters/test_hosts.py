@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 import fusionzoo
-from fusionzoo.data.batch import Batch
+from fusionzoo.batch import Batch
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.host import Host
-from fusionzoo.testing._tools import reached
+from fusionzoo.testing.comparisons import reached
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 # A classifier this wide has no seed with which every unit of its ReLU is dead.

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fusionzoo._dropout import dropout
-from fusionzoo.data.batch import Batch
+from fusionzoo.batch import Batch
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.graphs import GCNII, GCNIIConv, ModalGraph, angular_graph
-from fusionzoo.testing._tools import reached
-from fusionzoo_adapters.hosts._layout import Layout
-from fusionzoo_adapters.hosts._modal_blocks import BlockGraphs, ModalBuckets, propagate
-from fusionzoo_adapters.hosts._party import PartyContext
+from fusionzoo.kernels.dropout import dropout
+from fusionzoo.kernels.graph_blocks import BlockGraphs, ModalBuckets, propagate
+from fusionzoo.kernels.packing import Layout
+from fusionzoo.testing.comparisons import reached
 from fusionzoo_adapters.hosts.mm_dfn import MMDFN
 from fusionzoo_adapters.hosts.mmgcn import MMGCN
+from fusionzoo_adapters.parts.speaker_recurrence import PartyContext
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {"hidden": 4, "graph_width": 5, "depth": 2, "dropout": 0.0}

@@ -10,8 +10,8 @@ import pytest
 
 import fusionzoo
 from fusionzoo.errors import ConfigError, FusionZooError, UnknownNameError
-from fusionzoo.recipes import PROTOCOLS, Recipe, load_recipe
-from fusionzoo.training.config import RunConfig
+from fusionzoo.runs.config import RunConfig
+from fusionzoo.runs.recipes import PROTOCOLS, Recipe, load_recipe
 
 NAMES = fusionzoo.names("recipe")
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from fusionzoo_adapters.hosts._dialogue_rnn import CONTEXT_ATTENTIONS, DialogueRNNCell, Start, steps
-from fusionzoo_adapters.hosts._recurrence import GRU, Packing
+from fusionzoo_adapters.kernels.dialogue_rnn import GRU, Packing
+from fusionzoo_adapters.parts.dialogue_rnn import CONTEXT_ATTENTIONS, DialogueRNNCell, Start, steps
 
 LENGTHS = [2, 4, 1]
 CPU = torch.device("cpu")

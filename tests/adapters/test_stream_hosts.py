@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fusionzoo
-from fusionzoo.data.batch import Batch
+from fusionzoo.batch import Batch
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
-from fusionzoo.testing._tools import counts, largest
-from fusionzoo_adapters.hosts._band import Band, BandAttention, ModalBandConv
-from fusionzoo_adapters.hosts._layout import Layout
-from fusionzoo_adapters.hosts._tokens import GroupedTransformer, Tokens
+from fusionzoo.kernels.bands import Band, BandAttention, ModalBandConv
+from fusionzoo.kernels.grouped_attention import GroupedTransformer, Tokens
+from fusionzoo.kernels.packing import Layout
+from fusionzoo.testing.comparisons import counts, largest
 from fusionzoo_adapters.hosts.cogmen import Cogmen
 from fusionzoo_adapters.hosts.corect import Corect
 from fusionzoo_adapters.hosts.m3net import M3Net
@@ -287,7 +287,7 @@ def plain_m3net(host: M3Net, batch: Batch) -> Tensor:
 
 
 def _dialogues(host: M3Net, batch: Batch):
-    from fusionzoo_adapters.hosts._streams import Dialogues
+    from fusionzoo_adapters.parts.streams import Dialogues
 
     return Dialogues(Layout.of(batch), batch.mask, batch.speakers, [batch.mask] * len(host.names), True, False)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import fusionzoo
-from fusionzoo.data.batch import Batch
+from fusionzoo.batch import Batch
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.testing import check_host
 from fusionzoo_adapters.hosts.multiemo import MultiEMO, UnimodalContext
@@ -306,7 +306,8 @@ def test_multiemo_official_fusion_reads_padding_and_the_default_does_not():
 
 
 def test_multiemo_groups_dialogues_of_similar_length(monkeypatch):
-    from fusionzoo_adapters.hosts import _published, multiemo
+    from fusionzoo_adapters.hosts import multiemo
+    from fusionzoo_adapters.parts import published_fusion as _published
 
     assert not _published.worth_grouping([100] * 16, 100, 4)
     assert not _published.worth_grouping([5, 3, 1], 5, 4)

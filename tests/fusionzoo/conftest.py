@@ -8,7 +8,7 @@ import torch
 
 import fusionzoo
 from fusionzoo.data import Corpus
-from fusionzoo.training.config import RunConfig
+from fusionzoo.runs.config import RunConfig
 
 BASE: dict[str, dict[str, Any]] = {
     "training": {"epochs": 4, "batch_size": 4, "keep": 10, "device": "cpu"},

@@ -210,7 +210,7 @@ def test_commands_that_take_everything_leave_the_broken_out(site):
 def test_an_adapter_that_exits_is_passed_over(monkeypatch):
     from torch import nn
 
-    from fusionzoo.patching import adapters
+    from fusionzoo.patching import repositories as adapters
 
     class Exits:
         def recognise(self, model):

@@ -7,10 +7,10 @@ import re
 import torch
 
 import fusionzoo
-from fusionzoo.data.batch import Clip
+from fusionzoo.batch import Clip
 from fusionzoo.encoders.outputs import Encoded
 from fusionzoo.fusion import Fused
-from fusionzoo.testing._subjects import HostSubject
+from fusionzoo.testing.subjects import HostSubject
 
 
 def fits(text):

@@ -10,7 +10,7 @@ import torch
 import fusionzoo
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.fusion import Fusion
-from fusionzoo.testing._tools import gradients, reached, without_gradient
+from fusionzoo.testing.comparisons import gradients, reached, without_gradient
 
 DIMS = {"text": 16, "audio": 6, "visual": 8}
 NAMES = fusionzoo.names()

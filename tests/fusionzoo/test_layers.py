@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
-from fusionzoo.layers import FORMS, MatchingAttention, SimpleAttention, copy_reference_parts
+from fusionzoo.layers import FORMS, MatchingAttention, SimpleAttention
+from fusionzoo.reference import copy_reference_parts
 
 
 @pytest.fixture(params=FORMS)

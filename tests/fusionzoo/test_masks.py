@@ -10,8 +10,8 @@ import torch
 import fusionzoo
 from fusionzoo.errors import MaskWarning
 from fusionzoo.host import HostOutput
-from fusionzoo.testing._subjects import HostSubject
-from fusionzoo.testing._tools import ragged
+from fusionzoo.testing.comparisons import ragged
+from fusionzoo.testing.subjects import HostSubject
 
 DIMS = {"text": 6, "audio": 4}
 

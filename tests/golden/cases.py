@@ -19,15 +19,15 @@ import torch
 from torch import Tensor, nn
 
 import fusionzoo
-from fusionzoo.data.batch import Batch, Clip
+from fusionzoo.batch import Batch, Clip
+from fusionzoo.kernels.packing import Layout
 from fusionzoo.layers import MatchingAttention, SimpleAttention
-from fusionzoo_adapters.hosts._dialogue_graph import GraphNetwork, SlotEdgeAttention
-from fusionzoo_adapters.hosts._dialogue_rnn import DialogueRNNCell, Start, steps
-from fusionzoo_adapters.hosts._graph import WeightedRGCNConv, window_mask
-from fusionzoo_adapters.hosts._layout import Layout
-from fusionzoo_adapters.hosts._recurrence import Packing
 from fusionzoo_adapters.hosts.bc_lstm import BcLSTM
 from fusionzoo_adapters.hosts.dialogue_gcn import DialogueGCN
+from fusionzoo_adapters.kernels.dialogue_rnn import Packing
+from fusionzoo_adapters.parts.dialogue_rnn import DialogueRNNCell, Start, steps
+from fusionzoo_adapters.parts.relational_graph import GraphNetwork, SlotEdgeAttention
+from fusionzoo_adapters.parts.window_graph import WeightedRGCNConv, window_mask
 
 Arrays = Mapping[str, np.ndarray]
 Case = Callable[[dict[str, Any], Arrays], dict[str, Tensor]]

@@ -9,12 +9,12 @@ import torch
 from golden_cases import Arrays, _batch, _recurrence, case, inputs, ready
 from torch import Tensor
 
-from fusionzoo.data.batch import Batch
-from fusionzoo_adapters.hosts._dialogue_rnn import dialogue_rnns
-from fusionzoo_adapters.hosts._layout import Layout
+from fusionzoo.batch import Batch
+from fusionzoo.kernels.packing import Layout
 from fusionzoo_adapters.hosts.bc_lstm import BcLSTM
 from fusionzoo_adapters.hosts.dialogue_rnn import DialogueRNNHost
 from fusionzoo_adapters.hosts.text_cnn import TextCNN
+from fusionzoo_adapters.parts.dialogue_rnn import dialogue_rnns
 
 
 @case(

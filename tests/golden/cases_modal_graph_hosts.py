@@ -9,11 +9,11 @@ from golden_cases import Arrays, _recurrence, case, inputs, ready
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from fusionzoo.data.batch import Batch
-from fusionzoo_adapters.hosts._layout import Layout
-from fusionzoo_adapters.hosts._modal_graph_hosts import ModalGCN
+from fusionzoo.batch import Batch
+from fusionzoo.kernels.packing import Layout
 from fusionzoo_adapters.hosts.mm_dfn import MMDFN
 from fusionzoo_adapters.hosts.mmgcn import MMGCN
+from fusionzoo_adapters.parts.modality_graph import ModalGCN
 
 #: The official order of modalities, and which input each one is.
 INPUTS = {"a": "U_a", "v": "U_v", "l": "U"}

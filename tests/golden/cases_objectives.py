@@ -9,7 +9,7 @@ import torch
 from golden_cases import Arrays, case, clips, inputs, ready
 from torch import Tensor
 
-from fusionzoo.data.batch import Batch
+from fusionzoo.batch import Batch
 from fusionzoo.host import HostOutput
 from fusionzoo_adapters.hosts.foal_net import FoalNet as FoalNetHost
 from fusionzoo_plugins.avel import Projection

@@ -8,8 +8,8 @@ import torch
 from golden_cases import Arrays, _batch, case, inputs, ready
 from torch import Tensor
 
-from fusionzoo.data.batch import Batch
-from fusionzoo_adapters.hosts._layout import Layout
+from fusionzoo.batch import Batch
+from fusionzoo.kernels.packing import Layout
 from fusionzoo_adapters.hosts.multiemo import MultiEMO, UnimodalContext
 from fusionzoo_adapters.hosts.sdt import SDT
 

@@ -27,12 +27,17 @@ ALLOWED = {
     ("fusionzoo/encoders/audio.py", "_requires_grad"): "HuBERT's bare model has no freeze_feature_encoder, and without "
     "this its frozen convolutions keep every activation for the gradient of the sound",
     (
-        "fusionzoo/patching/randomness.py",
+        "fusionzoo/patching/fuse/own_randomness.py",
         "torch._C._current_graph_task_id",
     ): "whether a backward pass is running, which tells the second run of a checkpointed segment from a new call",
-    ("fusionzoo/patching/tracing.py", "_base"): "what a tensor is a view of, so that writing into the view is seen",
-    ("fusionzoo/patching/tracing.py", "torch._C.DisableTorchFunction"): "hooks of the tracer look at tensors without "
-    "being traced; torch's own page on extending it names this class",
+    (
+        "fusionzoo/patching/trace/tracer.py",
+        "_base",
+    ): "what a tensor is a view of, so that writing into the view is seen",
+    (
+        "fusionzoo/patching/trace/tracer.py",
+        "torch._C.DisableTorchFunction",
+    ): "hooks of the tracer look at tensors without being traced; torch's own page on extending it names this class",
     (
         "fusionzoo/training/processes.py",
         "accelerate.state.AcceleratorState._reset_state",

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
-from fusionzoo.testing._tools import gradients, reached
+from fusionzoo.testing.comparisons import gradients, reached
 from fusionzoo.transformer import Attention, DialogueTransformer, FeedForward, TransformerLayer, sinusoidal_positions
 from fusionzoo_plugins.bottleneck import Bottleneck
 from fusionzoo_plugins.co_attention import CoAttention

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fusionzoo.data.batch import Batch
+from fusionzoo.batch import Batch
 from fusionzoo.errors import OptionError
-from fusionzoo.testing._tools import gradients, reached
+from fusionzoo.testing.comparisons import gradients, reached
 from fusionzoo_adapters.hosts.bc_lstm import BcLSTM
 from fusionzoo_plugins.late_average import LateAverage
 from fusionzoo_plugins.late_product import LateProduct

@@ -101,7 +101,7 @@ def test_reference_weights_belong_to_the_official_variant():
     assert torch.equal(fusion.matchatt.transform.weight, state["matchatt.transform.weight"])
     with pytest.raises(ReferenceWeightsError, match="transform"):
         fusion.load_reference({"transform.weight": torch.rand(16, 16)})
-    with pytest.raises(OptionError, match="variant='official'"):
+    with pytest.raises(ReferenceWeightsError, match="variant='official'"):
         LMAM(DIMS).load_reference(state)
 
 

@@ -11,11 +11,11 @@ import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fusionzoo.data.batch import Batch
+from fusionzoo.batch import Batch
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.host import HostOutput
 from fusionzoo.objective import IGNORE, stream_widths
-from fusionzoo.testing._tools import largest
+from fusionzoo.testing.comparisons import largest
 from fusionzoo_adapters.hosts.bc_lstm import BcLSTM
 from fusionzoo_plugins import _misa_losses
 from fusionzoo_plugins.avel import AVEL
@@ -492,7 +492,7 @@ def test_bound_objectives_have_weights_for_the_hosts_streams():
 
 
 def test_the_trainers_objective_binds_its_parts():
-    from fusionzoo.training.models import WeightedObjective
+    from fusionzoo.runs.models import WeightedObjective
 
     config = SimpleNamespace(objective=SimpleNamespace(terms=lambda: [("cross-entropy", 1.0, {})], auxiliary=1.0))
     met = []

@@ -13,8 +13,8 @@ pytest.importorskip("av")
 
 from fusionzoo.cli import main
 from fusionzoo.errors import OptionError
-from fusionzoo.evaluation.evaluate import evaluate
-from fusionzoo.recipes import load_recipe
+from fusionzoo.experiments.saved_runs import evaluate
+from fusionzoo.runs.recipes import load_recipe
 from fusionzoo.training import RunConfig, train
 
 

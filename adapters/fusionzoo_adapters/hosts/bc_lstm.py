@@ -12,13 +12,13 @@ import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.fusion import Dims, MaskLike, read_dims
 from fusionzoo.host import FusionLike, HostOutput
-from fusionzoo.layers import copy_reference_parts
-from fusionzoo_adapters.hosts._frontend import ContextHost
-from fusionzoo_adapters.hosts._head import DialogueAttention, Head
-from fusionzoo_adapters.hosts._reference import copy_lmam_reference, need_official
+from fusionzoo.reference import copy_reference_parts
+from fusionzoo_adapters.parts.classifier import DialogueAttention, Head
+from fusionzoo_adapters.parts.frontend import ContextHost
+from fusionzoo_adapters.parts.reference import copy_lmam_reference, need_official
 
 if TYPE_CHECKING:
-    from fusionzoo.data.batch import Batch
+    from fusionzoo.batch import Batch
 
 
 class BcLSTM(ContextHost):

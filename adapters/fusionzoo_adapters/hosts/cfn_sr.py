@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 import fusionzoo
-from fusionzoo._dropout import Dropout
 from fusionzoo._options import check_choice, check_probability
 from fusionzoo._weights import read_weights
 from fusionzoo.clip_host import ClipHost
@@ -24,12 +23,13 @@ from fusionzoo.encoders.resnext3d import ResNeXt3D
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion
 from fusionzoo.host import FusionLike, build_fusion
-from fusionzoo.layers import copy_reference_parts, prefixed
+from fusionzoo.kernels.dropout import Dropout
+from fusionzoo.reference import copy_reference_parts, prefixed
 from fusionzoo.specs import plain_name
-from fusionzoo_adapters.hosts._published import is_named
+from fusionzoo_adapters.parts.published_fusion import is_named
 
 if TYPE_CHECKING:
-    from fusionzoo.data.batch import Batch
+    from fusionzoo.batch import Batch
 
 HEADS = ("linear", "sum", "none")
 #: Fusions that this network was published with on feature maps, and at how many places.

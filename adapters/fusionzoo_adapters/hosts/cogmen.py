@@ -10,23 +10,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fusionzoo
-from fusionzoo._dropout import Dropout
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fusion, MaskLike
 from fusionzoo.host import FusionLike, Host, HostOutput
-from fusionzoo.layers import copy_reference_parts
-from fusionzoo_adapters.hosts._band import Band, BandAttention
-from fusionzoo_adapters.hosts._frontend import named_for
-from fusionzoo_adapters.hosts._head import Head
-from fusionzoo_adapters.hosts._layout import Layout
-from fusionzoo_adapters.hosts._sequence import UNUSED_CLASSIFIER, Highway, SequenceEncoder, scored_by_seven
-from fusionzoo_adapters.hosts._tokens import Tokens
-from fusionzoo_adapters.hosts._views import Views, mask_of
-from fusionzoo_adapters.hosts._window import check_window
+from fusionzoo.kernels.bands import Band, BandAttention
+from fusionzoo.kernels.dropout import Dropout
+from fusionzoo.kernels.grouped_attention import Tokens
+from fusionzoo.kernels.packing import Layout
+from fusionzoo.reference import copy_reference_parts
+from fusionzoo_adapters.parts.classifier import Head
+from fusionzoo_adapters.parts.frontend import named_for
+from fusionzoo_adapters.parts.sequence_encoder import UNUSED_CLASSIFIER, Highway, SequenceEncoder, scored_by_seven
+from fusionzoo_adapters.parts.text_views import Views, mask_of
+from fusionzoo_adapters.parts.window import check_window
 
 if TYPE_CHECKING:
-    from fusionzoo.data.batch import Batch
+    from fusionzoo.batch import Batch
 
 
 class Cogmen(Host):
@@ -146,7 +146,7 @@ class Cogmen(Host):
             self.encoders.append(encoder(self.fusion.out_dim))
         self.speakers = nn.Embedding(self.num_speakers, width) if speaker_embedding and not official else None
         # Here and not above: torch-geometric is slow to import and the card of this host must not wait for it.
-        from fusionzoo_adapters.hosts._graph import WeightedRGCNConv
+        from fusionzoo_adapters.parts.window_graph import WeightedRGCNConv
 
         self.convolution = WeightedRGCNConv(width, hidden, 2 * self.num_speakers**2, None)
         self.attention = BandAttention(hidden, hidden, check_positive(heads, "heads", self))
@@ -193,7 +193,7 @@ class Cogmen(Host):
 
     def _graph(self, contexts: Tensor, speakers: Tensor, layout: Layout) -> tuple[Tensor, Tensor | None]:
         """Packed contexts and speakers to `(N, heads * hidden)`, and the attention weights if they are wanted."""
-        from fusionzoo_adapters.hosts._graph import relation_types, window_edges
+        from fusionzoo_adapters.parts.window_graph import relation_types, window_edges
 
         past, future = self.window
         if self.variant == "official":

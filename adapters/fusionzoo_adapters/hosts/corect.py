@@ -11,25 +11,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fusionzoo
-from fusionzoo._dropout import Dropout
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims
 from fusionzoo.host import FusionLike
-from fusionzoo.layers import copy_reference_parts
+from fusionzoo.kernels.bands import Band, BandAttention, ModalBandConv
+from fusionzoo.kernels.dropout import Dropout
+from fusionzoo.kernels.grouped_attention import MULT_NAMES, GroupedTransformer, Tokens
 from fusionzoo.numerics import zero_padded
-from fusionzoo_adapters.hosts._band import Band, BandAttention, ModalBandConv
-from fusionzoo_adapters.hosts._head import Head
-from fusionzoo_adapters.hosts._sequence import (
+from fusionzoo.reference import copy_reference_parts
+from fusionzoo_adapters.parts.classifier import Head
+from fusionzoo_adapters.parts.sequence_encoder import (
     UNUSED_CLASSIFIER,
     Highway,
     SequenceEncoder,
     rename_transformers,
     scored_by_seven,
 )
-from fusionzoo_adapters.hosts._streams import Dialogues, StreamHost
-from fusionzoo_adapters.hosts._tokens import MULT_NAMES, GroupedTransformer, Tokens
-from fusionzoo_adapters.hosts._window import check_window
+from fusionzoo_adapters.parts.streams import Dialogues, StreamHost
+from fusionzoo_adapters.parts.window import check_window
 
 
 class Corect(StreamHost):

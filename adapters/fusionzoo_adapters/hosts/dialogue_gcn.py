@@ -12,13 +12,13 @@ from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, MaskLike
 from fusionzoo.host import FusionLike, HostOutput
-from fusionzoo.layers import copy_reference_parts
-from fusionzoo_adapters.hosts._frontend import Context, ContextHost
-from fusionzoo_adapters.hosts._head import DialogueAttention, Head
-from fusionzoo_adapters.hosts._reference import need_official
+from fusionzoo.reference import copy_reference_parts
+from fusionzoo_adapters.parts.classifier import DialogueAttention, Head
+from fusionzoo_adapters.parts.frontend import Context, ContextHost
+from fusionzoo_adapters.parts.reference import need_official
 
 if TYPE_CHECKING:
-    from fusionzoo.data.batch import Batch
+    from fusionzoo.batch import Batch
 
 
 class DialogueGCN(ContextHost):
@@ -163,7 +163,7 @@ class DialogueGCN(ContextHost):
             self.head = Head(width, head, self.num_classes, dropout)
             return
         # Here and not above: torch-geometric is slow to import and the card of this host must not wait for it.
-        from fusionzoo_adapters.hosts._dialogue_graph import EdgeAttention, GraphNetwork, SlotEdgeAttention
+        from fusionzoo_adapters.parts.relational_graph import EdgeAttention, GraphNetwork, SlotEdgeAttention
 
         if edge_norm:
             self.edge_attention = SlotEdgeAttention(width, max_seq_len) if official else EdgeAttention(width)
@@ -192,8 +192,8 @@ class DialogueGCN(ContextHost):
         return self.output(context, self.head(x), maps)
 
     def _graph_logits(self, context: Context, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        from fusionzoo_adapters.hosts._dialogue_graph import graph_inputs
-        from fusionzoo_adapters.hosts._graph import window_edges, window_mask
+        from fusionzoo_adapters.parts.relational_graph import graph_inputs
+        from fusionzoo_adapters.parts.window_graph import window_edges, window_mask
 
         assert self.graph is not None
         x, layout, maps, weights = context.x, context.layout, {}, None
@@ -222,7 +222,7 @@ class DialogueGCN(ContextHost):
         parts = dict(need_official(self).reference_parts())
         state, ignored = dict(state_dict), []
         if self.graph is not None:
-            from fusionzoo_adapters.hosts._dialogue_graph import (
+            from fusionzoo_adapters.parts.relational_graph import (
                 UNUSED_ATTENTIONS,
                 GraphNetwork,
                 SlotEdgeAttention,

@@ -12,15 +12,15 @@ from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, MaskLike
 from fusionzoo.host import FusionLike, HostOutput
-from fusionzoo.layers import copy_reference_parts
-from fusionzoo_adapters.hosts._context import ContextEncoder
-from fusionzoo_adapters.hosts._dialogue_rnn import DialogueRNN
-from fusionzoo_adapters.hosts._frontend import ContextHost
-from fusionzoo_adapters.hosts._head import DialogueAttention, Head
-from fusionzoo_adapters.hosts._reference import copy_lmam_reference, need_official
+from fusionzoo.reference import copy_reference_parts
+from fusionzoo_adapters.parts.classifier import DialogueAttention, Head
+from fusionzoo_adapters.parts.context_encoder import ContextEncoder
+from fusionzoo_adapters.parts.dialogue_rnn import DialogueRNN
+from fusionzoo_adapters.parts.frontend import ContextHost
+from fusionzoo_adapters.parts.reference import copy_lmam_reference, need_official
 
 if TYPE_CHECKING:
-    from fusionzoo.data.batch import Batch
+    from fusionzoo.batch import Batch
 
 DIRECTIONS = (1, 2)
 

@@ -8,15 +8,15 @@ from typing import Any
 from torch import Tensor, nn
 
 import fusionzoo
-from fusionzoo._dropout import Dropout
 from fusionzoo._options import check_probability
 from fusionzoo.clip_host import ClipHost
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused
 from fusionzoo.host import FusionLike
-from fusionzoo.layers import check_reference, copy_reference, prefixed
+from fusionzoo.kernels.dropout import Dropout
+from fusionzoo.reference import check_reference, copy_reference, prefixed
 from fusionzoo.specs import plain_name
-from fusionzoo_adapters.hosts._published import is_named
+from fusionzoo_adapters.parts.published_fusion import is_named
 
 
 class FoalNet(ClipHost):

@@ -10,17 +10,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fusionzoo
-from fusionzoo._dropout import dropout
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.fusion import Dims
 from fusionzoo.graphs import FrequencyConv, HypergraphConv, ModalHypergraph, numbered_hypergraph, weighted_hypergraph
 from fusionzoo.host import FusionLike
-from fusionzoo.layers import copy_reference_parts
+from fusionzoo.kernels.dropout import dropout
+from fusionzoo.kernels.grouped_attention import TORCH_NAMES, GroupedTransformer, Tokens
 from fusionzoo.numerics import zero_padded
-from fusionzoo_adapters.hosts._context import ContextEncoder
-from fusionzoo_adapters.hosts._streams import Dialogues, StreamHost
-from fusionzoo_adapters.hosts._tokens import TORCH_NAMES, GroupedTransformer, Tokens
+from fusionzoo.reference import copy_reference_parts
+from fusionzoo_adapters.parts.context_encoder import ContextEncoder
+from fusionzoo_adapters.parts.streams import Dialogues, StreamHost
 
 BASES = ("gru", "lstm", "transformer")
 NORMS = ("layer", "batch", "dialogue", "none")

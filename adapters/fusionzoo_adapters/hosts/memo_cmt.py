@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fusionzoo
-from fusionzoo._dropout import dropout
 from fusionzoo._options import check_positive, check_probability
 from fusionzoo.clip_host import ClipHost
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims
 from fusionzoo.host import FusionLike
-from fusionzoo.layers import check_reference, copy_reference_parts, prefixed
-from fusionzoo_adapters.hosts._published import is_named
+from fusionzoo.kernels.dropout import dropout
+from fusionzoo.reference import check_reference, copy_reference_parts, prefixed
+from fusionzoo_adapters.parts.published_fusion import is_named
 
 
 class MemoCMT(ClipHost):

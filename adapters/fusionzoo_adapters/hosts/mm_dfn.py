@@ -9,7 +9,7 @@ import fusionzoo
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims
 from fusionzoo.host import FusionLike
-from fusionzoo_adapters.hosts._modal_graph_hosts import ModalGraphHost
+from fusionzoo_adapters.parts.modality_graph import ModalGraphHost
 
 
 class MMDFN(ModalGraphHost):

@@ -8,7 +8,7 @@ from typing import Any
 import fusionzoo
 from fusionzoo.fusion import Dims
 from fusionzoo.host import FusionLike
-from fusionzoo_adapters.hosts._modal_graph_hosts import ModalGraphHost
+from fusionzoo_adapters.parts.modality_graph import ModalGraphHost
 
 
 class MMGCN(ModalGraphHost):

@@ -16,13 +16,13 @@ from fusionzoo.encoders.outputs import Encoded
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, read_dims
 from fusionzoo.host import FusionLike
-from fusionzoo.layers import copy_reference_parts, prefixed
 from fusionzoo.numerics import lstm_precision, zero_padded
+from fusionzoo.reference import copy_reference_parts, prefixed
 from fusionzoo.specs import plain_name
-from fusionzoo_adapters.hosts._published import is_named
+from fusionzoo_adapters.parts.published_fusion import is_named
 
 if TYPE_CHECKING:
-    from fusionzoo.data.batch import Batch
+    from fusionzoo.batch import Batch
 
 
 class MSAF(ClipHost):

@@ -10,22 +10,28 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fusionzoo
-from fusionzoo._dropout import Dropout
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike
 from fusionzoo.host import FusionLike, Host, HostOutput
-from fusionzoo.layers import copy_reference_parts, prefixed
+from fusionzoo.kernels.dropout import Dropout
+from fusionzoo.kernels.packing import Layout
 from fusionzoo.numerics import zero_padded
-from fusionzoo_adapters.hosts._dialogue_rnn import DialogueRNN, dialogue_rnns
-from fusionzoo_adapters.hosts._frontend import named_for
-from fusionzoo_adapters.hosts._head import Head
-from fusionzoo_adapters.hosts._layout import Layout
-from fusionzoo_adapters.hosts._published import fuse_in_groups, is_named, speakers_of, with_options, worth_grouping
-from fusionzoo_adapters.hosts._views import mask_of
+from fusionzoo.reference import copy_reference_parts, prefixed
+from fusionzoo_adapters.parts.classifier import Head
+from fusionzoo_adapters.parts.dialogue_rnn import DialogueRNN, dialogue_rnns
+from fusionzoo_adapters.parts.frontend import named_for
+from fusionzoo_adapters.parts.published_fusion import (
+    fuse_in_groups,
+    is_named,
+    speakers_of,
+    with_options,
+    worth_grouping,
+)
+from fusionzoo_adapters.parts.text_views import mask_of
 
 if TYPE_CHECKING:
-    from fusionzoo.data.batch import Batch
+    from fusionzoo.batch import Batch
 
 DIRECTIONS = (1, 2)
 FUSION = "multi-attn"

@@ -10,22 +10,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fusionzoo
-from fusionzoo._dropout import Dropout
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike
 from fusionzoo.host import FusionLike, Host, HostOutput
-from fusionzoo.layers import copy_reference_parts, pick_heads, prefixed
+from fusionzoo.kernels.dropout import Dropout
+from fusionzoo.kernels.grouped_attention import Tokens
+from fusionzoo.kernels.packing import Layout
+from fusionzoo.layers import pick_heads
 from fusionzoo.numerics import zero_padded
+from fusionzoo.reference import copy_reference_parts, prefixed
 from fusionzoo.transformer import DialogueTransformer, TransformerLayer, sinusoidal_positions
-from fusionzoo_adapters.hosts._frontend import named_for
-from fusionzoo_adapters.hosts._layout import Layout
-from fusionzoo_adapters.hosts._published import is_named, with_options
-from fusionzoo_adapters.hosts._tokens import Tokens
-from fusionzoo_adapters.hosts._views import mask_of
+from fusionzoo_adapters.parts.frontend import named_for
+from fusionzoo_adapters.parts.published_fusion import is_named, with_options
+from fusionzoo_adapters.parts.text_views import mask_of
 
 if TYPE_CHECKING:
-    from fusionzoo.data.batch import Batch
+    from fusionzoo.batch import Batch
 
 GATES = ("learned", "identity", "none")
 FUSION = "sdt-gate"

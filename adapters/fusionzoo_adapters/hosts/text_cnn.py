@@ -9,18 +9,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fusionzoo
-from fusionzoo._dropout import Dropout
 from fusionzoo._options import check_choice, check_positive, check_probability
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike
 from fusionzoo.host import FusionLike, Host, HostOutput
-from fusionzoo_adapters.hosts._frontend import named_for, published_fuse
-from fusionzoo_adapters.hosts._head import Head
-from fusionzoo_adapters.hosts._reference import copy_lmam_reference
-from fusionzoo_adapters.hosts._views import Views, mask_of
+from fusionzoo.kernels.dropout import Dropout
+from fusionzoo_adapters.parts.classifier import Head
+from fusionzoo_adapters.parts.frontend import named_for, published_fuse
+from fusionzoo_adapters.parts.reference import copy_lmam_reference
+from fusionzoo_adapters.parts.text_views import Views, mask_of
 
 if TYPE_CHECKING:
-    from fusionzoo.data.batch import Batch
+    from fusionzoo.batch import Batch
 
 
 class TextCNN(Host):

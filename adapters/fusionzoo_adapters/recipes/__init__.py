@@ -1,11 +1,11 @@
-"""Published training recipes, one YAML file each; see `fusionzoo.recipes` for what stands in one."""
+"""Published training recipes, one YAML file each; see `fusionzoo.runs.recipes` for what stands in one."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from fusionzoo.hookspecs import hookimpl
-from fusionzoo.recipes import Recipe, recipe_of, register_folder
+from fusionzoo.runs.recipes import Recipe, recipe_of, register_folder
 
 FOLDER = Path(__file__).parent
 

@@ -11,8 +11,9 @@ corpus = read_clips("/data/RAVDESS", {"visual": {"frames": 30}, "audio": {"kind"
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fusionzoo._lazy import attach
 
 if TYPE_CHECKING:
     from fusionzoo.data.clips.corpus import ClipCorpus as ClipCorpus
@@ -21,16 +22,13 @@ if TYPE_CHECKING:
     from fusionzoo.data.clips.media import KINDS as KINDS
     from fusionzoo.data.clips.media import Medium as Medium
 
-_LAZY = {"ClipCorpus": "corpus", "ClipSplit": "loading", "KINDS": "media", "Medium": "media", "read_clips": "corpus"}
-
-__all__ = ["KINDS", "ClipCorpus", "ClipSplit", "Medium", "read_clips"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "ClipCorpus": "fusionzoo.data.clips.corpus",
+        "ClipSplit": "fusionzoo.data.clips.loading",
+        "KINDS": "fusionzoo.data.clips.media",
+        "Medium": "fusionzoo.data.clips.media",
+        "read_clips": "fusionzoo.data.clips.corpus",
+    },
+)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusionzoo.data.batch import Batch, Clip
+from fusionzoo.batch import Batch, Clip
 from fusionzoo.data.clips.corpus import ClipCorpus
 from fusionzoo.data.loading import _Plan, class_weights, plan_batches
 from fusionzoo.errors import DataError

@@ -104,7 +104,7 @@ class Wave(Medium):
         _check_seconds(self)
 
     def read(self, utterance: RawUtterance, random: np.random.Generator | None) -> np.ndarray:
-        from fusionzoo.extraction.media import read_audio
+        from fusionzoo.media import read_audio
 
         assert utterance.audio is not None
         start = (utterance.audio_start or 0.0) + self.start
@@ -184,7 +184,7 @@ class Frames(Medium):
         return 3
 
     def read(self, utterance: RawUtterance, random: np.random.Generator | None) -> np.ndarray:
-        from fusionzoo.extraction.media import read_pictures
+        from fusionzoo.media import read_pictures
 
         assert utterance.video is not None
         start = utterance.start

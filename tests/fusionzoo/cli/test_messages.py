@@ -94,7 +94,7 @@ def test_every_command_that_a_text_names_exists_and_takes_its_options():
 
 
 def test_allow_missing_is_an_option_where_its_argument_is_one():
-    from fusionzoo.evaluation.evaluate import evaluate, predict
+    from fusionzoo.experiments.saved_runs import evaluate, predict
 
     for function in (evaluate, predict):
         assert "allow_missing" in inspect.signature(function).parameters
@@ -111,7 +111,7 @@ def test_every_command_has_words_for_its_options(name: str):
 
 
 def test_the_training_keys_that_messages_name_exist():
-    from fusionzoo.training.config import RunConfig, flatten
+    from fusionzoo.runs.config import RunConfig, flatten
 
     known = set(flatten(RunConfig().to_dict()))
     wrong = [

@@ -130,7 +130,7 @@ def test_what_was_changed_from_the_recipe_is_said(recipe, capfd):
 
 
 def test_cards_and_configurations_hold_every_option_with_its_value(recipe, capfd):
-    from fusionzoo.training.options import default_options
+    from fusionzoo.runs.options import default_options
 
     status, _, err = call(capfd, "train", recipe, "--out", "first", "--quiet", "--set", "host.hidden=6")
     assert status == 0, err

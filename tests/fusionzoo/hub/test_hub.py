@@ -46,7 +46,7 @@ def saved(tmp_path):
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
-    from fusionzoo.training.config import RunConfig
+    from fusionzoo.runs.config import RunConfig
 
     folder = tmp_path_factory.mktemp("run") / "run"
     small = ["training.epochs=1", "data.dialogues=[6,3,3]", "data.length=[3,5]", "host.hidden=6", "host.layers=1"]

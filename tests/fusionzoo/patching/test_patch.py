@@ -545,7 +545,7 @@ class Broken:
 
 
 def test_a_broken_adapter_is_told_and_hides_no_other(build, hosts, monkeypatch):
-    from fusionzoo.patching import adapters
+    from fusionzoo.patching import repositories as adapters
 
     known = {"broken": Broken, "known": Known}
     monkeypatch.setattr(adapters.registry, "names", lambda kind: sorted(known))
@@ -557,7 +557,7 @@ def test_a_broken_adapter_is_told_and_hides_no_other(build, hosts, monkeypatch):
 
 @pytest.mark.parametrize("adapter", [Known, Declared])
 def test_adapters(build, hosts, shake, monkeypatch, adapter):
-    from fusionzoo.patching import adapters
+    from fusionzoo.patching import repositories as adapters
 
     monkeypatch.setattr(adapters.registry, "names", lambda kind: ["known"])
     monkeypatch.setattr(
@@ -578,7 +578,8 @@ def test_adapters(build, hosts, shake, monkeypatch, adapter):
 
 
 def test_modernise(monkeypatch):
-    from fusionzoo.patching import adapters, modernising
+    from fusionzoo.patching import repairs as modernising
+    from fusionzoo.patching import repositories as adapters
 
     class Old(nn.Module):
         def forward(self, text, audio):
@@ -604,7 +605,8 @@ def test_modernise(monkeypatch):
 
 
 def test_modernise_hooks_submodules_of_this_instance(monkeypatch):
-    from fusionzoo.patching import adapters, modernising
+    from fusionzoo.patching import repairs as modernising
+    from fusionzoo.patching import repositories as adapters
 
     class RGCNConv(nn.Module):
         def forward(self, x, edge_index, edge_type=None):

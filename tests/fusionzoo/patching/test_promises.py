@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 import fusionzoo
 from fusionzoo.errors import LayoutError, ModalityError, NoSiteError, OptionError, PatchError, SiteNotReachedError
-from fusionzoo.testing import _adapter as anatomy
+from fusionzoo.testing.checks import adapter as anatomy
 
 sys.path.insert(0, str(Path(__file__).parent))
 import unseen
@@ -325,7 +325,7 @@ def test_without_source(shake, tmp_path, body, kind):
 
 
 def test_a_scripts_own_failures_are_said_in_a_line(tmp_path):
-    from fusionzoo.patching.loading import sites_of
+    from fusionzoo.cli.targets import sites_of
 
     script = tmp_path / "theirs.py"
     for text, words in (

@@ -62,7 +62,7 @@ def test_patch(build, shake, style, fusion, mode):
 
 
 def test_a_generic_list_beside_audio_and_visual_is_text():
-    from fusionzoo.patching.names import find_modalities
+    from fusionzoo.patching.modalities import find_modalities
 
     def named(**arguments):
         return [f.modality for f in find_modalities(arguments)]

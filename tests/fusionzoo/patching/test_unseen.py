@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import fusionzoo
-from fusionzoo.testing import _adapter as anatomy
+from fusionzoo.testing.checks import adapter as anatomy
 
 HERE = Path(__file__).parent
 HOSTS_OWN = tuple(

@@ -7,9 +7,9 @@ import pytest
 import fusionzoo
 from fusionzoo.errors import OptionError, UnknownNameError
 from fusionzoo.testing import run
-from fusionzoo.testing._dataset import DatasetSubject
-from fusionzoo.testing._recipe import RecipeSubject
-from fusionzoo.testing._suite import Session
+from fusionzoo.testing.checks.dataset import DatasetSubject
+from fusionzoo.testing.checks.recipe import RecipeSubject
+from fusionzoo.testing.runner import Session
 
 DEMO = fusionzoo.get("demo", kind="dataset")
 RECIPE = {

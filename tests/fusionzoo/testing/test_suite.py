@@ -18,7 +18,7 @@ from torch import nn
 
 from fusionzoo.errors import FusionZooError, OptionError, UnknownNameError
 from fusionzoo.testing import CheckFailure, all_checks, check_fusion, run
-from fusionzoo.testing._tools import counts, differs, reached
+from fusionzoo.testing.comparisons import counts, differs, reached
 
 pytest_plugins = ["pytester"]
 

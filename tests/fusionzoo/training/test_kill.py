@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fusionzoo.training.checkpoint import list_checkpoints
+from fusionzoo.runs.checkpoint import list_checkpoints
 from fusionzoo.training.trainer import train
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="SIGKILL is a POSIX signal")
@@ -36,7 +36,7 @@ _Run.batches = stall
 """
 
 MID_CHECKPOINT = """
-from fusionzoo.training import checkpoint
+from fusionzoo.runs import checkpoint
 sync, calls = checkpoint.sync_file, []
 def stall(path):
     sync(path)

@@ -11,13 +11,13 @@ import fusionzoo
 from fusionzoo.cli import main
 from fusionzoo.data.npz import save_npz
 from fusionzoo.errors import ConfigError
-from fusionzoo.evaluation.bench import bench_hosts
-from fusionzoo.evaluation.compare import compare
-from fusionzoo.evaluation.evaluate import evaluate, predict
-from fusionzoo.evaluation.folds import cross_validate
-from fusionzoo.evaluation.reproduce import read_card, reproduce_card
-from fusionzoo.training.config import FusionConfig, RunConfig
-from fusionzoo.training.models import check_fusion_built
+from fusionzoo.experiments.cost import bench_hosts
+from fusionzoo.experiments.cross_validation import cross_validate
+from fusionzoo.experiments.grid import compare
+from fusionzoo.experiments.reproduction import read_card, reproduce_card
+from fusionzoo.experiments.saved_runs import evaluate, predict
+from fusionzoo.runs.config import FusionConfig, RunConfig
+from fusionzoo.runs.models import check_fusion_built
 from fusionzoo.training.trainer import train
 
 FEW = {"data": {"source": "demo", "dialogues": [12, 3, 3], "length": [2, 5], "modalities": ["text"]}}

@@ -20,9 +20,9 @@ from torch import nn
 
 import fusionzoo
 from fusionzoo.errors import CheckpointError, ConfigError, TrainingError
-from fusionzoo.evaluation.metrics import evaluate_predictions
-from fusionzoo.training.checkpoint import list_checkpoints
-from fusionzoo.training.config import RunConfig
+from fusionzoo.runs.checkpoint import list_checkpoints
+from fusionzoo.runs.config import RunConfig
+from fusionzoo.scoring.metrics import evaluate_predictions
 from fusionzoo.training.trainer import train
 
 
@@ -209,7 +209,7 @@ class TestResume:
         assert (finished / "result.json").read_bytes() == before
 
     def test_weights_of_another_host_are_refused_in_words(self, finished, tmp_path):
-        from fusionzoo.training.models import load_model
+        from fusionzoo.runs.models import load_model
 
         mixed = tmp_path / "mixed"
         mixed.mkdir()

@@ -1,0 +1,1 @@
+"""What the authors of the hosts did differently, and the names of their weights: one file per host."""

@@ -1,0 +1,1 @@
+"""Fast forms that one host needs, each beside its plain definition."""

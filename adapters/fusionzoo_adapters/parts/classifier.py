@@ -1,0 +1,45 @@
+"""The classifier that most hosts of this field end with."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fusionzoo.kernels.dropout import Dropout
+from fusionzoo.layers import MatchingAttention
+
+
+class Head(nn.Module):
+    """Linear, ReLU (or `activation="gelu"`), dropout, linear: `(..., width)` to `(..., classes)`."""
+
+    def __init__(self, width: int, hidden: int, classes: int, dropout: float = 0.0, activation: str = "relu"):
+        super().__init__()
+        self.activation = {"relu": F.relu, "gelu": F.gelu}[activation]
+        self.hidden = nn.Linear(width, hidden)
+        self.dropout = Dropout(dropout)
+        self.out = nn.Linear(hidden, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.dropout(self.activation(self.hidden(x))))
+
+    def reference_parts(self) -> dict[str, nn.Module]:
+        """`{official prefix: module}` of this head in declare-lab/conv-emotion."""
+        return {"linear.": self.hidden, "smax_fc.": self.out}
+
+
+class DialogueAttention(MatchingAttention):
+    """Matching attention (`general2`) of every utterance over its dialogue.
+
+    The default divides the scores by the square root of the width and adds what was attended to to the utterance. The
+    official hosts of declare-lab/conv-emotion squash unscaled scores with tanh, so that no weight can be 7.4 times
+    another, and replace the utterance; DialogueRNN's own copy has no tanh (`tanh=False`).
+    """
+
+    def __init__(self, width: int, official: bool = False, tanh: bool = True):
+        super().__init__(width, width, "general2", tanh=official and tanh, scaled=not official)
+        self.official = official
+
+    def over(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """`(B, T, width)` and the weights `(B, T, T)`, from `x (B, T, width)` and `mask (B, T)`."""
+        pooled, weights = self(x, x, mask)
+        return pooled if self.official else x + pooled, weights

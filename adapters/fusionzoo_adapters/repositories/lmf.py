@@ -1,0 +1,54 @@
+"""LMF multiplies three low-rank projections, one per modality.
+
+Source: https://github.com/Justin1904/Low-rank-Multimodal-Fusion at ea4755124d (MIT), model.py; none of its
+code is here. The factors are parameters of the model itself, so that no submodule can be replaced: the product's expression in
+`forward` is the site. One vector per utterance: no step is padding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import fusionzoo
+from fusionzoo_adapters.repositories._known import named
+
+
+class LMF:
+    """The published model, called as `model(audio_x, video_x, text_x)`."""
+
+    layout = "(..., d)"  # ranks in front of the batch
+
+    @staticmethod
+    def recognise(model: nn.Module) -> bool:
+        """Told by the class's name, the three subnetworks and what follows them."""
+        return named(
+            model, "LMF", "audio_subnet", "video_subnet", "text_subnet", "audio_factor", "video_factor", "text_factor"
+        )
+
+    @staticmethod
+    def example(model: Any) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
+        """A small call; the site is the first that it shows."""
+        like = next(model.audio_subnet.parameters())
+        shapes = (3, model.audio_in), (3, model.video_in), (3, 5, model.text_in)
+        with torch.random.fork_rng(devices=[]):
+            return tuple(torch.randn(*s, device=like.device, dtype=like.dtype) for s in shapes), {}
+
+    @staticmethod
+    def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
+        """A small model with the names and the expression that this adapter looks for."""
+        from fusionzoo_adapters.repositories import _stand_ins
+
+        return _stand_ins.LMF.small()
+
+
+fusionzoo_register = fusionzoo.plugin(
+    LMF,
+    kind="adapter",
+    summary="LMF: the product of the three projections",
+    paper="Efficient Low-rank Multimodal Fusion with Modality-Specific Factors, https://arxiv.org/abs/1806.00064",
+    code="https://github.com/Justin1904/Low-rank-Multimodal-Fusion/tree/ea4755124d",
+    modalities=(3, 3),
+)

@@ -1,0 +1,64 @@
+"""MM-DFN stacks the nodes of all modalities through its dynamic fusion layers and splits them again.
+
+Source: https://github.com/zerohd4869/MM-DFN at da97036606 (MIT), code/model.py and model_mm.py; none of its code is here. The site is the
+concatenation after the split. Lengths are `seq_lengths`. Without CUDA and with numpy index arrays (torch 2) the adjacency needs
+`fusionzoo.modernise`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+import fusionzoo
+from fusionzoo.patching.repairs import CUDA, NUMPY_INDEX
+from fusionzoo.patching.repositories import declare
+from fusionzoo.patching.sites import Site
+from fusionzoo_adapters.repositories._known import lengths_of, named
+
+
+class MMDFN:
+    """`DialogueGNNModel` with the graph types GF and GDF and two or three modalities."""
+
+    layout = "(N, d)"
+    repairs = (CUDA, NUMPY_INDEX)
+
+    @staticmethod
+    def recognise(model: nn.Module) -> bool:
+        """Told by the class's names and the parts of the graph model."""
+        graph = getattr(model, "graph_model", None)
+        return named(model, "DialogueGNNModel", "smax_fc", "modals") and type(graph).__name__ == "MM_GCN"
+
+    @staticmethod
+    def site(model: Any) -> Site:
+        """The nodes, split again after the graph and put side by side."""
+        names = {"a": "audio", "v": "visual", "l": "text"}
+        modals = [m for m in "avl" if m in model.modals]
+        width = model.smax_fc.in_features // len(modals)
+        slices = [":all_length", "all_length:all_length * 2", "all_length * 2:all_length * 3"][: len(modals)]
+        code = f"torch.cat([{', '.join(f'features[{s}]' for s in slices)}]"
+        return declare(model, "graph_model", [("forward", code)], [(names[m], width) for m in modals], layout="(N, d)")
+
+    @staticmethod
+    def context(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The dialogues' lengths."""
+        return lengths_of(args, kwargs, 3, "seq_lengths")
+
+    @staticmethod
+    def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
+        """A small model with the names and the expression that this adapter looks for."""
+        from fusionzoo_adapters.repositories import _stand_ins
+
+        return _stand_ins.DialogueGNNModel.small()
+
+
+fusionzoo_register = fusionzoo.plugin(
+    MMDFN,
+    kind="adapter",
+    summary="MM-DFN: nodes of all modalities side by side, after the dynamic fusion layers",
+    paper="MM-DFN: Multimodal Dynamic Fusion Network for Emotion Recognition in Conversations, https://arxiv.org/abs/2203.02385",
+    code="https://github.com/zerohd4869/MM-DFN/tree/da97036606",
+    modalities=(2, 3),
+)

@@ -1,0 +1,70 @@
+"""Modules of version 0.1 under their old names: imports of them go on working, with a `DeprecationWarning`.
+
+A finder of last resort, which Python asks only for modules that are not there; no other import meets it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+import warnings
+from collections.abc import Sequence
+from types import ModuleType
+
+#: Old name -> where its content is now.
+MOVED = {
+    "fusionzoo.data.batch": "fusionzoo.batch",
+    "fusionzoo.evaluation": "fusionzoo.experiments",
+    "fusionzoo.evaluation.bench": "fusionzoo.experiments.cost",
+    "fusionzoo.evaluation.compare": "fusionzoo.experiments.grid",
+    "fusionzoo.evaluation.evaluate": "fusionzoo.experiments.saved_runs",
+    "fusionzoo.evaluation.folds": "fusionzoo.experiments.cross_validation",
+    "fusionzoo.evaluation.inference": "fusionzoo.scoring.inference",
+    "fusionzoo.evaluation.metrics": "fusionzoo.scoring.metrics",
+    "fusionzoo.evaluation.published": "fusionzoo.scoring.published",
+    "fusionzoo.evaluation.report": "fusionzoo.reporting.run",
+    "fusionzoo.evaluation.reproduce": "fusionzoo.experiments.reproduction",
+    "fusionzoo.evaluation.statistics": "fusionzoo.scoring.statistics",
+    "fusionzoo.evaluation.summary": "fusionzoo.reporting.comparison",
+    "fusionzoo.extraction.media": "fusionzoo.media",
+    "fusionzoo.recipes": "fusionzoo.runs.recipes",
+    "fusionzoo.recurrence": "fusionzoo.kernels.recurrence",
+    "fusionzoo.training.checkpoint": "fusionzoo.runs.checkpoint",
+    "fusionzoo.training.config": "fusionzoo.runs.config",
+    "fusionzoo.training.files": "fusionzoo.runs.files",
+    "fusionzoo.training.models": "fusionzoo.runs.models",
+    "fusionzoo.training.options": "fusionzoo.runs.options",
+    "fusionzoo.training.runfolder": "fusionzoo.runs.folder",
+}
+
+
+class _Forwarding(importlib.abc.Loader):
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        home = MOVED[module.__name__]
+        warnings.warn(f"{module.__name__} is {home} now", DeprecationWarning, stacklevel=2)
+        there = importlib.import_module(home)
+        module.__doc__ = there.__doc__
+        vars(module)["__getattr__"] = lambda name: getattr(there, name)
+        vars(module)["__dir__"] = lambda: dir(there)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname not in MOVED:
+            return None
+        package = any(name.startswith(f"{fullname}.") for name in MOVED)
+        return importlib.util.spec_from_loader(fullname, _Forwarding(), is_package=package)
+
+
+def install() -> None:
+    """Have Python ask for modules that it does not find."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.append(_Finder())

@@ -1,0 +1,1 @@
+"""Several runs or a saved one: comparison, cross-validation, reproduction, evaluation, prediction, cost."""

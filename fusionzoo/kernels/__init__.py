@@ -1,0 +1,1 @@
+"""Fast forms, each beside the plain definition that it must equal."""

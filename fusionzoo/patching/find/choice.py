@@ -1,0 +1,69 @@
+"""Which site `patch` means: one that was given, the best candidate for some inputs, or what an adapter knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from fusionzoo.errors import ModalityError, NoSiteError, PatchError
+from fusionzoo.patching.calls import attempt
+from fusionzoo.patching.find.search import sites_of_call
+from fusionzoo.patching.fuse.layer import Context
+from fusionzoo.patching.fuse.placement import AnySite
+from fusionzoo.patching.modalities import ModalitiesLike
+from fusionzoo.patching.sites import InputSite, Site, SiteList
+
+
+def resolve(
+    model: nn.Module, site: Any, inputs: Any, layout: str | None, context: Context | None, modalities: ModalitiesLike
+) -> tuple[AnySite, str | None, Context | None]:
+    """Site, layout and context from what `patch` was given."""
+    if isinstance(site, (Site, InputSite)):
+        if isinstance(modalities, Sequence) and not isinstance(modalities, str):
+            site = renamed(site, list(modalities))
+        return site, layout, context
+    if isinstance(site, SiteList):
+        raise PatchError(f"site= takes one site, not a list of {len(site)}; pick one, such as sites[0]")
+    if site is not None and not isinstance(site, (int, str)):
+        raise PatchError(
+            f"site= is one of fusionzoo.find_sites(model, ...), an InputSite, an index or 'file.py:47', not {type(site).__name__}"
+        )
+    if inputs is not None:
+        sites = attempt(model, inputs, lambda args, kwargs: sites_of_call(model, args, kwargs, modalities))
+        if site is None or isinstance(site, int):
+            index = site or 0
+            if not -len(sites) <= index < len(sites):
+                raise NoSiteError(f"there is no site {index}; {len(sites)} were found:\n{sites}")
+            return sites[index], layout, context
+        hits = [s for s in sites if s.where.endswith(site) or (s.path and s.path == site)]
+        if not hits:
+            raise NoSiteError(f"no site is at {site!r}; these were found:\n{sites}")
+        return hits[0], layout, context
+    if site is not None:
+        raise PatchError(
+            f"site={site!r} can only be looked up with inputs=(what the model is called with); or pick one of "
+            "fusionzoo.find_sites(model, ...)"
+        )
+    from fusionzoo.patching.repositories import adapted, adapter_for
+
+    adapter = adapter_for(model)
+    if adapter is None:
+        raise NoSiteError(
+            f"no adapter knows {type(model).__name__}; say where: site=fusionzoo.find_sites(model, *batch)[0], or "
+            "inputs=batch for the best candidate"
+        )
+    return adapted(adapter, model, layout, context)
+
+
+def renamed(site: AnySite, names: list[str]) -> AnySite:
+    if len(names) != len(site.modalities):
+        raise ModalityError(
+            f"modalities= gives {len(names)} names ({', '.join(names)}) for the {len(site.modalities)} streams of the site "
+            f"({', '.join(site.modalities)})"
+        )
+    if isinstance(site, InputSite):
+        return replace(site, widths=dict(zip(names, site.widths.values(), strict=True)))
+    return replace(site, groups=dict(zip(names, site.groups.values(), strict=True)))

@@ -1,0 +1,138 @@
+"""Which steps are real and which rows are one dialogue: taken from an argument of the host where the trace proved it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusionzoo.patching.arguments import get_argument
+from fusionzoo.patching.modalities import forward_of
+from fusionzoo.patching.trace import labels as L
+from fusionzoo.patching.trace.events import Operand, Trace
+
+
+@dataclass(frozen=True)
+class ArgumentContext:
+    """Reads a mask or lengths from one argument of the model.
+
+    path : the argument, or a path into it.
+    form : "lengths"; "mask" for `(B, T)`, "mask.T" for `(T, B)`; with "not " in front where True means padding.
+    """
+
+    path: str
+    form: str
+
+    def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        value = get_argument(forward_of(model), args, kwargs, self.path)
+        if value is None:
+            return {}
+        if self.form == "lengths":
+            return {"lengths": value}
+        mask = value.bool()
+        if self.form.startswith("not "):
+            mask = ~mask
+        return {"mask": mask.T if self.form.endswith(".T") else mask}
+
+    def __str__(self) -> str:
+        return f"{self.form} from the argument {self.path}"
+
+
+def infer(
+    trace: Trace, layout: str, operand: Operand, time: int | None, feature: int = -1, axis: int | None = None
+) -> ArgumentContext | None:
+    """The argument that tells dialogues or real steps at a site, where one fits what the labels say.
+
+    feature, axis : of the features, and the one along which operands are joined; an axis of size one is a modality's slot.
+    """
+    if operand.labels is None:
+        return None
+    if layout == "(N, d)" and time is not None:
+        runs = _runs(operand.labels, 1 - time)
+        return None if runs is None else _matching(trace, runs)
+    if layout in ("(T, B, d)", "(B, T, d)") and time is not None:
+        rank = len(operand.shape)
+        slot = axis % rank if axis is not None and rank > 3 and operand.shape[axis] == 1 else -1
+        sizes = [n for d, n in enumerate(operand.shape) if d not in (feature % rank, slot)]
+        if len(sizes) != 2:
+            return None
+        steps, batch = sizes if layout == "(T, B, d)" else (sizes[1], sizes[0])
+        return _mask_of(trace, batch, steps)
+    return None
+
+
+def of_input(trace: Trace, layout: str | None, shape: Sequence[int]) -> ArgumentContext | None:
+    """The argument that tells which steps of a joined input are real."""
+    if layout not in ("(T, B, d)", "(B, T, d)"):
+        return None
+    steps, batch = shape[:2] if layout == "(T, B, d)" else (shape[1], shape[0])
+    return _mask_of(trace, batch, steps)
+
+
+def _runs(labels: Tensor, batch_axis: int) -> list[int] | None:
+    """Lengths of the dialogues in a flat list, where each dialogue's rows lie together and in order."""
+    line = L.read_positions(labels.flatten(1)[:, 0] if labels.dim() > 1 else labels, batch_axis)
+    if bool((line < 0).any()):
+        return None
+    values, counts = torch.unique_consecutive(line, return_counts=True)
+    if len(values) != len(torch.unique(values)) or bool((values[1:] < values[:-1]).any()):
+        return None
+    return counts.tolist()
+
+
+def _lists(trace: Trace) -> list[tuple[str, list[int]]]:
+    out: list[tuple[str, list[int]]] = []
+    for name, value in trace.arguments.items():
+        if isinstance(value, (list, tuple)) and value and all(type(v) is int for v in value):
+            out.append((name, list(value)))
+        if isinstance(value, dict):
+            for k, v in value.items():
+                if isinstance(v, (list, tuple)) and v and all(type(x) is int for x in v):
+                    out.append((f"{name}[{k!r}]", list(v)))
+    for leaf in trace.leaves:
+        x = leaf.tensor
+        if leaf.modality is None and x.dim() == 1 and not x.is_floating_point() and x.dtype != torch.bool:
+            out.append((leaf.path, x.tolist()))
+    return out
+
+
+def _masks(trace: Trace) -> list[tuple[str, str, Tensor]]:
+    out = []
+    for leaf in trace.leaves:
+        x = leaf.tensor
+        if leaf.modality is None and x.dim() == 2 and x.numel() and bool(((x == 0) | (x == 1)).all()):
+            out.append((leaf.path, leaf.hint, x.bool()))
+    return out
+
+
+def _matching(trace: Trace, runs: Sequence[int]) -> ArgumentContext | None:
+    for path, values in _lists(trace):
+        if values == list(runs):
+            return ArgumentContext(path, "lengths")
+    for path, _, mask in _masks(trace):
+        for form, m in (("mask", mask), ("mask.T", mask.T), ("not mask", ~mask), ("not mask.T", ~mask.T)):
+            if m.sum(1).tolist() == list(runs) and _prefix(m):
+                return ArgumentContext(path, form)
+    return None
+
+
+def _prefix(mask: Tensor) -> bool:
+    """Real steps come first."""
+    return bool((mask[:, 1:] <= mask[:, :-1]).all()) and bool(mask[:, 0].all())
+
+
+def _mask_of(trace: Trace, batch: int, steps: int) -> ArgumentContext | None:
+    for path, hint, mask in _masks(trace):
+        if "mask" not in hint.lower() or batch == steps:
+            continue
+        for form, m in (("mask", mask), ("mask.T", mask.T), ("not mask", ~mask), ("not mask.T", ~mask.T)):
+            if tuple(m.shape) != (batch, steps) or not _prefix(m):
+                continue
+            return ArgumentContext(path, form)
+    for path, values in _lists(trace):
+        if "len" in path.lower() and len(values) == batch and max(values) <= steps and min(values) > 0:
+            return ArgumentContext(path, "lengths")
+    return None

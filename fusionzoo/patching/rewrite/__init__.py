@@ -1,0 +1,1 @@
+"""Putting it in, and taking it out."""

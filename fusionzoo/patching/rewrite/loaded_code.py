@@ -1,0 +1,121 @@
+"""The functions that a model's code consists of, as they are loaded: what a saved patch is matched with.
+
+A patch file names functions, modules and files, and may come from a stranger. So nothing that it names is imported, opened or looked up on
+an object: the functions that the model's own classes reach are listed, by reading what Python holds already (`__dict__`s, closures, the
+globals of their modules), and the file's names are compared with them.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections import deque
+from collections.abc import Iterator, Mapping
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+from torch import nn
+
+from fusionzoo.patching import call_chain as F
+from fusionzoo.patching.call_chain import Step
+from fusionzoo.patching.rewrite import source as S
+
+#: Values in a module's tables that are looked into; a longer table is data.
+_TABLE = 1000
+#: Values that are looked at in all, most of them in the first few steps from the model.
+_VALUES = 200_000
+
+
+def find_loaded(model: nn.Module, owner: nn.Module, step: Step, digest: str) -> Step | None:
+    """The step where its function is now: the one with this text, else the first of its name; None where there is none.
+
+    `line` of what comes back is that of the function that is loaded, `position` still that of the file.
+    """
+    first: Step | None = None
+    for code, names in loaded_code(owner, model):
+        if code.co_qualname != step.qualname:
+            continue
+        here = Step(
+            code.co_filename, str(names.get("__name__", "")), code.co_qualname, code.co_firstlineno, step.position
+        )
+        if (
+            digest
+            and (found := S.find(here.file, here.qualname, here.line, names)) is not None
+            and found.digest == digest
+        ):
+            return here
+        if first is None and not (digest and F.is_library(here.file)):
+            first = here
+    return first
+
+
+def loaded_code(owner: nn.Module, model: nn.Module) -> Iterator[tuple[CodeType, Mapping[str, Any]]]:
+    """Code of every function that a model's classes reach, the owner's first, each with its module's globals."""
+    waiting: deque[Any] = deque([owner, *model.modules()])
+    seen: set[int] = set()
+    keep = []  # what was seen by its id must not make room for something else
+    while waiting and len(seen) < _VALUES:
+        value = waiting.popleft()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        keep.append(value)
+        if type(value) is FunctionType:
+            yield from ((code, value.__globals__) for code in _written_in(value.__code__))
+        waiting.extend(_next(value))
+
+
+def _written_in(code: CodeType) -> Iterator[CodeType]:
+    """A function's code and that of the functions written inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _written_in(constant)
+
+
+def _next(value: Any) -> list[Any]:
+    """What a value leads to; read from where it is stored, so that no property and no `__getattr__` runs."""
+    kind = type(value)
+    if kind is FunctionType:
+        inside = [c for cell in value.__closure__ or () for c in _contents(cell)]
+        own = [] if F.is_library(value.__code__.co_filename) else list(value.__globals__.values())
+        return [*inside, value.__dict__.get("__wrapped__"), *own]
+    if kind in (staticmethod, classmethod, MethodType):
+        return [value.__func__]
+    if kind is property:
+        return [value.fget]
+    if kind is functools.partial:
+        return [value.func]
+    if kind in (list, tuple) and len(value) <= _TABLE:
+        return list(value)
+    if kind is dict and len(value) <= _TABLE:
+        return list(value.values())
+    if issubclass(kind, ModuleType):
+        names = ModuleType.__getattribute__(value, "__dict__")
+        file = names.get("__file__")
+        return [] if not isinstance(file, str) or F.is_library(file) else list(names.values())
+    if issubclass(kind, type):
+        classes = [c for c in type.__getattribute__(value, "__mro__") if not _builtin(c)]
+        return [v for c in classes for v in type.__getattribute__(c, "__dict__").values()]
+    if issubclass(kind, (str, int, float, bytes)):
+        return []
+    return [kind, *_stored(value).values()]
+
+
+def _stored(value: Any) -> Mapping[str, Any]:
+    try:
+        found = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return {}
+    return found if type(found) is dict else {}
+
+
+def _builtin(cls: type) -> bool:
+    return cls in (object, nn.Module, type)
+
+
+def _contents(cell: types.CellType) -> list[Any]:
+    try:
+        return [cell.cell_contents]
+    except ValueError:
+        return []

@@ -1,0 +1,67 @@
+"""What a traced forward notes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusionzoo.patching import call_chain as F
+from fusionzoo.patching.modalities import Leaf
+
+
+@dataclass
+class Operand:
+    """A tensor that took part in a join."""
+
+    tensor: int
+    shape: tuple[int, ...]
+    labels: Tensor | None
+    bits: int
+    producer: int = -1  # the event whose direct result it is
+
+
+@dataclass
+class Event:
+    """One join, once."""
+
+    index: int
+    kind: str
+    op: str
+    operands: list[Operand]
+    result: tuple[int, ...]
+    result_labels: Tensor | None
+    dtype: torch.dtype
+    device: torch.device
+    owner: nn.Module
+    path: str
+    steps: list[F.Step]
+    dim: int | None
+    consumer: str = ""
+    absorbed: bool = False
+    frame: int = 0
+    live: bool = True
+    callee: nn.Module | None = None  # of an attention written out in operations: the module that was called for it
+    lifted: bool = False
+    raw: tuple[str, list[Operand], nn.Module, str, list[F.Step]] | None = (
+        None  # a library's attention function, as it was called
+    )
+    scores: int | None = None  # of an attention written out in one function: the event that computed its weights
+    node: Any = None  # the expression in the source
+    inner: list[F.Position] = field(default_factory=list)
+
+
+@dataclass
+class Trace:
+    """What a traced forward gave."""
+
+    events: list[Event]
+    names: list[str]
+    leaves: list[Leaf]
+    arguments: Mapping[str, Any]
+    time_votes: list[int] = field(default_factory=lambda: [0, 0])  # for input axis 0 and 1
+    output: Any = None
+    seen: list[str] = field(default_factory=list)

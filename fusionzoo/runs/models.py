@@ -1,0 +1,266 @@
+"""Building a host from a configuration, and the two files that carry a trained one.
+
+`model.safetensors` holds the weights, the feature standardisation included; `model.json` says what they belong to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import fusionzoo
+from fusionzoo._file_schemas import ModelFile
+from fusionzoo._options import options_in_force
+from fusionzoo._schema import read_json
+from fusionzoo._weights import building_for, load_weights, pack_weights, read_weights
+from fusionzoo.errors import CheckpointError, ConfigError, OptionError
+from fusionzoo.runs.config import FusionConfig, RunConfig
+from fusionzoo.runs.files import write_bytes, write_json
+from fusionzoo.runs.options import NO_FUSION, SUPPLIED, accepted_options
+
+if TYPE_CHECKING:
+    from fusionzoo.data.corpus import Corpus
+    from fusionzoo.host import Host, HostOutput
+    from fusionzoo.objective import Objective
+
+WEIGHTS, CARD = "model.safetensors", "model.json"
+
+
+def corpus_sha256(corpus: Corpus) -> str:
+    """Hash of everything in a corpus that can change a run: features, labels, speakers, order and split."""
+    from fusionzoo.data.clips.corpus import ClipCorpus
+
+    if isinstance(corpus, ClipCorpus):
+        return corpus.sha256()
+    digest = hashlib.sha256()
+    for name in (*corpus.features,):
+        digest.update(name.encode())
+        digest.update(corpus.features[name].tobytes())
+        if name in corpus.present:
+            digest.update(corpus.present[name].tobytes())
+    digest.update(corpus.label.tobytes())
+    for column in (corpus.dialogue_id, corpus.speaker, corpus.split, corpus.label_names):
+        digest.update("\0".join(map(str, column)).encode())
+    return digest.hexdigest()
+
+
+def host_options(config: RunConfig, corpus: Corpus) -> dict[str, Any]:
+    """The host's options; data whose text is several views side by side tell a host that can take them apart."""
+    options, views = dict(config.host.options), corpus.text_views
+    taken = views > 0 and "text_views" in accepted_options(config.host.name, "host").types
+    if taken and corpus.modalities[0] == "text":
+        options.setdefault("text_views", views)
+    return options
+
+
+def settle_fusion(config: RunConfig, corpus: Corpus) -> None:
+    """With one modality no fusion is built: set `fusion.name` to `none` where it came by default.
+
+    Raises `ConfigError` where a fusion was asked for, which would be reported and not be there.
+    """
+    if len(corpus.modalities) > 1 or config.fusion.name == NO_FUSION:
+        return
+    if config.fusion.asked:
+        raise ConfigError(
+            f"{corpus.name!r} is used with one modality ({', '.join(corpus.modalities)}), where there is nothing to fuse: the fusion "
+            f"{config.fusion.name!r} would not be built. Give two modalities or more (--modalities), or say that there is "
+            f"no fusion: --fusion {NO_FUSION}"
+        )
+    config.fusion = FusionConfig(NO_FUSION)
+
+
+def check_fusion_built(host: Host, config: RunConfig) -> None:
+    """Raise `ConfigError` where the host has no fusion inside and the configuration names one, or the other way round."""
+    built = host.built_fusion
+    if built is None and config.fusion.name != NO_FUSION:
+        raise ConfigError(
+            f"the host {config.host.name!r} has built no fusion for {', '.join(host.names)}, so that {config.fusion.name!r} "
+            f"would be reported and not be there; say that there is none: --fusion {NO_FUSION}"
+        )
+    if built is not None and config.fusion.name == NO_FUSION:
+        raise ConfigError(
+            f"the host {config.host.name!r} fuses {', '.join(host.names)} and was given no fusion (--fusion {NO_FUSION}), "
+            f"which is for data of one modality; name one, see: fusionzoo plugins --kind fusion"
+        )
+
+
+def describe_model(config: RunConfig, corpus: Corpus, data_sha256: str) -> dict[str, Any]:
+    """The contents of `model.json`: what is needed to build the same model and to judge whether data fit it."""
+
+    def provider(name: str, kind: str) -> str:
+        card = fusionzoo.card(name, kind)
+        return f"{card.distribution} {card.version}".strip()
+
+    plugins = {"host": config.host.name, "fusion": config.fusion.name}
+    return {
+        "format": 1,
+        "host": config.host.name,
+        "host_options": host_options(config, corpus),
+        "placement": config.host.placement,
+        "fusion": config.fusion.name,
+        "fusion_options": config.fusion.options,
+        "objective": config.objective.to_dict(),
+        "training": config.training.to_dict(),
+        "dims": dict(corpus.dims),
+        "num_classes": corpus.num_classes,
+        "num_speakers": corpus.num_speakers,
+        "label_names": list(corpus.label_names),
+        "providers": {kind: provider(name, kind) for kind, name in plugins.items() if name != NO_FUSION},
+        "versions": {"fusionzoo": fusionzoo.__version__, "torch": torch.__version__},
+        "data": {"name": corpus.name, "sha256": data_sha256},
+        "selection": config.training.selection,
+    }
+
+
+def resolve(config: RunConfig, host: Host, objective: WeightedObjective) -> RunConfig:
+    """The configuration with every option as it is in force in what was built from it, defaults included.
+
+    A default may depend on the plugin around (an official host has options of its own for its fusion), so it is read off
+    what was built and not off signatures. Built again from the result, everything is the same.
+    """
+    values = config.to_dict()
+    values["host"] |= options_in_force(host, SUPPLIED["host"])
+    values["host"]["placement"] = getattr(host, "placement", config.host.placement)
+    cls = None if config.fusion.name == NO_FUSION else fusionzoo.get(config.fusion.name)
+    fusion = next((m for m in host.modules() if type(m) is cls), None)
+    if fusion is not None:
+        values["fusion"] |= options_in_force(fusion, SUPPLIED["fusion"]) | config.fusion.options
+    for index, (name, _, options) in enumerate(config.objective.terms()):
+        own = options_in_force(objective.parts[index], SUPPLIED["objective"]) | options
+        if index == 0:
+            values["objective"] |= own
+        else:
+            values["objective"]["also"][name] = {"weight": objective.weights[index], **own}
+    return RunConfig.from_dict(values)
+
+
+def resolved(config: RunConfig, corpus: Corpus) -> RunConfig:
+    """The same for a configuration of which nothing has been built yet; models are small, and this one is dropped."""
+    with torch.random.fork_rng(devices=[]):
+        host = build_host(describe_model(config, corpus, ""))
+        objective = WeightedObjective(config, corpus.num_classes, class_counts(corpus), host)
+    return resolve(config, host, objective)
+
+
+def build_host(meta: Mapping[str, Any]) -> Host:
+    """A host with fresh weights from the contents of `model.json`."""
+    fusion = {} if meta["fusion"] == NO_FUSION else {"fusion": (meta["fusion"], dict(meta["fusion_options"]))}
+    return fusionzoo.get(meta["host"], kind="host")(
+        dict(meta["dims"]),
+        num_classes=meta["num_classes"],
+        num_speakers=meta["num_speakers"],
+        placement=meta["placement"],
+        **fusion,
+        **meta["host_options"],
+    )
+
+
+def check_media(host: Host, corpus: Corpus) -> None:
+    """Raise `OptionError` where a corpus of clips does not fit the host's encoders, or the host takes none."""
+    from fusionzoo.clip_host import ClipHost
+
+    media = getattr(corpus, "media", None)
+    if media and not isinstance(host, ClipHost):
+        raise OptionError(
+            f"the host {type(host).__name__} takes features, and data.media reads recordings; take a host that encodes them "
+            "(memo-cmt, foal-net, cfn-sr, msaf), or make features first with `fusionzoo extract` and leave data.media out"
+        )
+    if media and isinstance(host, ClipHost):
+        host.check_media(media)
+
+
+def class_counts(corpus: Corpus) -> Tensor:
+    """Labelled utterances of each class in the train split, `(C,)`."""
+    labels = corpus.label[(corpus.split == "train") & (corpus.label >= 0)]
+    return torch.from_numpy(np.bincount(labels, minlength=corpus.num_classes))
+
+
+class WeightedObjective(nn.Module):
+    """The weighted sum of a configuration's objectives and of the losses that the model brings along.
+
+    host : what the objectives are bound to; those that need no host do without.
+    """
+
+    def __init__(self, config: RunConfig, num_classes: int, class_counts: Tensor, host: Host | None = None):
+        super().__init__()
+        terms = config.objective.terms()
+        self.weights = [weight for _, weight, _ in terms]
+        self.parts = nn.ModuleList(
+            fusionzoo.get(name, kind="objective")(num_classes, class_counts=class_counts.clone(), **options)
+            for name, _, options in terms
+        )
+        self.auxiliary = config.objective.auxiliary
+        if host is not None:
+            for part in self.parts:
+                cast("Objective", part).bind(host)
+
+    def forward(self, out: HostOutput, batch: Any) -> Tensor:
+        total = torch.stack([w * part(out, batch) for w, part in zip(self.weights, self.parts, strict=True)]).sum()
+        if self.auxiliary and out.losses:
+            total = total + self.auxiliary * torch.stack([v.float() for v in out.losses.values()]).sum()
+        return total
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trainable parameters."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _frozen(host: nn.Module) -> set[str]:
+    """Names of the parameters of frozen encoders, which a pretrained model's files hold already."""
+    encoders = getattr(host, "frozen_encoders", None)
+    return set() if encoders is None else encoders()
+
+
+def trained_state(host: nn.Module) -> dict[str, Tensor]:
+    """A host's state without the weights of frozen encoders, for checkpoints, which come every epoch."""
+    frozen = _frozen(host)
+    return {k: v for k, v in host.state_dict().items() if k not in frozen}
+
+
+def whole_state(host: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A checkpoint's state with the frozen encoders' weights of `host`."""
+    frozen = _frozen(host)
+    return {k: v for k, v in host.state_dict().items() if k in frozen} | dict(state) if frozen else dict(state)
+
+
+def save_model(folder: Path, state: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    """Write `model.safetensors` and `model.json`, each atomically."""
+    write_bytes(folder / WEIGHTS, pack_weights(state))
+    write_json(folder / CARD, meta)
+
+
+def read_model_card(run: str | Path) -> dict[str, Any]:
+    """The contents of a run folder's `model.json`."""
+    path = Path(run) / CARD
+    if not path.exists():
+        raise CheckpointError(
+            f"{str(run)!r} is not the folder of a trained run: it has no {CARD}; give the --out folder of `fusionzoo train`"
+        )
+    meta: dict[str, Any] = {**read_json(ModelFile, path, CheckpointError)}
+    if len(meta["label_names"]) != meta["num_classes"]:
+        raise CheckpointError(
+            f"{str(path)!r}: label_names: expected {meta['num_classes']} names, as num_classes says, got "
+            f"{len(meta['label_names'])}"
+        )
+    return meta
+
+
+def load_model(run: str | Path, device: str | torch.device = "cpu") -> tuple[Host, dict[str, Any]]:
+    """The trained host of a run folder, in eval mode, and its card.
+
+    Raises `CheckpointError` when the folder holds no model, or weights that belong to another host, other widths or
+    another number of classes; `UnknownNameError` when a plugin that it needs is not installed.
+    """
+    meta = read_model_card(run)
+    weights = read_weights(Path(run) / WEIGHTS)
+    with building_for(weights, f"{str(run)!r}"):
+        host = build_host(meta)
+    load_weights(host, weights, f"{str(Path(run) / WEIGHTS)!r}")
+    return host.to(device).eval(), meta

@@ -1,0 +1,1 @@
+"""How good predictions are: metrics, statistics, and predicting with a model."""
