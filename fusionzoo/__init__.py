@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from fusionzoo import numerics as numerics
     from fusionzoo import objective as objective
     from fusionzoo import patching as patching
+    from fusionzoo import reference as reference
+    from fusionzoo import reporting as reporting
+    from fusionzoo import runs as runs
+    from fusionzoo import scoring as scoring
     from fusionzoo import specs as specs
     from fusionzoo import testing as testing
     from fusionzoo import training as training
@@ -52,7 +56,6 @@ if TYPE_CHECKING:
     from fusionzoo.patching import load_patch as load_patch
     from fusionzoo.patching import modernise as modernise
     from fusionzoo.patching import patch as patch
-    from fusionzoo.runs import recipes as recipes
     from fusionzoo.runs.recipes import Recipe
     from fusionzoo.specs import Card as Card
     from fusionzoo.specs import Spec as Spec
@@ -95,6 +98,7 @@ _MODULES = {
     "numerics",
     "objective",
     "patching",
+    "reference",
     "reporting",
     "runs",
     "scoring",
@@ -126,6 +130,7 @@ __all__ = [
     "MissingDependency",
     "ModalityError",
     "ModelError",
+    "MovedWarning",
     "NoSiteError",
     "Objective",
     "OptionError",
@@ -175,6 +180,7 @@ from fusionzoo.errors import (  # noqa: E402
     MissingDependency,
     ModalityError,
     ModelError,
+    MovedWarning,
     NoSiteError,
     OptionError,
     OutputError,

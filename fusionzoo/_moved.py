@@ -1,4 +1,4 @@
-"""Modules of version 0.1 under their old names: imports of them go on working, with a `DeprecationWarning`.
+"""Modules of version 0.1 under their old names: imports of them go on working, with a `MovedWarning`.
 
 A finder of last resort, which Python asks only for modules that are not there; no other import meets it.
 """
@@ -13,6 +13,8 @@ import sys
 import warnings
 from collections.abc import Sequence
 from types import ModuleType
+
+from fusionzoo.errors import MovedWarning
 
 #: Old name -> where its content is now.
 MOVED = {
@@ -47,7 +49,7 @@ class _Forwarding(importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         home = MOVED[module.__name__]
-        warnings.warn(f"{module.__name__} is {home} now", DeprecationWarning, stacklevel=2)
+        warnings.warn(f"{module.__name__} is {home} now", MovedWarning, stacklevel=2)
         there = importlib.import_module(home)
         module.__doc__ = there.__doc__
         vars(module)["__getattr__"] = lambda name: getattr(there, name)

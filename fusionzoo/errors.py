@@ -18,6 +18,10 @@ class FusionZooWarning(UserWarning):
     """Base class of all warnings that fusionzoo gives, and the category of most of them."""
 
 
+class MovedWarning(FusionZooWarning, DeprecationWarning):
+    """A name of an earlier version was used that goes on working; the message says the one of today."""
+
+
 class UnknownNameError(FusionZooError, LookupError):
     """A plugin name (or `distribution:name`) that nothing installed answers to."""
 

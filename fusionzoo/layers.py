@@ -17,7 +17,10 @@ from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError, ShapeError, close_matches_hint
 from fusionzoo.kernels.dropout import dropout as dropout
 from fusionzoo.numerics import SHIFT_INVARIANT, attend, masked_softmax, zero_padded
-from fusionzoo.reference import copy_reference
+from fusionzoo.reference import check_reference as check_reference
+from fusionzoo.reference import copy_reference as copy_reference
+from fusionzoo.reference import copy_reference_parts as copy_reference_parts
+from fusionzoo.reference import prefixed as prefixed
 
 #: Score functions of `MatchingAttention`.
 FORMS = ("general2", "general", "dot", "concat")

@@ -15,7 +15,7 @@ from torch import nn
 Position = tuple[int, int, int, int]
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_LAYER = _HERE + "layer.py"
+_LAYER = os.path.join(_HERE, "fuse", "layer.py")
 _STANDARD = sysconfig.get_paths()["stdlib"] + os.sep
 _LIBRARIES = frozenset(
     [

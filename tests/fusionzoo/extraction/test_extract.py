@@ -38,7 +38,7 @@ def _module(name, path):
 
 HERE = Path(__file__).parent
 tiny = _module("tiny_models_2", HERE.parent / "encoders" / "models.py")
-files = _module("media_files", HERE / "test_media.py")
+files = _module("media_files", HERE.parent / "test_media.py")
 
 # All three splits say the same sentences, which a leak between splits would look like.
 pytestmark = pytest.mark.filterwarnings("ignore:.*utterances have exactly:fusionzoo.errors.DataWarning")
