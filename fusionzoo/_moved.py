@@ -32,6 +32,8 @@ MOVED = {
     "fusionzoo.evaluation.statistics": "fusionzoo.scoring.statistics",
     "fusionzoo.evaluation.summary": "fusionzoo.reporting.comparison",
     "fusionzoo.extraction.media": "fusionzoo.media",
+    "fusionzoo.patching.adapters": "fusionzoo.patching.repositories",
+    "fusionzoo.patching.modernising": "fusionzoo.patching.repairs",
     "fusionzoo.recipes": "fusionzoo.runs.recipes",
     "fusionzoo.recurrence": "fusionzoo.kernels.recurrence",
     "fusionzoo.training.checkpoint": "fusionzoo.runs.checkpoint",

@@ -71,7 +71,7 @@ def _options_in_force(host: nn.Module, fusion: Mapping[str, Any]) -> dict[str, A
 def _written(cls: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """A class and its arguments in plain values; the order of modalities is kept beside the mapping."""
     kind = _kind(cls)
-    spec, provider = _provider_of(cls, kind)
+    spec, provider = provider_of(cls, kind)
     out = {"kind": kind, **_provided(spec, provider), "arguments": {}}
     for name, value in arguments.items():
         if kind == "host" and name == "fusion":
@@ -127,7 +127,7 @@ def _kind(cls: type) -> str:
     raise CheckpointError(f"{cls.__name__} is neither a Fusion nor a Host, so it cannot be saved by name")
 
 
-def _provider_of(cls: type, kind: str) -> tuple[Spec, Provider]:
+def provider_of(cls: type, kind: str) -> tuple[Spec, Provider]:
     """The registered name of a class; only plugins whose module could hold the class are loaded to find it."""
     cls = plugin_class(cls)
     package = cls.__module__.partition(".")[0]
@@ -233,7 +233,7 @@ def load(base: type[M], source: str | PathLike[str], device: str | torch.device 
         raise CheckpointError(f"{str(source)!r} holds a {cls.__name__} ({config['name']}), not a {base.__name__}")
     weights = read_weights(Path(fetch(WEIGHTS, f"no {WEIGHTS}")))
     with building_for(weights, f"{str(source)!r}"):
-        model = _build(config, str(source))
+        model = build_saved(config, str(source))
     load_weights(model, weights, f"{str(source)!r}")
     if config.get("label_names"):
         model.__dict__["label_names"] = tuple(config["label_names"])
@@ -350,7 +350,8 @@ class MissingPluginError(CheckpointError, UnknownNameError):
         )
 
 
-def _build(config: Mapping[str, Any], source: str) -> nn.Module:
+def build_saved(config: Mapping[str, Any], source: str) -> nn.Module:
+    """The module that a saved configuration describes, from the plugin that is installed for it."""
     cls = registry.get(_resolve(config, source).qualified, config["kind"])
     try:
         arguments = dict(config.get("arguments") or {})
@@ -358,7 +359,7 @@ def _build(config: Mapping[str, Any], source: str) -> nn.Module:
             # Tools that sort the keys of a JSON file must not change which modality is the anchor.
             arguments["dims"] = {m: arguments["dims"][m] for m in config["modalities"]}
         if config["kind"] == "host" and isinstance(arguments.get("fusion"), Mapping):
-            arguments["fusion"] = _build_fusion(arguments["fusion"], source)
+            arguments["fusion"] = _saved_fusion(arguments["fusion"], source)
         return cls(**arguments)
     except CheckpointError:
         raise
@@ -369,8 +370,8 @@ def _build(config: Mapping[str, Any], source: str) -> nn.Module:
         ) from error
 
 
-def _build_fusion(config: Mapping[str, Any], source: str) -> Any:
+def _saved_fusion(config: Mapping[str, Any], source: str) -> Any:
     if "arguments" in config:
-        return _build({**config, "kind": "fusion"}, source)
+        return build_saved({**config, "kind": "fusion"}, source)
     provider = _resolve({**config, "kind": "fusion"}, source)
     return provider.qualified, dict(config.get("options") or {})

@@ -6,12 +6,12 @@ repositories by sight.
 """
 
 from fusionzoo.patching.find.search import find_sites as find_sites
-from fusionzoo.patching.patcher import Patch as Patch
+from fusionzoo.patching.loading import load_patch as load_patch
+from fusionzoo.patching.patched import Patch as Patch
 from fusionzoo.patching.patcher import patch as patch
 from fusionzoo.patching.repairs import Repair as Repair
-from fusionzoo.patching.repairs import modernise as modernise
 from fusionzoo.patching.repositories import declare as declare
-from fusionzoo.patching.saving import load_patch as load_patch
+from fusionzoo.patching.repositories import modernise as modernise
 from fusionzoo.patching.sites import InputSite as InputSite
 from fusionzoo.patching.sites import Site as Site
 from fusionzoo.patching.sites import SiteList as SiteList

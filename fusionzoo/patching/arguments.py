@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fusionzoo.errors import PatchError, close_matches_hint
-from fusionzoo.patching.modalities import bind, signature_of
+from fusionzoo.patching.signatures import bind, signature_of
 
 Steps = list[tuple[str, Any]]
 

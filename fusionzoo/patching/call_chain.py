@@ -13,9 +13,11 @@ from typing import Any
 from torch import nn
 
 Position = tuple[int, int, int, int]
+#: An earlier expression whose operands a join needs, and what belongs to it.
+Kept = tuple[Position, tuple[Position, ...]]
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_LAYER = os.path.join(_HERE, "fuse", "layer.py")
+_FUSE = os.path.join(_HERE, "fuse", "")
 _STANDARD = sysconfig.get_paths()["stdlib"] + os.sep
 _LIBRARIES = frozenset(
     [
@@ -64,6 +66,11 @@ class Step:
         return self.file, self.qualname, self.line
 
 
+def moved(position: Position, shift: int) -> Position:
+    """A position in a function that begins on another line now."""
+    return position[0] + shift, position[1], position[2] + shift, position[3]
+
+
 @functools.cache
 def is_library(filename: str) -> bool:
     """Whether a file belongs to a library that a model is built with, not to the model."""
@@ -81,7 +88,7 @@ def user_frames(frame: FrameType | None, stop: FrameType | None, own: str | None
     out: list[FrameType] = []
     while frame is not None and frame is not stop:
         filename = frame.f_code.co_filename
-        if filename == _LAYER:
+        if filename.startswith(_FUSE):
             return []  # what a fusion does inside a patch is no code of the host's
         if not is_library(filename) or (own is not None and filename.startswith(own)):
             out.append(frame)

@@ -7,15 +7,16 @@ fails.
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fusionzoo.errors import FusionZooError, PatchError, close_matches_hint
-from fusionzoo.patching.modalities import forward_of, signature_of
+from fusionzoo.patching.signatures import forward_of, signature_of
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 T = TypeVar("T")
@@ -104,6 +105,26 @@ def explained(model: nn.Module, call: Call, function: Callable[[], T]) -> T:
             raise
         given = ", ".join([*map(describe, call[0]), *(f"{k}={describe(v)}" for k, v in call[1].items())])
         raise PatchError(f"{shown(model)} was called with ({given}): {why}") from error
+
+
+def fresh(value: Any, memo: dict[int, Any]) -> Any:
+    """Containers and tensors of a call copied, so that a host which writes into them leaves the caller's alone."""
+    if isinstance(value, Tensor):
+        if id(value) not in memo:
+            memo[id(value)] = value.detach().clone().requires_grad_(value.requires_grad)
+        return memo[id(value)]
+    if type(value) in (list, tuple):
+        return type(value)(fresh(v, memo) for v in value)
+    if type(value) is dict:
+        return {k: fresh(v, memo) for k, v in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(fresh(v, memo) for v in value))
+    if hasattr(value, "__dict__") and not callable(value) and not isinstance(value, (nn.Module, type)):
+        try:
+            return copy.deepcopy(value)
+        except Exception:
+            return value
+    return value
 
 
 def shown(model: nn.Module) -> str:

@@ -1,4 +1,4 @@
-"""`modernise`: what an official repository needs to run on current libraries, for one instance.
+"""What an official repository needs to run on current libraries, for one instance.
 
 A repair watches torch's calls while the instance's forward runs, or hooks submodules of this instance. Neither the
 repository's modules nor torch nor torch-geometric are changed, and other instances behave as before.
@@ -16,9 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from fusionzoo.errors import NoSiteError
-from fusionzoo.patching.rewrite import override as overrides
-from fusionzoo.patching.wrappers import host_of
+from fusionzoo.patching.rewrite.override import change, entries
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def _watching(repairs: Sequence[Repair]) -> AbstractContextManager[Any]:
 @contextmanager
 def in_force(model: nn.Module, repairs: Sequence[Repair]) -> Iterator[None]:
     """The repairs while a block runs; a model that is modernised already needs none."""
-    if _is_modernised(model):
+    if is_repaired(model):
         yield
         return
     handles = [h for r in repairs if r.hooks is not None for h in r.hooks(model)]
@@ -138,8 +136,8 @@ def in_force(model: nn.Module, repairs: Sequence[Repair]) -> Iterator[None]:
             handle.remove()
 
 
-def _is_modernised(model: nn.Module) -> bool:
-    return any(isinstance(f, _Watch) for entry in overrides.entries(model) for f in entry.override.fallbacks)
+def is_repaired(model: nn.Module) -> bool:
+    return any(isinstance(f, _Watch) for entry in entries(model) for f in entry.override.fallbacks)
 
 
 @dataclass(frozen=True)
@@ -153,26 +151,12 @@ class _Watch:
         return _watching(self.repairs)
 
 
-def modernise(module: nn.Module) -> list[str]:
-    """Let a model of an official repository run on current torch, numpy and torch-geometric: this instance only.
-
-    Returns what was changed, in words; nothing for a model that is modernised already.
-
-    Raises
-    ------
-    NoSiteError : no adapter knows the model.
-    """
-    from fusionzoo.patching.repositories import adapter_for, part
-
-    module = host_of(module)
-    adapter = adapter_for(module)
-    if adapter is None:
-        raise NoSiteError(f"no adapter knows {type(module).__name__}, so it is not known what it needs")
-    repairs: tuple[Repair, ...] = tuple(part(adapter, "repairs", module) or ())
-    if not repairs or _is_modernised(module):
+def repair(model: nn.Module, repairs: Sequence[Repair]) -> list[str]:
+    """Put repairs in force for a model as long as it lives; what was changed, in words."""
+    if not repairs or is_repaired(model):
         return []
     # A hook that no submodule needs is no change, and is not listed as one.
-    needed = tuple(r for r in repairs if r.operations or (r.hooks is not None and r.hooks(module)))
+    needed = tuple(r for r in repairs if r.operations or (r.hooks is not None and r.hooks(model)))
     if needed:
-        overrides.change(module, "forward", fallbacks=lambda old: (*old, _Watch(needed)))
+        change(model, "forward", fallbacks=lambda old: (*old, _Watch(needed)))
     return [r.summary for r in needed]

@@ -34,7 +34,6 @@ import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -42,13 +41,15 @@ from torch import nn
 
 from fusionzoo._installed import described
 from fusionzoo._registry import registry
-from fusionzoo.errors import FusionZooError, FusionZooWarning, PatchError
-from fusionzoo.patching import call_chain as F
-from fusionzoo.patching.find.search import _groups, find_sites
-from fusionzoo.patching.fuse.arrange import check_layout
-from fusionzoo.patching.fuse.layer import Context
-from fusionzoo.patching.rewrite import source as S
-from fusionzoo.patching.sites import InputSite, Site, Stream
+from fusionzoo.errors import FusionZooError, FusionZooWarning, NoSiteError, PatchError
+from fusionzoo.patching.call_chain import Step
+from fusionzoo.patching.find.search import find_sites
+from fusionzoo.patching.fuse.contexts import Context
+from fusionzoo.patching.layouts import check_layout
+from fusionzoo.patching.repairs import in_force, repair
+from fusionzoo.patching.sites import InputSite, Site, Stream, grouped
+from fusionzoo.patching.source import read_function, span
+from fusionzoo.patching.wrappers import host_of
 
 
 def adapter_for(model: nn.Module) -> Any | None:
@@ -111,8 +112,6 @@ def _site(adapter: Any, model: nn.Module) -> Site | InputSite:
         raise PatchError(
             f"the adapter {_label(adapter)} has neither site nor example(model); see fusionzoo.patching.repositories"
         )
-    from fusionzoo.patching.repairs import in_force
-
     args, kwargs = adapter.example(model)
     with ExitStack() as stack:
         stack.enter_context(in_force(model, part(adapter, "repairs", model, ()) or ()))
@@ -175,7 +174,7 @@ def declare(
         calls=1,
         consumer="",
         live=True,
-        groups=_groups(streams, False),
+        groups=grouped(streams, False),
         steps=tuple(s for s, _ in found),
         total=len({m for m, _ in operands if m}),
         code=steps[-1][1],
@@ -185,7 +184,7 @@ def declare(
     )
 
 
-def _declared(where: Any, name: str, expression: str) -> tuple[F.Step, FunctionType]:
+def _declared(where: Any, name: str, expression: str) -> tuple[Step, FunctionType]:
     if isinstance(where, nn.Module):
         value = inspect.getattr_static(where, name, None)
         function = getattr(value, "__func__", value)
@@ -197,18 +196,29 @@ def _declared(where: Any, name: str, expression: str) -> tuple[F.Step, FunctionT
     if not isinstance(function, FunctionType):
         raise PatchError(f"there is no function {name!r} where the adapter expects it; the host's code has changed")
     code = function.__code__
-    source = S.find(code.co_filename, code.co_qualname, code.co_firstlineno, function.__globals__)
+    source = read_function(code.co_filename, code.co_qualname, code.co_firstlineno, function.__globals__)
     wanted = " ".join(expression.split())
     nodes = [n for n in ast.walk(source.node) if isinstance(n, (ast.Call, ast.BinOp))] if source is not None else []
     found = [n for n in nodes if ast.unparse(n).startswith(wanted)]
     if found:
         # The whole expression rather than a longer one that begins with it: `stack(x)`, not `stack(x).sum(0)`.
         node = min(found, key=lambda n: len(ast.unparse(n)))
-        step = F.Step(code.co_filename, function.__module__, code.co_qualname, code.co_firstlineno, S.span(node))
+        step = Step(code.co_filename, function.__module__, code.co_qualname, code.co_firstlineno, span(node))
         return step, function
     raise PatchError(f"{code.co_qualname} has no expression {expression!r}; the host's code has changed")
 
 
-def with_layout(site: Site, layout: str) -> Site:
-    """A site whose layout is known."""
-    return replace(site, layout=check_layout(layout), sure=True)
+def modernise(module: nn.Module) -> list[str]:
+    """Let a model of an official repository run on current torch, numpy and torch-geometric: this instance only.
+
+    Returns what was changed, in words; nothing for a model that is modernised already.
+
+    Raises
+    ------
+    NoSiteError : no adapter knows the model.
+    """
+    module = host_of(module)
+    adapter = adapter_for(module)
+    if adapter is None:
+        raise NoSiteError(f"no adapter knows {type(module).__name__}, so it is not known what it needs")
+    return repair(module, tuple(part(adapter, "repairs", module) or ()))

@@ -1,36 +1,26 @@
-"""`Patch.save` and `load_patch`: the fusion's weights as safetensors, with the site, the options and the host's hashes."""
+"""A patch's file: the fusion's weights as safetensors, with the site, the options and the host's hashes."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
-from os import PathLike
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from fusionzoo import __version__
 from fusionzoo._file_schemas import InputSiteInPatch, PatchFile, SiteInPatch
 from fusionzoo._files import write_bytes
 from fusionzoo._schema import check, parse_json, shown
-from fusionzoo._weights import building_for, load_weights, read_tensors
-from fusionzoo.errors import CheckpointError, HostChangedError, PatchError
-from fusionzoo.patching import call_chain as F
-from fusionzoo.patching.find.real_steps import ArgumentContext
-from fusionzoo.patching.fuse.layer import Context, FusionLayer
-from fusionzoo.patching.patcher import Patch
-from fusionzoo.patching.repositories import adapter_context
-from fusionzoo.patching.rewrite import routes as install
-from fusionzoo.patching.rewrite import source as S
-from fusionzoo.patching.rewrite.loaded_code import find_loaded
-from fusionzoo.patching.sites import Site, read_site
-from fusionzoo.patching.wrappers import home_of, host_of
+from fusionzoo._weights import read_tensors
+from fusionzoo.errors import CheckpointError, PatchError
+from fusionzoo.patching.fuse.contexts import ArgumentContext
+from fusionzoo.patching.fuse.layer import FusionLayer
 
 if TYPE_CHECKING:
-    from fusionzoo.fusion import Fusion
+    from fusionzoo.patching.patched import Patch
 
 _KEY = "fusionzoo_patch"
 FORMAT = 1
@@ -72,50 +62,7 @@ def _refuse_changed(layer: FusionLayer) -> None:
         )
 
 
-def load_patch(model: nn.Module, path: str | PathLike[str], *, context: Context | None = None) -> Patch:
-    """Put a saved fusion back into a model of the kind that it was saved from; weights included.
-
-    What is around the model does not matter: a patch that was trained in a wrapped model (DataParallel, torch.compile, PEFT,
-    ...) goes into the plain one, and the other way round. No code that the file names is run: the fusion is an installed
-    plugin of that name, and the site is looked for among the functions that the model's classes have loaded already.
-
-    Parameters
-    ----------
-    path : what `Patch.save` wrote.
-    context : as for `patch`; needed again where the saved patch had a callable of the caller's.
-
-    Raises
-    ------
-    CheckpointError : not a saved patch, damaged, or weights that lack or have too much.
-    HostChangedError : the host's code on the way to the site is not what it was, or is not loaded.
-    """
-    if not isinstance(model, nn.Module):
-        raise PatchError(f"load_patch takes a torch.nn.Module, not {type(model).__name__}")
-    path = Path(path)
-    meta, weights = _read(path)
-    site = read_site(meta["site"])
-    saved = meta["context"]
-    if context is None and isinstance(saved, Mapping):
-        context = ArgumentContext(saved["path"], saved["form"])
-    elif context is None and saved == "callable":
-        context = adapter_context(host_of(model))
-        if context is None:
-            raise PatchError(
-                f"the patch in {str(path)!r} was made with a context= of its caller's, which cannot be saved; give it again: "
-                "fusionzoo.load_patch(model, path, context=...)"
-            )
-    host, where = home_of(model, site, meta.get("host", ""))
-    site = replace(site, path=where)
-    if isinstance(site, Site):
-        site = _placed(host.get_submodule(where), site, tuple(meta["digests"]), host)
-    with building_for(weights, f"{str(path)!r}"):
-        patch = Patch._prepare(model, host, _fusion(meta["fusion"], str(path)), site, meta["mode"], context, {})
-    load_weights(patch.layer, weights, str(path))
-    patch._install()
-    return patch
-
-
-def _read(path: Path) -> tuple[PatchFile, dict[str, torch.Tensor]]:
+def read(path: Path) -> tuple[PatchFile, dict[str, torch.Tensor]]:
     if not path.exists():
         raise CheckpointError(f"there is no saved patch at {str(path)!r}")
     weights, metadata = read_tensors(path)
@@ -150,33 +97,3 @@ def _check_site(site: Mapping[str, Any], digests: int, path: str) -> None:
     ]
     if wrong:
         raise CheckpointError(f"{path}: site.{wrong[0][0]}: {shown(wrong[0][1])} points at nothing of this site")
-
-
-def _fusion(config: Mapping[str, Any], source: str) -> Fusion:
-    from fusionzoo.hub import _build
-
-    with torch.random.fork_rng(devices=[]):
-        return _build(config, source)  # type: ignore[return-value]
-
-
-def _placed(owner: nn.Module, site: Site, digests: tuple[str, ...], model: nn.Module) -> Site:
-    """The site in the host's files as they are here: other folders, and lines that moved as a whole, are fine."""
-    steps: list[F.Step] = []
-    for step, digest in zip(site.steps, digests, strict=True):
-        found = find_loaded(model, owner, step, digest)
-        if found is None:
-            raise HostChangedError(
-                f"{step.qualname} of {step.module}, in which the site is, is no function that this {type(owner).__name__} is made of; "
-                "import what its forward imports late, or run the model once, and load the patch then"
-            )
-        source = S.step_source(found)
-        if digest and (source is None or source.digest != digest):
-            raise HostChangedError(
-                f"{found.qualname} in {found.file} has changed since the patch was saved; look for sites again with "
-                "fusionzoo.find_sites, patch anew, and load the weights with patch.load_state_dict"
-            )
-        steps.append(replace(found, position=install.moved(step.position, found.line - step.line)))
-    shift = steps[-1].line - site.steps[-1].line
-    inner = tuple(install.moved(p, shift) for p in site.inner)
-    kept = tuple((install.moved(p, shift), tuple(install.moved(i, shift) for i in more)) for p, more in site.kept)
-    return replace(site, steps=tuple(steps), inner=inner, kept=kept, file=steps[-1].file, line=steps[-1].position[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,9 @@ from fusionzoo._text import visible
 from fusionzoo._types import JSON
 from fusionzoo.errors import ModalityError, PatchError
 from fusionzoo.patching.arguments import parse_path
-from fusionzoo.patching.call_chain import Position, Step
-from fusionzoo.patching.fuse.arrange import check_layout
-from fusionzoo.patching.rewrite.routes import Kept
+from fusionzoo.patching.call_chain import Kept, Position, Step
+from fusionzoo.patching.layouts import check_layout
+from fusionzoo.patching.modalities import ORDER
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -242,6 +242,9 @@ class InputSite:
         return cls(**{**v, "shape": tuple(v["shape"]), "context": context})
 
 
+AnySite = Site | InputSite
+
+
 def read_site(values: Mapping[str, Any]) -> Site | InputSite:
     """A site of either kind from its plain values."""
     return InputSite.from_dict(values) if values.get("type") == "input" else Site.from_dict(values)
@@ -293,6 +296,25 @@ class SiteList(list["Site | InputSite"]):
     def to_json(self) -> str:
         """A JSON list."""
         return json.dumps([s.to_dict() for s in self], indent=1)
+
+
+def grouped(streams: Sequence[Stream], varies: bool) -> dict[str, tuple[int, ...]]:
+    """Modality -> operands: the pure streams, and mixed ones that bring in a modality of their own."""
+    if varies:
+        return {f"m{i}": (i,) for i, s in enumerate(streams) if s.lead}
+    pure = {s.lead for s in streams if s.lead and "+" not in s.lead}
+    out: dict[str, list[int]] = {}
+    for i, s in enumerate(streams):
+        parts = set(s.lead.split("+"))
+        if s.lead and (len(parts) == 1 or not parts <= pure) and (len(pure) < 2 or len(parts) == 1 or not parts & pure):
+            out.setdefault(s.lead, []).append(i)
+    if len(out) < 2:
+        out = {}
+        for i, s in enumerate(streams):
+            if s.lead:
+                out.setdefault(s.lead, []).append(i)
+    rank = {n: i for i, n in enumerate(ORDER)}
+    return {k: tuple(out[k]) for k in sorted(out, key=lambda k: rank.get(k, len(rank)))}
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -16,12 +16,11 @@ from torch.utils.hooks import RemovableHandle
 
 from fusionzoo.errors import HostChangedError, PatchError
 from fusionzoo.patching.fuse.layer import FusionLayer
-from fusionzoo.patching.rewrite import source as S
+from fusionzoo.patching.holders import CONTAINERS
+from fusionzoo.patching.source import read_function
 
 if TYPE_CHECKING:
     from fusionzoo.patching.sites import InputSite, Site
-
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 def host_of(model: Any) -> Any:
@@ -53,7 +52,7 @@ def _inside(module: nn.Module) -> nn.Module | None:
         inner = base(module)
         return inner if isinstance(inner, nn.Module) and inner is not module else None
     children = [m for m in module.children() if not isinstance(m, FusionLayer)]
-    if len(children) != 1 or isinstance(module, (*_CONTAINERS, torch.jit.ScriptModule)):
+    if len(children) != 1 or isinstance(module, (*CONTAINERS, torch.jit.ScriptModule)):
         return None
     if next(module.parameters(recurse=False), None) is not None or len(list(module.children())) != 1:
         return None
@@ -74,7 +73,7 @@ def _hands_on(module: nn.Module) -> bool:
     if forward.__module__.partition(".")[0] == "torch":  # DataParallel and its like do more before they pass them on
         return True
     code = forward.__code__
-    found = S.find(code.co_filename, code.co_qualname, code.co_firstlineno, forward.__globals__)
+    found = read_function(code.co_filename, code.co_qualname, code.co_firstlineno, forward.__globals__)
     return found is None or _passes(found.node, *(p.name for p in parameters))
 
 

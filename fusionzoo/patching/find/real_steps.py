@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fusionzoo.patching.arguments import get_argument
-from fusionzoo.patching.modalities import forward_of
-from fusionzoo.patching.trace import labels as L
+from fusionzoo.patching.fuse.contexts import ArgumentContext
 from fusionzoo.patching.trace.events import Operand, Trace
+from fusionzoo.patching.trace.labels import read_positions
 
 
-@dataclass(frozen=True)
-class ArgumentContext:
-    """Reads a mask or lengths from one argument of the model.
-
-    path : the argument, or a path into it.
-    form : "lengths"; "mask" for `(B, T)`, "mask.T" for `(T, B)`; with "not " in front where True means padding.
-    """
-
-    path: str
-    form: str
-
-    def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        value = get_argument(forward_of(model), args, kwargs, self.path)
-        if value is None:
-            return {}
-        if self.form == "lengths":
-            return {"lengths": value}
-        mask = value.bool()
-        if self.form.startswith("not "):
-            mask = ~mask
-        return {"mask": mask.T if self.form.endswith(".T") else mask}
-
-    def __str__(self) -> str:
-        return f"{self.form} from the argument {self.path}"
-
-
-def infer(
+def of_join(
     trace: Trace, layout: str, operand: Operand, time: int | None, feature: int = -1, axis: int | None = None
 ) -> ArgumentContext | None:
     """The argument that tells dialogues or real steps at a site, where one fits what the labels say.
@@ -74,7 +45,7 @@ def of_input(trace: Trace, layout: str | None, shape: Sequence[int]) -> Argument
 
 def _runs(labels: Tensor, batch_axis: int) -> list[int] | None:
     """Lengths of the dialogues in a flat list, where each dialogue's rows lie together and in order."""
-    line = L.read_positions(labels.flatten(1)[:, 0] if labels.dim() > 1 else labels, batch_axis)
+    line = read_positions(labels.flatten(1)[:, 0] if labels.dim() > 1 else labels, batch_axis)
     if bool((line < 0).any()):
         return None
     values, counts = torch.unique_consecutive(line, return_counts=True)

@@ -5,22 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fusionzoo.patching.trace import labels as L
 from fusionzoo.patching.trace.events import Event, Operand, Trace
+from fusionzoo.patching.trace.labels import read_positions
 
 
 def _varying(o: Operand, dim: int, axis: int) -> bool:
     """Whether positions along an input axis are told apart along a tensor's dim."""
     if o.labels is None or dim >= o.labels.dim() or o.labels.shape[dim] < 2:
         return False
-    line = L.read_positions(o.labels.movedim(dim, 0).flatten(1)[:, 0], axis)
+    line = read_positions(o.labels.movedim(dim, 0).flatten(1)[:, 0], axis)
     return bool((line >= 0).all()) and len(torch.unique(line)) > 1
 
 
 def _once(o: Operand, dim: int, axis: int) -> bool:
     """Whether every position of an input axis comes just once along a tensor's dim."""
     assert o.labels is not None
-    line = L.read_positions(o.labels.movedim(dim, 0).flatten(1)[:, 0], axis)
+    line = read_positions(o.labels.movedim(dim, 0).flatten(1)[:, 0], axis)
     return len(torch.unique(line)) == len(line)
 
 
@@ -28,7 +28,7 @@ def _runs(o: Operand, dim: int, axis: int) -> bool:
     """Whether a dim goes through the positions of an input axis in runs: dialogues laid one after the other."""
     if not _varying(o, dim, axis) or o.labels is None:
         return False
-    line = L.read_positions(o.labels.movedim(dim, 0).flatten(1)[:, 0], axis)
+    line = read_positions(o.labels.movedim(dim, 0).flatten(1)[:, 0], axis)
     known = len(torch.unique(line))
     return len(line) > known == len(torch.unique_consecutive(line))
 
@@ -138,6 +138,6 @@ def _slow_axis(labels: Tensor) -> int | None:
     """In a flat list, the input axis that changes slowly is the batch."""
     changes = []
     for axis in (0, 1):
-        line = L.read_positions(labels[:, 0], axis)
+        line = read_positions(labels[:, 0], axis)
         changes.append(int((line[1:] != line[:-1]).sum()))
     return None if changes[0] == changes[1] else (0 if changes[0] < changes[1] else 1)

@@ -11,70 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fusionzoo.errors import LayoutError, close_matches_hint
-
-LAYOUTS = ("(B, T, d)", "(T, B, d)", "(B, d)", "(N, d)", "(T, d)", "(..., d)")
-_PLAIN = {name.replace(" ", "").strip("()").lower(): name for name in LAYOUTS}
-
-
-def check_layout(layout: str) -> str:
-    """A layout in its usual spelling; `"TBd"`, `"(t,b,d)"` and `"T B d"` are understood.
-
-    >>> check_layout("tbd")
-    '(T, B, d)'
-    """
-    key = layout.replace(" ", "").strip("()").lower()
-    for plain, name in _PLAIN.items():
-        if key in (plain, plain.replace(",", "")):
-            return name
-    raise LayoutError(
-        f"there is no layout {layout!r}{close_matches_hint(layout, LAYOUTS) or '.'} Layouts: {'; '.join(LAYOUTS)}"
-    )
-
-
-def read_context(
-    context: Callable[..., Any], model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], what: str
-) -> dict[str, Any]:
-    """What a context function says of a call, with mask and lengths as tensors."""
-    try:
-        found = context(model, args, kwargs)
-    except Exception as error:
-        raise LayoutError(
-            f"{what}: context(model, args, kwargs) raises {type(error).__name__}: {error}; this call has {len(args)} positional "
-            f"arguments{f' and {chr(44).join(kwargs)}' if kwargs else ''}"
-        ) from error
-    if found is None:
-        return {}
-    if not isinstance(found, Mapping):
-        raise LayoutError(
-            f"{what}: the context returned {type(found).__name__}; return {{'mask': bool (B, T)}} or {{'lengths': ...}}"
-        )
-    unknown = found.keys() - {"mask", "lengths"}
-    if unknown:
-        raise LayoutError(f"{what}: the context may give 'mask' or 'lengths', not {sorted(map(str, unknown))[0]!r}")
-    out = {}
-    for key, value in found.items():
-        try:
-            out[key] = None if value is None else torch.as_tensor(value)
-        except (TypeError, ValueError, RuntimeError):
-            raise LayoutError(
-                f"{what}: the context's {key} is {type(value).__name__}, no tensor or list of numbers"
-            ) from None
-    lengths = out.get("lengths")
-    if lengths is not None and (lengths.is_floating_point() or bool((lengths < 0).any())):
-        raise LayoutError(f"{what}: the dialogues' lengths {lengths.tolist()} are not all whole numbers from 0 on")
-    return out
-
-
-def lengths_of(context: dict[str, Any]) -> Tensor | None:
-    """Dialogue lengths from a context, on the CPU."""
-    lengths = context.get("lengths")
-    if lengths is None:
-        mask = context.get("mask")
-        return None if mask is None else mask.bool().sum(-1).flatten().cpu()
-    return torch.as_tensor(lengths).flatten().to("cpu", torch.int64)
+from fusionzoo.errors import LayoutError
+from fusionzoo.patching.fuse.contexts import lengths_of
 
 
 @dataclass

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from fusionzoo.errors import FusionZooError, ShapeError
 from fusionzoo.fusion import Fusion
-from fusionzoo.patching.fuse.arrange import Arranged, arrange, read_context, spread
+from fusionzoo.patching.fuse.arrange import Arranged, arrange, spread
+from fusionzoo.patching.fuse.contexts import Context, read_context
 from fusionzoo.patching.fuse.own_randomness import OwnRandomness
-from fusionzoo.patching.rewrite import override as overrides
-from fusionzoo.patching.trace.propagation import tensors_in
-
-Context = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Mapping[str, Any]]
+from fusionzoo.patching.running_calls import running_call
+from fusionzoo.patching.torch_calls import tensors_in
 
 
 @dataclass(frozen=True)
@@ -310,7 +309,7 @@ class FusionLayer(nn.Module):
     def _context(self, stream: Tensor) -> dict[str, Any]:
         if self.context is None:
             return {}
-        call = overrides.running_call(self.plan.token)
+        call = running_call(self.plan.token)
         past = self._random.setdefault("contexts", [])
         if call is None:
             # Gradient checkpointing runs a part of the host again, outside its forward: with the same values.

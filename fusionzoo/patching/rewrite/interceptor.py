@@ -12,8 +12,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from fusionzoo.patching.call_chain import is_library, position_of
-from fusionzoo.patching.rewrite.source import is_rewritten
-from fusionzoo.patching.trace.propagation import name_of
+from fusionzoo.patching.holders import layer_in
+from fusionzoo.patching.source import is_rewritten
+from fusionzoo.patching.torch_calls import name_of
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Interceptor(TorchFunctionMode):
             if frame is None or not f"{frame.f_code.co_qualname}.".startswith(f"{fallback.qualname}."):
                 continue  # functions and comprehensions written inside count as part of it
             if frame.f_code.co_filename == fallback.file and position_of(frame) == fallback.position:
-                layer = getattr(self.owner, fallback.name, None)
+                layer = layer_in(self.owner, fallback.name)
                 if layer is not None:
                     result = layer(result, func, args, kwargs)
         return result

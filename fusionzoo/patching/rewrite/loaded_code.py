@@ -16,9 +16,8 @@ from typing import Any
 
 from torch import nn
 
-from fusionzoo.patching import call_chain as F
-from fusionzoo.patching.call_chain import Step
-from fusionzoo.patching.rewrite import source as S
+from fusionzoo.patching.call_chain import Step, is_library
+from fusionzoo.patching.source import read_function
 
 #: Values in a module's tables that are looked into; a longer table is data.
 _TABLE = 1000
@@ -40,11 +39,11 @@ def find_loaded(model: nn.Module, owner: nn.Module, step: Step, digest: str) -> 
         )
         if (
             digest
-            and (found := S.find(here.file, here.qualname, here.line, names)) is not None
+            and (found := read_function(here.file, here.qualname, here.line, names)) is not None
             and found.digest == digest
         ):
             return here
-        if first is None and not (digest and F.is_library(here.file)):
+        if first is None and not (digest and is_library(here.file)):
             first = here
     return first
 
@@ -78,7 +77,7 @@ def _next(value: Any) -> list[Any]:
     kind = type(value)
     if kind is FunctionType:
         inside = [c for cell in value.__closure__ or () for c in _contents(cell)]
-        own = [] if F.is_library(value.__code__.co_filename) else list(value.__globals__.values())
+        own = [] if is_library(value.__code__.co_filename) else list(value.__globals__.values())
         return [*inside, value.__dict__.get("__wrapped__"), *own]
     if kind in (staticmethod, classmethod, MethodType):
         return [value.__func__]
@@ -93,7 +92,7 @@ def _next(value: Any) -> list[Any]:
     if issubclass(kind, ModuleType):
         names = ModuleType.__getattribute__(value, "__dict__")
         file = names.get("__file__")
-        return [] if not isinstance(file, str) or F.is_library(file) else list(names.values())
+        return [] if not isinstance(file, str) or is_library(file) else list(names.values())
     if issubclass(kind, type):
         classes = [c for c in type.__getattribute__(value, "__mro__") if not _builtin(c)]
         return [v for c in classes for v in type.__getattribute__(c, "__dict__").values()]

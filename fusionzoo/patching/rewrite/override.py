@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -23,21 +22,13 @@ from typing import Any
 from torch import nn
 
 from fusionzoo.errors import HostChangedError, SiteNotReachedError
+from fusionzoo.patching.arguments import get_argument, set_argument
 from fusionzoo.patching.call_chain import Step, attributes, class_attributes
-from fusionzoo.patching.modalities import forward_of
+from fusionzoo.patching.holders import layer_in
 from fusionzoo.patching.rewrite.exchange import exchange, holds
 from fusionzoo.patching.rewrite.routes import STATE, Node, Route, Swap, closed_over
-
-_running: Any = threading.local()
-
-
-def running_call(token: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any], dict[str, Any]] | None:
-    """Model, arguments and scratch space of the innermost running forward that a patch watches."""
-    calls: tuple[Any, ...] = getattr(_running, "calls", ())
-    for override, *call in reversed(calls):
-        if token in override.tokens:
-            return tuple(call)  # type: ignore[return-value]
-    return None
+from fusionzoo.patching.running_calls import running_calls, set_running_calls
+from fusionzoo.patching.signatures import forward_of
 
 
 @dataclass(frozen=True)
@@ -97,12 +88,9 @@ class Override:
 
     def run(self, owner: nn.Module, function: Callable[..., Any], named: Any, args: Any, kwargs: Any) -> Any:
         """Call a function of a module, watched as this says; `named` gives the arguments' names."""
-        calls = getattr(_running, "calls", ())
+        calls = running_calls()
         outer = [o for o, module, *_ in calls if module is owner]  # a front's, which does the same already
-        _running.calls = (
-            *calls,
-            (self, owner, args, kwargs, {}),
-        )  # never changed: torch.compile relies on what it has seen
+        set_running_calls((*calls, (self, owner, args, kwargs, {})))
         try:
             for path, argument in self.inputs:
                 if not any((path, argument) in o.inputs for o in outer):
@@ -113,15 +101,13 @@ class Override:
                         stack.enter_context(watch.enter(owner))
                 return function(*args, **kwargs)
         finally:
-            _running.calls = calls
+            set_running_calls(calls)
 
 
 def fuse_argument(
     layer: nn.Module, path: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """A call's arguments with the fusion added to the one that holds the joined features."""
-    from fusionzoo.patching.arguments import get_argument, set_argument
-
     joined = get_argument(function, args, kwargs, path)
     return set_argument(function, args, kwargs, path, layer(joined, None, (joined,), {}))
 
@@ -198,7 +184,7 @@ class Entry:
         state = vars(self.owner).get(STATE)
         if state is not None:
             for name in self._layers:
-                layer: Any = getattr(self.owner, name, None)
+                layer = layer_in(self.owner, name)
                 state.layers[name] = layer
                 if hasattr(type(layer), "begin"):
                     layer.begin()
@@ -259,7 +245,7 @@ class Front(Entry):
         return out
 
     def _calls(self) -> int:
-        layers = [getattr(self.owner, r.name, None) for r in self.override.routes]
+        layers = [layer_in(self.owner, r.name) for r in self.override.routes]
         return sum(getattr(layer, "calls", 0) for layer in layers)
 
     def of(self, owner: nn.Module) -> Front:

@@ -13,25 +13,21 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fusionzoo.errors import HostChangedError
-from fusionzoo.patching import call_chain as F
-from fusionzoo.patching.call_chain import Position, Step
-from fusionzoo.patching.rewrite import source as S
+from fusionzoo.patching.call_chain import Kept, Position, Step, attributes, moved
+from fusionzoo.patching.holders import layer_in
 from fusionzoo.patching.rewrite.exchange import exchange
-
-if TYPE_CHECKING:
-    from fusionzoo.patching.rewrite.interceptor import Fallback
+from fusionzoo.patching.rewrite.interceptor import Fallback, Interceptor
+from fusionzoo.patching.rewrite.recompile import CALL, INPLACE, JOIN, NODE, Edit, rewrite
+from fusionzoo.patching.source import read_function
 
 MISSING = "<missing>"
 STATE = "_fusionzoo_patches"  # attribute of a patched instance: see `overrides.State`
-Kept = tuple[
-    Position, tuple[Position, ...]
-]  # an earlier expression whose operands a join needs, and what belongs to it
 
 
 @dataclass(frozen=True)
@@ -81,8 +77,6 @@ class Node:
 
     def fallbacks(self) -> list[Fallback]:
         """Every join from here on, to be recognised when it happens."""
-        from fusionzoo.patching.rewrite.interceptor import Fallback
-
         out = [f for _, _, node in self.calls for f in node.fallbacks()]
         for position, names in self.joins.items():
             assert self.step is not None
@@ -95,20 +89,20 @@ class Node:
             return self.functions[id(function.__code__)]
         code = function.__code__
         assert self.step is not None
-        found = S.find(code.co_filename, code.co_qualname, code.co_firstlineno, function.__globals__)
+        found = read_function(code.co_filename, code.co_qualname, code.co_firstlineno, function.__globals__)
         shift = code.co_firstlineno - self.step.line
-        edits: dict[Position, S.Edit] = {}
+        edits: dict[Position, Edit] = {}
         for position, names in self.joins.items():
             where = moved(position, shift)
             inner = tuple(moved(p, shift) for p in self.inner[position])
-            edits[where] = S.Edit(where, tuple(names), None, inner)
+            edits[where] = Edit(where, tuple(names), None, inner)
         for i, (position, _, _) in enumerate(self.calls):
             where = moved(position, shift)
-            edits.setdefault(where, S.Edit(where)).call = i
+            edits.setdefault(where, Edit(where)).call = i
         new = None
         if found is not None and (not self.digest or self.digest == found.digest):
-            cells = {S.NODE: self, S.JOIN: run_join, S.CALL: run_call, S.INPLACE: inplace}
-            new = S.rewrite(function, found, list(edits.values()), cells)
+            cells = {NODE: self, JOIN: run_join, CALL: run_call, INPLACE: inplace}
+            new = rewrite(function, found, list(edits.values()), cells)
         if new is None:
             raise HostChangedError(
                 f"{code.co_qualname} in {code.co_filename} has changed since the site in it was found; "
@@ -116,11 +110,6 @@ class Node:
             )
         self.functions[id(function.__code__)] = new
         return new
-
-
-def moved(position: Position, shift: int) -> Position:
-    """A position in a function that begins on another line now."""
-    return position[0] + shift, position[1], position[2] + shift, position[3]
 
 
 def run_join(owner: nn.Module, names: Sequence[str], function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -158,7 +147,7 @@ def layer_at(owner: nn.Module, name: str) -> Any:
     """The patch of this name, as the running call of the method found it; nn.Module finds an attribute slowly."""
     state = vars(owner).get(STATE)
     layer = None if state is None else state.layers.get(name)
-    return getattr(owner, name, None) if layer is None else layer
+    return layer_in(owner, name) if layer is None else layer
 
 
 def _taken(owner: nn.Module, name: str) -> dict[int, tuple[Any, Any, Any]]:
@@ -197,8 +186,6 @@ def run_call(owner: nn.Module, node: Node, index: int, function: Any, /, *args: 
     if swapped or named:
         return function(*(swapped.get(i, a) for i, a in enumerate(args)), **{**kwargs, **named})
     # The function is reached in a way that cannot be exchanged (a cache, a table of functions, ...), or is another one today.
-    from fusionzoo.patching.rewrite.interceptor import Interceptor
-
     with Interceptor(owner, following.fallbacks()):
         return function(*args, **kwargs)
 
@@ -217,14 +204,13 @@ class Swap:
     def runs(self, value: Any) -> FunctionType | None:
         """The step's function where a value is it, bound or partly applied."""
         key = self.step
-        for depth in range(6):
+        for _ in range(6):
             if isinstance(value, (MethodType, staticmethod, classmethod)):
                 value = value.__func__
             elif isinstance(value, functools.partial):
                 value = value.func
             else:
                 break
-            del depth
         if not isinstance(value, FunctionType):
             return None
         code = value.__code__
@@ -275,7 +261,7 @@ class Swap:
 
     def module(self, module: nn.Module) -> Any:
         """Calls a module, hooks included, with its forward rewritten for the time of the call."""
-        for name, raw in F.attributes(module):
+        for name, raw in attributes(module):
             if name == "forward":
                 new = self.value(
                     raw if isinstance(raw, MethodType) else MethodType(getattr(raw, "__func__", raw), module)

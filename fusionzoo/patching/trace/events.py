@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fusionzoo.patching import call_chain as F
+from fusionzoo.patching.call_chain import Position, Step
 from fusionzoo.patching.modalities import Leaf
 
 
@@ -38,7 +38,7 @@ class Event:
     device: torch.device
     owner: nn.Module
     path: str
-    steps: list[F.Step]
+    steps: list[Step]
     dim: int | None
     consumer: str = ""
     absorbed: bool = False
@@ -46,12 +46,12 @@ class Event:
     live: bool = True
     callee: nn.Module | None = None  # of an attention written out in operations: the module that was called for it
     lifted: bool = False
-    raw: tuple[str, list[Operand], nn.Module, str, list[F.Step]] | None = (
+    raw: tuple[str, list[Operand], nn.Module, str, list[Step]] | None = (
         None  # a library's attention function, as it was called
     )
     scores: int | None = None  # of an attention written out in one function: the event that computed its weights
     node: Any = None  # the expression in the source
-    inner: list[F.Position] = field(default_factory=list)
+    inner: list[Position] = field(default_factory=list)
 
 
 @dataclass

@@ -109,3 +109,9 @@ def modalities(labels: Tensor) -> int:
 def plane(labels: Tensor) -> Tensor:
     """The modality bits alone, compressed."""
     return compress(labels & MODALITY_MASK)
+
+
+def is_pure(labels: Tensor) -> bool:
+    """Whether no element mixes modalities."""
+    bits = labels & MODALITY_MASK
+    return bool(((bits & (bits - 1)) == 0).all())

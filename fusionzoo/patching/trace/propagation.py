@@ -10,55 +10,46 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fusionzoo.patching.trace import labels as L
-from fusionzoo.patching.trace import torch_operations as O
+from fusionzoo.patching.torch_calls import tensors_in
+from fusionzoo.patching.trace.labels import (
+    ALL_POSITIONS,
+    broadcast,
+    compress,
+    expand,
+    fit,
+    is_pure,
+    merge,
+    modalities,
+)
+from fusionzoo.patching.trace.torch_operations import (
+    CELLS,
+    FIRST_ONLY,
+    LIKENESS,
+    MOVES,
+    PRODUCTS,
+    RECURRENT,
+    REDUCTIONS,
+    SCATTERS,
+    SILENT,
+    SUMS_LAST,
+)
 
 Get = Callable[[Any], Tensor | None]
-
-
-def name_of(func: Any) -> str:
-    """An operation's name without decoration: `Tensor.T` is `T`, `add_` and `__iadd__` are `add`."""
-    name = getattr(func, "__name__", None) or str(func)
-    if isinstance(func, FunctionType) and not (func.__module__ or "").startswith("torch"):
-        # Somebody has replaced a method of Tensor, as repairs of old repositories do.
-        name = next((n for n, v in vars(Tensor).items() if v is func), name)
-    if name in ("__get__", "__set__"):
-        return getattr(getattr(func, "__self__", None), "__name__", name)
-    if name in ("__getitem__", "__setitem__", "__matmul__", "__rmatmul__"):
-        return name
-    if name.startswith("__") and name.endswith("__"):
-        name = name.strip("_")
-        return {"iadd": "add", "radd": "add", "imul": "mul", "rmul": "mul", "isub": "sub", "rsub": "sub",
-                "itruediv": "div", "truediv": "div", "rtruediv": "div"}.get(name, name)  # fmt: skip
-    name = name.rstrip("_") if not name.startswith("_") else name
-    return {"multiply": "mul", "subtract": "sub", "divide": "div", "true_divide": "div"}.get(name, name)
-
-
-def tensors_in(value: Any) -> list[Tensor]:
-    """Tensors in nested lists, tuples and mappings, in order."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, (list, tuple)):
-        return [t for v in value for t in tensors_in(v)]
-    if isinstance(value, Mapping):
-        return [t for v in value.values() for t in tensors_in(v)]
-    return []
 
 
 def propagate(name: str, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any, get: Get) -> list[Any]:
     """`[(tensor, labels), ...]` for what an operation returned."""
     outs = tensors_in(out)
     inputs = tensors_in(args) + tensors_in(kwargs)
-    if name in O.LIKENESS:
+    if name in LIKENESS:
         inputs = inputs[:1]
     tagged = [(x, lab) for x in inputs if (lab := get(x)) is not None]
-    if not outs or not tagged or name in O.SILENT:
+    if not outs or not tagged or name in SILENT:
         return []
     try:
         special = _special(name, func, args, kwargs, outs, inputs, get)
@@ -66,29 +57,29 @@ def propagate(name: str, func: Any, args: Sequence[Any], kwargs: Mapping[str, An
         special = None
     if special is not None:
         return [(o, _fit_exactly(lab, o)) for o, lab in zip(outs, special, strict=False) if lab is not None]
-    return [(o, _general(o, tagged)) for o in outs]
+    return [(o, combined(o, tagged)) for o in outs]
 
 
 def _fit_exactly(labels: Tensor, out: Tensor) -> Tensor:
-    labels = L.compress(labels)
-    return L.fit(labels, out.shape)
+    labels = compress(labels)
+    return fit(labels, out.shape)
 
 
-def _general(out: Tensor, tagged: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    both = L.broadcast([lab for _, lab in tagged], out.shape)
+def combined(out: Tensor, tagged: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    both = broadcast([lab for _, lab in tagged], out.shape)
     if both is not None and all(x.dim() <= out.dim() for x, _ in tagged):
-        return L.compress(both)
+        return compress(both)
     total: Tensor | None = None
     for x, lab in tagged:
         # An axis that merely lost its size-one label cannot be told apart by the labels: compare the tensors' shapes.
         keep = 0
         while keep < min(x.dim(), out.dim()) and x.shape[keep] == out.shape[keep]:
             keep += 1
-        one = L.merge(lab, range(keep, lab.dim()))
+        one = merge(lab, range(keep, lab.dim()))
         one = one.reshape((*one.shape[:keep], *[1] * (out.dim() - keep)))
         total = one if total is None else total | one
     assert total is not None
-    return L.compress(total)
+    return compress(total)
 
 
 def _special(
@@ -101,11 +92,11 @@ def _special(
     get: Get,
 ) -> Sequence[Tensor | None] | None:
     x = inputs[0]
-    if name in O.MOVES:
+    if name in MOVES:
         return _move(name, func, args, kwargs, get)
-    if name in O.SUMS_LAST or name in O.RECURRENT or name in O.CELLS:
+    if name in SUMS_LAST or name in RECURRENT or name in CELLS:
         return _recurrent(name, args, outs, get)
-    if name in O.PRODUCTS:
+    if name in PRODUCTS:
         three = name.startswith(("add", "badd"))
         a, b = inputs[1:3] if three else inputs[:2]
         if "rmatmul" in name:
@@ -117,7 +108,7 @@ def _special(
         query = get(x)
         if query is None:
             return None
-        query = L.merge(query, [query.dim() - 1])
+        query = merge(query, [query.dim() - 1])
         # The weights, when asked for, are (B, Tq, Tk) of a query (Tq, B, E).
         weights = None if len(outs) < 2 or query.dim() != 3 else query.transpose(0, 1)
         return [query, weights]
@@ -129,16 +120,16 @@ def _special(
         if lab.dim() != out.dim():
             return None
         dims = [1] if name.startswith("conv") else []
-        return [L.merge(lab, [*dims, *(i for i in range(2, lab.dim()) if x.shape[i] != out.shape[i])])]
+        return [merge(lab, [*dims, *(i for i in range(2, lab.dim()) if x.shape[i] != out.shape[i])])]
     if name in ("embedding", "one_hot"):
         index = args[0] if isinstance(args[0], Tensor) else None
         lab = get(index) if index is not None else None
         return None if lab is None else [lab.unsqueeze(-1)]
-    if name in O.REDUCTIONS:
+    if name in REDUCTIONS:
         return _reduction(x, args, kwargs, outs, get)
     if name in ("masked_fill", "softmax", "log_softmax", "layer_norm", "dropout", "batch_norm", "where"):
         return None
-    if name in O.SCATTERS:
+    if name in SCATTERS:
         return [_scatter(args, kwargs, outs[0], get)]
     return None
 
@@ -147,7 +138,7 @@ def _stand_in(value: Any, get: Get) -> Any:
     if isinstance(value, Tensor):
         lab = get(value)
         if lab is not None:
-            return L.expand(lab.to(value.device), value.shape)
+            return expand(lab.to(value.device), value.shape)
         return torch.zeros(1, dtype=torch.int64, device=value.device).expand(value.shape)
     if isinstance(value, (list, tuple)):
         return type(value)(_stand_in(v, get) for v in value)
@@ -160,7 +151,7 @@ def _move(name: str, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], 
         kwargs["value"] = 0
     if name == "pad" and len(args) > 3:
         args = (*args[:3], 0)
-    if name in O.FIRST_ONLY:
+    if name in FIRST_ONLY:
         out = func(_stand_in(args[0], get), *args[1:], **kwargs)
     elif name in ("scatter", "index_copy", "index_put"):
         base, rest = _stand_in(args[0], get).clone(), list(args[1:])
@@ -191,28 +182,23 @@ def _move(name: str, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], 
 def _recurrent(name: str, args: Sequence[Any], outs: list[Tensor], get: Get) -> Sequence[Tensor | None] | None:
     x = args[0]
     lab = get(x)
-    if name in O.CELLS:
+    if name in CELLS:
         hidden = [get(h) for h in tensors_in(args[1])]
-        parts = [L.merge(h, [h.dim() - 1]) for h in (lab, *hidden) if h is not None]
-        total = L.broadcast(parts, [*outs[0].shape])
+        parts = [merge(h, [h.dim() - 1]) for h in (lab, *hidden) if h is not None]
+        total = broadcast(parts, [*outs[0].shape])
         return [total] * len(outs)
     if lab is None:
         return None
-    lab = L.merge(lab, [lab.dim() - 1])
-    if name not in O.RECURRENT:
+    lab = merge(lab, [lab.dim() - 1])
+    if name not in RECURRENT:
         return [lab]
     packed = isinstance(args[1], Tensor) and args[1].dim() == 1
     if packed or lab.dim() != 3:
-        return [lab, *[L.merge(lab, range(lab.dim())).view([1] * o.dim()) for o in outs[1:]]]
+        return [lab, *[merge(lab, range(lab.dim())).view([1] * o.dim()) for o in outs[1:]]]
     batch_first = bool(args[8] if len(args) > 8 else False) and isinstance(args[-1], bool) and args[-1]
-    last = L.merge(lab, [1 if batch_first else 0])
+    last = merge(lab, [1 if batch_first else 0])
     last = last.transpose(0, 1) if batch_first else last
     return [lab, *[last for _ in outs[1:]]]
-
-
-def _pure(labels: Tensor) -> bool:
-    bits = labels & L.MODALITY_MASK
-    return bool(((bits & (bits - 1)) == 0).all())
 
 
 def is_outer(a: Tensor, b: Tensor) -> bool:
@@ -228,23 +214,23 @@ def spreads(a: Sequence[int], b: Sequence[int]) -> bool:
 
 
 def _product(a: Tensor, b: Tensor, la: Tensor | None, lb: Tensor | None, out: Tensor) -> Tensor | None:
-    rows = None if la is None else L.merge(la, [la.dim() - 1]) if la.dim() > 1 else L.merge(la)
+    rows = None if la is None else merge(la, [la.dim() - 1]) if la.dim() > 1 else merge(la)
     if lb is None:
         if rows is None:
             return None
-        aligned = L.broadcast([rows], out.shape) if la is not None and la.dim() > 1 and b.dim() > 1 else None
-        return L.fit(rows, out.shape) if aligned is None else aligned
+        aligned = broadcast([rows], out.shape) if la is not None and la.dim() > 1 and b.dim() > 1 else None
+        return fit(rows, out.shape) if aligned is None else aligned
     if lb.dim() == 1 or a.dim() == 1:
         return None
-    columns = L.merge(lb, [lb.dim() - 2])
+    columns = merge(lb, [lb.dim() - 2])
     if rows is None:
         square = a.shape[-1] == a.shape[-2] and lb.shape[-2] > 1
         return lb if square else columns
     if is_outer(a, b):
-        return L.broadcast([rows, columns], out.shape)
-    if a.shape[-1] == a.shape[-2] and not _pure(rows) and b.shape[-1] != a.shape[-1]:
+        return broadcast([rows, columns], out.shape)
+    if a.shape[-1] == a.shape[-2] and not is_pure(rows) and b.shape[-1] != a.shape[-1]:
         return lb  # an adjacency computed from several streams
-    return L.broadcast([rows], out.shape)
+    return broadcast([rows], out.shape)
 
 
 def _einsum(args: Sequence[Any], out: Tensor, get: Get) -> Tensor | None:
@@ -272,7 +258,7 @@ def _einsum(args: Sequence[Any], out: Tensor, get: Get) -> Tensor | None:
             if other is not None and get(x) is not None and sum(get(o) is not None for o in operands) == 1:
                 term_[i] = other  # message passing by a square matrix
             else:
-                lab = L.merge(lab, [i])
+                lab = merge(lab, [i])
             contracted |= sum(letter in t and get(o) is not None for t, o in zip(terms, operands, strict=True)) > 1
         order = [term_.index(m) if m in term_ else None for m in right]
         lab = lab.permute([i for i in order if i is not None] + [i for i, m in enumerate(term_) if m not in right])
@@ -281,7 +267,7 @@ def _einsum(args: Sequence[Any], out: Tensor, get: Get) -> Tensor | None:
             if where is None:
                 lab = lab.unsqueeze(i)
         parts.append(lab)
-    return L.broadcast(parts, out.shape) if parts else None
+    return broadcast(parts, out.shape) if parts else None
 
 
 def _reduction(
@@ -291,12 +277,12 @@ def _reduction(
     if lab is None:
         return None
     if outs[0].dim() == 0:
-        return [L.merge(lab).reshape(())] * len(outs)
+        return [merge(lab).reshape(())] * len(outs)
     given = next((a for a in (kwargs.get("dim"), kwargs.get("axis"), *args[1:]) if _is_dims(a)), None)
     if given is None:
         return None
     dims = [d % x.dim() for d in ([given] if isinstance(given, int) else given)]
-    merged = L.merge(lab, dims)
+    merged = merge(lab, dims)
     if outs[0].dim() != x.dim():
         merged = merged.reshape([s for i, s in enumerate(merged.shape) if i not in dims])
     return [merged] * len(outs)
@@ -325,12 +311,12 @@ def _scatter(args: Sequence[Any], kwargs: Mapping[str, Any], out: Tensor, get: G
     rows = lab.movedim(dim, 0)
     wide = index.view(-1, *[1] * (rows.dim() - 1)).expand(rows.shape)
     total = torch.zeros(out.shape[dim], *rows.shape[1:], dtype=torch.int64, device=rows.device)
-    for bit in range(int(math.log2(max(1, L.modalities(lab)))) + 1):
+    for bit in range(int(math.log2(max(1, modalities(lab)))) + 1):
         total |= torch.zeros_like(total).scatter_reduce(0, wide, rows & (1 << bit), "amax")
-    where = rows & L.ALL_POSITIONS
+    where = rows & ALL_POSITIONS
     high = torch.zeros_like(total).scatter_reduce(0, wide, where, "amax", include_self=False)
     low = torch.zeros_like(total).scatter_reduce(0, wide, where, "amin", include_self=False)
     total |= high | low
     total = total.movedim(0, dim)
     before = get(base)
-    return total if before is None else L.broadcast([total, before], out.shape)
+    return total if before is None else broadcast([total, before], out.shape)

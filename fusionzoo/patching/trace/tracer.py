@@ -11,13 +11,24 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from fusionzoo.patching import call_chain as F
+from fusionzoo.patching.call_chain import Step, chain, receiver, user_frames
 from fusionzoo.patching.modalities import Leaf
-from fusionzoo.patching.trace import labels as L
-from fusionzoo.patching.trace import propagation as P
-from fusionzoo.patching.trace import torch_operations as O
+from fusionzoo.patching.torch_calls import name_of, tensors_in
 from fusionzoo.patching.trace.events import Event, Operand, Trace
+from fusionzoo.patching.trace.labels import (
+    MODALITY_MASK,
+    compress,
+    expand,
+    is_pure,
+    leaf,
+    merge,
+    modalities,
+    plane,
+    read_positions,
+)
 from fusionzoo.patching.trace.no_trace_left import untouched
+from fusionzoo.patching.trace.propagation import combined, is_outer, propagate, spreads
+from fusionzoo.patching.trace.torch_operations import ATTENTIONS, JOINING, PRODUCTS, RECURRENT
 
 
 class Tracer(TorchFunctionMode):
@@ -47,16 +58,16 @@ class Tracer(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        name = P.name_of(func)
+        name = name_of(func)
         if name in ("shape", "dtype", "device", "requires_grad", "grad_fn", "is_leaf", "dim", "size", "layout", "ndim"):
             return func(*args, **kwargs)
-        inputs = P.tensors_in(args) + P.tensors_in(kwargs)
+        inputs = tensors_in(args) + tensors_in(kwargs)
         tagged = [x for x in inputs if id(x) in self.labels]
         if not tagged:
             return func(*args, **kwargs)
         if self.waiting:
             self._consume(tagged, sys._getframe(1))
-        before = [(x, self.labels[id(x)]) for x in tagged] if name in O.JOINING else []
+        before = [(x, self.labels[id(x)]) for x in tagged] if name in JOINING else []
         out = func(*args, **kwargs)
         if name == "__setitem__":
             self._assign(args)
@@ -66,9 +77,9 @@ class Tracer(TorchFunctionMode):
             via |= self.via.get(id(x), 0)
         if before:
             got = {id(x): lab for x, lab in before}
-            new = P.propagate(name, func, args, kwargs, out, lambda x: got.get(id(x), self.labels.get(id(x))))
+            new = propagate(name, func, args, kwargs, out, lambda x: got.get(id(x), self.labels.get(id(x))))
         else:
-            new = P.propagate(name, func, args, kwargs, out, self.get)
+            new = propagate(name, func, args, kwargs, out, self.get)
         if len(before) > 1:
             via |= self._join(name, inputs, before, new, args, kwargs, out)
         for x, labels in new:
@@ -90,14 +101,14 @@ class Tracer(TorchFunctionMode):
         full = torch.zeros(1, dtype=torch.int64, device=target.device) if labels is None else labels.to(target.device)
         full = full.expand(target.shape).clone()
         try:
-            full[index] = 0 if incoming is None else L.expand(incoming.to(target.device), value.shape)
+            full[index] = 0 if incoming is None else expand(incoming.to(target.device), value.shape)
         except (IndexError, RuntimeError, ValueError):
             return
-        self.tag(target, L.compress(full), self.via.get(id(target), 0) | self.via.get(id(value), 0))
+        self.tag(target, compress(full), self.via.get(id(target), 0) | self.via.get(id(value), 0))
 
     def _written(self, base: Tensor, labels: Tensor, via: int) -> None:
         old = self.labels.get(id(base))
-        new = L.merge(labels).reshape([1] * base.dim())
+        new = merge(labels).reshape([1] * base.dim())
         self.tag(base, new if old is None else old | new, via | self.via.get(id(base), 0))
 
     # -- joins ----------------------------------------------------------------------------------------------------
@@ -105,19 +116,19 @@ class Tracer(TorchFunctionMode):
     def _join(
         self, name: str, inputs: list[Tensor], before: list[tuple[Tensor, Tensor]], new: list[Any], args: Any, kwargs: Any, out: Any
     ) -> int:  # fmt: skip
-        kind = O.JOINING[name]
+        kind = JOINING[name]
         operands = [self._operand(x) for x in inputs]
         known = {id(t): v for t, v in before}
         for o in operands:  # as they were before an in-place operation
             o.labels = known.get(o.tensor)
-            o.bits = 0 if o.labels is None else L.modalities(o.labels)
+            o.bits = 0 if o.labels is None else modalities(o.labels)
         streams = [o for o in operands if o.bits]
-        results = P.tensors_in(out)
+        results = tensors_in(out)
         if not results or not _differ(streams):
             return 0
         if kind == "outer":
             a, b = (*inputs, inputs[0])[:2]
-            contracts = name not in ("outer", "ger", "kron", "bilinear", "einsum") and not P.is_outer(a, b)
+            contracts = name not in ("outer", "ger", "kron", "bilinear", "einsum") and not is_outer(a, b)
             if name == "einsum":
                 contracts = any(c not in args[0].split("->")[-1] for c in args[0].split("->")[0] if c.isalpha())
             kind = "cross-attention" if contracts else "outer"
@@ -125,12 +136,12 @@ class Tracer(TorchFunctionMode):
             operands, streams = operands[:3], [o for o in operands[:3] if o.bits]
             if not _differ(streams):
                 return 0
-        elif kind == "product" and len(operands) == 2 and P.spreads(*(o.shape for o in operands)):
+        elif kind == "product" and len(operands) == 2 and spreads(*(o.shape for o in operands)):
             kind = "outer"
-        frames = F.user_frames(sys._getframe(2), self.stop)
+        frames = user_frames(sys._getframe(2), self.stop)
         if not frames:
             return 0
-        found = F.chain(frames, self.registered)
+        found = chain(frames, self.registered)
         if found is None:
             self.trace.seen.append(f"{name} of {len(streams)} streams outside any module's method")
             return 0
@@ -138,12 +149,12 @@ class Tracer(TorchFunctionMode):
         callee: nn.Module | None = None
         lifted = None
         scores: Event | None = None
-        raw = (name, operands, owner, self.registered[id(owner)], steps) if name in O.ATTENTIONS else None
+        raw = (name, operands, owner, self.registered[id(owner)], steps) if name in ATTENTIONS else None
         if kind == "cross-attention":
             lifted = self._called(sys._getframe(2), frames[0], owner, steps) or self._lift(frames)
             if lifted is not None:
                 owner, steps, operands, callee = lifted
-            elif name in O.PRODUCTS or name == "einsum":
+            elif name in PRODUCTS or name == "einsum":
                 scores = self._scores(inputs[:2], frames[0])
         dim = kwargs.get("dim", kwargs.get("axis"))
         if dim is None and len(args) > 1 and isinstance(args[1], int):
@@ -199,11 +210,11 @@ class Tracer(TorchFunctionMode):
                 return event
         return None
 
-    def _called(self, frame: FrameType | None, user: FrameType, owner: nn.Module, steps: list[F.Step]) -> Any:
+    def _called(self, frame: FrameType | None, user: FrameType, owner: nn.Module, steps: list[Step]) -> Any:
         """A library's attention module that the model's own code calls: its arguments are the streams."""
         found = None
         while frame is not None and frame is not user:  # the outermost one is what the model calls
-            module = F.receiver(frame)
+            module = receiver(frame)
             if isinstance(module, nn.Module) and id(module) in self.given and frame.f_code.co_name == "forward":
                 streams = [self._operand(x) for x in self.given[id(module)]]
                 if len({o.bits for o in streams if o.bits}) > 1:
@@ -215,13 +226,13 @@ class Tracer(TorchFunctionMode):
 
     def _operand(self, x: Tensor) -> Operand:
         labels = self.labels.get(id(x))
-        bits = 0 if labels is None else L.modalities(labels)
+        bits = 0 if labels is None else modalities(labels)
         return Operand(id(x), tuple(x.shape), labels, bits, self.results.get(id(x), -1))
 
-    def _lift(self, frames: list[FrameType]) -> tuple[nn.Module, list[F.Step], list[Operand], nn.Module | None] | None:
+    def _lift(self, frames: list[FrameType]) -> tuple[nn.Module, list[Step], list[Operand], nn.Module | None] | None:
         """The call whose arguments are the streams that an attention, written out in matrix products, attends between."""
         for i, frame in enumerate(frames[:-1]):
-            code, owner = frame.f_code, F.receiver(frame)
+            code, owner = frame.f_code, receiver(frame)
             module = owner if isinstance(owner, nn.Module) and id(owner) in self.registered else None
             if code.co_name.startswith("<"):
                 continue
@@ -229,14 +240,14 @@ class Tracer(TorchFunctionMode):
                 given = self.given[id(module)]
             else:
                 count = code.co_argcount + code.co_kwonlyargcount
-                given = P.tensors_in([frame.f_locals.get(n) for n in code.co_varnames[:count]])
+                given = tensors_in([frame.f_locals.get(n) for n in code.co_varnames[:count]])
             streams = [self._operand(x) for x in given]
             if any(len(o.shape) not in (2, 3) for o in streams if o.bits):
                 continue
             pure = {o.bits for o in streams if o.bits and o.bits & (o.bits - 1) == 0}
             if len(pure) < 2:
                 continue
-            found = F.chain(frames[i + 1 :], self.registered)
+            found = chain(frames[i + 1 :], self.registered)
             if found is not None:
                 called = module if module is not None and given is self.given.get(id(module)) else None
                 self.frames.append(frame if called is None else given)
@@ -253,7 +264,7 @@ class Tracer(TorchFunctionMode):
     def _describe(self, frame: FrameType | None, event: Event) -> str:
         """The module that reads a result, by the innermost call of a module between there and the join's own function."""
         while frame is not None and frame is not self.stop:
-            owner = F.receiver(frame) if frame.f_code.co_argcount else None
+            owner = receiver(frame) if frame.f_code.co_argcount else None
             if isinstance(owner, nn.Module) and id(owner) in self.registered:
                 name = self.registered[id(owner)]
                 kind = type(owner).__name__
@@ -267,7 +278,7 @@ class Tracer(TorchFunctionMode):
 
     def _vote(self, name: str, args: Any, kwargs: Any) -> None:
         """Recurrences and attentions tell which of the input's axes is time."""
-        if name in O.RECURRENT and len(args) > 2 and not (isinstance(args[1], Tensor) and args[1].dim() == 1):
+        if name in RECURRENT and len(args) > 2 and not (isinstance(args[1], Tensor) and args[1].dim() == 1):
             x, axis = args[0], 1 if args[-1] is True else 0
         elif name == "_pack_padded_sequence":
             x, axis = args[0], 1 if len(args) > 2 and args[2] else 0
@@ -281,7 +292,7 @@ class Tracer(TorchFunctionMode):
         if labels is None or labels.dim() <= axis or labels.shape[axis] < 2:
             return
         for i in (0, 1):
-            along = L.read_positions(labels.movedim(axis, 0).flatten(1)[:, 0], i)
+            along = read_positions(labels.movedim(axis, 0).flatten(1)[:, 0], i)
             if bool((along >= 0).all()) and len(torch.unique(along)) > 1:
                 self.trace.time_votes[i] += 1
 
@@ -289,11 +300,11 @@ class Tracer(TorchFunctionMode):
 
     def module_done(self, module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
         """What a module computed out of sight keeps its first stream's labels; rows of a stacked list stay whose they were."""
-        outs = P.tensors_in(out)
+        outs = tensors_in(out)
         if not outs:
             return
         self.returned[id(module)] = tuple(outs[0].shape)
-        given = [(x, lab) for x in (*P.tensors_in(args), *P.tensors_in(kwargs)) if (lab := self.get(x)) is not None]
+        given = [(x, lab) for x in (*tensors_in(args), *tensors_in(kwargs)) if (lab := self.get(x)) is not None]
         if not given:
             return
         for o in outs:
@@ -301,13 +312,13 @@ class Tracer(TorchFunctionMode):
                 via = 0
                 for x, _ in given:
                     via |= self.via.get(id(x), 0)
-                self.tag(o, P._general(o, given), via)
+                self.tag(o, combined(o, given), via)
         x, lab = given[0]
         o = outs[0]
         if x.dim() < 2 or lab.shape[0] == 1 or o.dim() < 2 or o.shape[0] != x.shape[0] or o is x:
             return
-        rows = L.merge(lab, range(1, lab.dim()))
-        if len(torch.unique(rows & L.MODALITY_MASK)) > 1 and P._pure(rows):
+        rows = merge(lab, range(1, lab.dim()))
+        if len(torch.unique(rows & MODALITY_MASK)) > 1 and is_pure(rows):
             self.labels[id(o)] = rows.reshape((-1, *[1] * (o.dim() - 1)))
 
 
@@ -315,7 +326,7 @@ def _differ(streams: list[Operand]) -> bool:
     """Whether streams of different modalities meet, and not the parts of one."""
     if len(streams) < 2:
         return False
-    planes = [L.plane(o.labels) for o in streams if o.labels is not None]
+    planes = [plane(o.labels) for o in streams if o.labels is not None]
     first = planes[0]
     if all(p.shape == first.shape and torch.equal(p, first) for p in planes[1:]):
         return False
@@ -331,11 +342,11 @@ def run(
     for one in trace.leaves:
         tracer.keep[id(one.tensor)] = one.tensor
         if one.modality is not None or one.widths is not None:
-            tracer.tag(one.tensor, L.leaf(one.tensor.shape, bits(one)).to(one.tensor.device))
+            tracer.tag(one.tensor, leaf(one.tensor.shape, bits(one)).to(one.tensor.device))
     modules = nn.modules.module
     hooks = [
         modules.register_module_forward_pre_hook(
-            lambda module, given: tracer.given.__setitem__(id(module), P.tensors_in(given))
+            lambda module, given: tracer.given.__setitem__(id(module), tensors_in(given))
         ),
         modules.register_module_forward_hook(
             lambda module, given, out: _quietly(tracer.module_done, module, given, {}, out)
@@ -366,7 +377,7 @@ def _quietly(function: Callable[..., None], *args: Any) -> None:
 
 def _everything(value: Any, depth: int = 0) -> list[Tensor]:
     if isinstance(value, (Tensor, list, tuple, Mapping)):
-        return P.tensors_in(value)
+        return tensors_in(value)
     if depth < 3 and hasattr(value, "__dict__") and not isinstance(value, nn.Module):
         return [t for v in vars(value).values() for t in _everything(v, depth + 1)]
     return []

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import fusionzoo
+from fusionzoo._registry import registry
 from fusionzoo.errors import (
     CheckpointError,
     HostChangedError,
@@ -25,6 +26,7 @@ from fusionzoo.errors import (
     ShapeError,
     SiteNotReachedError,
 )
+from fusionzoo.patching.repositories import adapter_for
 
 HERE = Path(__file__).parent
 
@@ -545,26 +547,24 @@ class Broken:
 
 
 def test_a_broken_adapter_is_told_and_hides_no_other(build, hosts, monkeypatch):
-    from fusionzoo.patching import repositories as adapters
-
     known = {"broken": Broken, "known": Known}
-    monkeypatch.setattr(adapters.registry, "names", lambda kind: sorted(known))
-    monkeypatch.setattr(adapters.registry, "get", lambda name, kind="fusion": known[name])
+    monkeypatch.setattr(registry, "names", lambda kind: sorted(known))
+    monkeypatch.setattr(registry, "get", lambda name, kind="fusion": known[name])
     model, _, _ = build(hosts.FlatNodes)
     with pytest.warns(UserWarning, match=r"adapter 'broken' failed to look at FlatNodes .*no_such_attribute"):
-        assert isinstance(adapters.adapter_for(model), Known)
+        assert isinstance(adapter_for(model), Known)
+
+
+def install_adapter(monkeypatch, adapter):
+    """As if this were the only adapter that is installed."""
+    get = registry.get
+    monkeypatch.setattr(registry, "names", lambda kind: ["known"])
+    monkeypatch.setattr(registry, "get", lambda name, kind="fusion": adapter if name == "known" else get(name, kind))
 
 
 @pytest.mark.parametrize("adapter", [Known, Declared])
 def test_adapters(build, hosts, shake, monkeypatch, adapter):
-    from fusionzoo.patching import repositories as adapters
-
-    monkeypatch.setattr(adapters.registry, "names", lambda kind: ["known"])
-    monkeypatch.setattr(
-        adapters.registry,
-        "get",
-        lambda name, kind="fusion", get=adapters.registry.get: adapter if name == "known" else get(name, kind),
-    )
+    install_adapter(monkeypatch, adapter)
     model, args, _ = build(hosts.FlatNodes)
     expected = model(*args)
     patch = fusionzoo.patch(model, "lmam")
@@ -579,7 +579,6 @@ def test_adapters(build, hosts, shake, monkeypatch, adapter):
 
 def test_modernise(monkeypatch):
     from fusionzoo.patching import repairs as modernising
-    from fusionzoo.patching import repositories as adapters
 
     class Old(nn.Module):
         def forward(self, text, audio):
@@ -592,7 +591,7 @@ def test_modernise(monkeypatch):
         def recognise(model):
             return isinstance(model, Old)
 
-    monkeypatch.setattr(adapters, "adapter_for", lambda model: Knows)
+    install_adapter(monkeypatch, Knows)
     model, other, args = Old(), Old(), (torch.randn(2, 3), torch.randn(2, 2))
     changed = fusionzoo.modernise(model)
     assert len(changed) == 1
@@ -606,7 +605,6 @@ def test_modernise(monkeypatch):
 
 def test_modernise_hooks_submodules_of_this_instance(monkeypatch):
     from fusionzoo.patching import repairs as modernising
-    from fusionzoo.patching import repositories as adapters
 
     class RGCNConv(nn.Module):
         def forward(self, x, edge_index, edge_type=None):
@@ -649,7 +647,7 @@ def test_modernise_hooks_submodules_of_this_instance(monkeypatch):
         def example(model):
             return (torch.randn(2, 3), torch.randn(2, 2)), {}
 
-    monkeypatch.setattr(adapters, "adapter_for", lambda model: Knows)
+    install_adapter(monkeypatch, Knows)
     args = (torch.randn(2, 3), torch.randn(2, 2))
     untouched = Old()
     patch = fusionzoo.patch(

@@ -1,5 +1,4 @@
-"""Reading a function's source, finding the expression that Python was evaluating, and compiling the function with that
-expression replaced: same file and line numbers, same globals, same closure."""
+"""Compiling a function with some of its expressions replaced: same file and line numbers, same globals, same closure."""
 
 from __future__ import annotations
 import __future__
@@ -7,88 +6,19 @@ import __future__
 import ast
 import copy
 import functools
-import hashlib
-import linecache
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
-from fusionzoo.patching.call_chain import Position, Step
+from fusionzoo.patching.call_chain import Position
+from fusionzoo.patching.source import OWNER, FunctionNode, Source, span
 
-FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
-OWNER, NODE, JOIN, CALL = "__fz_owner__", "__fz_node__", "__fz_join__", "__fz_call__"
+NODE, JOIN, CALL = "__fz_node__", "__fz_join__", "__fz_call__"
 INPLACE = "__fz_inplace__"
 _FUTURE = functools.reduce(
     lambda a, b: a | b, (getattr(__future__, n).compiler_flag for n in __future__.all_feature_names)
 )
-
-
-@dataclass(frozen=True)
-class Source:
-    """A function as it stands in its file."""
-
-    node: FunctionNode
-    text: str
-
-    @property
-    def digest(self) -> str:
-        """Of the function's text without its indentation, so that moving it does not count as a change."""
-        lines = [line.strip() for line in self.text.splitlines() if line.strip()]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-
-def lines_of(file: str, module_globals: Mapping[str, Any] | None = None) -> list[str]:
-    """A file's lines as Python's tracebacks find them; empty where there are none."""
-    linecache.checkcache(file)
-    return linecache.getlines(file, dict(module_globals) if module_globals else None)
-
-
-@functools.lru_cache(maxsize=64)
-def _tree(text: str) -> ast.Module | None:
-    try:
-        return ast.parse(text)
-    except (SyntaxError, ValueError):
-        return None
-
-
-def find(file: str, qualname: str, line: int, module_globals: Mapping[str, Any] | None = None) -> Source | None:
-    """The function of this name that begins on this line (of its first decorator, as Python counts)."""
-    lines = lines_of(file, module_globals)
-    tree = _tree("".join(lines)) if lines else None
-    if tree is None:
-        return None
-    name = qualname.rpartition(".")[2]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Lambda):
-            hit = name == "<lambda>" and node.lineno == line
-        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            hit = name == node.name and min([node.lineno, *(d.lineno for d in node.decorator_list)]) == line
-        else:
-            continue
-        if hit:
-            assert node.end_lineno is not None
-            return Source(node, "".join(lines[line - 1 : node.end_lineno]))
-    return None
-
-
-def span(node: ast.AST) -> Position:
-    """A node's position as code objects give it."""
-    return node.lineno, node.col_offset, node.end_lineno, node.end_col_offset  # type: ignore[attr-defined,return-value]
-
-
-def expression(source: Source, position: Position) -> ast.AST | None:
-    """The call, operator or augmented assignment at a position."""
-    for node in ast.walk(source.node):
-        if isinstance(node, (ast.Call, ast.BinOp, ast.AugAssign)) and span(node) == position:
-            twice = ast.walk(node.target) if isinstance(node, ast.AugAssign) else ()
-            return None if any(isinstance(n, (ast.Call, ast.NamedExpr)) for n in twice) else node
-    return None
-
-
-def step_source(step: Step) -> Source | None:
-    """The function of a step."""
-    return find(step.file, step.qualname, step.line)
 
 
 @dataclass
@@ -122,7 +52,7 @@ class _Rewriter(ast.NodeTransformer):
             new = self._call(edit, function, [self.visit(leaf) for leaf in leaves], [])
         else:
             assert isinstance(node, ast.AugAssign)
-            load = _copy(node.target)
+            load = copy.deepcopy(node.target)
             for n in ast.walk(load):
                 if hasattr(n, "ctx"):
                     n.ctx = ast.Load()  # type: ignore[attr-defined]
@@ -138,16 +68,6 @@ class _Rewriter(ast.NodeTransformer):
             names = ast.Tuple([ast.Constant(j) for j in edit.joins], ast.Load())
             args, function = [_name(OWNER), names, function, *args], _name(JOIN)
         return ast.Call(function, args, keywords)
-
-
-def parts(node: ast.AST | None) -> list[ast.expr]:
-    """What an operator or a call computes with, in the order of evaluation."""
-    if isinstance(node, ast.BinOp):
-        return [node.left, node.right]
-    if isinstance(node, ast.Call):
-        receiver = [node.func.value] if isinstance(node.func, ast.Attribute) else []
-        return [*receiver, *node.args, *(k.value for k in node.keywords)]
-    return []
 
 
 def _operator(node: ast.BinOp | ast.Call, edit: Edit) -> tuple[ast.expr, list[ast.expr]]:
@@ -192,7 +112,7 @@ def rewrite(function: FunctionType, source: Source, edits: list[Edit], cells: Ma
     """The function with expressions replaced, taking the owner as a first, hidden argument; None where it cannot be done."""
     old = function.__code__
     # The tree is shared by everybody who reads the file: work on a fresh one.
-    node = _copy(source.node)
+    node = copy.deepcopy(source.node)
     rewriter = _Rewriter({e.position: e for e in edits})
     if isinstance(node, ast.Lambda):
         node.body = rewriter.visit(node.body)
@@ -215,15 +135,6 @@ def rewrite(function: FunctionType, source: Source, edits: list[Edit], cells: Ma
     new.__kwdefaults__ = function.__kwdefaults__
     new.__qualname__, new.__module__, new.__doc__ = function.__qualname__, function.__module__, function.__doc__
     return new
-
-
-def is_rewritten(code: CodeType) -> bool:
-    """Whether code is what `rewrite` made of a function, or written inside it."""
-    return OWNER in (*code.co_varnames[:1], *code.co_freevars)
-
-
-def _copy(node: Any) -> Any:
-    return copy.deepcopy(node)
 
 
 def _strip(args: ast.arguments) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import warnings
 
@@ -11,33 +10,10 @@ from torch import nn
 
 from fusionzoo.errors import FusionZooError, FusionZooWarning, LayoutError, ModalityError
 from fusionzoo.fusion import Fusion
-from fusionzoo.patching.fuse.layer import Context, Plan
-from fusionzoo.patching.sites import InputSite, Site
-
-ATTRIBUTE = "fusionzoo_patch"
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-
-AnySite = Site | InputSite
-
-
-def holder_of(owner: nn.Module) -> nn.Module:
-    """Where the layer is registered: a container runs whatever is registered in it, so the first part that is none."""
-    if not isinstance(owner, _CONTAINERS):
-        return owner
-    for module in owner.modules():
-        if not isinstance(module, _CONTAINERS):
-            return module
-    return owner
-
-
-def path_to(owner: nn.Module, holder: nn.Module) -> str:
-    path = next(name for name, m in owner.named_modules() if m is holder)
-    return f"{path}." if path else ""
-
-
-def free_name(model: nn.Module, owner: nn.Module) -> str:
-    taken = {name.rpartition(".")[2] for root in (model, owner) for name, _ in root.named_modules()}
-    return next(n for i in itertools.count() if (n := f"{ATTRIBUTE}_{i}") not in taken)
+from fusionzoo.hub import provider_of
+from fusionzoo.patching.fuse.contexts import Context
+from fusionzoo.patching.fuse.layer import Plan
+from fusionzoo.patching.sites import AnySite, InputSite
 
 
 def device_of(owner: nn.Module, found: torch.device) -> torch.device:
@@ -94,10 +70,8 @@ def fitting(site: AnySite, layout: str) -> str:
 
 def looks_across(fusion: Fusion) -> bool:
     """Whether a fusion looks across steps; one that nobody registered is taken to."""
-    from fusionzoo.hub import _provider_of
-
     try:
-        spec, _ = _provider_of(type(fusion), "fusion")
+        spec, _ = provider_of(type(fusion), "fusion")
     except FusionZooError:
         return True
     return spec.level != "utterance"

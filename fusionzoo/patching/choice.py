@@ -11,10 +11,10 @@ from torch import nn
 from fusionzoo.errors import ModalityError, NoSiteError, PatchError
 from fusionzoo.patching.calls import attempt
 from fusionzoo.patching.find.search import sites_of_call
-from fusionzoo.patching.fuse.layer import Context
-from fusionzoo.patching.fuse.placement import AnySite
+from fusionzoo.patching.fuse.contexts import Context
 from fusionzoo.patching.modalities import ModalitiesLike
-from fusionzoo.patching.sites import InputSite, Site, SiteList
+from fusionzoo.patching.repositories import adapted, adapter_for
+from fusionzoo.patching.sites import AnySite, InputSite, Site, SiteList
 
 
 def resolve(
@@ -47,8 +47,6 @@ def resolve(
             f"site={site!r} can only be looked up with inputs=(what the model is called with); or pick one of "
             "fusionzoo.find_sites(model, ...)"
         )
-    from fusionzoo.patching.repositories import adapted, adapter_for
-
     adapter = adapter_for(model)
     if adapter is None:
         raise NoSiteError(

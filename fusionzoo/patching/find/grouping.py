@@ -1,0 +1,202 @@
+"""From what a traced forward noted to sites: joins grouped by their place in the source, nested ones as one."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from fusionzoo.patching.call_chain import Position
+from fusionzoo.patching.find.ranking import score
+from fusionzoo.patching.find.real_steps import of_input, of_join
+from fusionzoo.patching.find.stream_layout import feature_axis, layout, leading_axes, time_axis
+from fusionzoo.patching.sites import InputSite, Site, SiteList, Stream, dtype_name, grouped
+from fusionzoo.patching.source import expression_at, operands_of, span, step_source
+from fusionzoo.patching.trace.events import Event, Operand, Trace
+
+
+def sites_of(trace: Trace) -> SiteList:
+    """Group a trace's joins by place, and rank."""
+    _absorb(trace)
+    grouped: dict[tuple[Any, ...], list[Event]] = {}
+    for event in trace.events:
+        if not event.absorbed and event.dtype.is_floating_point:
+            grouped.setdefault((event.path, *((*s.key, s.position) for s in event.steps)), []).append(event)
+    axes = time_axis(trace)
+    order = len(trace.events) or 1
+    sites: list[Site | InputSite] = []
+    for events in grouped.values():
+        site = _site(events, trace, axes)
+        if site is not None:
+            site.score = score(site, events[0].index / order)
+            sites.append(site)
+    if len(trace.names) == 1 or not sites:
+        sites += _inputs(trace, axes)
+    return SiteList(sorted(sites, key=lambda s: -s.score))
+
+
+def _inputs(trace: Trace, axes: int | None) -> list[Site | InputSite]:
+    named = [x for x in trace.leaves if x.modality or x.widths]
+    if len(named) != 1 or not named[0].tensor.is_floating_point():
+        return []
+    (leaf,) = named
+    rank = leaf.tensor.dim()
+    shape = None if rank != 3 or axes is None else ("(T, B, d)" if axes == 0 else "(B, T, d)")
+    shape = "(B, d)" if rank == 2 else shape
+    site = InputSite(leaf.path, leaf.widths or {}, shape, tuple(leaf.tensor.shape))
+    site.dtype, site.device = dtype_name(leaf.tensor.dtype), str(leaf.tensor.device)
+    site.score = 1000.0 if leaf.widths else 0.0
+    found = of_input(trace, shape, leaf.tensor.shape)
+    site.context = None if found is None else (found.path, found.form)
+    return [site]
+
+
+def _absorb(trace: Trace) -> None:
+    """`a + b + c` is one site of three streams, and so is `sum([a, b, c])`."""
+    nodes: dict[tuple[Any, ...], ast.AST | None] = {}
+    for event in trace.events:
+        for step in event.steps:
+            key = (*step.key, step.position)
+            if key not in nodes:
+                found = step_source(step)
+                nodes[key] = None if found is None else expression_at(found, step.position)
+            event.node = nodes[key]
+            if event.node is None:  # not all of the way there could be rewritten
+                break
+    for event in trace.events:
+        if event.kind not in ("sum", "product", "outer"):
+            continue
+        operands: list[Operand] = []
+        inner: list[Position] = []
+        for o in event.operands:
+            before = trace.events[o.producer] if o.producer >= 0 else None
+            if before is not None and before.frame == event.frame and _part_of(before, event):
+                before.absorbed = True
+                operands += before.operands
+                inner += before.inner
+                if before.steps[-1].position != event.steps[-1].position:
+                    inner.append(before.steps[-1].position)
+            else:
+                operands.append(o)
+        event.operands, event.inner = operands, inner
+
+
+def _part_of(before: Event, event: Event) -> bool:
+    if (
+        before.kind != event.kind
+        or before.steps[:-1] != event.steps[:-1]
+        or before.steps[-1].key != event.steps[-1].key
+    ):
+        return False
+    if before.steps[-1].position == event.steps[-1].position:
+        return isinstance(event.node, ast.Call)
+    return before.node is not None and any(span(p) == before.steps[-1].position for p in operands_of(event.node))
+
+
+def _with_earlier(
+    event: Event, trace: Trace
+) -> tuple[list[Operand], tuple[tuple[int, int], ...], tuple[tuple[Position, tuple[Position, ...]], ...]]:
+    """A join's operands, those of the joins that it continues in place of their results: `h = a + b`, then `h += c`."""
+    operands: list[Operand] = []
+    sources: list[tuple[int, int]] = []
+    kept: list[tuple[Position, tuple[Position, ...]]] = []
+
+    def grow(one: Event, k: int) -> None:
+        for j, o in enumerate([o for o in one.operands if len(o.shape)]):
+            before = trace.events[o.producer] if o.producer >= 0 else None
+            if before is not None and _continued(before, one):
+                kept.append((before.steps[-1].position, tuple(before.inner)))
+                grow(before, len(kept) - 1)
+            else:
+                operands.append(o)
+                sources.append((k, j))
+
+    if event.scores is not None:
+        query = trace.events[event.scores]
+        where = next(j for j, o in enumerate(query.operands) if o is event.operands[0])
+        return event.operands, ((0, where), (-1, 1)), ((query.steps[-1].position, ()),)
+    grow(event, -1)
+    return operands, tuple(sources) if kept else (), tuple(kept)
+
+
+def _continued(before: Event, event: Event) -> bool:
+    return (
+        event.kind == before.kind == "sum"
+        and before.frame == event.frame
+        and before.steps[:-1] == event.steps[:-1]
+        and before.steps[-1].key == event.steps[-1].key
+        and before.steps[-1].position != event.steps[-1].position
+        and before.node is not None
+        and event.node is not None
+    )
+
+
+def _lead(bits: int, names: list[str]) -> str:
+    return "+".join(n for i, n in enumerate(names) if bits >> i & 1)
+
+
+def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
+    event = events[0]
+    last = event.steps[-1]
+    kind, axis = event.kind, event.dim
+    if event.node is None and event.op == "attention":
+        if event.raw is None:  # in matrix products, which nothing would hold together
+            trace.seen.append(f"an attention in {last.qualname} of {last.file}, whose source cannot be read")
+            return None
+        event.op, event.operands, event.owner, event.path, event.steps = event.raw
+        event.lifted, last, event.result = False, event.steps[-1], event.operands[0].shape
+    operands, sources, kept = _with_earlier(event, trace)
+    if kept and any(_with_earlier(e, trace)[1:] != (sources, kept) for e in events[1:]):
+        operands, sources, kept = [o for o in event.operands if len(o.shape)], (), ()
+    if len(operands) < 2:  # numbers, such as losses that are added up
+        return None
+    streams = tuple(Stream(_lead(o.bits, trace.names), o.shape) for o in operands)
+    feature = feature_axis(event, operands)
+    rank = len(event.result)
+    if kind == "cat" and axis is not None and axis % rank != feature % rank:
+        kind = "rows"
+    varies = any([o.bits for o in e.operands] != [o.bits for o in event.operands] for e in events)
+    groups = grouped(streams, varies)
+    if kind == "cross-attention":  # the query first: its steps are the result's
+        groups = dict(sorted(groups.items(), key=lambda g: g[1][0]))
+    if len(groups) < 2:
+        return None
+    leading = leading_axes(operands, event.result) if kind == "outer" else 1
+    flat = all(x.tensor.dim() == 2 and x.tensor.is_floating_point() for x in trace.leaves if x.modality or x.widths)
+    arrangement, sure = layout(kind, axis, feature, operands, time, leading, flat)
+    if kind == "rows" and arrangement in ("(B, d)", "(T, d)") and any(len(g) > 1 for g in groups.values()):
+        arrangement = "(N, d)"  # a piece per dialogue
+    stream = next((o for o in operands if o.bits), operands[0])
+    found = of_join(trace, arrangement, stream, time, feature, axis) if sure and not varies else None
+    how = "rewrite" if event.node is not None else "intercept"
+    return Site(
+        path=event.path,
+        module=type(event.owner).__name__,
+        file=last.file,
+        line=last.position[0],
+        function=last.qualname,
+        kind=kind,
+        op=event.op,
+        operands=streams,
+        result=event.result,
+        axis=axis,
+        layout=arrangement,
+        sure=sure,
+        calls=len({e.frame for e in events}) if event.lifted else len(events),
+        consumer=next((e.consumer for e in events if e.consumer), ""),
+        live=any(e.live for e in events),
+        groups=groups,
+        steps=tuple(event.steps),
+        inner=tuple(event.inner),
+        kept=kept,
+        sources=sources,
+        feature_axis=feature,
+        leading=leading,
+        dtype=dtype_name(event.dtype),
+        device=str(event.device),
+        how=how,
+        varies=varies
+        or any([o.shape[-1:] for o in e.operands] != [o.shape[-1:] for o in event.operands] for e in events),
+        total=len(trace.names),
+        context=None if found is None else (found.path, found.form),
+        code="" if event.node is None else ast.unparse(event.node),
+    )

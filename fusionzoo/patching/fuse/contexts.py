@@ -1,0 +1,85 @@
+"""Which steps of a call are real and which rows are one dialogue, as a `context=` says it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusionzoo.errors import LayoutError
+from fusionzoo.patching.arguments import get_argument
+from fusionzoo.patching.signatures import forward_of
+
+Context = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class ArgumentContext:
+    """Reads a mask or lengths from one argument of the model.
+
+    path : the argument, or a path into it.
+    form : "lengths"; "mask" for `(B, T)`, "mask.T" for `(T, B)`; with "not " in front where True means padding.
+    """
+
+    path: str
+    form: str
+
+    def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        value = get_argument(forward_of(model), args, kwargs, self.path)
+        if value is None:
+            return {}
+        if self.form == "lengths":
+            return {"lengths": value}
+        mask = value.bool()
+        if self.form.startswith("not "):
+            mask = ~mask
+        return {"mask": mask.T if self.form.endswith(".T") else mask}
+
+    def __str__(self) -> str:
+        return f"{self.form} from the argument {self.path}"
+
+
+def read_context(
+    context: Callable[..., Any], model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], what: str
+) -> dict[str, Any]:
+    """What a context function says of a call, with mask and lengths as tensors."""
+    try:
+        found = context(model, args, kwargs)
+    except Exception as error:
+        raise LayoutError(
+            f"{what}: context(model, args, kwargs) raises {type(error).__name__}: {error}; this call has {len(args)} positional "
+            f"arguments{f' and {chr(44).join(kwargs)}' if kwargs else ''}"
+        ) from error
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping):
+        raise LayoutError(
+            f"{what}: the context returned {type(found).__name__}; return {{'mask': bool (B, T)}} or {{'lengths': ...}}"
+        )
+    unknown = found.keys() - {"mask", "lengths"}
+    if unknown:
+        raise LayoutError(f"{what}: the context may give 'mask' or 'lengths', not {sorted(map(str, unknown))[0]!r}")
+    out = {}
+    for key, value in found.items():
+        try:
+            out[key] = None if value is None else torch.as_tensor(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise LayoutError(
+                f"{what}: the context's {key} is {type(value).__name__}, no tensor or list of numbers"
+            ) from None
+    lengths = out.get("lengths")
+    if lengths is not None and (lengths.is_floating_point() or bool((lengths < 0).any())):
+        raise LayoutError(f"{what}: the dialogues' lengths {lengths.tolist()} are not all whole numbers from 0 on")
+    return out
+
+
+def lengths_of(context: dict[str, Any]) -> Tensor | None:
+    """Dialogue lengths from a context, on the CPU."""
+    lengths = context.get("lengths")
+    if lengths is None:
+        mask = context.get("mask")
+        return None if mask is None else mask.bool().sum(-1).flatten().cpu()
+    return torch.as_tensor(lengths).flatten().to("cpu", torch.int64)

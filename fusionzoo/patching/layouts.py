@@ -1,0 +1,23 @@
+"""The layouts that streams come in, by name."""
+
+from __future__ import annotations
+
+from fusionzoo.errors import LayoutError, close_matches_hint
+
+LAYOUTS = ("(B, T, d)", "(T, B, d)", "(B, d)", "(N, d)", "(T, d)", "(..., d)")
+_PLAIN = {name.replace(" ", "").strip("()").lower(): name for name in LAYOUTS}
+
+
+def check_layout(layout: str) -> str:
+    """A layout in its usual spelling; `"TBd"`, `"(t,b,d)"` and `"T B d"` are understood.
+
+    >>> check_layout("tbd")
+    '(T, B, d)'
+    """
+    key = layout.replace(" ", "").strip("()").lower()
+    for plain, name in _PLAIN.items():
+        if key in (plain, plain.replace(",", "")):
+            return name
+    raise LayoutError(
+        f"there is no layout {layout!r}{close_matches_hint(layout, LAYOUTS) or '.'} Layouts: {'; '.join(LAYOUTS)}"
+    )

@@ -1,0 +1,38 @@
+"""What a call of torch is named, and which tensors are in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import FunctionType
+from typing import Any
+
+from torch import Tensor
+
+
+def name_of(func: Any) -> str:
+    """An operation's name without decoration: `Tensor.T` is `T`, `add_` and `__iadd__` are `add`."""
+    name = getattr(func, "__name__", None) or str(func)
+    if isinstance(func, FunctionType) and not (func.__module__ or "").startswith("torch"):
+        # Somebody has replaced a method of Tensor, as repairs of old repositories do.
+        name = next((n for n, v in vars(Tensor).items() if v is func), name)
+    if name in ("__get__", "__set__"):
+        return getattr(getattr(func, "__self__", None), "__name__", name)
+    if name in ("__getitem__", "__setitem__", "__matmul__", "__rmatmul__"):
+        return name
+    if name.startswith("__") and name.endswith("__"):
+        name = name.strip("_")
+        return {"iadd": "add", "radd": "add", "imul": "mul", "rmul": "mul", "isub": "sub", "rsub": "sub",
+                "itruediv": "div", "truediv": "div", "rtruediv": "div"}.get(name, name)  # fmt: skip
+    name = name.rstrip("_") if not name.startswith("_") else name
+    return {"multiply": "mul", "subtract": "sub", "divide": "div", "true_divide": "div"}.get(name, name)
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """Tensors in nested lists, tuples and mappings, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, (list, tuple)):
+        return [t for v in value for t in tensors_in(v)]
+    if isinstance(value, Mapping):
+        return [t for v in value.values() for t in tensors_in(v)]
+    return []
