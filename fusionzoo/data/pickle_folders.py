@@ -12,57 +12,80 @@ In M3NET's the dev dialogues are COSMIC's, which the classic pickle counts as tr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fusionzoo.data._layouts import describe
-from fusionzoo.data.classic import LAYOUTS, MODALITIES, layout_of, read_fields
+from fusionzoo.data.classic import CLASSIC, COSMIC, ClassicPickle, MeldVisualPickle
 from fusionzoo.data.corpus import Corpus, some
+from fusionzoo.data.entries import MODALITIES, corpus_of, text_id
 from fusionzoo.data.pickles import load_pickle
+from fusionzoo.data.readers import FeatureReader
 from fusionzoo.errors import DataError
+from fusionzoo.hookspecs import hookimpl
+from fusionzoo.plugin import plugin
+from fusionzoo.specs import Spec
 
 _MULTIEMO = {"text": "textfeatures.pkl", "audio": "audiofeatures.pkl", "visual": "visualfeatures.pkl"}
 
 
-def folder_layout(folder: Path) -> str | None:
-    """`"multiemo-folder"`, `"m3net-folder"` or None, by the names of the files in it."""
-    names = set(_pickles(folder))
-    if "speakers.pkl" in names and names & set(_MULTIEMO.values()):
-        return "multiemo-folder"
-    roberta = {n for n in names if n.endswith("_roberta.pkl")}
-    return "m3net-folder" if roberta and names - roberta else None
+class MultiEmoFolder(FeatureReader):
+    """MultiEMO's folder: the classic tuple without features, and one pickle per modality."""
 
+    looks_like = "MultiEMO's Speakers.pkl with TextFeatures.pkl"
 
-def folder_files(folder: Path) -> tuple[Path, ...]:
-    """The files that reading this folder uses."""
-    names = _pickles(folder)
-    if folder_layout(folder) == "multiemo-folder":
+    @staticmethod
+    def recognises(path: Path, /) -> bool:
+        """By the names of the files."""
+        names = set(_pickles(path))
+        return "speakers.pkl" in names and bool(names & set(_MULTIEMO.values()))
+
+    @staticmethod
+    def files(path: Path, /) -> tuple[Path, ...]:
+        """Speakers.pkl and the modalities that are there."""
+        names = _pickles(path)
         return tuple(names[n] for n in ("speakers.pkl", *_MULTIEMO.values()) if n in names)
-    return _m3net_pair(folder)
+
+    def read(self, path: Path, /, **options: Any) -> Corpus:
+        """Ids, speakers, labels and splits of the tuple, features of the others."""
+        fields, notes = _multiemo(path)
+        return corpus_of(path, "multiemo-folder", fields, notes=notes, files=self.files(path), **options)
 
 
-def read_folder(
-    folder: Path, *, label_names: Sequence[str] | None = None, name: str | None = None, keep_all: bool = False
-) -> Corpus:
-    """A corpus of a folder that `folder_layout` recognises; see `fusionzoo.data.classic` for the options."""
-    layout = folder_layout(folder)
-    if layout is None:
-        raise DataError(
-            f"{folder}: is a folder, not a file, and none that is known. Expected a file in it, MultiEMO's "
-            f"Speakers.pkl with TextFeatures.pkl, or M3NET's IEMOCAP_features.pkl with iemocap_features_roberta.pkl."
-        )
-    fields, notes = _multiemo(folder) if layout == "multiemo-folder" else _m3net(folder)
-    return read_fields(
-        folder,
-        layout,
-        fields,
-        label_names=label_names,
-        name=name,
-        keep_all=keep_all,
-        notes=notes,
-        files=folder_files(folder),
-    )
+class M3NetFolder(FeatureReader):
+    """M3NET's folder: a classic pickle, and COSMIC's beside it, of which the text is."""
+
+    precedence = 110  # a folder of both is MultiEMO's
+    looks_like = "M3NET's IEMOCAP_features.pkl with iemocap_features_roberta.pkl"
+
+    @staticmethod
+    def recognises(path: Path, /) -> bool:
+        """By the names of the files."""
+        names = set(_pickles(path))
+        roberta = {n for n in names if n.endswith("_roberta.pkl")}
+        return bool(roberta and names - roberta)
+
+    @staticmethod
+    def files(path: Path, /) -> tuple[Path, ...]:
+        """The two pickles."""
+        return _m3net_pair(path)
+
+    def read(self, path: Path, /, **options: Any) -> Corpus:
+        """The text of COSMIC's, the rest of the classic one."""
+        fields, notes = _m3net(path)
+        return corpus_of(path, "m3net-folder", fields, notes=notes, files=self.files(path), **options)
+
+
+#: Public name -> layout.
+LAYOUTS: dict[str, type[FeatureReader]] = {"multiemo-folder": MultiEmoFolder, "m3net-folder": M3NetFolder}
+
+
+@hookimpl
+def fusionzoo_register(register: Callable[[Spec], None]) -> None:
+    """Each layout under its name."""
+    for name, layout in LAYOUTS.items():
+        plugin(layout, name=name, summary=str(layout.__doc__).partition("\n")[0].rstrip("."))(register)
 
 
 def _pickles(folder: Path) -> dict[str, Path]:
@@ -83,7 +106,7 @@ def _multiemo(folder: Path) -> tuple[dict[str, Any], list[str]]:
             f"{path}: holds {describe(content)}, expected the classic tuple of 9 (IEMOCAP) or 10 (MELD) entries, of "
             f"which speakers, labels, train and test ids are used. Fetch MultiEMO's Data folder again."
         )
-    order = LAYOUTS["classic-pickle" if len(content) == 9 else "meld-visual-pickle"]
+    order = (ClassicPickle if len(content) == 9 else MeldVisualPickle).names
     fields = {f: e for f, e in zip(order, content, strict=True) if f not in MODALITIES}
     for entry in ("speakers", "labels"):
         if not isinstance(fields[entry], dict):
@@ -121,12 +144,12 @@ def _m3net_pair(folder: Path) -> tuple[Path, Path]:
 def _m3net(folder: Path) -> tuple[dict[str, Any], list[str]]:
     first, second = _m3net_pair(folder)
     parts: list[dict[str, Any]] = []
-    for path, kind in ((first, "classic"), (second, "COSMIC")):
+    for path, kind, layouts in ((first, "classic", CLASSIC), (second, "COSMIC", COSMIC)):
         content = load_pickle(path)
-        layout = layout_of(content)
-        if layout is None or layout == "split-pickle" or layout.startswith("cosmic") != (kind == "COSMIC"):
+        layout = next((c for c in layouts if c.recognises(content)), None)
+        if layout is None:
             raise DataError(f"{path}: holds {describe(content)}, expected the {kind} tuple. Fetch it again.")
-        parts.append({f: _by_text(e) for f, e in zip(LAYOUTS[layout], content, strict=True)})
+        parts.append({f: _by_text(e) for f, e in layout.entries(content, path)[0].items()})
     fields, cosmic = parts
     fields = {f: e for f, e in fields.items() if f != "text"}
     fields |= {f: e for f, e in cosmic.items() if f.startswith("roberta")}
@@ -145,12 +168,8 @@ def _m3net(folder: Path) -> tuple[dict[str, Any], list[str]]:
 
 def _by_text(entry: Any) -> Any:
     """Dialogue ids as text: MELD's are numbers in one file and text in the other, in some copies."""
-    return {_name(key): value for key, value in entry.items()} if isinstance(entry, dict) else entry
+    return {text_id(key): value for key, value in entry.items()} if isinstance(entry, dict) else entry
 
 
 def _ids(entry: Any) -> set[str]:
-    return {_name(i) for i in (entry.ravel().tolist() if hasattr(entry, "ravel") else entry)}
-
-
-def _name(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return {text_id(i) for i in (entry.ravel().tolist() if hasattr(entry, "ravel") else entry)}
