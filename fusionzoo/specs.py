@@ -83,7 +83,8 @@ class Spec:
     modalities : smallest and largest number of modalities; `None` for no upper limit.
     level : `"utterance"` (acts within a time step), `"dialogue"` (looks across utterances) or `"sequence"` (frames,
         tokens); what the time axis means to a fusion.
-    handles : capabilities among `masks`, `missing`, `unaligned`, `attention`, `losses`, `pools`.
+    handles : capabilities: `masks`, `missing`, `unaligned`, `attention`, `losses`, `pools` of fusions, `clips` of hosts,
+        `recordings`, `features` or `pickles` of readers, `pretrained` of encoders.
     placements : for hosts, where a fusion can sit; the first is the default.
     variants : names that `variant=` accepts.
     defaults : options worth showing on the card.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class Reader:
     """What every reader has; derive from one of the three below.
 
-    Its methods may be static: a reader holds nothing. `read`'s keyword arguments are its options, and its card shows them.
+    A reader holds nothing; its methods may be static, of the class or of an instance. `read`'s keyword arguments are its options, and its card shows them.
     """
 
     kind: ClassVar[str] = "reader"
@@ -57,11 +57,13 @@ class ReleaseReader(Reader):
     #: What a whole release has of `"text"`, `"audio"` and `"video"`, so that what is missing can be told.
     media: ClassVar[tuple[str, ...]] = ()
 
-    def recognises(self, path: Path, /) -> bool:
+    @staticmethod
+    def recognises(path: Path, /) -> bool:
         """Whether a folder (or the file that lists one) is this release; opens no recording and never raises."""
         raise NotImplementedError
 
-    def read(self, root: Path, /) -> RawCorpus:
+    @staticmethod
+    def read(root: Path, /) -> RawCorpus:
         """The release; a `DataError` where nothing in it is usable."""
         raise NotImplementedError
 
@@ -71,16 +73,18 @@ class FeatureReader(Reader):
 
     handles = frozenset({"features"})
 
-    def recognises(self, path: Path, /) -> bool:
+    @staticmethod
+    def recognises(path: Path, /) -> bool:
         """Whether this is its layout, by names and first bytes; never raises."""
         raise NotImplementedError
 
-    def files(self, path: Path, /) -> tuple[Path, ...]:
+    @staticmethod
+    def files(path: Path, /) -> tuple[Path, ...]:
         """The files that reading uses; their checksum is the corpus's."""
         return (path,)
 
+    @staticmethod
     def read(
-        self,
         path: Path,
         /,
         *,
@@ -105,11 +109,13 @@ class PickleReader(Reader):
 
     handles = frozenset({"pickles"})
 
-    def recognises(self, content: Any, /) -> bool:
+    @staticmethod
+    def recognises(content: Any, /) -> bool:
         """Whether this is its layout; never raises."""
         raise NotImplementedError
 
-    def entries(self, content: Any, path: Path, /) -> tuple[dict[str, Any], list[str]]:
+    @staticmethod
+    def entries(content: Any, path: Path, /) -> tuple[dict[str, Any], list[str]]:
         """The entries by name, as `fusionzoo.data.entries` takes them, and notes on what was left out.
 
         Parameters
@@ -119,7 +125,8 @@ class PickleReader(Reader):
         """
         raise NotImplementedError
 
-    def positions(self) -> Mapping[str, int]:
+    @staticmethod
+    def positions() -> Mapping[str, int]:
         """Where each entry stands in the file, for messages; empty where it has no place."""
         return {}
 
