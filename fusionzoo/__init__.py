@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Literal
 
+    from torch import nn
+
     from fusionzoo import data as data
     from fusionzoo import doctor as doctor
     from fusionzoo import encoders as encoders
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from fusionzoo._types import Adapter, Options, Plugin
     from fusionzoo.data import Batch as Batch
     from fusionzoo.data import Corpus as Corpus
+    from fusionzoo.data.readers import Reader
     from fusionzoo.experiments.grid import compare as compare
     from fusionzoo.experiments.saved_runs import evaluate as evaluate
     from fusionzoo.experiments.saved_runs import predict as predict
@@ -234,6 +237,10 @@ def get(name: str, kind: Literal["adapter"]) -> type[Adapter]: ...
 @overload
 def get(name: str, kind: Literal["recipe"]) -> Recipe | Options | str: ...
 @overload
+def get(name: str, kind: Literal["reader"]) -> type[Reader]: ...
+@overload
+def get(name: str, kind: Literal["encoder"]) -> type[nn.Module]: ...
+@overload
 def get(name: str, kind: str) -> Plugin: ...
 def get(name: str, kind: str = "fusion") -> Plugin:
     """The class registered under a name; loads its plugin on first use.
@@ -241,7 +248,7 @@ def get(name: str, kind: str = "fusion") -> Plugin:
     Parameters
     ----------
     name : kebab-case, case ignored, `_` taken for `-`; `"distribution:name"` says which of several providers.
-    kind : "fusion", "objective", "host", "dataset", "adapter" or "recipe".
+    kind : "fusion", "objective", "host", "dataset", "adapter", "recipe", "reader" or "encoder".
 
     Raises
     ------

@@ -337,6 +337,22 @@ class Registry:
                 self._warn(f"{kind} {name!r} is left out: {error}")
         return found
 
+    def names_that(self, kind: str, *, handles: str | None = None, modalities: int | None = None) -> list[str]:
+        """The names of a kind whose cards say so; what a message lists in place of names from memory.
+
+        Parameters
+        ----------
+        kind : of the plugins, which are loaded; a warning tells of each that fails to.
+        handles : a capability that they have.
+        modalities : a number of modalities that they take.
+        """
+        specs = [(name, self.spec(name, kind)[0]) for name in self.usable(kind)]
+        if handles is not None:
+            specs = [(name, spec) for name, spec in specs if handles in spec.handles]
+        if modalities is not None:
+            specs = [(name, spec) for name, spec in specs if spec.takes(modalities)]
+        return [name for name, _ in specs]
+
     def get(self, name: str, kind: str = "fusion") -> Any:
         """The class (or callable) behind a name."""
         spec, provider = self.spec(name, kind)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fusionzoo.data.corpus import Corpus
+    from fusionzoo.data.readers import Reader
     from fusionzoo.fusion import Fusion
     from fusionzoo.host import Host
     from fusionzoo.objective import Objective
@@ -91,5 +92,6 @@ class Adapter(Protocol):
 
 
 Plugin: TypeAlias = (
-    "type[Fusion] | type[Host] | type[Objective] | type[Adapter] | Callable[..., Corpus] | Recipe | Options | str"
+    "type[Fusion] | type[Host] | type[Objective] | type[Adapter] | Callable[..., Corpus] | Recipe | Options | str | "
+    "type[Reader] | type[nn.Module]"
 )

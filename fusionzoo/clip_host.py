@@ -39,8 +39,9 @@ class ClipHost(Host):
     dims : modality -> width of a step of what comes in: 1 for words and samples, 3 for pictures, or the width of ready
         features (of frames, or of utterances).
     encoders : modality -> a pretrained model (a name of the hub or a local folder), or a mapping with `model` and the
-        options of `fusionzoo.encoders.TextEncoder`, `AudioEncoder` or `VideoEncoder`; `kind` says which of `"text"`,
-        `"audio"`, `"video"` where the modality's name does not. What has no encoder enters the fusion as it is.
+        options of `fusionzoo.encoders.TextEncoder`, `AudioEncoder` or `VideoEncoder`; `kind` names the encoder (`"text"`,
+        `"audio"`, `"video"`, or an installed plugin's) where the modality's name does not. What has no encoder enters the
+        fusion as it is.
     pool : what becomes of a sequence where the fusion leaves one, or where there is one modality: `POOLINGS`.
     sequence_dropout : on the states.
     fusion_width : of the fusion's output; None is the fusion's own choice.
@@ -193,19 +194,19 @@ class ClipHost(Host):
         zeros = torch.zeros(1, 1, dtype=torch.long, device=device)
         clips = {}
         for m, width in self.dims.items():
-            kind = getattr(self.encoder(m), "kind", None)
-            if kind == "text":
+            medium = getattr(self.encoder(m), "medium", "")
+            if medium == "text":
                 clips[m] = Clip(["a"])
                 continue
-            values = self._example_values(m, kind, width, device)
+            values = self._example_values(m, medium, width, device)
             clips[m] = Clip(values, torch.ones(values.shape[:2], dtype=torch.bool, device=device))
         return Batch({}, zeros == 0, zeros, zeros, ["0"], None, [1], clips)
 
-    def _example_values(self, name: str, kind: str | None, width: int, device: torch.device) -> Tensor:
+    def _example_values(self, name: str, medium: str, width: int, device: torch.device) -> Tensor:
         encoder = self.encoder(name)
-        if kind == "audio":
+        if medium == "audio":
             return torch.zeros(1, 4 * encoder.shortest, device=device)
-        if kind == "video":
+        if medium == "video":
             return torch.zeros(1, 2, 3, *encoder.size, dtype=torch.uint8, device=device)
         return torch.zeros(1, 2, width, device=device)
 
@@ -329,21 +330,22 @@ def make_encoder(name: str, how: Any) -> nn.Module:
         return how
     options = {"model": how} if not isinstance(how, Mapping) else dict(how)
     kind = options.pop("kind", _KINDS.get(name))
-    if kind not in ("text", "audio", "video"):
-        raise OptionError(f"encoders.{name}: kind={kind!r}; say which of text, audio, video the model encodes")
+    known = registry.names_that("encoder", handles="pretrained")
+    if not isinstance(kind, str) or plain_name(kind) not in known:
+        hint = close_matches_hint(str(kind), known) if kind else ""
+        raise OptionError(
+            f"encoders.{name}: kind={kind!r}{hint}{' Say' if hint else '; say'} which encoder the model is for: "
+            f"{', '.join(known)}"
+        )
     model = options.pop("model", None)
     if model is None:
         raise OptionError(f"encoders.{name}: lacks 'model', a local folder or a name of the Hugging Face hub")
-    import fusionzoo.encoders as encoders
-
-    cls = {"text": encoders.TextEncoder, "audio": encoders.AudioEncoder, "video": encoders.VideoEncoder}[kind]
-    known = [p for p in inspect.signature(cls.__init__).parameters if p not in ("self", "name")]
+    cls = registry.get(kind, "encoder")
+    takes = [p for p in inspect.signature(cls.__init__).parameters if p not in ("self", "name")]
     for option in options:
-        if option not in known:
+        if option not in takes:
             raise OptionError(
-                f"encoders.{name}: {cls.__name__} has no option {option!r}{close_matches_hint(str(option), known) or '.'} It "
-                f"takes: {', '.join(known)}"
+                f"encoders.{name}: {cls.__name__} has no option {option!r}{close_matches_hint(str(option), takes) or '.'} It "
+                f"takes: {', '.join(takes)}"
             )
-    encoder = cls(model, **options)
-    encoder.kind = kind  # type: ignore[assignment]
-    return encoder
+    return cls(model, **options)

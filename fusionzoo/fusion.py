@@ -18,6 +18,7 @@ from fusionzoo._display import Displayed
 from fusionzoo._masks import MaskWatch
 from fusionzoo._options import Configured, check_choice
 from fusionzoo._pretrained import Pretrained
+from fusionzoo._registry import registry
 from fusionzoo.errors import OptionError, ShapeError, close_matches_hint
 from fusionzoo.numerics import fixed_in_trace, same_length, zero_padded
 from fusionzoo.reference import WithReference
@@ -232,9 +233,10 @@ class Fusion(Configured, Pretrained, WithReference, nn.Module):
         low, high = self.modalities
         if len(self.dims) < low or (high is not None and len(self.dims) > high):
             wants = f"exactly {low}" if low == high else f"at least {low}" if high is None else f"{low} to {high}"
+            others = ", ".join(registry.names_that("fusion", modalities=len(self.dims)))
             raise OptionError(
                 f"{type(self).__name__} fuses {wants} modalities, got {len(self.dims)} ({', '.join(self.names)})"
-                + ("; concat, sum, gated and lmam take any number from two" if len(self.dims) > 1 else "")
+                + (f"; so many are taken by: {others}" if others else "")
             )
 
     def _named(self, streams: StreamsLike) -> list[Tensor | None]:
@@ -292,14 +294,14 @@ class Fusion(Configured, Pretrained, WithReference, nn.Module):
             a, y = first
             fixed = 1 if self.unaligned else -1
             if x.dim() != y.dim() or x.shape[:fixed] != y.shape[:fixed]:
-                raise ShapeError(
-                    f"the streams {a!r} {tuple(y.shape)} and {name!r} {tuple(x.shape)} differ in batch or length"
-                    + (
-                        ""
-                        if self.unaligned
-                        else f"; {type(self).__name__} fuses aligned streams, step by step; mult, memo-cmt, foal-net, perceiver "
-                        "and cross-attention with queries='anchor' take another length in each modality"
+                hint = ""
+                if not self.unaligned:
+                    others = ", ".join(registry.names_that("fusion", handles="unaligned"))
+                    hint = f"; {type(self).__name__} fuses aligned streams, step by step" + (
+                        f"; another length in each modality is taken by: {others}" if others else ""
                     )
+                raise ShapeError(
+                    f"the streams {a!r} {tuple(y.shape)} and {name!r} {tuple(x.shape)} differ in batch or length{hint}"
                 )
             if x.dtype != y.dtype or x.device != y.device:
                 raise ShapeError(

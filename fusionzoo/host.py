@@ -201,9 +201,10 @@ class Host(Configured, Pretrained, WithReference, nn.Module):
     def forward(self, batch: Batch) -> HostOutput:
         """Logits for every utterance of a batch."""
         if batch.clips:
+            others = ", ".join(registry.names_that("host", handles="clips")) or "none is installed"
             raise ShapeError(
                 f"{type(self).__name__} takes features, and this batch holds clips of {', '.join(batch.clips)}: take a host "
-                "that encodes them (memo-cmt, foal-net, cfn-sr), or make features first with `fusionzoo extract`"
+                f"that encodes them ({others}), or make features first with `fusionzoo extract`"
             )
         self._check(batch)
         self.mask_watch.look(self, batch.features.values(), batch.mask)

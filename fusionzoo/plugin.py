@@ -39,17 +39,17 @@ def plugin(
 
     Parameters
     ----------
-    target : a class derived from `Fusion`, `Host` or `Objective`; with `kind=`, the class of an adapter or the function
-        that makes a data set.
+    target : a class derived from `Fusion`, `Host`, `Objective`, one of `fusionzoo.data`'s readers or
+        `fusionzoo.encoders.Encoder`; with `kind=`, the class of an adapter or the function that makes a data set.
     summary : one line.
-    paper : where the method comes from: authors, title, venue and year, link.
+    paper : where the method or the data come from: authors, title, venue and year, link.
     code : the authors' repository at a commit.
     bibtex : the citation.
     diagram : how the data flows, as statements of a left-to-right Mermaid flowchart, one per line.
     level : `"utterance"` (acts within a time step), `"dialogue"` (looks across utterances) or `"sequence"` (frames, tokens).
     handles : what it does besides what its base class promises: `"attention"`, `"losses"`, `"pools"`.
     modalities : smallest and largest number of them, `None` for no limit; where the class's attribute does not say it.
-    kind : where `target` has no base class of fusionzoo: `"adapter"` or `"dataset"`.
+    kind : where `target` has no base class of fusionzoo: `"adapter"`, `"dataset"` or `"encoder"`.
     name : None takes the entry point's, and in a notebook the class's in kebab-case.
     api : version of the plugin interface that the plugin was written for; None for the one that is spoken.
 

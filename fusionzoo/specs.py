@@ -28,6 +28,8 @@ GROUPS: dict[str, str] = {
     "dataset": "fusionzoo.datasets",
     "adapter": "fusionzoo.adapters",
     "recipe": "fusionzoo.recipes",
+    "reader": "fusionzoo.readers",
+    "encoder": "fusionzoo.encoders",
 }
 KINDS = tuple(GROUPS)
 
@@ -81,7 +83,8 @@ class Spec:
     modalities : smallest and largest number of modalities; `None` for no upper limit.
     level : `"utterance"` (acts within a time step), `"dialogue"` (looks across utterances) or `"sequence"` (frames,
         tokens); what the time axis means to a fusion.
-    handles : capabilities among `masks`, `missing`, `unaligned`, `attention`, `losses`, `pools`.
+    handles : capabilities: `masks`, `missing`, `unaligned`, `attention`, `losses`, `pools` of fusions, `clips` of hosts,
+        `recordings`, `features` or `pickles` of readers, `pretrained` of encoders.
     placements : for hosts, where a fusion can sit; the first is the default.
     variants : names that `variant=` accepts.
     defaults : options worth showing on the card.
@@ -121,6 +124,11 @@ class Spec:
         object.__setattr__(self, "handles", frozenset(self.handles))
         object.__setattr__(self, "diagram", inspect.cleandoc(self.diagram))
 
+    def takes(self, count: int) -> bool:
+        """Whether it takes so many modalities."""
+        low, high = self.modalities
+        return low <= count and (high is None or count <= high)
+
     def under(self, name: str) -> Spec:
         """This registration as an entry point of that name has it: itself, since a spec says its own name."""
         return self
@@ -143,7 +151,7 @@ def kind_of(target: Callable[..., object], kind: str | None = None) -> str:
     if base is None:
         if kind not in GROUPS:
             raise PluginError(
-                f"{name} derives from none of Fusion, Host and Objective, so that its kind has to be said: "
+                f"{name} derives from none of Fusion, Host, Objective, Reader and Encoder, so that its kind has to be said: "
                 f"kind={' or kind='.join(map(repr, KINDS))}, not {kind!r}"
             )
         return kind

@@ -446,7 +446,9 @@ def bench(
 
 @app.command()
 def plugins(
-    kind: Annotated[str | None, typer.Option(help="fusion, objective, host, dataset, adapter or recipe.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="fusion, objective, host, dataset, adapter, recipe, reader or encoder.")
+    ] = None,
     long: Annotated[
         bool, typer.Option("--long", help="Load each plugin: summary, paper, and why one is broken.")
     ] = False,
@@ -480,7 +482,7 @@ def new(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="[KIND] NAME", help="fusion, objective, host, adapter or dataset; and a kebab-case name."
+            metavar="[KIND] NAME", help="fusion, objective, host, adapter, dataset or reader; and a kebab-case name."
         ),
     ],
     folder: Annotated[Path, typer.Option(help="Where the package's folder is made.")] = Path("."),

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from fusionzoo.data.loading import ResidentSplit as ResidentSplit
     from fusionzoo.data.loading import feature_statistics as feature_statistics
     from fusionzoo.data.npz import save_npz as save_npz
+    from fusionzoo.data.readers import FeatureReader as FeatureReader
+    from fusionzoo.data.readers import PickleReader as PickleReader
+    from fusionzoo.data.readers import ReleaseReader as ReleaseReader
     from fusionzoo.data.sources import load as load
 
 # The function `convert` is not here on purpose: it has its module's name, and a package attribute cannot be both;
@@ -30,7 +33,10 @@ __getattr__, __dir__, __all__ = attach(
         "Batch": "fusionzoo.batch",
         "Corpus": "fusionzoo.data.corpus",
         "Dialogue": "fusionzoo.data.corpus",
+        "FeatureReader": "fusionzoo.data.readers",
         "Inspection": "fusionzoo.data.inspection",
+        "PickleReader": "fusionzoo.data.readers",
+        "ReleaseReader": "fusionzoo.data.readers",
         "ResidentSplit": "fusionzoo.data.loading",
         "UNLABELLED": "fusionzoo.data.corpus",
         "feature_statistics": "fusionzoo.data.loading",

@@ -14,14 +14,13 @@ import numpy as np
 from fusionzoo._text import json_text, visible
 from fusionzoo._types import ModalityFacts, Options, SplitSize
 from fusionzoo.data._npz_columns import read_columns
-from fusionzoo.data.classic import layout_of, read_classic
 from fusionzoo.data.corpus import Corpus
 from fusionzoo.data.leaks import Rows, shared_speakers
 from fusionzoo.data.npz import read_npz, sha256, sha256_of
-from fusionzoo.data.pickle_folders import folder_files, folder_layout, read_folder
 from fusionzoo.data.pickles import load_pickle, names_in
-from fusionzoo.data.raw import EXPECTED, read_raw, recognise
-from fusionzoo.data.sources import file_kind
+from fusionzoo.data.raw import read_raw, recognise
+from fusionzoo.data.readers import FeatureReader, PickleReader, ReleaseReader, reader_for, readers_of
+from fusionzoo.data.sources import corpus_of_pickle, file_kind, is_native
 from fusionzoo.errors import DataError, UnsafePickleError
 
 if TYPE_CHECKING:
@@ -35,10 +34,9 @@ _Rows = list[tuple[str, str]]
 class Inspection:
     """A report on one file or folder; a broken one has `problems` and whatever could still be found out.
 
-    kind : `"npz"`, one of the pickles of `fusionzoo.data.classic` (`"classic-pickle"`, `"roberta-pickle"`, ...),
-        `"multiemo-folder"`, `"m3net-folder"`, `"pickle"` (readable, unknown layout), `"unsafe-pickle"` (names something
-        other than arrays and plain containers), `"raw-iemocap"` and the other releases of `fusionzoo.data.raw`, or
-        `"unknown"`.
+    kind : `"npz"`, the name of the reader that knows the file or folder (`"classic-pickle"`, `"multiemo-folder"`, ...),
+        `"pickle"` (readable, unknown layout), `"unsafe-pickle"` (names something other than arrays and plain containers),
+        `"raw-iemocap"` and so on for the releases of `fusionzoo.data.raw`, or `"unknown"`.
     modalities : modality -> `{"width", "dtype" (as stored), "present" (utterances that have it)}`.
     labels : class -> utterances.
     splits : split -> `{"dialogues", "utterances"}`, as the file says; drawn ones are not here. Of a release: those that
@@ -171,9 +169,9 @@ def inspect(path: str | os.PathLike[str], reader: Options | None = None) -> Insp
     path = Path(path)
     report = Inspection(path=str(path))
     try:
-        if path.is_dir() or path.suffix.lower() == ".scp":
-            if path.is_dir() and (layout := folder_layout(path)):
-                _inspect_folder(path, layout, report)
+        if path.exists() and not is_native(path):
+            if found := reader_for(FeatureReader, path):
+                _inspect_features(path, *found, report)
                 return report
             if release := recognise(path):
                 _inspect_release(path, release, report, reader or {})
@@ -209,19 +207,19 @@ def _inspect_pickle(path: Path, report: Inspection) -> None:
         report.names = names_in(path)
     except DataError:
         report.names = []  # the reader below says what is broken
-    layout = layout_of(load_pickle(path))
-    report.kind = layout or "pickle"
-    _describe(read_classic(path), report)
+    content = load_pickle(path)
+    report.kind, _ = reader_for(PickleReader, content) or ("pickle", None)
+    _describe(corpus_of_pickle(path, content), report)
     if "dev" not in report.splits and report.ok:
         report.skipped.append("there is no dev split: one is drawn from the train dialogues, or give split=...")
 
 
-def _inspect_folder(path: Path, layout: str, report: Inspection) -> None:
+def _inspect_features(path: Path, layout: str, reader: FeatureReader, report: Inspection) -> None:
     report.kind = layout
-    files = folder_files(path)
+    files = reader.files(path)
     report.size_bytes, report.sha256 = sum(f.stat().st_size for f in files), sha256_of(files)
-    report.names = sorted({name for f in files for name in names_in(f)})
-    _describe(read_folder(path), report)
+    report.names = sorted({name for f in files if f.suffix.lower() == ".pkl" for name in names_in(f)})
+    _describe(reader.read(path), report)
 
 
 def _inspect_release(path: Path, release: str, report: Inspection, reader: Options) -> None:
@@ -231,7 +229,8 @@ def _inspect_release(path: Path, release: str, report: Inspection, reader: Optio
     report.rows, report.dialogues = summary["utterances"], summary["dialogues"]
     report.labels, report.unlabelled = summary["labels"], summary["unlabelled"]
     report.splits, report.folds, report.media = summary["splits"], summary["folds"], summary["media"]
-    report.missing = [medium for medium in EXPECTED[release] if medium not in report.media]
+    expected = readers_of(ReleaseReader)[release].media
+    report.missing = [medium for medium in expected if medium not in report.media]
     # Counts are of the release's own dialogues: a corpus of single utterances has none.
     largest = max(len({u.speaker for u in rows}) for rows in corpus.dialogues().values())
     report.speakers = {"distinct": summary["speakers"], "largest_dialogue": largest}

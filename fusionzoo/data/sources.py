@@ -9,14 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fusionzoo.data.classic import read_classic
+from fusionzoo._registry import registry
+from fusionzoo.data._layouts import describe, hint
 from fusionzoo.data.corpus import Corpus
+from fusionzoo.data.entries import corpus_of
 from fusionzoo.data.leaks import warn_of_leaks
 from fusionzoo.data.npz import read_npz
-from fusionzoo.data.pickle_folders import folder_layout, read_folder
+from fusionzoo.data.pickles import load_pickle
 from fusionzoo.data.raw import recognise
+from fusionzoo.data.readers import FeatureReader, PickleReader, check_options, known_layouts, options_of, reader_for
 from fusionzoo.data.splits import ensure_dev, merged_dev, read_split
-from fusionzoo.errors import DataError, DataWarning, OptionError, close_matches_hint
+from fusionzoo.errors import DataError, DataWarning, OptionError
 
 _PACKED = {
     b"\x1f\x8b": "gzip",
@@ -102,28 +105,51 @@ def read_file(source: str | os.PathLike[str], *, keep_all: bool = False, **optio
 
     keep_all : the split will come from elsewhere, so accept a file whose own is incomplete.
     """
-    for option in options:
-        if option not in _FILE_OPTIONS:
-            raise OptionError(
-                f"{source}: a file of features has no option "
-                f"{option!r}{close_matches_hint(option, _FILE_OPTIONS) or '.'} Options: {', '.join(_FILE_OPTIONS)}."
-            )
     path = Path(source)
+    found = reader_for(FeatureReader, path) if path.exists() and not is_native(path) else None
+    known = [*_FILE_OPTIONS, *(o for o in (options_of(found[1]) if found else ()) if o not in _FILE_OPTIONS)]
+    check_options(f"{source}: a file of features", options, known)
+    if found is not None:
+        return found[1].read(path, keep_all=keep_all, **options)
+    if path.is_dir() and (release := recognise(path)) is not None:
+        hosts = ", ".join(registry.names_that("host", handles="clips"))
+        raise DataError(
+            f"{path}: is a folder, the release of {release}: recordings, no features. Make features first (`fusionzoo "
+            f"extract {path} --out FOLDER`) and load those; or train a host that encodes recordings, whose recipe says "
+            f"in data.media how they are read ({hosts or 'none is installed'})."
+        )
     if path.is_dir():
-        if folder_layout(path) is not None:
-            return read_folder(path, keep_all=keep_all, **options)
-        if (release := recognise(path)) is not None:
-            raise DataError(
-                f"{path}: is a folder, the release of {release}: recordings, no features. Make features first (`fusionzoo "
-                f"extract {path} --out FOLDER`) and load those; or train a host that encodes recordings, whose recipe says "
-                f"in data.media how they are read (memo-cmt, foal-net, cfn-sr)."
-            )
+        raise DataError(
+            f"{path}: is a folder, not a file, and none that is known. Expected a file in it, or one of the folders that are "
+            f"read: {known_layouts(FeatureReader)}."
+        )
     if file_kind(path) == "pickle":
-        return read_classic(path, keep_all=keep_all, **options)
+        return corpus_of_pickle(path, load_pickle(path), keep_all=keep_all, **options)
     corpus = read_npz(path, needs_split=not keep_all, name=options.get("name"))
     if options.get("label_names") is not None:
         corpus.label_names = tuple(str(n) for n in options["label_names"])
     return corpus
+
+
+def corpus_of_pickle(path: Path, content: Any, **options: Any) -> Corpus:
+    """The corpus that the plain content of a pickle is, whose reader recognises it.
+
+    Parameters
+    ----------
+    path : the pickle, for messages.
+    content : what `load_pickle` made of it.
+    options : `label_names`, `name` and `keep_all` of `fusionzoo.data.entries.corpus_of`.
+
+    Raises
+    ------
+    DataError : no reader recognises the content, or it contradicts itself.
+    """
+    found = reader_for(PickleReader, content)
+    if found is None:
+        raise DataError(f"{path}: holds {describe(content)}. {hint(content)} Read are: {known_layouts(PickleReader)}.")
+    layout, reader = found
+    fields, notes = reader.entries(content, path)
+    return corpus_of(path, layout, fields, notes=notes, positions=reader.positions(), **options)
 
 
 def file_kind(path: Path) -> str:
@@ -136,6 +162,11 @@ def file_kind(path: Path) -> str:
         )
     with open(path, "rb") as stream:
         return "npz" if stream.read(2) == b"PK" else "pickle"
+
+
+def is_native(path: Path) -> bool:
+    """Whether a path is a file of the two kinds that fusionzoo itself tells apart: an `.npz` or a pickle."""
+    return _what_else(path) is None
 
 
 def _what_else(path: Path) -> str | None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from fusionzoo._lazy import attach
 
 if TYPE_CHECKING:
+    from fusionzoo.encoders._base import Encoder as Encoder
     from fusionzoo.encoders.audio import AudioEncoder as AudioEncoder
     from fusionzoo.encoders.mfccnet import MFCCNet as MFCCNet
     from fusionzoo.encoders.mfccnet import mfcc as mfcc
@@ -33,6 +34,7 @@ __getattr__, __dir__, __all__ = attach(
     {
         "AudioEncoder": "fusionzoo.encoders.audio",
         "Encoded": "fusionzoo.encoders.outputs",
+        "Encoder": "fusionzoo.encoders._base",
         "MFCCNet": "fusionzoo.encoders.mfccnet",
         "ResNeXt3D": "fusionzoo.encoders.resnext3d",
         "TextEncoder": "fusionzoo.encoders.text",

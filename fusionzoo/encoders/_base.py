@@ -1,9 +1,9 @@
-"""What the three encoders share: being frozen or trained, and where they come from."""
+"""What encoders of pretrained models share: being frozen or trained, and where they come from."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -12,11 +12,24 @@ from fusionzoo.encoders.pretrained import ModelFiles
 
 
 class Encoder(nn.Module):
-    """Base class; `model` is the pretrained module.
+    """Base class of encoders around a pretrained model; a plugin of kind `"encoder"` derives from it.
 
+    A host of clips builds `cls(name, **options)` from a model's name or folder. What is called with a batch, and what is read
+    off the instance besides `width`, follows from `medium`: `tokenize` for `"text"`, the samples `shortest` of one frame for
+    `"audio"`, the picture's `size` for `"video"`.
+
+    Parameters
+    ----------
+    model : the pretrained module.
+    files : where it was found; None for random weights.
     trainable : False freezes everything: no gradient, no memory for one, and eval mode whatever `train()` says.
     train_mode : a frozen model nevertheless follows `train()`, so that its dropout is active, as in MemoCMT.
     """
+
+    kind: ClassVar[str] = "encoder"
+    handles: ClassVar[frozenset[str]] = frozenset({"pretrained"})
+    #: What it encodes: `"text"`, `"audio"` or `"video"`.
+    medium: ClassVar[str] = ""
 
     def __init__(self, model: nn.Module, files: ModelFiles | None, trainable: bool, train_mode: bool):
         super().__init__()

@@ -16,6 +16,7 @@ from fusionzoo.encoders.outputs import Encoded, check_layer, choose_layer
 from fusionzoo.encoders.pretrained import ModelFiles, find_model, load_model, transformers
 from fusionzoo.errors import ModelError, OptionError, ShapeError
 from fusionzoo.numerics import zero_padded
+from fusionzoo.plugin import plugin
 
 #: How samples enter the model: `"auto"` as its preprocessor_config.json says; `"standard"`: zero mean and unit variance a
 #: clip; `"unit"`: -1 to 1, as read; `"int16"`: -32768 to 32767, which MemoCMT feeds to a model made for `"unit"`.
@@ -40,6 +41,8 @@ class AudioEncoder(Encoder):
 
     Shapes: wave `(B, N)` at `rate` samples a second, -1 to 1, and mask `(B, N)` -> states `(B, T, width)`, mask `(B, T)`.
     """
+
+    medium = "audio"
 
     def __init__(
         self,
@@ -209,3 +212,10 @@ def _mask_group_norm(front_end: Any) -> MaskedGroupNorm | None:
     assert isinstance(norm, MaskedGroupNorm)
     norm.length = None
     return norm
+
+
+fusionzoo_register = plugin(
+    AudioEncoder,
+    name="audio",
+    summary="sound to frame states by HuBERT, wav2vec2, WavLM, data2vec or UniSpeech",
+)

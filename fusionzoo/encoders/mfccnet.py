@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionzoo.errors import ShapeError
+from fusionzoo.plugin import plugin
 from fusionzoo.reference import copy_reference_parts
 
 
@@ -132,3 +133,12 @@ def _cosines(coefficients: int, bands: int) -> Tensor:
     rows = torch.cos(math.pi / bands * order * place) * math.sqrt(2.0 / bands)
     rows[0] /= math.sqrt(2.0)
     return rows
+
+
+fusionzoo_register = plugin(
+    MFCCNet,
+    kind="encoder",
+    name="mfccnet",
+    summary="CFN-SR's network over thirteen MFCCs",
+    code="https://github.com/skeletonNN/CFN-SR at 2443494729",
+)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from fusionzoo.encoders._residual import ResidualNetwork
 from fusionzoo.errors import ShapeError
+from fusionzoo.plugin import plugin
 
 
 class ResNeXt3D(ResidualNetwork):
@@ -40,3 +41,13 @@ class ResNeXt3D(ResidualNetwork):
                 f"ResNeXt3D takes clips (B, 3, F, H, W), got {tuple(x.shape)}; frames come after the colours"
             )
         return super().early(x)
+
+
+fusionzoo_register = plugin(
+    ResNeXt3D,
+    kind="encoder",
+    name="resnext3d",
+    summary="3-D ResNeXt-50 over clips, as CFN-SR and MSAF use it on RAVDESS",
+    paper="Hara et al., Can spatiotemporal 3D CNNs retrace the history of 2D CNNs and ImageNet?, CVPR 2018",
+    code="https://github.com/kenshohara/3D-ResNets-PyTorch",
+)

@@ -14,6 +14,7 @@ from fusionzoo.encoders.outputs import Encoded, check_layer, choose_layer
 from fusionzoo.encoders.pretrained import ModelFiles, find_model, load_model, load_tokenizer, transformers
 from fusionzoo.errors import ModelError
 from fusionzoo.numerics import zero_padded
+from fusionzoo.plugin import plugin
 
 
 class TextEncoder(Encoder):
@@ -34,6 +35,8 @@ class TextEncoder(Encoder):
     >>> states.shape  # doctest: +SKIP
     torch.Size([2, 6, 1024])
     """
+
+    medium = "text"
 
     def __init__(
         self,
@@ -147,3 +150,10 @@ def sentence_settings(files: ModelFiles) -> dict[str, Any]:
     if not names:
         return {}
     return {"pooling": names[0], "normalise": any(str(m.get("type", "")).endswith("Normalize") for m in modules)}
+
+
+fusionzoo_register = plugin(
+    TextEncoder,
+    name="text",
+    summary="words to token states by any transformers model that reads: BERT, RoBERTa, sentence-transformers",
+)

@@ -15,6 +15,7 @@ from fusionzoo.encoders._base import Encoder
 from fusionzoo.encoders.outputs import Encoded
 from fusionzoo.encoders.pretrained import ModelFiles, find_model, load_model, transformers
 from fusionzoo.errors import ModelError, OptionError, ShapeError
+from fusionzoo.plugin import plugin
 
 #: Which of a picture's states is its vector: `"projection"` is CLIP's, in the space that it shares with text; `"pooled"`
 #: what the model itself pools; `"mean"` over its patches; `"auto"` the first of these that the model has.
@@ -37,6 +38,8 @@ class VideoEncoder(Encoder):
     Shapes: frames `(B, F, 3, H, W)`, uint8 or float 0 to 1, and mask `(B, F)` -> states `(B, F, width)` and the mask.
     Frames are resized, cropped and normalised here, as the model's preprocessor_config.json says.
     """
+
+    medium = "video"
 
     def __init__(
         self,
@@ -182,3 +185,10 @@ def _sizes(config: Any, preprocessor: dict[str, Any]) -> tuple[tuple[int, int], 
     elif isinstance(resize, tuple):
         own = resize
     return own, resize, "bilinear" if preprocessor.get("resample") == 2 else "bicubic"
+
+
+fusionzoo_register = plugin(
+    VideoEncoder,
+    name="video",
+    summary="pictures to one state per frame by CLIP, SigLIP, ViT, DINOv2, ResNet and their kin",
+)

@@ -15,6 +15,7 @@ from fusionzoo.encoders._residual import ResidualNetwork
 from fusionzoo.encoders.outputs import Encoded
 from fusionzoo.errors import FusionZooWarning, MissingDependency, OptionError, ShapeError
 from fusionzoo.numerics import zero_padded
+from fusionzoo.plugin import plugin
 
 #: A face detector: one picture `(3, H, W)` uint8 -> its faces `(n, 3, h, w)`, uint8 or float 0 to 1, n from 0.
 Detector = Callable[[Tensor], Tensor]
@@ -122,3 +123,13 @@ def _detector(detector: str | Detector | None, size: int) -> tuple[Detector | No
         return torch.zeros(0, 3, size, size) if faces is None else faces / 255.0
 
     return mtcnn, "mtcnn"
+
+
+fusionzoo_register = plugin(
+    VisExtNet,
+    kind="encoder",
+    name="visextnet",
+    summary="MultiEMO's ResNet-101 over the faces of a clip",
+    paper="Shi and Huang, MultiEMO, ACL 2023",
+    code="https://github.com/TaoShi1998/MultiEMO",
+)

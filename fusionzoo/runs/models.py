@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import fusionzoo
 from fusionzoo._file_schemas import ModelFile
 from fusionzoo._options import options_in_force
+from fusionzoo._registry import registry
 from fusionzoo._schema import read_json
 from fusionzoo._weights import building_for, load_weights, pack_weights, read_weights
 from fusionzoo.errors import CheckpointError, ConfigError, OptionError
@@ -167,9 +168,10 @@ def check_media(host: Host, corpus: Corpus) -> None:
 
     media = getattr(corpus, "media", None)
     if media and not isinstance(host, ClipHost):
+        others = ", ".join(registry.names_that("host", handles="clips")) or "none is installed"
         raise OptionError(
             f"the host {type(host).__name__} takes features, and data.media reads recordings; take a host that encodes them "
-            "(memo-cmt, foal-net, cfn-sr, msaf), or make features first with `fusionzoo extract` and leave data.media out"
+            f"({others}), or make features first with `fusionzoo extract` and leave data.media out"
         )
     if media and isinstance(host, ClipHost):
         host.check_media(media)

@@ -123,6 +123,7 @@ def next_steps(package: Path, kind: str, name: str) -> str:
         "host": f"fusionzoo train --data demo --host {name}",
         "objective": f"fusionzoo train --data demo --objective {name}",
         "dataset": f"fusionzoo train --data {name}",
+        "reader": "fusionzoo data inspect path/to/folder",
     }.get(kind, f"fusionzoo info {name} --kind {kind}")
     return f'wrote {package}\n\n  cd {package}\n  pip install -e ".[test]"\n  pytest\n  {use}'
 

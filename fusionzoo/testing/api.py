@@ -105,7 +105,7 @@ def _check(
 
 
 #: Kind -> module of its subject, where that is one of its own.
-_SUBJECTS = {"adapter": "checks.adapter", "dataset": "checks.dataset", "recipe": "checks.recipe"}
+_SUBJECTS = {kind: f"checks.{kind}" for kind in ("adapter", "dataset", "recipe", "reader", "encoder")}
 
 
 def make_subject(kind: str, what: Any, **more: Any) -> Any:

@@ -97,6 +97,8 @@ _MODULES = {
     "dataset": ("dataset",),
     "adapter": ("adapter",),
     "recipe": ("recipe",),
+    "reader": ("reader",),
+    "encoder": ("encoder",),
 }
 KINDS = tuple(_MODULES)
 

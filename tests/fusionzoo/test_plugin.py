@@ -124,7 +124,7 @@ def test_what_is_said_goes_before_what_is_read_off():
 @pytest.mark.parametrize(
     ("target", "kind", "message"),
     [
-        (Knows, None, "derives from none of Fusion, Host and Objective.*kind='fusion' or"),
+        (Knows, None, "derives from none of Fusion, Host, Objective, Reader and Encoder.*kind='fusion' or"),
         (Knows, "adaptor", "not 'adaptor'"),
         (LowRankSum, "host", "a fusion by its base class, not of kind 'host'"),
         (lambda: None, "dataset", "holds under a name"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 import os
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,8 @@ import numpy as np
 
 from fusionzoo.data.clips.media import Medium, read_media
 from fusionzoo.data.corpus import Corpus
-from fusionzoo.data.raw import READERS, RawCorpus, RawUtterance, read_raw
+from fusionzoo.data.raw import RawCorpus, RawUtterance, read_raw, release_name
+from fusionzoo.data.readers import ReleaseReader, options_of, readers_of
 from fusionzoo.errors import ConfigError, DataError, OptionError, close_matches_hint
 
 
@@ -89,7 +89,8 @@ def read_clips(
 
     Parameters
     ----------
-    source : its folder (or .scp list), of a kind in `fusionzoo.data.raw.READERS`. kind : which, where it is not recognised.
+    source : its folder (or .scp list).
+    kind : the name of its reader, where it is not recognised.
     media : modality -> kind of medium and its options, see `fusionzoo.data.clips.media`. modalities : only these.
     random : `{"test": 0.1, "dev": 0.1, "seed": 0}` splits by drawing utterances, MemoCMT's protocol on IEMOCAP; speakers are
         then in train and test. None takes the reader's split.
@@ -143,15 +144,14 @@ def check_clip_options(options: Mapping[str, Any]) -> None:
     except OptionError as error:
         raise ConfigError(str(error)) from error
     kind = options.get("kind")
-    if kind is not None and kind not in READERS:
-        raise ConfigError(
-            f"configuration key 'data.kind': there is no corpus {kind!r}{close_matches_hint(str(kind), READERS) or '.'} Known: "
-            f"{', '.join(READERS)}."
-        )
+    try:
+        asked = None if kind is None else release_name(str(kind))
+    except OptionError as error:
+        raise ConfigError(f"configuration key 'data.kind': {error}") from error
+    readers = readers_of(ReleaseReader)
     known = own | {"media"}
-    for module, function in READERS.values() if kind is None else [READERS[str(kind)]]:
-        reader = getattr(importlib.import_module(module), function)
-        known |= {p for p in inspect.signature(reader).parameters if p != "root"}
+    for reader in readers.values() if asked is None else [readers[asked]]:
+        known |= set(options_of(reader))
     for key, value in options.items():
         if key not in known and value is not None:
             raise ConfigError(

@@ -14,44 +14,21 @@ and told (`RawCorpus.problems`); an error is raised only where nothing usable is
 
 from __future__ import annotations
 
-import importlib
-import inspect as _inspect
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fusionzoo.data.raw.corpus import MEDIA, Problem, RawCorpus, RawUtterance
+from fusionzoo.data.readers import ReleaseReader, check_options, known_layouts, options_of, reader_for, readers_of
 from fusionzoo.errors import DataError, OptionError, close_matches_hint
 
-__all__ = ["EXPECTED", "MEDIA", "READERS", "Problem", "RawCorpus", "RawUtterance", "read_raw", "recognise"]
-
-#: Name of a release -> (module, its reader), in the order in which they are tried.
-READERS: dict[str, tuple[str, str]] = {
-    "iemocap": ("fusionzoo.data.raw.iemocap", "read_iemocap"),
-    "meld": ("fusionzoo.data.raw.meld", "read_meld"),
-    "ravdess": ("fusionzoo.data.raw.ravdess", "read_ravdess"),
-    "esd": ("fusionzoo.data.raw.esd", "read_esd"),
-    "foal-net": ("fusionzoo.data.raw.scp", "read_scp"),
-}
-
-#: What a whole release has, so that what is missing can be told.
-EXPECTED: dict[str, tuple[str, ...]] = {
-    "iemocap": ("text", "audio", "video"),
-    "meld": ("text", "audio", "video"),
-    "ravdess": ("audio", "video"),
-    "esd": ("text", "audio"),
-    "foal-net": ("audio", "video"),
-}
+__all__ = ["MEDIA", "Problem", "RawCorpus", "RawUtterance", "read_raw", "recognise"]
 
 
 def recognise(path: str | os.PathLike[str]) -> str | None:
-    """The name in `READERS` of the release that a folder (or an .scp list) is, or None."""
-    path = Path(path)
-    for name, (module, _) in READERS.items():
-        if importlib.import_module(module).recognises(path):
-            return name
-    return None
+    """The name of the reader that knows the release that a folder (or an .scp list) is, or None."""
+    found = reader_for(ReleaseReader, Path(path))
+    return found[0] if found else None
 
 
 def read_raw(path: str | os.PathLike[str], kind: str | None = None, **options: Any) -> RawCorpus:
@@ -60,7 +37,7 @@ def read_raw(path: str | os.PathLike[str], kind: str | None = None, **options: A
     Parameters
     ----------
     path : its folder, or the one above; an .scp list.
-    kind : a name of `READERS`; None recognises it by its layout.
+    kind : the name of its reader; None recognises it by its layout.
     options : the reader's own, e.g. `classes=4` (see `fusionzoo.data.raw.iemocap` and its neighbours).
 
     Raises
@@ -71,24 +48,22 @@ def read_raw(path: str | os.PathLike[str], kind: str | None = None, **options: A
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path}: there is no such folder. Check the path.")
-    if kind is not None and kind not in READERS:
-        raise OptionError(
-            f"there is no corpus {kind!r}{close_matches_hint(kind, READERS) or '.'} Known: {', '.join(READERS)}."
-        )
-    name = kind or recognise(path)
+    name = recognise(path) if kind is None else release_name(kind)
     if name is None:
         raise DataError(
-            f"{path}: no known corpus is recognised in it. Known: IEMOCAP (Session1/dialog/EmoEvaluation), MELD "
-            f"(train_sent_emo.csv), RAVDESS (Actor_01/01-01-06-01-02-01-01.mp4), ESD (0011/Angry/0011_000351.wav), "
-            f"Foal-Net's lists (*.scp). Name the folder that holds these."
+            f"{path}: no known corpus is recognised in it. Known: {known_layouts(ReleaseReader)}. Name the folder that holds "
+            f"these."
         )
-    module, function = READERS[name]
-    reader: Callable[..., RawCorpus] = getattr(importlib.import_module(module), function)
-    known = [p for p in _inspect.signature(reader).parameters if p != "root"]
-    for option in options:
-        if option not in known:
-            raise OptionError(
-                f"the reader of {name} has no option {option!r}{close_matches_hint(option, known) or '.'} Options: "
-                f"{', '.join(known)}."
-            )
-    return reader(path, **options)
+    reader = readers_of(ReleaseReader)[name]
+    check_options(f"the reader of {name}", options, options_of(reader))
+    return reader.read(path, **options)
+
+
+def release_name(kind: str) -> str:
+    """The name of the reader that a user means; an `OptionError` where there is none."""
+    known = readers_of(ReleaseReader)
+    if kind not in known:
+        raise OptionError(
+            f"there is no corpus {kind!r}{close_matches_hint(str(kind), known) or '.'} Known: {', '.join(known)}."
+        )
+    return kind

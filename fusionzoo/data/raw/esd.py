@@ -18,7 +18,9 @@ from pathlib import Path
 
 from fusionzoo.data.raw._files import Log, check_encoding, files, folders, read_lines
 from fusionzoo.data.raw.corpus import RawCorpus, RawUtterance
+from fusionzoo.data.readers import ReleaseReader
 from fusionzoo.errors import DataError, OptionError, close_matches_hint
+from fusionzoo.plugin import plugin
 
 #: Name of a choice of classes -> (class names, the release's folder -> class).
 _FIVE = {"angry": "angry", "happy": "happy", "neutral": "neutral", "sad": "sad", "surprise": "surprise"}
@@ -188,3 +190,21 @@ def _transcript(path: Path, encoding: str | None, chinese: bool, log: Log) -> tu
         else:
             words[match[1]], emotions[match[1]] = match[2].strip(), match[3].lower()
     return words, emotions
+
+
+class Esd(ReleaseReader):
+    """ESD as released: ten speakers per language, 350 sentences in five emotions; see `read_esd` for the options."""
+
+    precedence = 40
+    media = ("text", "audio")
+    looks_like = "ESD (0011/Angry/0011_000351.wav)"
+    recognises = staticmethod(recognises)
+    read = staticmethod(read_esd)
+
+
+fusionzoo_register = plugin(
+    Esd,
+    name="esd",
+    summary="ESD as released: ten speakers per language, 350 sentences in five emotions",
+    paper="Zhou et al., Emotional voice conversion: theory, databases and ESD, Speech Communication 137, 2022",
+)

@@ -26,8 +26,10 @@ from pathlib import Path
 from fusionzoo.data.corpus import UNLABELLED
 from fusionzoo.data.raw._files import VIDEO, Log, check_encoding, entries, files, folders, read_lines
 from fusionzoo.data.raw.corpus import RawCorpus, RawUtterance
+from fusionzoo.data.readers import ReleaseReader
 from fusionzoo.data.splits import draw_dev
 from fusionzoo.errors import DataError, OptionError, close_matches_hint
+from fusionzoo.plugin import plugin
 
 #: Name of a choice of classes -> (class names, the release's label -> class). `4` is GCNet's and the field's order,
 #: the others are those of the published systems; all three merge excited into happy.
@@ -295,3 +297,21 @@ def _transcriptions(folder: Path, encoding: str | None, log: Log) -> dict[str, s
             if match:
                 words.setdefault(match[1], match[4].strip())
     return words
+
+
+class Iemocap(ReleaseReader):
+    """IEMOCAP as released: five sessions of two actors, improvised and scripted; see `read_iemocap` for the options."""
+
+    precedence = 10
+    media = ("text", "audio", "video")
+    looks_like = "IEMOCAP (Session1/dialog/EmoEvaluation)"
+    recognises = staticmethod(recognises)
+    read = staticmethod(read_iemocap)
+
+
+fusionzoo_register = plugin(
+    Iemocap,
+    name="iemocap",
+    summary="IEMOCAP as released: five sessions of two actors, improvised and scripted",
+    paper="Busso et al., IEMOCAP, Language Resources and Evaluation 42, 2008",
+)

@@ -26,7 +26,9 @@ from pathlib import Path
 from fusionzoo.data.corpus import SPLITS
 from fusionzoo.data.raw._files import AUDIO, VIDEO, Log, check_encoding, entries, folders, read_lines, why_unusable
 from fusionzoo.data.raw.corpus import RawCorpus, RawUtterance
+from fusionzoo.data.readers import ReleaseReader
 from fusionzoo.errors import DataError, OptionError, close_matches_hint
+from fusionzoo.plugin import plugin
 
 #: Name of a choice of classes -> (class names, the csv's emotion -> class).
 _SEVEN = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
@@ -338,3 +340,21 @@ def _seconds(time: str) -> float | None:
         return None
     hours, minutes, seconds, fraction = match.groups()
     return int(hours) * 3600 + int(minutes) * 60 + int(seconds) + float(f"0.{fraction}")
+
+
+class Meld(ReleaseReader):
+    """MELD as released: csv files of the words, one clip per utterance; see `read_meld` for the options."""
+
+    precedence = 20
+    media = ("text", "audio", "video")
+    looks_like = "MELD (train_sent_emo.csv)"
+    recognises = staticmethod(recognises)
+    read = staticmethod(read_meld)
+
+
+fusionzoo_register = plugin(
+    Meld,
+    name="meld",
+    summary="MELD as released: csv files of the words, one clip per utterance",
+    paper="Poria et al., MELD, ACL 2019",
+)

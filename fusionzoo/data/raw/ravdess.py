@@ -18,7 +18,9 @@ from pathlib import Path
 
 from fusionzoo.data.raw._files import AUDIO, VIDEO, Log, entries, files, folders, why_unusable
 from fusionzoo.data.raw.corpus import RawCorpus, RawUtterance
+from fusionzoo.data.readers import ReleaseReader
 from fusionzoo.errors import DataError, OptionError
+from fusionzoo.plugin import plugin
 
 CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 STATEMENTS = {1: "Kids are talking by the door.", 2: "Dogs are sitting by the door."}
@@ -183,3 +185,21 @@ def _landmarks(root: Path, given: Path | str | None, log: Log) -> dict[str, Path
                 found |= files(inner, {".csv"}, log)
             return found
     return None
+
+
+class Ravdess(ReleaseReader):
+    """RAVDESS as released: 24 actors, two sentences, eight emotions; see `read_ravdess` for the options."""
+
+    precedence = 30
+    media = ("audio", "video")
+    looks_like = "RAVDESS (Actor_01/01-01-06-01-02-01-01.mp4)"
+    recognises = staticmethod(recognises)
+    read = staticmethod(read_ravdess)
+
+
+fusionzoo_register = plugin(
+    Ravdess,
+    name="ravdess",
+    summary="RAVDESS as released: 24 actors, two sentences, eight emotions",
+    paper="Livingstone and Russo, RAVDESS, PLoS ONE 13(5), 2018",
+)

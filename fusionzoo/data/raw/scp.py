@@ -21,8 +21,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from fusionzoo.data.raw._files import Log, entries, folders, read_lines, why_unusable
 from fusionzoo.data.raw.corpus import RawCorpus, RawUtterance
+from fusionzoo.data.readers import ReleaseReader
 from fusionzoo.data.splits import draw_dev
 from fusionzoo.errors import DataError, OptionError
+from fusionzoo.plugin import plugin
 
 CLASSES = ("happy", "neutral", "sad", "angry")
 _LABELS = {"hap": 0, "exc": 0, "happy": 0, "neu": 1, "neutral": 1, "sad": 2, "ang": 3, "angry": 3}
@@ -246,3 +248,21 @@ def _in_dialogues(rows: Sequence[RawUtterance]) -> tuple[RawUtterance, ...]:
     for u in rows:
         grouped.setdefault(u.dialogue_id, []).append(u)
     return tuple(replace(u, index=i) for group in grouped.values() for i, u in enumerate(group))
+
+
+class FoalNetLists(ReleaseReader):
+    """Foal-Net's lists of IEMOCAP's sounds, with ready frame features; see `read_scp` for the options."""
+
+    precedence = 50
+    media = ("audio", "video")
+    looks_like = "Foal-Net's lists (*.scp)"
+    recognises = staticmethod(recognises)
+    read = staticmethod(read_scp)
+
+
+fusionzoo_register = plugin(
+    FoalNetLists,
+    name="foal-net",
+    summary="Foal-Net's lists of IEMOCAP's sounds, with ready frame features",
+    paper="Li et al., Foal-Net, Interspeech 2024",
+)

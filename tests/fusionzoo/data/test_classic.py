@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from fusionzoo.data import ResidentSplit, feature_statistics, load, save_npz
-from fusionzoo.data.classic import MELD_CLASSES
 from fusionzoo.data.corpus import Corpus
+from fusionzoo.data.entries import MELD_CLASSES
 from fusionzoo.errors import DataError
 
 Write = Callable[..., Path]

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from fusionzoo._registry import registry
 from fusionzoo.data import inspect, load
-from fusionzoo.data.raw import READERS, read_raw, recognise
+from fusionzoo.data.raw import read_raw, recognise
 from fusionzoo.errors import DataError, OptionError
 
 FIXTURES = {"iemocap": "iemocap", "meld": "meld", "ravdess": "ravdess", "esd": "esd", "foal-net": "scp"}
 
 
 def test_every_reader_has_a_release_here():
-    assert set(FIXTURES) == set(READERS)
+    assert set(FIXTURES) == set(registry.names_that("reader", handles="recordings"))
 
 
 @pytest.mark.parametrize("name", FIXTURES)
@@ -69,7 +70,7 @@ def test_what_is_not_recognised_says_what_is_known(tmp_path: Path, meld: Path):
         read_raw(meld, "melt")
     with pytest.raises(OptionError, match="did you mean 'classes'"):
         read_raw(meld, clases=4)
-    for name in READERS:
+    for name in FIXTURES:
         with pytest.raises(DataError, match=r"[Ee]xpected"):
             read_raw(tmp_path / "MELD.Raw/train/train_splits", name)
     report = inspect(meld / "train")
