@@ -18,18 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hosts import PUBLISHED, Contender, Machine, Row, make_batch, ours, spread
+from hosts import PUBLISHED, Contender, Machine, make_batch, ours, spread
 
 from fusionzoo import kernels
 from fusionzoo._machine import conditions
 
-_MELD = Row("dialogue-gcn", {"text": 600}, {"hidden": 100, "layers": 2, "graph_width": 100, "dropout": 0.5})
-
 #: Kernel -> the hosts of `benchmarks/hosts.py` whose step it is measured in.
 USES: dict[str, tuple[str, ...]] = {
-    "dropout": ("bc-lstm", "mmgcn, 64 layers", "sdt", "corect"),
-    "attend": ("multiemo", "sdt"),
-    "attend_tokens": ("cogmen", "corect", "sdt"),
+    "dropout": ("corect", "mmgcn, 64 layers", "multiemo"),
+    "attend": ("multiemo",),
+    "attend_tokens": ("cogmen", "corect"),
     "band_attention": ("cogmen", "corect"),
     "band_convolution": ("corect",),
     "propagate": ("mmgcn, 4 layers", "mmgcn, 64 layers", "mm-dfn"),
@@ -67,7 +65,9 @@ def main() -> None:
     machine = Machine(device, time.process_time if clock == "cpu" else time.perf_counter)
     wanted = args.kernels.split(",") if args.kernels else [*USES, ALL]
     every_host = sorted({host for hosts in USES.values() for host in hosts})
-    print(f"B={args.batch}; {conditions(device)}; {clock} clock; a step: forward, loss, backward; {args.variant} variant")
+    print(
+        f"B={args.batch}; {conditions(device)}; {clock} clock; a step: forward, loss, backward; {args.variant} variant"
+    )
     print(f"{'kernel':<24}{'host':<20}{'plain ms':>10}{'fast ms':>10}{'ratio':>8}")
     table: list[dict[str, Any]] = []
     for kernel in wanted:
