@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fusionzoo.kernels import fast_form
 from fusionzoo.kernels.dropout import draws_cheaply
 from fusionzoo.kernels.dropout import dropout as dropped
 
@@ -89,6 +90,24 @@ def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
     return zero_padded(x, mask).sum(-2) / mask.sum(-1, keepdim=True).clamp(min=1)
 
 
+def plain_attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    heads: int,
+    key_mask: Tensor | None = None,
+    dropout: float = 0.0,
+    need_weights: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """`attend` by its formula."""
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
+    mask = None if key_mask is None else key_mask[:, None, None, :]
+    weights = masked_softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, mask)
+    out = dropped(weights, dropout, True) @ v
+    return out.transpose(1, 2).flatten(2), weights if need_weights else None
+
+
+@fast_form(plain_attend)
 def attend(
     query: Tensor,
     key: Tensor,
@@ -107,27 +126,15 @@ def attend(
     dropout : probability, applied to the weights; pass 0 in eval mode.
     need_weights : compute the weights explicitly and return them, `(B, heads, Q, S)`.
     """
-
-    def split(x: Tensor) -> Tensor:
-        return x.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-    q, k, v = split(query), split(key), split(value)
+    # Torch's kernel with dropout draws a random number for every weight, which on a CPU costs more than the products.
+    if need_weights or (dropout and draws_cheaply(query)):
+        return plain_attend(query, key, value, heads, key_mask, dropout, need_weights)
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
     mask = any_key = None
     if key_mask is not None:
         any_key = key_mask.any(-1)
         # A row of keys that are all masked attends to all of them instead and is zeroed below: no kernel sees an
         # empty softmax, whose result differs between backends and versions.
         mask = (key_mask | ~any_key.unsqueeze(-1))[:, None, None, :]
-    weights = None
-    # Torch's kernel with dropout draws a random number for every weight, which on a CPU costs more than the products.
-    if need_weights or (dropout and draws_cheaply(q)):
-        weights = masked_softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, mask)
-        if any_key is not None:
-            weights = weights * any_key[:, None, None, None]
-        out = dropped(weights, dropout, True) @ v
-    else:
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-    out = out.transpose(1, 2).flatten(2)
-    if any_key is not None:
-        out = torch.where(any_key[:, None, None], out, 0.0)
-    return out, weights if need_weights else None
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout).transpose(1, 2).flatten(2)
+    return out if any_key is None else torch.where(any_key[:, None, None], out, 0.0), None

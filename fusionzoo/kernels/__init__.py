@@ -1,1 +1,106 @@
-"""Fast forms, each beside the plain definition that it must equal."""
+"""Fast forms, each beside the plain definition that it must equal.
+
+A file here begins with the plain form, ten to thirty lines that are the definition. The fast form follows, decorated with
+`fast_form(plain)`, and has the public name: a call runs the one or the other. `use("plain")`, or the environment
+variable `FUSIONZOO_KERNELS=plain`, has everything run by its definition. Kernels of one host or one plugin lie beside
+it, in the same form.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from fusionzoo.errors import OptionError, close_matches_hint
+
+#: Which form of a kernel runs.
+FORMS = ("fast", "plain")
+#: The environment variable that says which, read when this is imported.
+VARIABLE = "FUSIONZOO_KERNELS"
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A kernel: the plain form and the fast one, of one signature."""
+
+    plain: Callable[..., Any]
+    fast: Callable[..., Any]
+
+
+#: Every kernel that was imported, by name.
+PAIRS: dict[str, Pair] = {}
+
+# Names of the kernels that run plain; "*" stands for all of them.
+_plain: tuple[str, ...] = ()
+
+
+def fast_form(plain: Callable[P, R]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorator of the fast form of `plain`: what is called then is the one or the other, see `use`."""
+
+    def pair(fast: Callable[P, R]) -> Callable[P, R]:
+        name = fast.__name__
+        PAIRS[name] = Pair(plain, fast)
+
+        @wraps(fast)
+        def chosen(*args: P.args, **kwargs: P.kwargs) -> R:
+            return plain(*args, **kwargs) if runs_plain(name) else fast(*args, **kwargs)
+
+        return chosen
+
+    return pair
+
+
+def runs_plain(name: str) -> bool:
+    """Whether this kernel runs in its plain form now."""
+    return name in _plain or "*" in _plain
+
+
+def use(form: str, *names: str) -> contextlib.AbstractContextManager[None]:
+    """Have kernels run in this form, in the whole process, until told otherwise or to the end of a `with` block.
+
+    Parameters
+    ----------
+    form
+        `"fast"` or `"plain"`.
+    names
+        Of the kernels (see `PAIRS`) that run plain, while the others are fast; every one if there is none.
+
+    Raises
+    ------
+    OptionError
+        The form or a name is unknown.
+    """
+    global _plain
+    before = _plain
+    _plain = _chosen(form, names, "use")
+    return _restoring(before)
+
+
+@contextlib.contextmanager
+def _restoring(before: tuple[str, ...]) -> Iterator[None]:
+    global _plain
+    try:
+        yield
+    finally:
+        _plain = before
+
+
+def _chosen(form: str, names: tuple[str, ...], where: str) -> tuple[str, ...]:
+    if form not in FORMS:
+        hint = close_matches_hint(str(form), FORMS)
+        raise OptionError(f"{where}: kernels run {' or '.join(FORMS)}, not {form!r}{hint}; choose one of the two")
+    for name in names:
+        if name not in PAIRS:
+            known = ", ".join(sorted(PAIRS)) or "none is imported yet"
+            raise OptionError(f"{where}: no kernel is called {name!r}{close_matches_hint(name, PAIRS)}; known: {known}")
+    return (names or ("*",)) if form == "plain" else ()
+
+
+_plain = _chosen(os.environ.get(VARIABLE) or "fast", (), f"the environment variable {VARIABLE}")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo.kernels import fast_form
 from fusionzoo.kernels.dropout import dropout
 from fusionzoo.kernels.packing import Layout, to_device
 from fusionzoo.numerics import SHIFT_INVARIANT, masked_softmax
@@ -33,6 +34,23 @@ class Band:
         self.size = min(max(self.past + self.future, 16), self.total)
         self.blocks = -(-self.total // self.size)
         self.span = self.size + self.past + self.future
+
+    @cached_property
+    def pairs(self) -> Tensor:
+        """bool `(B, T, T)`: which steps (columns) are neighbours of which (rows); padding is nobody's."""
+        step = torch.arange(self.layout.steps)
+        real = step < torch.tensor(self.layout.lengths).unsqueeze(1)
+        offset = step - step.unsqueeze(1)
+        near = (offset >= -self.past) & (offset <= self.future) & ((offset != 0) | self.itself)
+        return to_device(real.unsqueeze(2) & real.unsqueeze(1) & near, self.layout.device)
+
+    def padded(self, x: Tensor) -> Tensor:
+        """`(M, N, ...)` to `(B, M, T, ...)`, zeros at padding."""
+        return torch.stack([self.layout.unpack(y) for y in x], 1)
+
+    def packed(self, x: Tensor) -> Tensor:
+        """The inverse of `padded`."""
+        return torch.stack([self.layout.pack(y) for y in x.unbind(1)])
 
     @cached_property
     def _positions(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -93,6 +111,87 @@ class Band:
         return out.view(-1, steps, steps, flat.shape[-1]).permute(0, 3, 1, 2)
 
 
+def plain_band_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    band: Band,
+    presence: Tensor | None,
+    across: bool,
+    rate: float,
+    need_weights: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """`band_attention` over one matrix per dialogue, between the steps of all modalities."""
+    q, k, v = (band.padded(x).movedim(3, 1).flatten(2, 3) for x in (query, key, value))  # (B, heads, M T, d)
+    modalities, steps = len(query), band.layout.steps
+    same = torch.eye(modalities, dtype=torch.bool, device=q.device)[:, None, :, None]
+    at_once = torch.eye(steps, dtype=torch.bool, device=q.device)[:, None, :]
+    edges = same & band.pairs[:, None, :, None]  # (B, M, T, M, T), from a node (last) to another
+    if across:
+        edges = edges | (~same & at_once)
+    there = torch.ones(query.shape[:2], dtype=torch.bool, device=q.device) if presence is None else presence
+    edges = edges & band.padded(there)[:, None, None]
+    weights = masked_softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, edges.flatten(3).flatten(1, 2).unsqueeze(1))
+    out = (dropout(weights, rate, True) @ v).unflatten(2, (modalities, steps)).movedim(1, 3)
+    maps = weights.unflatten(3, (modalities, steps)).unflatten(2, (modalities, steps))
+    maps = torch.stack([maps[:, :, m, :, m] for m in range(modalities)]) if need_weights else None
+    return band.packed(out), maps
+
+
+@fast_form(plain_band_attention)
+def band_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    band: Band,
+    presence: Tensor | None,
+    across: bool,
+    rate: float,
+    need_weights: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Attention of every node over its neighbours in a band and over its utterance's other modalities.
+
+    Nodes are `(M, N, heads, d)`, and so is what is returned; with it come the weights within modalities
+    `(M, B, heads, T, T)`, None unless needed. presence : bool `(M, N)`, which nodes are there. across : whether the
+    modalities of an utterance are neighbours. rate : of dropout on the weights.
+    """
+    modalities, _, heads, width = query.shape
+    query = query * width**-0.5
+
+    def stretch(y: Tensor) -> Tensor:
+        """`(M, N, heads, d)` to `(M, blocks, heads, d, span)`."""
+        return band.around(y.flatten(2)).unflatten(2, (heads, -1))
+
+    scores = band.cut(query.flatten(2)).unflatten(-1, (heads, -1)).transpose(2, 3) @ stretch(key)
+    mask = band.mask.unsqueeze(1)
+    if presence is not None:
+        mask = mask & band.around(presence.unsqueeze(-1).to(query.dtype)).unsqueeze(3).bool()
+    across = across and modalities > 1
+    # Few products of small matrices (N, heads, M, M), beside the band's columns.
+    q, k, v = (y.permute(1, 2, 0, 3) for y in (query, key, value))
+    if across:
+        beside = (q @ k.transpose(-1, -2)).permute(2, 0, 1, 3)
+        others = ~torch.eye(modalities, dtype=torch.bool, device=query.device).unsqueeze(1)
+        if presence is not None:
+            others = others & presence.t()
+        beside = band.cut(beside.flatten(2)).unflatten(-1, (heads, -1)).transpose(2, 3)
+        others = band.cut(others.expand(-1, band.total, -1)).unsqueeze(2)
+        shape = scores.shape[:-1]
+        wide = mask.expand(*shape[:2], 1, *mask.shape[-2:])
+        scores = torch.cat([scores, beside], -1)
+        mask = torch.cat([wide, others.expand(*shape[:2], 1, *others.shape[-2:])], -1)
+    weights = masked_softmax(scores, mask)
+    dropped = dropout(weights, rate, True)
+    out = band.join((dropped[..., : band.span] @ stretch(value).transpose(-1, -2)).transpose(2, 3))
+    if across:
+        beside = band.join(dropped[..., band.span :].transpose(2, 3))
+        out = out + (beside.permute(1, 2, 0, 3) @ v).permute(2, 0, 1, 3)
+    maps = None
+    if need_weights:
+        maps = torch.stack([band.dense(w) for w in weights[..., : band.span].permute(0, 1, 3, 4, 2)])
+    return out, maps
+
+
 class BandAttention(nn.Module):
     r"""Graph attention of every node over its neighbours in a band and over its utterance's other modalities.
 
@@ -122,48 +221,12 @@ class BandAttention(nn.Module):
 
         presence : bool `(M, N)`, which nodes are there. across : whether the modalities of an utterance are neighbours.
         """
-        heads, modalities = self.heads, len(x)
-        query, key, value = (lin(x) for lin in (self.lin_query, self.lin_key, self.lin_value))
-        query = query * self.out**-0.5
-
-        def split(y: Tensor) -> Tensor:
-            """`(M, blocks, size, heads * out)` to `(M, blocks, heads, size, out)`."""
-            return y.unflatten(-1, (heads, -1)).transpose(2, 3)
-
-        def stretch(y: Tensor) -> Tensor:
-            """`(M, N, heads * out)` to `(M, blocks, heads, out, span)`."""
-            return band.around(y).unflatten(2, (heads, -1))
-
-        scores = split(band.cut(query)) @ stretch(key)
-        mask = band.mask.unsqueeze(1)
-        if presence is not None:
-            mask = mask & band.around(presence.unsqueeze(-1).to(x.dtype)).unsqueeze(3).bool()
-        across = across and modalities > 1
-        if across:
-            # (N, heads, M, M), a few products of small matrices, beside the band's columns.
-            q, k, v = (y.unflatten(-1, (heads, -1)).permute(1, 2, 0, 3) for y in (query, key, value))
-            beside = (q @ k.transpose(-1, -2)).permute(2, 0, 1, 3)
-            others = ~torch.eye(modalities, dtype=torch.bool, device=x.device).unsqueeze(1)
-            if presence is not None:
-                others = others & presence.t()
-            beside = band.cut(beside.flatten(2)).unflatten(-1, (heads, -1)).transpose(2, 3)
-            others = band.cut(others.expand(-1, band.total, -1)).unsqueeze(2)
-            shape = scores.shape[:-1]
-            wide = mask.expand(*shape[:2], 1, *mask.shape[-2:])
-            scores = torch.cat([scores, beside], -1)
-            mask = torch.cat([wide, others.expand(*shape[:2], 1, *others.shape[-2:])], -1)
-        weights = masked_softmax(scores, mask)
-        dropped = dropout(weights, self.dropout, self.training)
-        out = dropped[..., : band.span] @ stretch(value).transpose(-1, -2)
-        out = band.join(out.transpose(2, 3).flatten(3))
-        if across:
-            beside = band.join(dropped[..., band.span :].transpose(2, 3).flatten(3)).unflatten(-1, (heads, -1))
-            out = out + (beside.permute(1, 2, 0, 3) @ v).permute(2, 0, 1, 3).flatten(2)  # type: ignore[possibly-undefined]
-        maps = None
-        if need_weights:
-            within = weights[..., : band.span].permute(0, 1, 3, 4, 2)
-            maps = torch.stack([band.dense(w) for w in within])
-        return out + self.lin_skip(x), maps
+        query, key, value = (
+            lin(x).unflatten(-1, (self.heads, -1)) for lin in (self.lin_query, self.lin_key, self.lin_value)
+        )
+        rate = self.dropout if self.training else 0.0
+        out, maps = band_attention(query, key, value, band, presence, across, rate, need_weights)
+        return out.flatten(2) + self.lin_skip(x), maps
 
 
 class ModalBandConv(nn.Module):
@@ -192,32 +255,62 @@ class ModalBandConv(nn.Module):
 
     def forward(self, x: Tensor, band: Band, presence: Tensor | None = None) -> Tensor:
         """Nodes `(M, N, width)`, zero where not present, to `(M, N, out)`. presence : bool `(M, N)`."""
-        modalities = self.modalities
-        parts, weights = [], []
-        at = 0
-        if self.temporal:
-            earlier, later = self.weight[:modalities], self.weight[modalities : 2 * modalities]
-            at = 2 * modalities
-            means = self._means(x, band, presence)
-            parts += [means[0], means[1]]
-            weights += [earlier, later]
-        present = self.weight[at : at + modalities] if band.itself or not self.temporal else 0.0
-        parts.append(x)
-        weights.append((self.root + present).expand(modalities, -1, -1))
-        if self.across:
-            # For every receiver the other modalities in turn.
-            parts += [x.roll(-shift, 0) for shift in range(1, modalities)]
-            weights += list(self.weight[self._order])
-        return torch.baddbmm(self.bias, torch.cat(parts, -1), torch.cat(weights, 1))
+        return band_convolution(self, x, band, presence)
 
-    def _means(self, x: Tensor, band: Band, presence: Tensor | None) -> Tensor:
-        """`(2, M, N, width)`: the means over earlier and over later neighbours."""
-        sides = band.sides.to(x.dtype).unsqueeze(1)
-        if presence is not None:
-            sides = sides * band.around(presence.unsqueeze(-1).to(x.dtype))
-        shares = sides / sides.sum(-1, keepdim=True).clamp(min=1)
-        means = shares @ band.around(x).transpose(-1, -2)
-        return means.flatten(2, 3)[:, :, : band.total]
+
+def plain_band_convolution(conv: ModalBandConv, x: Tensor, band: Band, presence: Tensor | None) -> Tensor:
+    """`band_convolution` relation by relation, each the mean of what its edges bring."""
+    there = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if presence is None else presence
+    nodes, there = band.padded(x), band.padded(there)  # (B, M, T, width), (B, M, T)
+    out = nodes @ conv.root + conv.bias
+    if conv.temporal:
+        times = [band.pairs.tril(-1), band.pairs.triu(1), band.pairs & ~band.pairs.tril(-1) & ~band.pairs.triu(1)]
+    else:
+        times = [torch.eye(band.layout.steps, dtype=torch.bool, device=x.device)]
+    relation = iter(conv.weight)
+    for near in times:
+        for m in range(conv.modalities):
+            edges = (near & there[:, m, None]).to(x.dtype)
+            mean = edges @ nodes[:, m] / edges.sum(-1, keepdim=True).clamp(min=1)
+            out[:, m] = out[:, m] + mean @ next(relation)
+    if conv.across:
+        for source in range(conv.modalities):
+            for m in range(conv.modalities):
+                if m != source:
+                    out[:, m] = out[:, m] + nodes[:, source] @ next(relation)
+    return band.packed(out)
+
+
+@fast_form(plain_band_convolution)
+def band_convolution(conv: ModalBandConv, x: Tensor, band: Band, presence: Tensor | None) -> Tensor:
+    """What `ModalBandConv` computes, all its relations as one product per modality."""
+    modalities = conv.modalities
+    parts, weights = [], []
+    at = 0
+    if conv.temporal:
+        earlier, later = conv.weight[:modalities], conv.weight[modalities : 2 * modalities]
+        at = 2 * modalities
+        means = _means(x, band, presence)
+        parts += [means[0], means[1]]
+        weights += [earlier, later]
+    present = conv.weight[at : at + modalities] if band.itself or not conv.temporal else 0.0
+    parts.append(x)
+    weights.append((conv.root + present).expand(modalities, -1, -1))
+    if conv.across:
+        # For every receiver the other modalities in turn.
+        parts += [x.roll(-shift, 0) for shift in range(1, modalities)]
+        weights += list(conv.weight[conv._order])
+    return torch.baddbmm(conv.bias, torch.cat(parts, -1), torch.cat(weights, 1))
+
+
+def _means(x: Tensor, band: Band, presence: Tensor | None) -> Tensor:
+    """`(2, M, N, width)`: the means over earlier and over later neighbours."""
+    sides = band.sides.to(x.dtype).unsqueeze(1)
+    if presence is not None:
+        sides = sides * band.around(presence.unsqueeze(-1).to(x.dtype))
+    shares = sides / sides.sum(-1, keepdim=True).clamp(min=1)
+    means = shares @ band.around(x).transpose(-1, -2)
+    return means.flatten(2, 3)[:, :, : band.total]
 
 
 def _sources_first(modalities: int, first: int) -> Tensor:

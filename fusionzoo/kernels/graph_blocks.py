@@ -11,8 +11,26 @@ import torch
 from torch import Tensor
 
 from fusionzoo.graphs import GCNII, ModalGraph, angular_graph
+from fusionzoo.kernels import fast_form
 from fusionzoo.kernels.packing import Buckets, Layout, to_device
 from fusionzoo.numerics import zero_padded
+
+
+def plain_propagate(
+    gcn: GCNII,
+    xs: Sequence[Tensor],
+    present: Sequence[Tensor],
+    layout: Layout,
+    across: float = 1.0,
+    maps: dict[str, Tensor] | None = None,
+    mask: Tensor | None = None,
+) -> list[Tensor]:
+    """`propagate` over the padded batch: one graph for every dialogue, each as large as the longest."""
+    graph = angular_graph(torch.stack(list(xs), 1), torch.stack(list(present), -1), across)
+    if maps is not None:
+        maps |= {"edges": graph.within, "edges.across": graph.across}
+    out = gcn(torch.stack(list(xs), 1), graph)
+    return [zero_padded(y, p) for y, p in zip(out.unbind(1), present, strict=True)]
 
 
 class ModalBuckets(Buckets):
@@ -109,6 +127,7 @@ class BlockGraphs:
         return torch.cat([y.flatten(0, 2) for y in sent])  # type: ignore[union-attr]
 
 
+@fast_form(plain_propagate)
 def propagate(
     gcn: GCNII,
     xs: Sequence[Tensor],
@@ -123,15 +142,11 @@ def propagate(
     xs : `(B, T, d)` per modality. present : bool `(B, T)` per modality. maps : where to put the edges, if they are wanted.
     mask : the real steps; a modality that is present wherever they are may have this very tensor, which spares a pass.
     """
-    # An accelerator waits longer for many kernels than for some padding.
+    if maps is not None:  # they have one shape for the whole batch
+        return plain_propagate(gcn, xs, present, layout, across, maps, mask)
     buckets = ModalBuckets(layout, len(xs))
-    if maps is not None:
-        # They want one shape for the whole batch: a single bucket.
-        buckets.groups = [(list(range(len(layout.lengths))), layout.steps)]
     rows = buckets.pack(xs)
     there = buckets.split(buckets.pack(present))
     graphs = [angular_graph(x, p.transpose(1, 2), across) for x, p in zip(buckets.split(rows), there, strict=True)]
-    if maps is not None:
-        maps |= {"edges": graphs[0].within, "edges.across": graphs[0].across}
     out = buckets.unpack(gcn(rows, BlockGraphs(graphs, buckets)))
     return [y if p is mask else zero_padded(y, p) for y, p in zip(out, present, strict=True)]

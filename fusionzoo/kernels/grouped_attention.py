@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionzoo._options import check_choice, check_positive
+from fusionzoo.kernels import fast_form
 from fusionzoo.kernels.dropout import draws_cheaply, dropout
 from fusionzoo.kernels.packing import Buckets, Layout, to_device
 from fusionzoo.layers import pick_heads
-from fusionzoo.numerics import SHIFT_INVARIANT
+from fusionzoo.numerics import SHIFT_INVARIANT, masked_softmax
 
 
 class Tokens:
@@ -65,47 +66,25 @@ class Tokens:
         key_mask : bool `(G, B, T)`, which keys are there besides being real; a row without any key gives zeros. rate : of
         dropout on the weights.
         """
-        groups, count, width = query.shape
-        place, sizes = self._place(groups), [groups * b * t for b, t in self._buckets.shapes]
-
-        def padded(x: Tensor) -> Sequence[Tensor]:
-            rows = x.new_zeros(sum(sizes), width).index_copy_(0, place, x.reshape(groups * count, width))
-            parts = zip(rows.split(sizes), self._buckets.shapes, strict=True)
-            return [part.view(groups * b, t, heads, width // heads).transpose(1, 2) for part, (b, t) in parts]
-
-        bias = self._sorted_bias.to(query.dtype).expand(groups, -1, -1)
-        some: Tensor | None = None
-        if key_mask is not None:
-            there = key_mask.index_select(1, self._order) & (bias == 0)
-            some = there.any(-1)
-            # A row without any key attends to all of them and is zeroed below: no kernel sees an empty softmax.
-            bias = torch.where(there | ~some.unsqueeze(-1), 0.0, -math.inf).to(query.dtype)
-        outs, at = [], 0
-        for q, k, v, (b, t) in zip(padded(query), padded(key), padded(value), self._buckets.shapes, strict=True):
-            rows, at = slice(at, at + b), at + b
-            out = _attend(q, k, v, bias[:, rows, :t].reshape(groups * b, 1, 1, t), rate)
-            if some is not None:
-                out = torch.where(some[:, rows].reshape(-1, 1, 1, 1), out, 0.0)
-            outs.append(out.transpose(1, 2).reshape(-1, width))
-        return torch.cat(outs).index_select(0, place).view(groups, count, width)
+        return attend_tokens(self, query, key, value, heads, key_mask, rate)
 
     @cached_property
-    def _buckets(self) -> Buckets:
+    def buckets(self) -> Buckets:
         return Buckets(self.layout)
 
     @cached_property
-    def _order(self) -> Tensor:
-        return to_device(torch.tensor(self._buckets.order), self.layout.device)
+    def order(self) -> Tensor:
+        return to_device(torch.tensor(self.buckets.order), self.layout.device)
 
     @cached_property
-    def _sorted_bias(self) -> Tensor:
-        return self.bias.index_select(0, self._order)
+    def sorted_bias(self) -> Tensor:
+        return self.bias.index_select(0, self.order)
 
-    def _place(self, groups: int) -> Tensor:
+    def place(self, groups: int) -> Tensor:
         """Row `(G * N,)` of every token where the buckets lie one after another, `(G, b, t)` each."""
         if groups not in self._places:
             starts, start = torch.zeros(groups, len(self.layout.lengths), dtype=torch.long), 0
-            for rows, steps in self._buckets.groups:
+            for rows, steps in self.buckets.groups:
                 firsts = start + torch.arange(groups * len(rows)).view(groups, -1) * steps
                 starts[:, rows] = firsts
                 start += firsts.numel() * steps
@@ -113,6 +92,54 @@ class Tokens:
             places = (starts.unsqueeze(-1) + step)[:, step < torch.tensor(self.layout.lengths).unsqueeze(1)]
             self._places[groups] = to_device(places.flatten(), self.layout.device)
         return self._places[groups]
+
+
+def plain_attend_tokens(
+    tokens: Tokens, query: Tensor, key: Tensor, value: Tensor, heads: int, key_mask: Tensor | None, rate: float
+) -> Tensor:
+    """Padded, attended by the formula, packed again."""
+
+    def padded(x: Tensor) -> Tensor:
+        """`(G, B, heads, T, d / heads)`."""
+        return torch.stack([tokens.layout.unpack(y) for y in x]).unflatten(-1, (heads, -1)).transpose(2, 3)
+
+    q, k, v = padded(query), padded(key), padded(value)
+    bias = tokens.bias.to(q.dtype)
+    there = bias > -math.inf if key_mask is None else key_mask & (bias == 0)
+    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias[:, None, None, :]
+    weights = masked_softmax(scores, there.expand(len(q), -1, -1)[:, :, None, None, :])
+    out = (dropout(weights, rate, True) @ v).transpose(2, 3).flatten(3)
+    return torch.stack([tokens.layout.pack(y) for y in out])
+
+
+@fast_form(plain_attend_tokens)
+def attend_tokens(
+    tokens: Tokens, query: Tensor, key: Tensor, value: Tensor, heads: int, key_mask: Tensor | None, rate: float
+) -> Tensor:
+    """What `Tokens.attend` does: dialogues of similar length side by side, on torch's fused kernels."""
+    groups, count, width = query.shape
+    place, sizes = tokens.place(groups), [groups * b * t for b, t in tokens.buckets.shapes]
+
+    def padded(x: Tensor) -> Sequence[Tensor]:
+        rows = x.new_zeros(sum(sizes), width).index_copy_(0, place, x.reshape(groups * count, width))
+        parts = zip(rows.split(sizes), tokens.buckets.shapes, strict=True)
+        return [part.view(groups * b, t, heads, width // heads).transpose(1, 2) for part, (b, t) in parts]
+
+    bias = tokens.sorted_bias.to(query.dtype).expand(groups, -1, -1)
+    some: Tensor | None = None
+    if key_mask is not None:
+        there = key_mask.index_select(1, tokens.order) & (bias == 0)
+        some = there.any(-1)
+        # A row without any key attends to all of them and is zeroed below: no kernel sees an empty softmax.
+        bias = torch.where(there | ~some.unsqueeze(-1), 0.0, -math.inf).to(query.dtype)
+    outs, at = [], 0
+    for q, k, v, (b, t) in zip(padded(query), padded(key), padded(value), tokens.buckets.shapes, strict=True):
+        rows, at = slice(at, at + b), at + b
+        out = _attend(q, k, v, bias[:, rows, :t].reshape(groups * b, 1, 1, t), rate)
+        if some is not None:
+            out = torch.where(some[:, rows].reshape(-1, 1, 1, 1), out, 0.0)
+        outs.append(out.transpose(1, 2).reshape(-1, width))
+    return torch.cat(outs).index_select(0, place).view(groups, count, width)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, rate: float) -> Tensor:

@@ -24,14 +24,21 @@ def to_device(x: Tensor, device: torch.device) -> Tensor:
     return x.to(device)
 
 
-class Layout:
-    """The layout of one padded batch whose dialogues fill the first steps of their row.
+class Packing:
+    """Where the real steps of one padded batch lie, whose dialogues fill the first steps of their row.
+
+    There are two orders of the real steps. `nodes`: dialogue after dialogue. `rows`: all first steps, then all second
+    steps, ..., within a step the longest dialogue first, so that the dialogues that go on are the first rows of the next
+    step: the order that torch's packed sequences have.
 
     Parameters
     ----------
-    lengths : real steps of each of the B dialogues.
-    steps : T, the padded length, at least `max(lengths)`.
-    device : where the index tensors are wanted.
+    lengths
+        Real steps of each of the B dialogues.
+    steps
+        T, the padded length, at least `max(lengths)`.
+    device
+        Where the index tensors are wanted.
     """
 
     def __init__(self, lengths: list[int], steps: int, device: torch.device):
@@ -39,8 +46,8 @@ class Layout:
         self._lengths = torch.tensor(lengths)
 
     @classmethod
-    def of(cls, batch: Batch) -> Layout:
-        """The layout of a `Batch`."""
+    def of(cls, batch: Batch) -> Packing:
+        """That of a `Batch`."""
         return cls(batch.lengths_list(), batch.mask.shape[1], batch.mask.device)
 
     @property
@@ -48,20 +55,32 @@ class Layout:
         """`(B, T)`."""
         return len(self.lengths), self.steps
 
+    @property
+    def total(self) -> int:
+        """N, the number of real steps."""
+        return sum(self.lengths)
+
+    @cached_property
+    def ends(self) -> Tensor:
+        """The lengths `(B,)`, where they are wanted."""
+        return to_device(self._lengths, self.device)
+
+    # -- dialogue after dialogue ---------------------------------------------------------------------------------------
+
     @cached_property
     def nodes(self) -> Tensor:
         """Flat positions `(N,)` of the real steps in `(B * T)`, dialogue after dialogue."""
         real = torch.arange(self.steps) < self._lengths.unsqueeze(1)
         return to_device(real.flatten().nonzero().squeeze(1), self.device)
 
-    @cached_property
-    def _time_major(self) -> tuple[Tensor, Tensor]:
-        # Longest dialogue first, all first steps, then all second steps, ...: the order that packed sequences have.
-        order = self._lengths.argsort(descending=True, stable=True)
-        real = torch.arange(self.steps).unsqueeze(1) < self._lengths[order]
-        step, rank = real.nonzero(as_tuple=True)
-        sizes = real.sum(1)
-        return to_device(order[rank] * self.steps + step, self.device), sizes[sizes > 0]
+    def pack(self, x: Tensor) -> Tensor:
+        """Real steps `(N, ...)` of `x (B, T, ...)`, dialogue after dialogue."""
+        return x.flatten(0, 1).index_select(0, self.nodes)
+
+    def unpack(self, nodes: Tensor) -> Tensor:
+        """`(N, ...)` back to `(B, T, ...)`, zero at padded steps."""
+        out = nodes.new_zeros(len(self.lengths) * self.steps, *nodes.shape[1:])
+        return out.index_copy_(0, self.nodes, nodes).unflatten(0, self.size)
 
     @cached_property
     def _mirror(self) -> Tensor:
@@ -71,30 +90,83 @@ class Layout:
         flat = mirrored + torch.arange(len(self.lengths)).unsqueeze(1) * self.steps
         return to_device(flat.flatten(), self.device)
 
-    def pack(self, x: Tensor) -> Tensor:
-        """Real steps `(N, ...)` of `x (B, T, ...)`, dialogue after dialogue."""
-        return x.flatten(0, 1).index_select(0, self.nodes)
-
-    def unpack(self, nodes: Tensor) -> Tensor:
-        """`(N, d)` back to `(B, T, d)`, zero at padded steps."""
-        return self._scatter(nodes, self.nodes)
-
-    def pack_sequence(self, x: Tensor) -> PackedSequence:
-        """`x (B, T, d)` as torch's recurrent layers take it when padding must not be read."""
-        index, sizes = self._time_major
-        return PackedSequence(x.flatten(0, 1).index_select(0, index), sizes)
-
-    def unpack_sequence(self, packed: PackedSequence) -> Tensor:
-        """The inverse of `pack_sequence`, zero at padded steps."""
-        return self._scatter(packed.data, self._time_major[0])
-
     def reverse(self, x: Tensor) -> Tensor:
         """Every dialogue of `x (B, T, ...)` back to front; padded steps stay where they are. Its own inverse."""
         return x.flatten(0, 1).index_select(0, self._mirror).unflatten(0, self.size)
 
-    def _scatter(self, rows: Tensor, index: Tensor) -> Tensor:
-        out = rows.new_zeros(self.size[0] * self.size[1], *rows.shape[1:])
-        return out.index_copy_(0, index, rows).unflatten(0, self.size)
+    # -- step after step -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _longest_first(self) -> Tensor:
+        return self._lengths.argsort(descending=True, stable=True)
+
+    @cached_property
+    def _real(self) -> Tensor:
+        return torch.arange(self.steps).unsqueeze(1) < self._lengths[self._longest_first]
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """How many dialogues reach each step, as far as one does."""
+        return [n for n in self._real.sum(1).tolist() if n]
+
+    @cached_property
+    def starts(self) -> list[int]:
+        """The first row of each step."""
+        return [sum(self.sizes[:i]) for i in range(len(self.sizes))]
+
+    def step(self, i: int) -> slice:
+        """The rows of a step."""
+        return slice(self.starts[i], self.starts[i] + self.sizes[i])
+
+    @cached_property
+    def order(self) -> Tensor:
+        """The dialogues `(B,)`, longest first."""
+        return to_device(self._longest_first, self.device)
+
+    @cached_property
+    def ranks(self) -> Tensor:
+        """Place `(B,)` of every dialogue in `order`."""
+        return to_device(self._longest_first.argsort(), self.device)
+
+    @cached_property
+    def flat(self) -> Tensor:
+        """Position `(N,)` of every row in the padded batch `(B * T)`."""
+        step, rank = self._real.nonzero(as_tuple=True)
+        return to_device(self._longest_first[rank] * self.steps + step, self.device)
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """Row `(B, T)` of every step of the padded batch; at padding that of the last step."""
+        step = torch.minimum(torch.arange(self.steps), (self._lengths - 1).clamp(min=0).unsqueeze(1))
+        first = torch.tensor([*self.starts, 0])[step]
+        return to_device(first + self._longest_first.argsort().unsqueeze(1), self.device)
+
+    @cached_property
+    def earlier(self) -> Tensor:
+        """The row of the step before, for every row from the second step on."""
+        firsts = [torch.arange(n) + start for n, start in zip(self.sizes[1:], self.starts, strict=False)]
+        return to_device(torch.cat(firsts) if firsts else torch.zeros(0, dtype=torch.long), self.device)
+
+    def pack_rows(self, x: Tensor) -> Tensor:
+        """Rows `(..., N, d)` of `x (..., B, T, d)`."""
+        return x.flatten(-3, -2).index_select(-2, self.flat)
+
+    def unpack_rows(self, rows: Tensor) -> Tensor:
+        """`(..., N, d)` back to `(..., B, T, d)`, zero at padded steps."""
+        out = rows.new_zeros(*rows.shape[:-2], len(self.lengths) * self.steps, rows.shape[-1])
+        return out.index_copy_(-2, self.flat, rows).unflatten(-2, self.size)
+
+    def pack_sequence(self, x: Tensor) -> PackedSequence:
+        """`x (B, T, d)` as torch's recurrent layers take it when padding must not be read."""
+        return PackedSequence(self.pack_rows(x), torch.tensor(self.sizes))
+
+    def unpack_sequence(self, packed: PackedSequence) -> Tensor:
+        """The inverse of `pack_sequence`, zero at padded steps."""
+        return self.unpack_rows(packed.data)
+
+
+#: What hosts call it.
+Layout = Packing
 
 
 class Buckets:

@@ -1,8 +1,9 @@
 """Recurrences over time that torch's tools take with any number of steps.
 
-A Python loop over time is what runs in eager mode. Under `torch.compile` and `torch.jit.trace` it would be unrolled, one
-program for each length; there the whole recurrence is one operator, `fusionzoo::scan`, with its gradient. `torch.export`
-writes a `torch.while_loop`, which stands in the program itself, so that it runs without fusionzoo and as ONNX.
+The plain form is a Python loop over time, and is what runs in eager mode. Under `torch.compile` and `torch.jit.trace` it
+would be unrolled, one program for each length; there the whole recurrence is one operator, `fusionzoo::scan`, with its
+gradient. `torch.export` writes a `torch.while_loop`, which stands in the program itself, so that it runs without
+fusionzoo and as ONNX. Nothing is faster for it: this pair is for programs that take any number of steps.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fusionzoo.errors import OptionError
+from fusionzoo.kernels import fast_form
 
 #: `step(carry, inputs, constants) -> carry`: states `(B, h)` from states, one `(B, ...)` of each input, and the constants.
 Step = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], Sequence[Tensor]]
@@ -31,6 +33,28 @@ def recurrent(name: str) -> Callable[[Step], Step]:
     return register
 
 
+def plain_scan(
+    step: str, carry: Sequence[Tensor], xs: Sequence[Tensor], constants: Sequence[Tensor] = ()
+) -> Sequence[Tensor]:
+    """One step after another."""
+    return _loop(_known(step), carry, xs, constants)
+
+
+def _loop(step: Step, carry: Sequence[Tensor], xs: Sequence[Tensor], constants: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    out = []
+    for t in range(xs[0].shape[1]):
+        carry = step(carry, [x[:, t] for x in xs], constants)
+        out.append(carry)
+    return tuple(torch.stack(states, 1) for states in zip(*out, strict=True))
+
+
+def _known(step: str) -> Step:
+    if step not in _STEPS:
+        raise OptionError(f"no recurrence is called {step!r} here; import the fusion that this program was traced from")
+    return _STEPS[step]
+
+
+@fast_form(plain_scan)
 def scan(
     step: str, carry: Sequence[Tensor], xs: Sequence[Tensor], constants: Sequence[Tensor] = ()
 ) -> Sequence[Tensor]:
@@ -46,24 +70,16 @@ def scan(
     if torch.compiler.is_compiling():
         if _exporting() and hasattr(torch, "while_loop"):
             return _while(_STEPS[step], carry, xs, constants)
-        return _scan(step, list(carry), list(xs), list(constants))
+        return operator(step, list(carry), list(xs), list(constants))
     if torch.jit.is_tracing():
-        return _scan(step, list(carry), list(xs), list(constants))
-    return _loop(_STEPS[step], carry, xs, constants)
+        return operator(step, list(carry), list(xs), list(constants))
+    return plain_scan(step, carry, xs, constants)
 
 
 def _exporting() -> bool:
     # torch 2.6 does not tell export from compile.
     known = getattr(torch.compiler, "is_exporting", None)
     return known is not None and known()
-
-
-def _loop(step: Step, carry: Sequence[Tensor], xs: Sequence[Tensor], constants: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    out = []
-    for t in range(xs[0].shape[1]):
-        carry = step(carry, [x[:, t] for x in xs], constants)
-        out.append(carry)
-    return tuple(torch.stack(states, 1) for states in zip(*out, strict=True))
 
 
 def _while(
@@ -94,17 +110,12 @@ def _while(
     mutates_args=(),
     schema="(str step, Tensor[] carry, Tensor[] xs, Tensor[] constants) -> Tensor[]",
 )
-def _scan(step: str, carry: list[Tensor], xs: list[Tensor], constants: list[Tensor]) -> list[Tensor]:
+def operator(step: str, carry: list[Tensor], xs: list[Tensor], constants: list[Tensor]) -> list[Tensor]:
+    """`scan` as one operator of torch, with a gradient of its own."""
     return [x.to(c.dtype) for x, c in zip(_loop(_known(step), carry, xs, constants), carry, strict=True)]
 
 
-def _known(step: str) -> Step:
-    if step not in _STEPS:
-        raise OptionError(f"no recurrence is called {step!r} here; import the fusion that this program was traced from")
-    return _STEPS[step]
-
-
-@_scan.register_fake
+@operator.register_fake
 def _(step: str, carry: list[Tensor], xs: list[Tensor], constants: list[Tensor]) -> list[Tensor]:
     return [c.new_empty(c.shape[0], xs[0].shape[1], c.shape[1]) for c in carry]
 
@@ -154,4 +165,4 @@ def _backward(ctx, gradients):
     return None, every[:a], every[a:b], every[b:]
 
 
-_scan.register_autograd(_backward, setup_context=_save)
+operator.register_autograd(_backward, setup_context=_save)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fusionzoo._options import check_positive
+from fusionzoo.kernels import fast_form
 from fusionzoo.objective import IGNORE
 
 #: Pairs at a time unless `chunk` says otherwise: what a processor's cache holds, and what keeps a GPU busy.
@@ -20,6 +21,33 @@ def check_chunk(chunk: int | None, owner: object) -> int | None:
     return None if chunk is None else check_positive(chunk, "chunk", owner)
 
 
+def plain_contrast(
+    anchors: Tensor,
+    keys: Tensor,
+    labels: Tensor,
+    scale: Tensor | float,
+    weights: Tensor,
+    *,
+    focus: float = 0.0,
+    itself: bool = False,
+    mean: bool = True,
+    chunk: int | None = None,
+) -> Tensor:
+    """`contrast` by its formula, over all pairs at once."""
+    real = labels != IGNORE
+    others = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    allowed = real.expand_as(others) if itself else real & others
+    # A finite fill: an anchor that is alone keeps finite numbers, and has no positive.
+    scores = torch.where(allowed, anchors @ keys.t() * scale, torch.finfo(anchors.dtype).min)
+    log_p = scores.log_softmax(-1)
+    positive = allowed & (labels.unsqueeze(1) == labels)
+    # The clamp keeps the slope finite at p = 1 where focus < 1.
+    each = (-torch.expm1(log_p)).clamp(min=1e-12).pow(focus) * log_p if focus else log_p
+    summed = each.where(positive, 0.0).sum(-1)
+    return (weights * (summed / positive.sum(-1).clamp(min=1) if mean else summed)).sum()
+
+
+@fast_form(plain_contrast)
 def contrast(
     anchors: Tensor,
     keys: Tensor,

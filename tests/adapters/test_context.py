@@ -66,44 +66,6 @@ def test_dropout_between_lstm_layers_acts_in_training_only():
     assert torch.equal(encoder(x, layout(), mask, speakers), encoder(x, layout(), mask, speakers))
 
 
-def written_out(cell: DialogueRNNCell, x, speakers, parties):
-    """One dialogue through torch's own GRU cells, every party computed, as the paper writes it."""
-    q = torch.zeros(parties, cell.party_width, dtype=x.dtype)
-    history, e, out = [], torch.zeros(cell.e_cell.hidden_size, dtype=x.dtype), []
-    for u, s in zip(x, speakers.tolist(), strict=True):
-        last = history[-1] if history else torch.zeros(cell.global_width, dtype=x.dtype)
-        context = torch.zeros(cell.global_width, dtype=x.dtype)
-        if history:
-            past = torch.stack(history).unsqueeze(0)
-            scores = cell.attention.score(cell.attention.key(past), cell.attention.project(u[None, None]))
-            context = (scores.softmax(-1) @ past)[0, 0]
-        history.append(cell.g_cell(torch.cat([u, q[s]])[None], last[None])[0])
-        joined = torch.cat([u, context]).expand(parties, -1)
-        spoken = cell.p_cell(joined, q)
-        heard = q if cell.l_cell is None else cell.l_cell(torch.cat([u, spoken[s]]).expand(parties, -1), q)
-        q = torch.stack([spoken[p] if p == s else heard[p] for p in range(parties)])
-        e = cell.e_cell(q[s][None], e[None])[0]
-        out.append(e)
-    return torch.stack(out)
-
-
-@pytest.mark.parametrize("listener", [False, True])
-@pytest.mark.parametrize("attention", CONTEXT_ATTENTIONS)
-def test_dialogue_rnn_by_definition(attention, listener):
-    torch.manual_seed(0)
-    rnn = DialogueRNN(
-        5, 5, 4, 3, listener_state=listener, context_attention=attention, attention_width=6, tanh=True
-    ).double()
-    x = torch.randn(4, 6, 5, dtype=torch.float64)
-    speakers = torch.randint(3, (4, 6))
-    out = rnn(x, layout(), padded_mask(), speakers, 3)
-    for b, n in enumerate(LENGTHS):
-        ahead = written_out(rnn.forward_cell, x[b, :n], speakers[b, :n], 3)
-        back = written_out(rnn.backward_cell, x[b, :n].flip(0), speakers[b, :n].flip(0), 3).flip(0)
-        torch.testing.assert_close(out[b, :n], torch.cat([ahead, back], -1))
-        assert (out[b, n:] == 0).all()
-
-
 def test_attention_weights_are_collected_and_sum_to_one():
     cell = DialogueRNNCell(5, 5, 4, 3, context_attention="general")
     weights: list[torch.Tensor] = []

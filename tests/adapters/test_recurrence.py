@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from fusionzoo_adapters.kernels.dialogue_rnn import GRU, Packing
+from fusionzoo.kernels.packing import Packing
+from fusionzoo_adapters.kernels.dialogue_rnn_loops import GRU
 from fusionzoo_adapters.parts.dialogue_rnn import CONTEXT_ATTENTIONS, DialogueRNNCell, Start, steps
 
 LENGTHS = [2, 4, 1]
@@ -24,11 +25,11 @@ def test_packing_puts_the_longest_dialogue_first():
     assert packing.sizes == [3, 2, 1, 1]
     assert packing.order.tolist() == [1, 0, 2]
     x = torch.arange(15.0).view(3, 5, 1)
-    rows = packing.pack(x)
+    rows = packing.pack_rows(x)
     assert rows.flatten().tolist() == [5, 0, 10, 6, 1, 7, 8]
     assert packing.earlier.tolist() == [0, 1, 3, 5]
     mask = torch.arange(5) < torch.tensor(LENGTHS)[:, None]
-    torch.testing.assert_close(packing.unpack(rows), x * mask.unsqueeze(-1))
+    torch.testing.assert_close(packing.unpack_rows(rows), x * mask.unsqueeze(-1))
     torch.testing.assert_close(rows[packing.rows[mask]], x[mask])
 
 
@@ -78,10 +79,10 @@ def test_the_plain_recurrence_equals_torch():
     packing = Packing(LENGTHS, 5, CPU)
     names = ("weight_ih_l0", "bias_ih_l0", "weight_hh_l0", "bias_hh_l0")
     input_weight, input_bias, weight, bias = (gru.get_parameter(n) for n in names)
-    gates = nn.functional.linear(packing.pack(x), input_weight, input_bias).unsqueeze(0)
+    gates = nn.functional.linear(packing.pack_rows(x), input_weight, input_bias).unsqueeze(0)
     rows = GRU.apply(gates, weight.unsqueeze(0), bias.unsqueeze(0), x.new_zeros(1, 3, 4), None, packing)
     assert isinstance(rows, torch.Tensor)
-    out = packing.unpack(rows)[0]
+    out = packing.unpack_rows(rows)[0]
     packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor(LENGTHS), batch_first=True, enforce_sorted=False)
     expected = nn.utils.rnn.pad_packed_sequence(gru(packed)[0], batch_first=True, total_length=5)[0]
     torch.testing.assert_close(out, expected)

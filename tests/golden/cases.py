@@ -20,11 +20,10 @@ from torch import Tensor, nn
 
 import fusionzoo
 from fusionzoo.batch import Batch, Clip
-from fusionzoo.kernels.packing import Layout
+from fusionzoo.kernels.packing import Layout, Packing
 from fusionzoo.layers import MatchingAttention, SimpleAttention
 from fusionzoo_adapters.hosts.bc_lstm import BcLSTM
 from fusionzoo_adapters.hosts.dialogue_gcn import DialogueGCN
-from fusionzoo_adapters.kernels.dialogue_rnn import Packing
 from fusionzoo_adapters.parts.dialogue_rnn import DialogueRNNCell, Start, steps
 from fusionzoo_adapters.parts.relational_graph import GraphNetwork, SlotEdgeAttention
 from fusionzoo_adapters.parts.window_graph import WeightedRGCNConv, window_mask

@@ -1,566 +1,264 @@
-"""The loops of DialogueRNN with their gradients written out.
+"""The recurrence of DialogueRNN over K cells: step by step, and as one loop with its gradients written out.
 
-Autograd would add the gradient of every weight matrix once a step, which costs more than the steps themselves. Here the
-steps only record the gradients of their gates; one product over all steps makes the weight gradients of them. The history
-that the steps attend to is written in place, where autograd would copy it at every step.
+For the utterance u_t of speaker s (see `fusionzoo_adapters.parts.dialogue_rnn` for the sources):
 
-Rows lie packed, step after step, and within a step the longest dialogue first (`Packing`), so that the steps of a
-dialogue that goes on are the first rows of the next step, and no step computes a dialogue that has ended. K cells run side
-by side: their weights are stacked, `(K, 3d, d')` as in `nn.GRUCell`. N is the number of packed rows.
+    g_t   = GRU_g([u_t ; q_{t-1}^s], g_{t-1})
+    c_t   = attention over g_1 .. g_{t-1}, zero at the first step
+    q_t^s = GRU_p([u_t ; c_t], q_{t-1}^s)
+    q_t^p = q_{t-1}^p, or GRU_l([u_t ; q_t^s], q_{t-1}^p) with listener states, for the others
+    e_t   = GRU_e(q_t^s, e_{t-1})
+
+In the fast form what depends on the utterances only is computed for all steps at once, and so is the input of the emotion
+cell; the steps themselves (`dialogue_rnn_loops`) go through K cells together, with batched matrix products over their
+stacked weights.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from typing import Protocol
 
 import torch
-from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from fusionzoo.kernels.packing import to_device
-
-
-class Packing:
-    """Which rows of a packed batch belong to which step.
-
-    Parameters
-    ----------
-    lengths : real steps of each of the B dialogues. steps : T, the padded length. device : where the indices are wanted.
-    """
-
-    def __init__(self, lengths: list[int], steps: int, device: torch.device):
-        self.steps, self.device = steps, device
-        self._lengths = torch.tensor(lengths)
-        self._order = self._lengths.argsort(descending=True, stable=True)
-        self._real = torch.arange(steps).unsqueeze(1) < self._lengths[self._order]
-        counts = [n for n in self._real.sum(1).tolist() if n]
-        # Dialogues that reach each step, and the first row of each step.
-        self.sizes: list[int] = counts
-        self.starts: list[int] = [sum(counts[:i]) for i in range(len(counts))]
-        self.size = sum(counts)
-
-    def step(self, i: int) -> slice:
-        """The rows of a step."""
-        return slice(self.starts[i], self.starts[i] + self.sizes[i])
-
-    @cached_property
-    def order(self) -> Tensor:
-        """The dialogues `(B,)`, longest first."""
-        return to_device(self._order, self.device)
-
-    @cached_property
-    def flat(self) -> Tensor:
-        """Position `(N,)` of every row in the padded batch `(B * T)`."""
-        step, rank = self._real.nonzero(as_tuple=True)
-        return to_device(self._order[rank] * self.steps + step, self.device)
-
-    @cached_property
-    def rows(self) -> Tensor:
-        """Row `(B, T)` of every step of the padded batch; at padding that of the last step."""
-        step = torch.minimum(torch.arange(self.steps), (self._lengths - 1).clamp(min=0).unsqueeze(1))
-        return to_device(torch.tensor([*self.starts, 0])[step] + self._order.argsort().unsqueeze(1), self.device)
-
-    @cached_property
-    def ranks(self) -> Tensor:
-        """Place `(B,)` of every dialogue in `order`."""
-        return to_device(self._order.argsort(), self.device)
-
-    @cached_property
-    def earlier(self) -> Tensor:
-        """The row of the step before, for every row from the second step on."""
-        firsts = [torch.arange(n) + start for n, start in zip(self.sizes[1:], self.starts, strict=False)]
-        return to_device(torch.cat(firsts) if firsts else torch.zeros(0, dtype=torch.long), self.device)
-
-    def pack(self, x: Tensor) -> Tensor:
-        """Rows `(..., N, d)` of `x (..., B, T, d)`."""
-        return x.flatten(-3, -2).index_select(-2, self.flat)
-
-    def unpack(self, rows: Tensor) -> Tensor:
-        """`(..., N, d)` back to `(..., B, T, d)`, zero where there is no row."""
-        batch = len(self._lengths)
-        out = rows.new_zeros(*rows.shape[:-2], batch * self.steps, rows.shape[-1])
-        return out.index_copy_(-2, self.flat, rows).unflatten(-2, (batch, self.steps))
+from fusionzoo.kernels import fast_form
+from fusionzoo.kernels.packing import Packing
+from fusionzoo.layers import MatchingAttention, SimpleAttention
+from fusionzoo.numerics import zero_padded
+from fusionzoo_adapters.kernels.dialogue_rnn_loops import GRU, Plan, States, no_autocast
 
 
-def gru_step(inputs: Tensor, hidden: Tensor, state: Tensor, keep: Tensor | None, saved: Tensor, out: Tensor) -> None:
-    """A GRU step from the two halves of its gates, `(..., 3d)` each with its bias, and the state `(..., d)`.
+class Cell(Protocol):
+    """The weights of one direction: the five maps above, widths of two states, and dropout on every state."""
 
-    keep : factors of dropout on the new state, or None. saved `(..., 4d)` receives what `gru_step_gradient` needs, and
-    out the new state.
-    """
-    d = state.shape[-1]
-    reset, update, candidate, kept = saved.split(d, -1)
-    torch.add(inputs[..., : 2 * d], hidden[..., : 2 * d], out=saved[..., : 2 * d]).sigmoid_()
-    kept.copy_(hidden[..., 2 * d :])
-    torch.addcmul(inputs[..., 2 * d :], reset, kept, out=candidate).tanh_()
-    torch.lerp(candidate, state, update, out=out)
-    if keep is not None:
-        out.mul_(keep)
-
-
-def gru_step_gradient(grad: Tensor, state: Tensor, saved: Tensor, inputs: Tensor, hidden: Tensor) -> Tensor:
-    """Fill the gradients `(..., 3d)` of both halves of the gates; returns that of the state past the gates."""
-    d = grad.shape[-1]
-    reset, update, candidate, kept = saved.split(d, -1)
-    d_reset, d_update, new = inputs.split(d, -1)
-    past = grad * update
-    torch.ops.aten.tanh_backward.grad_input(grad - past, candidate, grad_input=new)
-    torch.ops.aten.sigmoid_backward.grad_input(new * kept, reset, grad_input=d_reset)
-    torch.ops.aten.sigmoid_backward.grad_input((state - candidate).mul_(grad), update, grad_input=d_update)
-    hidden[..., : 2 * d].copy_(inputs[..., : 2 * d])
-    torch.mul(new, reset, out=hidden[..., 2 * d :])
-    return past
-
-
-def no_autocast(x: Tensor) -> AbstractContextManager:
-    """Autocast off for the device of `x`; the meta device has none."""
-    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
-
-
-def _at(keep: Tensor | None, rows: slice) -> Tensor | None:
-    return None if keep is None else keep[:, rows]
-
-
-def _transposed(weight: Tensor) -> Tensor:
-    return weight.transpose(1, 2).contiguous()
-
-
-class GRU(torch.autograd.Function):
-    """K plain GRUs over packed rows.
-
-    gates : `(K, N, 3d)`, the inputs' share with its bias. weight, bias : `(K, 3d, d)` and `(K, 3d)` of the state's share.
-    start : `(K, B, d)`, longest dialogue first. keep : factors `(K, N, d)` of dropout on the states, or None.
-    returns : states `(K, N, d)`.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, gates: Tensor, weight: Tensor, bias: Tensor, start: Tensor, keep: Tensor | None, packing: Packing
-    ) -> Tensor:
-        d = start.shape[-1]
-        with no_autocast(gates):
-            to_gates, offset = _transposed(weight), bias.unsqueeze(1)
-            out, saved = gates.new_empty(*gates.shape[:2], d), gates.new_empty(*gates.shape[:2], 4 * d)
-            state = start
-            for i, n in enumerate(packing.sizes):
-                rows, state = packing.step(i), state[:, :n]
-                hidden = torch.baddbmm(offset, state, to_gates)
-                gru_step(gates[:, rows], hidden, state, _at(keep, rows), saved[:, rows], out[:, rows])
-                state = out[:, rows]
-        ctx.packing = packing
-        ctx.save_for_backward(weight, start, keep, out, saved)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        packing: Packing = ctx.packing
-        weight, start, keep, out, saved = ctx.saved_tensors
-        with no_autocast(grad):
-            before = _before(out, start, packing)
-            inputs = out.new_empty(*out.shape[:2], 3 * out.shape[-1])
-            hidden = torch.empty_like(inputs)
-            d_start = torch.zeros_like(start)
-            later: Tensor | None = None
-            for i in reversed(range(len(packing.sizes))):
-                rows = packing.step(i)
-                d_state = grad[:, rows]
-                if later is not None:
-                    d_state = d_state.clone()
-                    d_state[:, : later.shape[1]] += later
-                if keep is not None:
-                    d_state = d_state * keep[:, rows]
-                later = gru_step_gradient(d_state, before[:, rows], saved[:, rows], inputs[:, rows], hidden[:, rows])
-                later = torch.baddbmm(later, hidden[:, rows], weight)
-            if later is not None:
-                d_start[:, : later.shape[1]] = later
-            return inputs, hidden.mT @ before, hidden.sum(1), d_start, None, None
-
-
-def _before(states: Tensor, start: Tensor, packing: Packing) -> Tensor:
-    """The state before every row."""
-    first = start[:, : packing.sizes[0]] if packing.sizes else start[:, :0]
-    return torch.cat([first, states.index_select(1, packing.earlier)], 1)
-
-
-class Attention:
-    """Scores of the past global states, and their gradients.
-
-    Parameters
-    ----------
-    form : `key`, the score is a product of the state with a vector; `product`, with the query of the step; `tanh`, that
-        squashed; `concat`, the product of a vector with the squashed sum of the state's key and the query.
-    past : the global states `(B * K, H + T, D_g)`, longest dialogue first, written while the steps run; H of them were
-        there before. K : number of cells.
-    query : `(B * K, T, .)`. key_weight : `(K, A, D_g)`. vector : `(K, A)`.
-    """
-
-    def __init__(
-        self,
-        form: str,
-        past: Tensor,
-        steps: int,
-        cells: int,
-        query: Tensor | None,
-        key_weight: Tensor | None,
-        vector: Tensor | None,
-    ):
-        self.form, self.past, self.cells = form, past, cells
-        self.history = past.shape[1] - steps
-        self.query, self.key_weight = query, key_weight
-        self.weights = past.new_zeros(len(past), steps, past.shape[1])
-        self.squashed = torch.zeros_like(self.weights) if form == "tanh" else None
-        self.keys: Tensor | None = None
-        self.vector: Tensor | None = None
-        if key_weight is not None:
-            self.transposed_key_weight = _transposed(key_weight)
-            self.keys = past.new_zeros(*past.shape[:2], key_weight.shape[1])
-            if self.history:
-                old = past[:, : self.history].unflatten(0, (-1, cells)).transpose(0, 1).flatten(1, 2)
-                old = (old @ self.transposed_key_weight).unflatten(1, (-1, self.history)).transpose(0, 1)
-                self.keys[:, : self.history] = old.flatten(0, 1)
-        if vector is not None:
-            self.vector = vector.expand(len(past) // cells, -1, -1).flatten(0, 1).unsqueeze(1)
-
-    def remember(self, step: int, state: Tensor) -> None:
-        """Write the global state `(K, n, D_g)` of a step."""
-        n, at = state.shape[1], self.history + step
-        self.past.unflatten(0, (-1, self.cells))[:n, :, at] = state.transpose(0, 1)
-        if self.keys is not None:
-            key = torch.bmm(state, self.transposed_key_weight)
-            self.keys.unflatten(0, (-1, self.cells))[:n, :, at] = key.transpose(0, 1)
-
-    def context(self, step: int, n: int) -> Tensor | None:
-        """`(K, n, D_g)`, what n dialogues attend to at a step; None where there is no past."""
-        rows, end = n * self.cells, self.history + step
-        if not end:
-            return None
-        past = self.past[:rows, :end]
-        if self.form == "key":
-            assert self.keys is not None
-            scores = self.keys[:rows, :end].transpose(1, 2)
-        elif self.form == "concat":
-            assert self.vector is not None
-            scores = (self._hidden(step, rows, end) * self.vector[:rows]).sum(-1).unsqueeze(1)
-        else:
-            assert self.query is not None
-            scores = torch.bmm(self.query[:rows, step : step + 1], past.transpose(1, 2))
-            if self.squashed is not None:
-                scores = scores.tanh_()
-                self.squashed[:rows, step : step + 1, :end] = scores
-        weights = scores.softmax(-1)
-        self.weights[:rows, step : step + 1, :end] = weights
-        return torch.bmm(weights, past).view(n, self.cells, -1).transpose(0, 1)
-
-    def _hidden(self, step: int, rows: int, end: int) -> Tensor:
-        assert self.keys is not None
-        assert self.query is not None
-        return (self.keys[:rows, :end] + self.query[:rows, step : step + 1]).tanh_()
-
-    def prepare_gradients(self, d_weights: Tensor | None) -> None:
-        """Call before the first `gradient`, with the gradient of the weights themselves."""
-        self.d_weights = d_weights
-        self.d_context = self.past.new_zeros(len(self.past), self.weights.shape[1], self.past.shape[2])
-        self.d_scores = torch.zeros_like(self.weights)
-        self.d_query = None if self.query is None else torch.zeros_like(self.query)
-        self.d_keys = None if self.keys is None else torch.zeros_like(self.keys)
-        self.d_vector = None if self.vector is None else torch.zeros_like(self.vector)
-
-    def gradient(self, step: int, d_context: Tensor) -> None:
-        """Take the gradient `(K, n, D_g)` of the context of a step."""
-        rows, end = d_context.shape[1] * self.cells, self.history + step
-        if not end:
-            return
-        here, past = slice(step, step + 1), self.past[:rows, :end]
-        weights = self.weights[:rows, here, :end]
-        d_context = d_context.transpose(0, 1).reshape(rows, 1, -1)
-        self.d_context[:rows, here] = d_context
-        d_weights = torch.bmm(d_context, past.transpose(1, 2))
-        if self.d_weights is not None:
-            d_weights += self.d_weights[:rows, here, :end]
-        d_scores = weights * (d_weights - (weights * d_weights).sum(-1, keepdim=True))
-        if self.form == "key":
-            assert self.d_keys is not None
-            self.d_keys[:rows, :end] += d_scores.transpose(1, 2)
-        elif self.form == "concat":
-            assert self.d_keys is not None
-            assert self.d_query is not None
-            assert self.d_vector is not None
-            assert self.vector is not None
-            hidden = self._hidden(step, rows, end)
-            self.d_vector[:rows] += torch.bmm(d_scores, hidden)
-            d_hidden = torch.ops.aten.tanh_backward(d_scores.transpose(1, 2) * self.vector[:rows], hidden)
-            self.d_keys[:rows, :end] += d_hidden
-            self.d_query[:rows, step] = d_hidden.sum(1)
-        else:
-            assert self.d_query is not None
-            if self.squashed is not None:
-                d_scores = torch.ops.aten.tanh_backward(d_scores, self.squashed[:rows, here, :end])
-            self.d_scores[:rows, here, :end] = d_scores
-            self.d_query[:rows, here] = torch.bmm(d_scores, past)
-
-    def state_gradient(self, at: int, rows: int, step: int) -> Tensor:
-        """What the steps from `step` on give to the state at the position `at` of the past: `(K, n, D_g)`."""
-        grad = torch.bmm(self.weights[:rows, step:, at].unsqueeze(1), self.d_context[:rows, step:])
-        if self.keys is None:
-            assert self.query is not None
-            grad.baddbmm_(self.d_scores[:rows, step:, at].unsqueeze(1), self.query[:rows, step:])
-        grad = grad.view(-1, self.cells, grad.shape[-1]).transpose(0, 1)
-        if self.d_keys is not None:
-            assert self.key_weight is not None
-            d_key = self.d_keys[:rows, at].view(-1, self.cells, self.d_keys.shape[-1]).transpose(0, 1)
-            grad = grad + torch.bmm(d_key, self.key_weight)
-        return grad
-
-    def key_weight_gradient(self) -> Tensor | None:
-        """`(K, A, D_g)`."""
-        if self.d_keys is None:
-            return None
-        d_keys, past = (
-            x.unflatten(0, (-1, self.cells)).transpose(0, 1).flatten(1, 2) for x in (self.d_keys, self.past)
-        )
-        return d_keys.mT @ past
-
-    def vector_gradient(self) -> Tensor | None:
-        """`(K, A)`."""
-        return None if self.d_vector is None else self.d_vector.view(-1, self.cells, self.d_vector.shape[-1]).sum(0)
+    g_cell: nn.GRUCell
+    p_cell: nn.GRUCell
+    e_cell: nn.GRUCell
+    l_cell: nn.GRUCell | None
+    attention: SimpleAttention | MatchingAttention
+    dropout: nn.Dropout
+    global_width: int
+    party_width: int
 
 
 @dataclass
-class Plan:
-    """What the loop needs that has no gradient.
+class Start:
+    """States before the first step: history `(K, B, H, D_g)`, parties `(K, B, P, D_p)` and emotion `(K, B, D_e)`."""
 
-    packing : of the batch. form : see `Attention`. parties : P.
-    speaker : where in the flat table of party states `(K * R)` each row's speaker stands before its step, `(K, N)`.
-    spoken : where after it, `(K, N)`. last : where all parties stand after the last step, `(K, B, P)`. active : `(K, N)`, False at padding, where nobody speaks; None if there is none.
+    history: Tensor
+    parties: Tensor
+    emotion: Tensor
+
+
+@dataclass
+class Steps:
+    """What the recurrence computes for every step.
+
+    emotion : `(K, B, T, D_e)`. state : the global state `(K, B, T, D_g)`. parties : the parties after the last step
+        `(K, B, P, D_p)`, None unless asked for. weights : of the attention over the states so far, `(K, B, T, H + T - 1)`.
     """
 
-    packing: Packing
-    form: str
-    parties: int
-    speaker: Tensor
-    spoken: Tensor
-    last: Tensor
-    active: Tensor | None
+    emotion: Tensor
+    state: Tensor
+    parties: Tensor | None
+    weights: Tensor
 
 
-class States(torch.autograd.Function):
-    """The global and the party states of K DialogueRNN cells.
+def plain_steps(
+    cells: Sequence[Cell],
+    xs: Sequence[Tensor],
+    speakers: Tensor,
+    parties: int,
+    packing: Packing,
+    active: Tensor | None = None,
+    start: Start | None = None,
+) -> Steps:
+    """`steps`, one cell after the other."""
+    batch, like = len(xs[0]), cells[0].g_cell.weight_hh
+    real = packing.unpack(torch.ones(packing.total, dtype=torch.bool, device=like.device))
+    active = real.expand(len(cells), -1, -1) if active is None else active
+    if start is None:
+        history = like.new_zeros(len(cells), batch, 0, cells[0].global_width)
+        before = like.new_zeros(len(cells), batch, parties, cells[0].party_width)
+        begin = Start(history, before, like.new_zeros(len(cells), batch, cells[0].e_cell.hidden_size))
+    else:
+        begin = start
+    found = []
+    with no_autocast(like):
+        for k, cell in enumerate(cells):
+            x = zero_padded(xs[k].to(like.dtype), real)
+            states = begin.history[k], begin.parties[k], begin.emotion[k]
+            found.append(_one_cell(cell, x, speakers[k], real, active[k], *states, len(packing.sizes)))
+    emotion, state, after, weights = (torch.stack(x) for x in zip(*found, strict=True))
+    return Steps(emotion, state, None if start is None else after, weights)
 
-    gates_g, gates_p, gates_l : the utterances' share of the gates of the three cells, `(K, N, 3d)`; gates_l and all else
-        of the listener is None without listener states.
-    other_X, hidden_X, bias_X : the weights of the rest, `(K, 3d, d')`, `(K, 3d, d)` and `(K, 3d)`.
-    query, key_weight, vector : see `Attention`; query `(B, K, T, .)`, longest dialogue first.
-    history : global states before the first step, `(B, K, H, D_g)`, longest dialogue first. parties : `(K, B, P, D_p)`,
-        likewise.
-    keep_X : factors of dropout on the states `(K, N, d)`, for the listener `(K, N, P, d)`, or None.
 
-    Returns the global states `(K, N, D_g)`, the table of party states `(K, R, D_p)` and the attention weights
-    `(B * K, T, H + T - 1)`. The table starts with the B * P first states. Then comes a row for each of the N, its speaker's
-    state; with listener states P rows, the states of all parties.
+def _one_cell(
+    cell: Cell,
+    x: Tensor,
+    speakers: Tensor,
+    real: Tensor,
+    active: Tensor,
+    past: Tensor,
+    q: Tensor,
+    e: Tensor,
+    steps: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Emotion and global states `(B, T, .)`, the parties after the last step and the attention weights.
+
+    past, q, e : global states `(B, H, D_g)`, parties `(B, P, D_p)` and emotion `(B, D_e)` before the first step.
     """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        plan: Plan,
-        gates_g: Tensor,
-        other_g: Tensor,
-        hidden_g: Tensor,
-        bias_g: Tensor,
-        gates_p: Tensor,
-        other_p: Tensor,
-        hidden_p: Tensor,
-        bias_p: Tensor,
-        gates_l: Tensor | None,
-        other_l: Tensor | None,
-        hidden_l: Tensor | None,
-        bias_l: Tensor | None,
-        query: Tensor | None,
-        key_weight: Tensor | None,
-        vector: Tensor | None,
-        history: Tensor,
-        parties: Tensor,
-        keep_g: Tensor | None,
-        keep_p: Tensor | None,
-        keep_l: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        packing, P = plan.packing, plan.parties
-        K, B, d_g, d_p = len(gates_g), len(history), hidden_g.shape[-1], hidden_p.shape[-1]
-        N, T, H, each = packing.size, len(packing.sizes), history.shape[2], 1 if gates_l is None else P
-        new = gates_g.new_empty
-        with no_autocast(gates_g):
-            past = gates_g.new_zeros(B, K, H + T, d_g)
-            past[:, :, :H] = history
-            past = past.flatten(0, 1)
-            query = None if query is None else query.flatten(0, 1)
-            attention = Attention(plan.form, past, T, K, query, key_weight, vector)
-            table = new(K, B * P + N * each, d_p)
-            table[:, : B * P] = parties.flatten(1, 2)
-            flat = table.flatten(0, 1)
-            glob, context = new(K, N, d_g), gates_g.new_zeros(K, N, d_g)
-            saved_g, saved_p = new(K, N, 4 * d_g), new(K, N, 4 * d_p)
-            saved_l = None if gates_l is None else new(K, N, P, 4 * d_p)
-            to_g, to_p, from_g, from_p = (_transposed(w) for w in (other_g, other_p, hidden_g, hidden_p))
-            state = past.unflatten(0, (B, K))[:, :, H - 1].transpose(0, 1) if H else gates_g.new_zeros(K, B, d_g)
-            first = state
-            for i, n in enumerate(packing.sizes):
-                rows = packing.step(i)
-                selected = flat.index_select(0, plan.speaker[:, rows].flatten()).view(K, n, d_p)
-                gates = torch.baddbmm(gates_g[:, rows], selected, to_g)
-                state = state[:, :n]
-                hidden = torch.baddbmm(bias_g.unsqueeze(1), state, from_g)
-                gru_step(gates, hidden, state, _at(keep_g, rows), saved_g[:, rows], glob[:, rows])
-                state = glob[:, rows]
-
-                gates, attended = gates_p[:, rows], attention.context(i, n)
-                if attended is not None:
-                    context[:, rows] = attended
-                    gates = torch.baddbmm(gates, attended, to_p)
-                hidden = torch.baddbmm(bias_p.unsqueeze(1), selected, from_p)
-                if gates_l is None:
-                    spoken = table[:, B * P + rows.start : B * P + rows.stop]
-                else:
-                    spoken = torch.empty_like(selected)
-                gru_step(gates, hidden, selected, _at(keep_p, rows), saved_p[:, rows], spoken)
-                attention.remember(i, state)
-                if gates_l is None:
-                    continue
-                assert other_l is not None
-                assert hidden_l is not None
-                assert bias_l is not None
-                assert saved_l is not None
-                before = table[:, _listeners(packing, i, n, B, P)]
-                hidden = torch.baddbmm(bias_l.unsqueeze(1), before, hidden_l.transpose(1, 2)).view(K, n, P, -1)
-                gates = torch.baddbmm(gates_l[:, rows], spoken, other_l.transpose(1, 2)).unsqueeze(2)
-                heard = table[:, B * P + rows.start * P : B * P + rows.stop * P].view(K, n, P, d_p)
-                before = before.view(K, n, P, d_p)
-                gru_step(gates.expand_as(hidden), hidden, before, _at(keep_l, rows), saved_l[:, rows], heard)
-                at = plan.spoken[:, rows].flatten()
-                if plan.active is not None:
-                    spoken = torch.where(plan.active[:, rows, None], spoken, flat.index_select(0, at).view_as(spoken))
-                flat.index_copy_(0, at, spoken.flatten(0, 1))
-        ctx.plan, ctx.attention, ctx.sizes = plan, attention, (K, B, H)
-        ctx.save_for_backward(
-            other_g, hidden_g, other_p, hidden_p, other_l, hidden_l, keep_g, keep_p, keep_l,
-            glob, table, context, saved_g, saved_p, saved_l, first,
-        )  # fmt: skip
-        ctx.set_materialize_grads(False)
-        return glob, table, attention.weights[:, :, :-1]
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any, d_glob: Tensor | None, d_out: Tensor | None, d_weights: Tensor | None
-    ) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        plan: Plan = ctx.plan
-        packing, P, attention = plan.packing, plan.parties, ctx.attention
-        K, B, H = ctx.sizes
-        (
-            other_g, hidden_g, other_p, hidden_p, other_l, hidden_l, keep_g, keep_p, keep_l,
-            glob, table, context, saved_g, saved_p, saved_l, first,
-        ) = ctx.saved_tensors  # fmt: skip
-        d_g, d_p = glob.shape[-1], table.shape[-1]
-        new, N = glob.new_empty, packing.size
-        with no_autocast(glob):
-            d_table = torch.zeros_like(table) if d_out is None else d_out.clone()
-            d_flat = d_table.flatten(0, 1)
-            attention.prepare_gradients(d_weights)
-            before_g = _before(glob, first, packing)
-            selected = table.flatten(0, 1).index_select(0, plan.speaker.flatten()).view(K, N, d_p)
-            in_g, in_p = new(K, N, 3 * d_g), new(K, N, 3 * d_p)
-            rec_g, rec_p = torch.empty_like(in_g), torch.empty_like(in_p)
-            in_l = rec_l = None
-            if saved_l is not None:
-                in_l, rec_l = new(K, N, 3 * d_p), new(K, N, P, 3 * d_p)
-            later: Tensor | None = None
-            for i in reversed(range(len(packing.sizes))):
-                n, rows = packing.sizes[i], packing.step(i)
-                if saved_l is None:
-                    d_spoken = d_table[:, B * P + rows.start : B * P + rows.stop]
-                    d_before = None
-                else:
-                    assert in_l is not None
-                    assert rec_l is not None
-                    at = plan.spoken[:, rows].flatten()
-                    d_spoken = d_flat.index_select(0, at).view(K, n, d_p)
-                    left = torch.zeros_like(d_spoken)
-                    if plan.active is not None:
-                        real = plan.active[:, rows, None]
-                        d_spoken, left = torch.where(real, d_spoken, 0.0), torch.where(real, 0.0, d_spoken)
-                    d_flat.index_copy_(0, at, left.flatten(0, 1))
-                    d_heard = d_table[:, B * P + rows.start * P : B * P + rows.stop * P].view(K, n, P, d_p)
-                    if keep_l is not None:
-                        d_heard = d_heard * keep_l[:, rows]
-                    span = _listeners(packing, i, n, B, P)
-                    gates = new(K, n, P, 3 * d_p)
-                    before = table[:, span].view(K, n, P, d_p)
-                    d_before = gru_step_gradient(d_heard, before, saved_l[:, rows], gates, rec_l[:, rows]).flatten(1, 2)
-                    d_table[:, span] += torch.baddbmm(d_before, rec_l[:, rows].flatten(1, 2), hidden_l)
-                    in_l[:, rows] = gates.sum(2)
-                    d_spoken = torch.baddbmm(d_spoken, in_l[:, rows], other_l)
-                if keep_p is not None:
-                    d_spoken = d_spoken * keep_p[:, rows]
-                d_selected = gru_step_gradient(
-                    d_spoken, selected[:, rows], saved_p[:, rows], in_p[:, rows], rec_p[:, rows]
-                )
-                d_selected = torch.baddbmm(d_selected, rec_p[:, rows], hidden_p)
-                if i or H:
-                    attention.gradient(i, torch.bmm(in_p[:, rows], other_p))
-
-                d_state = attention.state_gradient(H + i, n * K, i + 1)
-                if d_glob is not None:
-                    d_state = d_state + d_glob[:, rows]
-                if later is not None:
-                    d_state[:, : later.shape[1]] += later
-                if keep_g is not None:
-                    d_state = d_state * keep_g[:, rows]
-                later = gru_step_gradient(d_state, before_g[:, rows], saved_g[:, rows], in_g[:, rows], rec_g[:, rows])
-                later = torch.baddbmm(later, rec_g[:, rows], hidden_g)
-                d_selected = torch.baddbmm(d_selected, in_g[:, rows], other_g)
-                d_flat.index_add_(0, plan.speaker[:, rows].flatten(), d_selected.flatten(0, 1))
-
-            d_history = None
-            if H:
-                columns = [attention.state_gradient(k, B * K, 0) for k in range(H)]
-                if later is not None:
-                    columns[-1][:, : later.shape[1]] += later
-                d_history = torch.stack(columns, 2).transpose(0, 1)
-            listener: list[Tensor | None] = [None] * 4
-            if in_l is not None:
-                assert rec_l is not None
-                spoken = _spoken(saved_p, selected, keep_p)
-                firsts = table[:, : B * P].unflatten(1, (B, P))[:, : packing.sizes[0]]
-                after = table[:, B * P :].unflatten(1, (N, P)).index_select(1, packing.earlier)
-                before = torch.cat([firsts, after], 1).flatten(1, 2)
-                rec = rec_l.flatten(1, 2)
-                listener = [in_l, in_l.mT @ spoken, rec.mT @ before, rec.sum(1)]
-            d_query = attention.d_query
-            return (
-                None,
-                *(in_g, in_g.mT @ selected, rec_g.mT @ before_g, rec_g.sum(1)),
-                *(in_p, in_p.mT @ context, rec_p.mT @ selected, rec_p.sum(1)),
-                *listener,
-                None if d_query is None else d_query.unflatten(0, (B, K)),
-                attention.key_weight_gradient(),
-                attention.vector_gradient(),
-                d_history,
-                d_table[:, : B * P].unflatten(1, (B, P)),
-                *(None, None, None),
-            )
+    drop, dialogue, history, parties = cell.dropout, torch.arange(len(x), device=x.device), past.shape[1], q.shape[1]
+    g = past[:, -1] if history else past.new_zeros(len(x), cell.global_width)
+    emotions, weights = [], []
+    for t in range(steps):
+        u, s, here = x[:, t], speakers[:, t], real[:, t].unsqueeze(1)
+        own = q[dialogue, s]
+        scores = cell.attention.score(cell.attention.key(past), cell.attention.project(u.unsqueeze(1)))
+        alpha = scores.softmax(-1)
+        c = (alpha @ past).squeeze(1)
+        g = drop(cell.g_cell(torch.cat([u, own], -1), g))
+        spoken, heard = drop(cell.p_cell(torch.cat([u, c], -1), own)), q
+        if cell.l_cell is not None:
+            said = torch.cat([u, spoken], -1).repeat_interleave(parties, 0)
+            heard = drop(cell.l_cell(said, q.flatten(0, 1)).view_as(q))
+        talks = (F.one_hot(s, parties).bool() & active[:, t].unsqueeze(1)).unsqueeze(-1)
+        q = torch.where(here.unsqueeze(-1), torch.where(talks, spoken.unsqueeze(1), heard), q)
+        e = torch.where(here, drop(cell.e_cell(q[dialogue, s], e)), e)
+        past = torch.cat([past, g.unsqueeze(1)], 1)
+        emotions.append(e)
+        weights.append(F.pad(alpha.squeeze(1), (0, steps - 1 - t)))
+    rest, seen = (0, 0, 0, x.shape[1] - steps), real[:, :steps]
+    states = [F.pad(zero_padded(y, seen), rest) for y in (torch.stack(emotions, 1), past[:, history:])]
+    return states[0], states[1], q, zero_padded(torch.stack(weights, 1), seen)
 
 
-def _listeners(packing: Packing, step: int, n: int, batch: int, parties: int) -> slice:
-    """Rows of the table that hold all parties of n dialogues before a step."""
-    start = 0 if step == 0 else (batch + packing.starts[step - 1]) * parties
-    return slice(start, start + n * parties)
+@fast_form(plain_steps)
+def steps(
+    cells: Sequence[Cell],
+    xs: Sequence[Tensor],
+    speakers: Tensor,
+    parties: int,
+    packing: Packing,
+    active: Tensor | None = None,
+    start: Start | None = None,
+) -> Steps:
+    """K cells of equal state widths and options side by side; the utterances' widths may differ.
+
+    Parameters
+    ----------
+    xs : K tensors `(B, T, D_m)`. speakers : `(K, B, T)` long, below `parties`.
+    packing : which steps of which dialogue to compute; what is returned is zero at the others.
+    active : `(K, B, T)` bool, False where a computed step is padding and nobody speaks; None if there is none.
+    start : states before the first step, zeros by default; with it the parties after the last one are returned.
+    """
+    first, K, B = cells[0], len(cells), len(xs[0])
+    packed = [packing.pack_rows(x) for x in xs]
+    ordered = [x.index_select(0, packing.order)[:, : len(packing.sizes)] for x in xs]
+    form, attention = _attention(cells, ordered)
+    listeners = [c.l_cell for c in cells if c.l_cell is not None]
+    weights_l = _gates(listeners, packed) if listeners else (None,) * 4
+    weights_g = _gates([c.g_cell for c in cells], packed)
+    weights_p = _gates([c.p_cell for c in cells], packed)
+    like, N = weights_g[2], packing.total
+    if start is None:
+        history = like.new_zeros(B, K, 0, first.global_width)
+        before = like.new_zeros(K, B, parties, first.party_width)
+        emotion = like.new_zeros(K, B, first.e_cell.hidden_size)
+    else:
+        history = start.history.transpose(0, 1).index_select(0, packing.order)
+        before = start.parties.index_select(1, packing.order)
+        emotion = start.emotion.index_select(1, packing.order)
+    plan = _plan(packing, speakers, active, parties, bool(listeners), form)
+    keep = (
+        _keep(first.dropout, like, K, N, first.global_width),
+        _keep(first.dropout, like, K, N, first.party_width),
+        _keep(first.dropout, like, K, N, parties, first.party_width) if listeners else None,
+    )
+    state, table, weights = States.apply(plan, *weights_g, *weights_p, *weights_l, *attention, history, before, *keep)  # type: ignore[misc]
+    _, other, hidden, bias = _gates([c.e_cell for c in cells])
+    bias_ih = torch.stack([c.e_cell.bias_ih for c in cells]).unsqueeze(1)
+    spoken = table.flatten(0, 1).index_select(0, plan.spoken.flatten()).view(K, N, -1)
+    with no_autocast(like):
+        gates = torch.baddbmm(bias_ih, spoken, other.transpose(1, 2))
+    keep_e = _keep(first.dropout, like, K, N, first.e_cell.hidden_size)
+    emotion = GRU.apply(gates, hidden, bias, emotion, keep_e, packing)
+    return Steps(
+        packing.unpack_rows(emotion),  # type: ignore[arg-type]
+        packing.unpack_rows(state),
+        None if start is None else table.flatten(0, 1).index_select(0, plan.last.flatten()).view(K, B, parties, -1),
+        weights.unflatten(0, (B, K)).index_select(0, packing.ranks).transpose(0, 1),
+    )
 
 
-def _spoken(saved: Tensor, state: Tensor, keep: Tensor | None) -> Tensor:
-    """What `gru_step` returned, for all rows at once."""
-    _, update, candidate, _ = saved.chunk(4, -1)
-    out = torch.lerp(candidate, state, update)
-    return out if keep is None else out * keep
+def _gates(
+    cells: Sequence[nn.GRUCell], xs: Sequence[Tensor] | None = None
+) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
+    """K GRU cells of one role: the utterances' share of their gates, and the stacked weights of the rest.
+
+    xs : the utterances `(N, D_m)` of each cell, None where the utterance is no input.
+    returns : `(K, N, 3d)` with the bias, and the weights `(K, 3d, d')` of the other input, `(K, 3d, d)` of the state and
+        the bias `(K, 3d)` of the state's share.
+    """
+    shares, widths = None, [0] * len(cells)
+    if xs is not None:
+        widths = [x.shape[-1] for x in xs]
+        shares = [F.linear(x, c.weight_ih[:, :w], c.bias_ih) for x, w, c in zip(xs, widths, cells, strict=True)]
+        shares = torch.stack(shares).to(cells[0].weight_hh.dtype)
+    other = torch.stack([c.weight_ih[:, w:] for w, c in zip(widths, cells, strict=True)])
+    return shares, other, torch.stack([c.weight_hh for c in cells]), torch.stack([c.bias_hh for c in cells])
+
+
+def _attention(cells: Sequence[Cell], xs: Sequence[Tensor]) -> tuple[str, list[Tensor | None]]:
+    """The form of the attention and its query, key weight and vector; see `dialogue_rnn_loops.Attention`.
+
+    xs : the utterances `(B, T, D_m)` of each cell.
+    """
+    modules = [c.attention for c in cells]
+    if isinstance(modules[0], SimpleAttention):
+        return "key", [None, torch.stack([a.scalar.weight for a in modules]), None]  # type: ignore[union-attr]
+    query = torch.stack([a.project(x) for a, x in zip(modules, xs, strict=True)], 1)  # type: ignore[operator]
+    query = query.to(cells[0].g_cell.weight_hh.dtype)
+    if modules[0].form != "concat":
+        return "tanh" if modules[0].tanh else "product", [query, None, None]
+    memory = [a.transform.weight[:, : a.memory_width] for a in modules]  # type: ignore[union-attr, index]
+    vector = [a.vector_prod.weight[0] for a in modules]  # type: ignore[union-attr, index]
+    return "concat", [query, torch.stack(memory), torch.stack(vector)]
+
+
+def _keep(dropout: nn.Dropout, like: Tensor, *shape: int) -> Tensor | None:
+    """Factors of dropout for all steps at once, None where nothing is dropped."""
+    return dropout(like.new_ones(shape)) if dropout.training and dropout.p else None
+
+
+def _plan(packing: Packing, speakers: Tensor, active: Tensor | None, parties: int, listener: bool, form: str) -> Plan:
+    """Where in the table of `States` each speaker stands before and after each of its turns."""
+    K, B, T = speakers.shape
+    device, rows = speakers.device, packing.rows
+    party = torch.arange(parties, device=device)
+    # The tables of the cells lie behind each other.
+    table = B * parties + packing.total * (parties if listener else 1)
+    base = torch.arange(K, device=device)[:, None, None] * table
+    first = (base + packing.ranks[:, None] * parties).expand(K, B, 1) + party
+    if listener:
+        # All parties of a dialogue in P rows of the step.
+        turns = (base + (B + rows) * parties).unsqueeze(-1) + party
+    else:
+        # The row of the speaker's last turn.
+        speaks = speakers.unsqueeze(-1) == party
+        if active is not None:
+            speaks = speaks & active.unsqueeze(-1)
+        last = torch.where(speaks, torch.arange(T, device=device)[:, None], -1).cummax(2).values
+        turn = rows.expand(K, B, T).gather(2, last.clamp(min=0).flatten(2)).view_as(last)
+        turns = torch.where(last < 0, first.unsqueeze(2), base.unsqueeze(-1) + B * parties + turn)
+    stands = torch.cat([first.unsqueeze(2), turns], 2)
+    before, after = (x.gather(3, speakers.unsqueeze(-1)).squeeze(-1) for x in (stands[:, :, :-1], stands[:, :, 1:]))
+    end = stands[:, torch.arange(B, device=device), packing.ends]
+
+    def pack(x: Tensor) -> Tensor:
+        return x.flatten(1).index_select(1, packing.flat)
+
+    real = None if active is None else pack(active)
+    return Plan(packing, form, parties, pack(before), pack(after), end, real)

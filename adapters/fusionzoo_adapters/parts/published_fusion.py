@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from fusionzoo._registry import registry
 from fusionzoo.errors import FusionZooError, OptionError
-from fusionzoo.fusion import Fused, Fusion, MaskLike
+from fusionzoo.fusion import Fusion
 from fusionzoo.host import FusionLike, Host
 from fusionzoo.specs import plain_name
+from fusionzoo_adapters.kernels.length_groups import fuse_in_groups as fuse_in_groups
+from fusionzoo_adapters.kernels.length_groups import worth_grouping as worth_grouping
 
 
 def with_options(fusion: FusionLike, name: str, **options: Any) -> FusionLike:
@@ -39,35 +38,3 @@ def speakers_of(host: Host, width: int | bool) -> nn.Embedding | None:
     if width < 0:
         raise OptionError(f"{type(host).__name__}: speaker_embedding must be a width or a bool, not {width!r}")
     return nn.Embedding(host.num_speakers, width) if width else None
-
-
-def worth_grouping(lengths: Sequence[int], steps: int, group: int) -> bool:
-    """Whether groups of dialogues of similar length save enough of a padded batch to pay for more, smaller products."""
-    longest = sorted(lengths, reverse=True)[::group]
-    return len(lengths) * steps >= 512 and group * sum(longest) < 0.85 * len(lengths) * steps
-
-
-def fuse_in_groups(
-    fusion: Fusion, xs: Sequence[Tensor | None], mask: MaskLike, lengths: Sequence[int], group: int
-) -> Fused:
-    """What `fusion.fuse` gives, without attention maps, from groups of dialogues of similar length.
-
-    On a CPU, a fusion that costs many products per step does not compute most of the padding then. Only for a fusion that
-    treats every dialogue by itself: its losses, if any, are left out.
-    """
-    steps = next(x.shape[1] for x in xs if x is not None)
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    parts = []
-    for start in range(0, len(order), group):
-        rows = order[start : start + group]
-        longest, index = lengths[rows[0]], torch.tensor(rows)
-        cut = [None if x is None else x[index, :longest] for x in xs]
-        real = {m: x[index, :longest] for m, x in mask.items()} if isinstance(mask, Mapping) else mask
-        parts.append(fusion.fuse(cut, real[index, :longest] if isinstance(real, Tensor) else real, attention=False))
-    back = torch.tensor(order).argsort()
-
-    def joined(pieces: Sequence[Tensor]) -> Tensor:
-        return torch.cat([F.pad(x, (0, 0, 0, steps - x.shape[1])) for x in pieces]).index_select(0, back)
-
-    streams = {m: joined([p.streams[m] for p in parts]) for m in parts[0].streams}
-    return Fused(joined([p.fused for p in parts]), streams)

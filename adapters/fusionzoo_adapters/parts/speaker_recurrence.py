@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from fusionzoo.kernels.dropout import dropout
 from fusionzoo.numerics import zero_padded
+from fusionzoo_adapters.kernels.both_ways import both_ways
 
 
 class PartyContext(nn.Module):
@@ -43,31 +43,8 @@ class PartyContext(nn.Module):
         packed = packed.index_copy_(0, slot, zero_padded(joined, mask).flatten(0, 1))
         # (B P, S, K, width) -> (K B P, S, width)
         sequences = packed[:-1].view(batch * parties, longest, *joined.shape[2:]).movedim(2, 0).flatten(0, 1)
-        out = self._run(sequences, count.flatten().repeat(len(xs)))
+        lengths = count.flatten().repeat(len(xs))
+        out = self.rnn(sequences)[0] if self.bare else both_ways(self.rnn, sequences, lengths)
         out = out.reshape(len(xs), batch * parties * longest, -1)
         back = slot.clamp(max=batch * parties * longest - 1)
         return [zero_padded(y.index_select(0, back).view(batch, steps, -1), mask) for y in out]
-
-    def _run(self, x: Tensor, length: Tensor) -> Tensor:
-        if self.bare:
-            return self.rnn(x)[0]
-        # Both directions meet what follows a speaker's last utterance last: the sequences are turned, not packed.
-        step = torch.arange(x.shape[1], device=x.device)
-        mirror = torch.where(step < length.unsqueeze(1), length.unsqueeze(1) - 1 - step, step)
-        mirror = (mirror + torch.arange(len(x), device=x.device).unsqueeze(1) * x.shape[1]).flatten()
-
-        def turned(y: Tensor) -> Tensor:
-            return y.flatten(0, 1).index_select(0, mirror).view(*y.shape)
-
-        rnn = self.rnn
-        start = x.new_zeros(1, x.shape[0], rnn.hidden_size)
-
-        def run(y: Tensor, suffix: str) -> Tensor:
-            weights = [getattr(rnn, f"{kind}_l{suffix}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-            return torch.gru(y, start.to(y.dtype), weights, True, 1, 0.0, self.training, False, True)[0]
-
-        for layer in range(rnn.num_layers):
-            x = torch.cat([run(x, str(layer)), turned(run(turned(x), f"{layer}_reverse"))], -1)
-            if layer + 1 < rnn.num_layers:
-                x = dropout(x, rnn.dropout, self.training)
-        return x
