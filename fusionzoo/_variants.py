@@ -91,11 +91,19 @@ def _constructor_of(cls: Any) -> inspect.Signature:
 def with_preset(cls: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """The keyword arguments with which a class is built: those given, its preset for what is not, and what it has fixed.
 
-    None given for an option whose default is another value means the default: so files say it that were written when
-    such defaults were None. They also hold values of options that a form does not have, which `fixed` therefore overrules.
+    None given for an option that cannot be None means the default, and where the constructor's own default is None, the
+    preset: so files say it that were written when such defaults were None. They also hold values of options that a form
+    does not have, which `fixed` therefore overrules, and of options that only another form has, which say nothing where
+    they are that one's default.
     """
     defaults = {n: p.default for n, p in signature_of(cls).parameters.items()}
-    left_open = {n for n, v in given.items() if v is None and n in defaults and defaults[n] is not None}
+    written = _constructor_of(cls).parameters
+    takes_none = {n for n, p in written.items() if p.default is not None and "None" in str(p.annotation)}
+    if not given.keys() <= defaults.keys():
+        others = [p for c in variant_classes(plugin_class(cls)) for p in signature_of(c).parameters.values()]
+        silent = {p.name for p in others if p.name not in defaults and given.get(p.name, p.empty) in (None, p.default)}
+        given = {n: v for n, v in given.items() if n not in silent}
+    left_open = {n for n, v in given.items() if v is None and defaults.get(n) is not None and n not in takes_none}
     chosen = {n: v for n, v in given.items() if n not in left_open}
     return {**_of_bases(cls, "preset"), **chosen, **_of_bases(cls, "fixed")}
 
