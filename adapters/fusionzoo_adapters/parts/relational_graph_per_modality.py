@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch_geometric.nn import GraphConv
 
 from fusionzoo.kernels.packing import Layout
-from fusionzoo_adapters.parts.relational_graph import EdgeAttention, GraphNetwork, SlotEdgeAttention, graph_inputs
+from fusionzoo_adapters.hosts.official.slot_edges import SlotEdgeAttention
+from fusionzoo_adapters.parts.relational_graph import EdgeAttention, GraphNetwork, graph_inputs
 from fusionzoo_adapters.parts.window_graph import WeightedRGCNConv, window_edges, window_mask
 
 BASES = 30
