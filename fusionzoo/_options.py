@@ -107,7 +107,7 @@ def _misfit(cls: Any, kwargs: Mapping[str, Any], error: TypeError) -> str:
 
 
 class Configured(metaclass=CheckedOptions):
-    """What fusions, hosts and objectives share: checked options, variants, a repr of both and of their own weights.
+    """What fusions, hosts, objectives and parts with variants share: checked options, a repr of them and of own weights.
 
     Class attributes: `variants`, what `variant=` accepts beside `"default"`, each with the subclass that it builds
     (`"module:Class"`), or where one class is all of them, their names, the default first; and of such a subclass `variant`,
@@ -138,10 +138,11 @@ class Configured(metaclass=CheckedOptions):
         except AttributeError:  # debuggers and tracebacks show what a constructor has only begun
             head = "under construction"
         weights = [f"{k}: {tuple(p.shape)}" for k, p in self.named_parameters(recurse=False)]  # type: ignore[attr-defined]
-        return "\n".join(filter(None, (", ".join((head, *shown)), ", ".join(weights))))
+        return "\n".join(filter(None, (", ".join(filter(None, (head, *shown))), ", ".join(weights))))
 
     def _head_of_repr(self) -> str:
-        raise NotImplementedError
+        """What the first words of a repr are; nothing where the options say it all."""
+        return ""
 
 
 def _alike(one: Any, other: Any) -> bool:

@@ -6,7 +6,7 @@ CFN-SR reads its audio with it. Batch-first; masks are bool and True where a ste
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from fusionzoo.errors import OptionError
 from fusionzoo.layers import dropout
 from fusionzoo.numerics import masked_softmax
-from fusionzoo.reference import copy_reference, copy_reference_parts
+from fusionzoo.reference import WithReference
 
 
 def sinusoids(positions: Tensor, width: int, padding: int = 0) -> Tensor:
@@ -33,7 +33,7 @@ def sinusoids(positions: Tensor, width: int, padding: int = 0) -> Tensor:
     return torch.where((positions == padding).unsqueeze(-1), 0.0, table)
 
 
-class SinusoidalPositions(nn.Module):
+class SinusoidalPositions(WithReference, nn.Module):
     """Position vectors of a padded sequence, without parameters.
 
     Parameters
@@ -56,12 +56,15 @@ class SinusoidalPositions(nn.Module):
             positions = positions - tokens.shape[1] + real.sum(1, keepdim=True)
         return sinusoids(torch.where(real, positions, self.padding), self.width, self.padding)
 
-    def load_reference(self, state: Mapping[str, Tensor]) -> None:
-        """Accept the official buffer, which holds nothing."""
-        copy_reference_parts({}, state, ignored=("_float_tensor",))
+    def reference_names(self) -> Mapping[str, str]:
+        return {"": ""}
+
+    def reference_state(self, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Without the buffer that holds nothing."""
+        return {k: v for k, v in state_dict.items() if k != "_float_tensor"}
 
 
-class PackedAttention(nn.Module):
+class PackedAttention(WithReference, nn.Module):
     """Multi-head attention with one matrix for queries, keys and values.
 
     Parameters
@@ -127,12 +130,11 @@ class PackedAttention(nn.Module):
             out = torch.where(some, out, 0.0)
         return self.out_proj(out.transpose(1, 2).flatten(2)), weights
 
-    def load_reference(self, state: Mapping[str, Tensor]) -> None:
-        """Load the official weights, which have the same names."""
-        copy_reference(self, state)
+    def reference_names(self) -> Mapping[str, str]:
+        return {"": ""}
 
 
-class EncoderLayer(nn.Module):
+class EncoderLayer(WithReference, nn.Module):
     """Pre-norm layer: attention, then a feed-forward net four times as wide; the first norm serves keys and values too.
 
     `causal`: a step reads only steps up to its own, or up to its own plus the difference of the two lengths.
@@ -167,19 +169,18 @@ class EncoderLayer(nn.Module):
         hidden = dropout(F.relu(self.fc1(self.layer_norms[1](x))), self.dropout, self.training)
         return x + dropout(self.fc2(hidden), self.dropout, self.training)
 
-    def load_reference(self, state: Mapping[str, Tensor]) -> None:
-        """Load the official weights, which have the same names."""
-        copy_reference(self, state)
+    def reference_names(self) -> Mapping[str, str]:
+        return {"": ""}
 
 
-class CausalEncoder(nn.Module):
+class CausalEncoder(WithReference, nn.Module):
     r"""Stack of pre-norm layers over :math:`\sqrt d\,x` plus positions, with a closing norm.
 
     Parameters
     ----------
     width, heads, layers : of the stack. dropout : of residuals and hidden layers. attention_dropout, embed_dropout.
     causal : a step reads only steps up to its own.
-    zero_is_padding : a step whose first feature is exactly zero gets no position, as the official code does it.
+    zero_is_padding : a step whose first feature is exactly zero gets no position, as the published code does it.
 
     Parameters: :math:`12 d^2 + 13 d` a layer, and 2 d.
     """
@@ -223,7 +224,8 @@ class CausalEncoder(nn.Module):
             x = layer(x, key, value, key_mask)
         return self.layer_norm(x)
 
-    def load_reference(self, state: Mapping[str, Tensor]) -> None:
-        """Load the official `TransformerEncoder`; its buffers `version` and `embed_positions` hold nothing."""
-        parts: dict[str, nn.Module] = {"layers.": self.layers, "layer_norm.": self.layer_norm}
-        copy_reference_parts(parts, state, ignored=("version", "embed_positions."))
+    def reference_names(self) -> Mapping[str, str]:
+        return {"layers.": "layers", "layer_norm.": "layer_norm"}
+
+    def reference_unused(self) -> Sequence[str]:
+        return "version", "embed_positions."

@@ -37,7 +37,7 @@ class CrossmodalLayer(nn.Module):
             *((m, 0.5**0.5) for m in (self.attention.query, self.attention.key, self.attention.value)),
             *((m, 1.0) for m in (self.attention.mix, self.expand, self.reduce)),
         ):
-            # The gain makes up for the official query, key and value being one matrix with three times the rows.
+            # The gain makes up for the published query, key and value being one matrix with three times the rows.
             nn.init.xavier_uniform_(linear.weight, gain)
             nn.init.zeros_(linear.bias)
 
@@ -45,7 +45,7 @@ class CrossmodalLayer(nn.Module):
         if not causal:
             return self.attention(x, memory, key_mask, need_weights)
         a = self.attention
-        # Official streams may differ in length: step i then reads up to i + |T - S|.
+        # Published streams may differ in length: step i then reads up to i + |T - S|.
         ahead = 1 + abs(memory.shape[1] - x.shape[1])
         allowed = x.new_ones(x.shape[1], memory.shape[1], dtype=torch.bool).triu(ahead).logical_not()
         if key_mask is not None:
@@ -74,7 +74,7 @@ class CrossmodalEncoder(nn.Module):
     Parameters
     ----------
     width, heads, layers : of the stack. positions : add sinusoidal positions.
-    official : take a step whose first feature is zero for padding, which gets no position, as upstream.
+    zero_is_padding : a step whose first feature is exactly zero gets no position.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class CrossmodalEncoder(nn.Module):
         layers: int,
         *,
         positions: bool,
-        official: bool,
+        zero_is_padding: bool,
         attention_dropout: float,
         dropout: float,
         embed_dropout: float,
@@ -92,13 +92,13 @@ class CrossmodalEncoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(CrossmodalLayer(width, heads, attention_dropout, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
-        self.positions, self.official, self.embed_dropout = positions, official, embed_dropout
+        self.positions, self.zero_is_padding, self.embed_dropout = positions, zero_is_padding, embed_dropout
 
     def _embed(self, x: Tensor) -> Tensor:
         embedded = x * x.shape[-1] ** 0.5
         if self.positions:
             places = sinusoids(x)
-            embedded = embedded + (places * (x[..., :1] != 0) if self.official else places)
+            embedded = embedded + (places * (x[..., :1] != 0) if self.zero_is_padding else places)
         return dropout(embedded, self.embed_dropout, self.training)
 
     def forward(

@@ -25,9 +25,9 @@ class FullyConnected(nn.Module):
             x = layer(x).relu()
         return last(x)
 
-    def named(self, pattern: str) -> dict[str, nn.Module]:
-        """The maps under official prefixes: `pattern` with the number of the map, from one."""
-        return {pattern.format(i): layer for i, layer in enumerate(self.layers, 1)}
+    def reference_names(self, prefix: str) -> dict[str, str]:
+        """The maps of a fusion's `head` by `prefix` and their number, from one."""
+        return {f"{prefix}{i + 1}.": f"head.layers.{i}" for i in range(len(self.layers))}
 
 
 def check_hidden(hidden: Sequence[int], owner: object) -> list[int]:

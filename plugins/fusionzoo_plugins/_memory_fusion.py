@@ -12,9 +12,6 @@ from fusionzoo.kernels.recurrence import recurrent, scan
 from fusionzoo.layers import dropout
 from fusionzoo_plugins._two_layers import TwoLayers
 
-#: Official name of the modalities in the order of `dims`: language, audio, visual.
-LETTERS = "lav"
-
 
 @recurrent("mfn.lstm")
 def lstm_step(carry: Sequence[Tensor], now: Sequence[Tensor], constants: Sequence[Tensor]) -> Sequence[Tensor]:

@@ -33,7 +33,7 @@ def cmd(x: Tensor, y: Tensor, mask: Tensor | None = None, moments: int = 5) -> T
         C_k(x) = \mathrm E\,(x - \mathrm E\,x)^k
 
     Source: Zellinger et al., "Central Moment Discrepancy (CMD) for Domain-Invariant Representation Learning", ICLR 2017;
-    MISA equation 9. Zero without a real row. The norms have slope zero at zero, where the official square root has NaN.
+    MISA equation 9. Zero without a real row. The norms have slope zero at zero, where the published square root has NaN.
     """
     x, rows = _rows(x, mask)
     y, _ = _rows(y, mask)
@@ -47,7 +47,7 @@ def orthogonality(a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
 
     with the rows of :math:`\hat A, \hat B` centred over the real rows and then of unit length.
     Source: Hazarika et al., "MISA", ACM MM 2020, equation 10. Zero with fewer than two real rows. Gradients pass through
-    the lengths, which the official code detaches; the values are the same.
+    the lengths, which the published code detaches; the values are the same.
     """
 
     def unit_rows(x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fusionzoo.fusion import Fusion
 from fusionzoo.layers import dropout
 from fusionzoo.numerics import lstm_precision, zero_padded
-from fusionzoo.reference import check_reference, copy_reference, prefixed
+from fusionzoo.reference import WithReference, check_reference, copy_reference, prefixed
 
 
 def last_real(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -125,13 +125,13 @@ class SubNetworks(nn.Module):
                     self.get_buffer(name).copy_(value)
 
 
-class EarlyFusionLSTM(nn.Module):
+class EarlyFusionLSTM(WithReference, nn.Module):
     """Concatenation at every step, an LSTM, and two linear maps of its last state: MMSA's `EF_LSTM`.
 
     Parameters
     ----------
     dims : modality to width. num_classes : width of the answer. hidden, layers, dropout : of the LSTM.
-    steps : length of all sequences, for the batch norm over steps of the official code, which has one scale per step;
+    steps : length of all sequences, for the batch norm over steps of the published code, which has one scale per step;
         None leaves the norm out and takes sequences of any length.
 
     Shapes: streams `(B, T, d_m)`, mask bool `(B, T)`, padding at the end -> `(B, num_classes)`.
@@ -165,6 +165,5 @@ class EarlyFusionLSTM(nn.Module):
         x = dropout(last_real(states, mask), self.dropout, self.training)
         return self.out(dropout(self.linear(x).relu(), self.dropout, self.training))
 
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official `EF_LSTM`; modalities in the order text, audio, video."""
-        copy_reference(self, state_dict)
+    def reference_names(self) -> Mapping[str, str]:
+        return {"": ""}

@@ -62,9 +62,9 @@ class ModalGraphFusion(Fusion):
         return Fused(torch.cat(per_modality, -1), dict(zip(self.names, per_modality, strict=True)))
 
     def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official `GCNII_lyc` (`fcs.*`, `convs.*`, `rnn.*`, or all of them below `graph_net.`).
+        """Load the published `GCNII_lyc` (`fcs.*`, `convs.*`, `rnn.*`, or all of them below `graph_net.`).
 
-        The official graph has no projections: for modalities of one width.
+        That graph has no projections: for modalities of one width.
         """
         self.gcn.load_reference({k.removeprefix("graph_net."): v for k, v in state_dict.items()})
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,6 @@ from fusionzoo.fusion import (
     projection,
 )
 from fusionzoo.numerics import masked_mean, masked_softmax, zero_padded
-from fusionzoo.reference import copy_reference_parts
 from fusionzoo_plugins._channels import bottleneck, channel_norm
 
 CONTEXTS = ("both", "local", "global")
@@ -27,9 +27,8 @@ CONTEXTS = ("both", "local", "global")
 class Pointwise(nn.Module):
     """Two linear maps, each with a norm, and a ReLU between them: the two branches of MS-CAM."""
 
-    def __init__(self, width: int, hidden: int, outputs: int, batch_norm: bool):
+    def __init__(self, width: int, hidden: int, outputs: int, norm: Callable[[int], nn.Module]):
         super().__init__()
-        norm = nn.BatchNorm1d if batch_norm else channel_norm
         self.net = nn.Sequential(
             nn.Linear(width, hidden), norm(hidden), nn.ReLU(), nn.Linear(hidden, outputs), norm(outputs)
         )
@@ -56,17 +55,16 @@ class AFF(Fusion):
 
     Departs from the paper: layer norm instead of batch norm, so that no sample depends on the batch, and at least 8 hidden
     features, if w has.
-    `variant="official"`: batch norm over all rows, padding included, exactly w // reduction hidden features, and as in
-    the published code y is twice the sum in AFF, and the second round of iAFF uses the first round's G.
 
     Options
     -------
     width : common width w; default the anchor's. reduction : default 4. iterations : 1 for AFF, 2 for iAFF.
-    context : `"both"`, `"local"` (L alone: each step by itself) or `"global"` (G alone). variant : see above.
+    context : `"both"`, `"local"` (L alone: each step by itself) or `"global"` (G alone).
+    variant : `"default"`, or `"official"`, the published code's.
 
     Parameters: with h hidden features and :math:`o = (M - 1) w`, each of L and G has :math:`(w + 3) h + (h + 3) o`; a
     norm over a single feature is left out. And projections.
-    Source: Dai et al., "Attentional Feature Fusion", WACV 2021, sections 3.2 to 3.4; official code
+    Source: Dai et al., "Attentional Feature Fusion", WACV 2021, sections 3.2 to 3.4; code
     YimianDai/open-aff@0bcfd8a1b0, `aff_pytorch/aff_net/fusion.py`.
 
     Shapes: streams `(B, T, d_m)` -> `(B, T, out_dim)`; `Fused.attention["gate"]` is `(B, T, w, M)`.
@@ -75,7 +73,8 @@ class AFF(Fusion):
     torch.Size([2, 5, 8])
     """
 
-    variants = ("default", "official")
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.aff:OfficialAFF"}
+    norm: ClassVar[Callable[[int], nn.Module]] = staticmethod(channel_norm)
 
     def __init__(
         self,
@@ -90,25 +89,27 @@ class AFF(Fusion):
         missing: str = "zero",
     ):
         super().__init__(dims, out_dim, missing=missing)
-        self.variant = check_choice(variant, self.variants, "variant", self)
         self.context = check_choice(context, CONTEXTS, "context", self)
         if iterations not in (1, 2) or isinstance(iterations, bool):
             raise OptionError(f"AFF: iterations must be 1 (AFF) or 2 (iAFF), not {iterations!r}")
         self.width = self.dims[self.anchor] if width is None else check_positive(width, "width", self)
-        hidden = _hidden(self.width, check_positive(reduction, "reduction", self), variant)
-        if hidden < 1:
-            raise OptionError(
-                f"AFF: variant='official' has {self.width} // {reduction} = 0 hidden features; take a larger width or a "
-                "smaller reduction"
-            )
+        hidden = self.hidden_width(check_positive(reduction, "reduction", self))
         self.project = nn.ModuleList(projection(d, self.width) for d in self.dims.values())
         outputs = (len(self.dims) - 1) * self.width
-        local, overall = _branches(context, iterations, variant)
-        official = variant == "official"
-        self.local_maps = nn.ModuleList(Pointwise(self.width, hidden, outputs, official) for _ in range(local))
-        self.global_maps = nn.ModuleList(Pointwise(self.width, hidden, outputs, official) for _ in range(overall))
+        shape = (self.width, hidden, outputs, self.norm)
+        local, overall = iterations * (context != "global"), self.global_rounds(iterations) * (context != "local")
+        self.local_maps = nn.ModuleList(Pointwise(*shape) for _ in range(local))
+        self.global_maps = nn.ModuleList(Pointwise(*shape) for _ in range(overall))
         self.iterations = iterations
         self.set_width(self.width)
+
+    def hidden_width(self, reduction: int) -> int:
+        """Features between the two maps of a branch."""
+        return bottleneck(self.width, reduction)
+
+    def global_rounds(self, iterations: int) -> int:
+        """In how many rounds G has maps of its own."""
+        return iterations
 
     def combine(self, streams: Streams) -> Fused:
         xs = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, streams.present, strict=True)]
@@ -119,8 +120,6 @@ class AFF(Fusion):
         for i in range(self.iterations):
             gate = masked_softmax(self._logits(fused, streams.mask, i), mask)
             fused = (gate * stacked).sum(-1)
-        if self.variant == "official" and self.iterations == 1:
-            fused = 2 * fused
         attention = {"gate": gate} if streams.attention else {}
         return Fused(fused, dict(zip(self.names, xs, strict=True)), attention)
 
@@ -133,36 +132,6 @@ class AFF(Fusion):
             total = total + self.global_maps[min(i, len(self.global_maps) - 1)](masked_mean(u, mask)).unsqueeze(1)
         logits = total.expand(*u.shape[:2], -1).unflatten(-1, (-1, self.width)).transpose(-1, -2)
         return torch.cat([logits, torch.zeros_like(logits[..., :1])], -1)
-
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official `AFF` or `iAFF` (`local_att.0.weight`, ...): two modalities of width w, `variant="official"`."""
-        if self.variant != "official" or len(self.names) != 2 or self.context != "both":
-            raise OptionError(
-                "the official weights are those of AFF(variant='official') with two modalities and context='both'; build "
-                "it that way to load them"
-            )
-        state: dict[str, Tensor] = {}
-        for name, tensor in state_dict.items():
-            branch, _, rest = name.partition(".")
-            place, _, entry = rest.partition(".")
-            if branch.startswith("global_att") and place.isdigit():
-                place = str(int(place) - 1)  # its first entry is the pooling
-            state[f"{branch}.{place}.{entry}"] = tensor.flatten(1) if tensor.dim() == 4 else tensor
-        parts: dict[str, nn.Module] = {}
-        for kind, maps in (("local_att", self.local_maps), ("global_att", self.global_maps)):
-            for i, branch in enumerate(maps):
-                parts[f"{kind}{i + 1 if i else ''}."] = branch.net  # type: ignore[assignment]
-        copy_reference_parts(parts, state, ignored=("global_att2.",) if self.iterations == 2 else ())
-
-
-def _hidden(width: int, reduction: int, variant: str) -> int:
-    return width // reduction if variant == "official" else bottleneck(width, reduction)
-
-
-def _branches(context: str, iterations: int, variant: str) -> tuple[int, int]:
-    """Numbers of local and of global maps."""
-    overall = 1 if variant == "official" else iterations
-    return iterations * (context != "global"), overall * (context != "local")
 
 
 fusionzoo_register = fusionzoo.plugin(

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fusionzoo
-from fusionzoo._options import check_choice, check_positive, check_probability
-from fusionzoo.errors import OptionError, ReferenceWeightsError
+from fusionzoo._options import check_positive, check_probability
+from fusionzoo.errors import OptionError
 from fusionzoo.layers import dropout
 from fusionzoo.objective import IGNORE, Objective, stream_widths
-from fusionzoo.reference import copy_reference, copy_reference_parts
+from fusionzoo.reference import WithReference
 from fusionzoo_plugins._contrastive import check_chunk, contrast
 from fusionzoo_plugins._objective_tools import (
     Names,
@@ -30,21 +31,8 @@ from fusionzoo_plugins._objective_tools import (
     unit,
 )
 
-#: Parts of the official model that objectives do not have.
-ELSEWHERE = (
-    "wavlm.",
-    "a2v.",
-    "v2a.",
-    "a2v_head.",
-    "v2a_head.",
-    "cls_head.",
-    "audio_project.",
-    "video_project.",
-    "temp",
-)
 
-
-class Projection(nn.Module):
+class Projection(WithReference, nn.Module):
     r"""Foal-Net's projection into the common space.
 
     .. math:: e = W_1 x, \qquad \operatorname{LN}(e + W_2 \operatorname{GELU}(e))
@@ -64,9 +52,8 @@ class Projection(nn.Module):
         e = self.linear1(x)
         return self.layer_norm(e + dropout(self.linear2(F.gelu(e)), self.dropout, self.training))
 
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official weights, `linear1.weight`, `linear2.weight`, `layer_norm.*`."""
-        copy_reference(self, state_dict)
+    def reference_names(self) -> Mapping[str, str]:
+        return {"": ""}
 
 
 class AVEL(Objective):
@@ -81,26 +68,26 @@ class AVEL(Objective):
     itself included, and a learnt s, at first :math:`\log(1/0.07)` and at most :math:`\log 100`. An utterance counts for a
     pair where it has a label and both modalities were recorded; of three modalities the mean over the pairs is taken.
 
-    `variant="official"` is the published code: the sum over :math:`P_i` instead of the mean, so that a frequent emotion
-    weighs more the more often it occurs in the batch; and the cosines *divided* by the learnt number, a temperature of 2.66
-    at first that nothing keeps above zero. Each process of a distributed run contrasts its own utterances (the official
-    code gathers the others', without their gradient).
+    Each process of a distributed run contrasts its own utterances.
 
     Options
     -------
     streams : names; default `"<modality>.input"`, which the fusion foal-net reports (what it was given), else the streams
     named like the modalities. width : of the common space. dropout : in the projections.
     dims : stream name -> width, to build the projections without a host; default asks the host. chunk : anchors at a time,
-    default as many as suit the device; memory is linear in the number of utterances. variant : `"default"` or `"official"`.
+    default as many as suit the device; memory is linear in the number of utterances. variant : `"default"`,
+    or `"official"`, the published code's.
 
     Parameters: per stream :math:`d\,w + w^2 + 2 w`, and one for the temperature.
     Source: Li et al., "Enhancing Modal Fusion by Alignment and Label Matching for Multimodal Emotion Recognition"
-    (Foal-Net), Interspeech 2024; official code ASolitaryMan/Foal-Net@781849fdf6, `model.py`.
+    (Foal-Net), Interspeech 2024; code ASolitaryMan/Foal-Net@781849fdf6, `model.py`.
 
     Shapes: streams `(B, T, d_m)`, labels `(B, T)` -> scalar.
     """
 
-    variants = ("default", "official")
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.avel:OfficialAVEL"}
+    #: Whether an utterance's positives are averaged, not added up.
+    mean_of_positives: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -119,7 +106,6 @@ class AVEL(Objective):
         self.width = check_positive(width, "width", self)
         self.dropout = check_probability(dropout, "dropout", self)
         self.chunk = check_chunk(chunk, self)
-        self.variant = check_choice(variant, self.variants, "variant", self)
         self.temp = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.names: tuple[str, ...] = ()
         self.projections = nn.ModuleList()
@@ -155,39 +141,18 @@ class AVEL(Objective):
 
     def scale(self) -> Tensor:
         """What cosines are multiplied by, a learnt scalar."""
-        return 1 / self.temp if self.variant == "official" else self.temp.clamp(max=math.log(100)).exp()
+        return self.temp.clamp(max=math.log(100)).exp()
 
     def align(self, a: Tensor, b: Tensor, labels: Tensor) -> Tensor:
         """The loss of two views `(N, width)` of the same samples, both of unit length, under `labels (N,)`."""
-        official = self.variant == "official"
         scale = self.scale()
         real = labels != IGNORE
         weight = real.to(a) / (-2 * real.sum().clamp(min=1))
         both = [
-            contrast(x, y, labels, scale.to(a), weight, itself=True, mean=not official, chunk=self.chunk)
+            contrast(x, y, labels, scale.to(a), weight, itself=True, mean=self.mean_of_positives, chunk=self.chunk)
             for x, y in ((a, b), (b, a))
         ]
         return both[0] + both[1]
-
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official `audio_project.*`, `video_project.*` and `temp`; audio is the first stream.
-
-        The rest of the official `MultiTaskModel` is ignored.
-        """
-        if self.variant != "official" or len(self.names) != 2:
-            raise OptionError(
-                "the official weights are those of AVEL(variant='official') with two streams, audio first; "
-                "build it with dims={'audio': ..., 'visual': ...}"
-            )
-        state = dict(state_dict)
-        temp = state.pop("temp", None)
-        if temp is None or temp.numel() != 1:
-            raise ReferenceWeightsError("the official weights of AVEL have the scalar 'temp', and these do not")
-        audio, video = self.projections
-        parts: dict[str, nn.Module] = {"audio_project.": audio, "video_project.": video}
-        copy_reference_parts(parts, state, [p for p in ELSEWHERE if p not in parts])
-        with torch.no_grad():
-            self.temp.copy_(temp.reshape(()))
 
 
 def stream_names(

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import fusionzoo
-from fusionzoo._options import check_choice, check_positive, check_probability
-from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
+from fusionzoo._options import Configured, check_choice, check_positive, check_probability
+from fusionzoo.errors import ReferenceWeightsError, ShapeError
 from fusionzoo.fusion import (
     Dims,
     Fused,
@@ -20,14 +20,12 @@ from fusionzoo.fusion import (
 )
 from fusionzoo.layers import pick_heads
 from fusionzoo.numerics import SHIFT_INVARIANT, masked_softmax, zero_padded
-from fusionzoo.reference import copy_reference_parts
+from fusionzoo.reference import WithReference
 from fusionzoo_plugins._causal_encoder import CausalEncoder
 from fusionzoo_plugins._channels import JOINS, check_aligned, join_streams
 
-VARIANTS = ("default", "official")
 
-
-class CrossModalBlock(nn.Module):
+class CrossModalBlock(Configured, WithReference, nn.Module):
     r"""Attention over the places of one modality's feature map, conditioned on the other modalities.
 
     .. math::
@@ -35,7 +33,7 @@ class CrossModalBlock(nn.Module):
         r_p = w^\top \tanh\big(W_x x_p + b_x + \textstyle\sum_n W_n a_n\big), \qquad
         \alpha = \operatorname{softmax}_p r, \qquad \tilde x_p = \alpha_p x_p + x_p
 
-    with the softmax over the places of each frame. The official block has one guide, the audio.
+    with the softmax over the places of each frame. The published block has one guide, the audio.
 
     Parameters
     ----------
@@ -43,15 +41,19 @@ class CrossModalBlock(nn.Module):
     heads, layers : of each guide's encoder. residual : add :math:`x_p`; False is the paper's ablation.
     causal : a guide's step reads only steps up to its own, as published.
     dropout, embed_dropout : of the encoders. spatial : False leaves the attention out, as upstream: x alone, or zeros.
-    variant : `"official"` adds up the maps of a batch's samples and applies the sum to each, and takes a guide's step
-        whose first feature is exactly zero for padding.
-
-    The bias of w is there with `official` alone: a softmax does not see it.
+    variant : `"default"` or that of `CFNSR`.
 
     >>> x, weights = CrossModalBlock(10, width=8)(torch.rand(2, 10, 3, 4, 4), torch.rand(2, 8, 6))
     >>> x.shape, weights.shape
     (torch.Size([2, 10, 3, 4, 4]), torch.Size([2, 3, 16]))
     """
+
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.cfn_sr:OfficialCrossModalBlock"}
+    reference_table = "fusionzoo_plugins.official.cfn_sr"
+    #: Whether a guide's step whose first feature is exactly zero is taken for padding.
+    zero_is_padding: ClassVar[bool] = False
+    #: Whether w has a bias, which a softmax does not see.
+    score_bias: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -69,7 +71,6 @@ class CrossModalBlock(nn.Module):
         variant: str = "default",
     ):
         super().__init__()
-        self.variant = check_choice(variant, VARIANTS, "variant", self)
         self.residual, self.spatial = residual, spatial
         if not spatial:
             return
@@ -84,17 +85,20 @@ class CrossModalBlock(nn.Module):
                 attention_dropout=dropout,
                 embed_dropout=embed_dropout,
                 causal=causal,
-                zero_is_padding=variant == "official",
+                zero_is_padding=self.zero_is_padding,
             )
             for _ in range(guides)
         )
-        self.attn_weight_affine = nn.Linear(width, 1, bias=variant == "official")
+        self.attn_weight_affine = nn.Linear(width, 1, bias=self.score_bias)
 
     @property
     def without_gradient(self) -> dict[str, str]:
-        """The official bias of the scores learns nothing."""
-        official = self.spatial and self.variant == "official"
-        return {"attn_weight_affine.bias": SHIFT_INVARIANT} if official else {}
+        """The bias of the scores learns nothing."""
+        return {"attn_weight_affine.bias": SHIFT_INVARIANT} if self.spatial and self.score_bias else {}
+
+    def applied(self, weights: Tensor) -> Tensor:
+        """What the maps `(B, F, N, C)` are multiplied by, from the weights `(B, F, N)`."""
+        return weights
 
     def condition(self, guides: Sequence[Tensor], present: Sequence[Tensor | None]) -> Tensor:
         r""":math:`\sum_n W_n a_n`, `(B, k)`, from guides `(B, T_n, k)`; one that is absent adds nothing."""
@@ -122,8 +126,7 @@ class CrossModalBlock(nn.Module):
         condition = self.condition(guides, present)
         hidden = torch.tanh(self.channel_affine(x) + condition[:, None, None])
         weights = masked_softmax(self.attn_weight_affine(hidden).squeeze(-1), mask)
-        applied = weights.sum(0, keepdim=True) if self.variant == "official" else weights
-        out = x * applied.unsqueeze(-1)
+        out = x * self.applied(weights).unsqueeze(-1)
         return (out + x if self.residual else out), weights
 
     def forward(self, x: Tensor, *guides: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,26 +146,6 @@ class CrossModalBlock(nn.Module):
         out, weights = self.attend(places.movedim(1, -1), sequences, None, [None] * len(guides))
         return out.movedim(-1, 1).reshape(x.shape), weights
 
-    def load_reference(self, state: Mapping[str, Tensor]) -> None:
-        """Load the official `CrossModalAttentionLayer`, which has one guide."""
-        if not self.spatial:
-            return copy_reference_parts({}, state, ignored=("y_affine.", "audio_attention.", "attn_weight_affine."))
-        if len(self.encoders) != 1:
-            raise ReferenceWeightsError(
-                f"the official block has one guide, this one has {len(self.encoders)}; build it for two modalities"
-            )
-        parts: dict[str, nn.Module] = {
-            "channel_affine.": self.channel_affine,
-            "y_affine.": self.y_affine[0],
-            "audio_attention.layers.": self.encoders[0].layers,  # type: ignore[dict-item]
-            "audio_attention.layer_norm.": self.encoders[0].layer_norm,  # type: ignore[dict-item]
-            "attn_weight_affine.": self.attn_weight_affine,
-        }
-        bias = "attn_weight_affine.bias"
-        rest = {k: v for k, v in state.items() if k != bias or self.variant == "official"}
-        ignored = ("audio_attention.version", "audio_attention.embed_positions.")
-        return copy_reference_parts(parts, rest, ignored)
-
 
 class CFNSR(Fusion):
     r"""Cross-modal fusion network with self-attention and residual (CFN-SR).
@@ -180,9 +163,7 @@ class CFNSR(Fusion):
 
     Generalised: the guides' conditions add up in the tanh, so that any number of modalities can take part; an absent
     guide conditions nothing, and what is absent or padded gets no weight.
-    `variant="official"` adds up the maps of all samples of a batch and applies the sum to each, as the published code
-    does, so that a sample's output depends on its batch; and it takes a guide's step whose first feature is exactly zero
-    for padding. It alone has the bias of w, which a softmax does not see. Neither has the fixed head of the paper.
+    The fixed head of the paper is left out.
 
     Options
     -------
@@ -191,13 +172,14 @@ class CFNSR(Fusion):
     causal : whether a guide's step reads only steps up to its own, default True.
     dropout : in the encoders' layers, default 0.1; embed_dropout of their input, default 0.3.
     join : `"steps"`; `"anchor"`: guides enter y as their mean, beside each step of the anchor, and may have other lengths;
-        `"pool"`: every stream enters as its mean, one vector `(B, out_dim)`, the paper's head. variant : see above.
+        `"pool"`: every stream enters as its mean, one vector `(B, out_dim)`, the paper's head.
+    variant : `"default"`, or `"official"`, the published code's.
 
     Parameters: :math:`(d_1 + 1) k + k + (M - 1)\,\big(k^2 + L\,(12 k^2 + 13 k) + 2 k\big)`, projections of the guides to
     k, and the output map. The paper's block (2048 channels, k = 64) has 385,345, of which the bias of w is
-    one that the default leaves out.
+    one that is left out here.
     Source: Fu et al., "A cross-modal fusion network based on self-attention and residual structure for multimodal emotion
-    recognition", arXiv 2111.02172; official code skeletonNN/CFN-SR@2443494729, `networks/msaf_ravdess_ab_1.py`.
+    recognition", arXiv 2111.02172; code skeletonNN/CFN-SR@2443494729, `networks/msaf_ravdess_ab_1.py`.
 
     Shapes: streams `(B, T_m, d_m)` -> `(B, T, out_dim)`; `Fused.attention["text"]`, named after the anchor, is `(B, T)`.
 
@@ -205,7 +187,7 @@ class CFNSR(Fusion):
     torch.Size([2, 5, 8])
     """
 
-    variants = VARIANTS
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.cfn_sr:OfficialCFNSR"}
     unaligned = True
     for_sequences: ClassVar[dict[str, Any]] = {"join": "pool"}
 
@@ -240,7 +222,7 @@ class CFNSR(Fusion):
             causal=causal,
             dropout=check_probability(dropout, "dropout", self),
             embed_dropout=check_probability(embed_dropout, "embed_dropout", self),
-            variant=check_choice(variant, self.variants, "variant", self),
+            variant=self.variant,
         )
         self.set_width(sum(widths))
 
@@ -264,10 +246,10 @@ class CFNSR(Fusion):
         return [looked, *maps[1:]]
 
     def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official `CrossModalAttentionLayer`: two modalities, the guide of the block's width, no output map."""
+        """Load the block of the official network: two modalities, the guide of the block's width, no output map."""
         if len(self.names) != 2 or list(self.project.parameters()) or list(self.out.parameters()):
             widths = list(self.dims.values())
-            raise OptionError(
+            raise ReferenceWeightsError(
                 "the official weights are those of CFNSR for two modalities with width = the guide's and out_dim = the sum "
                 f"of both, which has no projections; this one has the widths {self.dims}, width="
                 f"{self.block.channel_affine.out_features} and out_dim={self.out_dim}, not {sum(widths)}"

@@ -11,7 +11,6 @@ import fusionzoo
 from fusionzoo._options import check_probability
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import dropout
-from fusionzoo.reference import copy_reference_parts
 from fusionzoo_plugins._fully_connected import FullyConnected, check_hidden
 
 
@@ -57,10 +56,14 @@ class ConcatFC(Fusion):
     def combine(self, streams: Streams) -> Fused:
         return Fused(self.head(dropout(torch.cat(streams.x, -1), self.dropout, self.training)))
 
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load what follows the sub-networks in MMSA's `LF_DNN`, or MultiBench's `ConcatWithLinear` (`hidden=()`)."""
-        linear = any(k.startswith("fc.") for k in state_dict)
-        copy_reference_parts(self.head.named("fc." if linear else "post_fusion_layer_{}."), state_dict)
+    def reference_names(self) -> Mapping[str, str]:
+        return self.head.reference_names("post_fusion_layer_")
+
+    def reference_state(self, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """MMSA's `LF_DNN` behind its sub-networks, or MultiBench's `ConcatWithLinear` (`hidden=()`), whose map is `fc`."""
+        return {
+            k.replace("fc.", "post_fusion_layer_1.") if k.startswith("fc.") else k: v for k, v in state_dict.items()
+        }
 
 
 fusionzoo_register = fusionzoo.plugin(

@@ -33,7 +33,7 @@ class DynamicGraphFusion(ModalGraphFusion):
     :math:`M (w + h)`.
 
     Source: Hu et al., "MM-DFN: Multimodal Dynamic Fusion Network for Emotion Recognition in Conversations", ICASSP
-    2022; official code zerohd4869/MM-DFN@da97036606, `code/model_mm.py:MM_GCN`.
+    2022; code zerohd4869/MM-DFN@da97036606, `code/model_mm.py:MM_GCN`.
 
     Shapes: streams `(B, T, d_m)` -> `(B, T, out_dim)`; `Fused.streams[m]` is `(B, T, w + h)`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 import fusionzoo
@@ -13,7 +13,6 @@ from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.numerics import zero_padded
-from fusionzoo.reference import copy_reference_parts
 
 
 class EmbraceNet(Fusion):
@@ -26,7 +25,7 @@ class EmbraceNet(Fusion):
     with :math:`u_m` whether modality m is present. In training features are drawn anew at every step; in eval mode y is
     the expectation, :math:`\sum_m p_m d_m`. Acts within a time step.
 
-    Departs from the official code, which draws in eval mode as well, so that a prediction would change from call to call.
+    Departs from the published code, which draws in eval mode as well, so that a prediction would change from call to call.
 
     Options
     -------
@@ -35,7 +34,7 @@ class EmbraceNet(Fusion):
 
     Parameters: :math:`(d_m + 1)\,c` for each modality, and the output map where c is not `out_dim`.
     Source: Choi and Lee, "EmbraceNet: A robust deep learning architecture for multimodal classification", Information
-    Fusion 51, 2019, arXiv 1904.09078, section 3; official code idearibosome/embracenet@d4393b2218,
+    Fusion 51, 2019, arXiv 1904.09078, section 3; code idearibosome/embracenet@d4393b2218,
     `embracenet_pytorch/embracenet.py`.
 
     Shapes: streams `(B, T, d_m)` -> `(B, T, out_dim)`; `Fused.streams[m]` is :math:`d_m` `(B, T, c)`,
@@ -94,9 +93,8 @@ class EmbraceNet(Fusion):
         maps = {"selection": chances} if streams.attention else {}
         return Fused(fused, dict(zip(self.names, docked, strict=True)), maps)
 
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official `docking_0.weight`, `docking_0.bias`, ..."""
-        copy_reference_parts({f"docking_{i}.": d for i, d in enumerate(self.docking)}, state_dict)
+    def reference_names(self) -> Mapping[str, str]:
+        return {f"docking_{i}.": f"docking.{i}" for i in range(len(self.docking))}
 
 
 fusionzoo_register = fusionzoo.plugin(

@@ -32,7 +32,7 @@ class FiLM(Fusion):
     Parameters: :math:`2 d_1 (d_m + 1)` for each modality but the anchor, or with hidden width h
     :math:`(d_m + 1) h + 2 d_1 (h + 1)`; and the output map.
     Source: Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer", AAAI 2018, arXiv 1709.07871,
-    equations 1 and 2; the scale's one is `gamma_baseline` of the official code, ethanjperez/film@fe43ddf8a2,
+    equations 1 and 2; the scale's one is `gamma_baseline` of the published code, ethanjperez/film@fe43ddf8a2,
     `vr/models/film_gen.py`.
 
     Shapes: streams `(B, T_m, d_m)` -> `(B, T, out_dim)`.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -11,23 +10,18 @@ from torch import Tensor, nn
 
 import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
-from fusionzoo.errors import OptionError, ReferenceWeightsError
+from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import dropout
 from fusionzoo.numerics import masked_mean, masked_softmax, zero_padded
-from fusionzoo.reference import copy_reference, copy_reference_parts
+from fusionzoo.reference import WithReference, within
 from fusionzoo_plugins._pair_attention import PairAttention, at_every_step, check_aligned, one_clock, pairs
 
 POOLS = ("mean", "attention")
 
-#: Score of a padded key upstream.
-_FILL = -1e4
-_PARTS = {"w_q.": "query.", "w_k.": "key.", "w_v.": "value.", "w_concat.": "mix."}
-_LAYER = re.compile(r"^([av]2[av]\.\d+\.)(.*)")
 
-
-class JointAttention(PairAttention):
-    """`PairAttention` under the official names and initial values: weights N(0, 0.02²), no bias at first."""
+class JointAttention(WithReference, PairAttention):
+    """`PairAttention` with the published initial values: weights N(0, 0.02²), no bias at first."""
 
     def __init__(self, width: int, memory_width: int | None = None, *, heads: int, inner: int | None = None):
         inner = inner or width
@@ -37,19 +31,18 @@ class JointAttention(PairAttention):
                 nn.init.normal_(part.weight, std=0.02)
                 nn.init.zeros_(part.bias)
 
-    def load_reference(self, state: Mapping[str, Tensor]) -> None:
-        """Load the official `MultiHeadAttention`: `w_q`, `w_k`, `w_v`, `w_concat`."""
-        copy_reference(self, {_ours(k, ""): v for k, v in state.items()})
+    def reference_names(self) -> Mapping[str, str]:
+        return {"w_q.": "query", "w_k.": "key", "w_v.": "value", "w_concat.": "mix"}
 
 
-class CrossLayer(nn.Module):
+class CrossLayer(WithReference, nn.Module):
     r"""One layer: :math:`\operatorname{LN}(\operatorname{dropout}(\operatorname{MHA}(x, k, v)) + x)`.
 
     Parameters
     ----------
     query_width, memory_width : of x, and of k and v. heads : must divide `width`. width : of the output; None for
-        `query_width`, another one leaves the residual out, as published. dropout : on what was read. official : give
-        padded keys the score -10000 instead of leaving them out, so that a row of nothing else is attended to evenly.
+        `query_width`, another one leaves the residual out, as published. dropout : on what was read. fill : score of
+        padded keys, which are attended to evenly where there is nothing else; None leaves them out.
     """
 
     def __init__(
@@ -60,14 +53,14 @@ class CrossLayer(nn.Module):
         heads: int,
         width: int | None = None,
         dropout: float = 0.1,
-        official: bool = False,
+        fill: float | None = None,
     ):
         super().__init__()
         width = width or query_width
         self.attention = JointAttention(query_width, memory_width, heads=heads, inner=width)
         self.norm = nn.LayerNorm(width)
         self.residual, self.dropout = width == query_width, dropout
-        self.fill = _FILL if official else None
+        self.fill = fill
 
     def forward(
         self, x: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None = None, need_weights: bool = False
@@ -77,20 +70,19 @@ class CrossLayer(nn.Module):
         out = dropout(out, self.dropout, self.training)
         return self.norm(out + x if self.residual else out), weights
 
-    def load_reference(self, state: Mapping[str, Tensor]) -> None:
-        """Load the official `MultiHeadCrossAttention`."""
-        copy_reference(self, {_ours(k, "attention."): v for k, v in state.items()})
+    def reference_names(self) -> Mapping[str, str]:
+        return within("attention", self.attention.reference_names()) | {"ln.": "norm"}
 
 
-class SoftAttention(nn.Module):
+class SoftAttention(WithReference, nn.Module):
     r"""Attention without a query: :math:`\sum_t a_t x_t` with :math:`a = \operatorname{softmax}_t \tanh\langle w, x_t\rangle`.
 
-    The pooling that the official code offers beside the mean. Parameters: the width.
+    The pooling that the published code offers beside the mean. Parameters: the width.
     """
 
     def __init__(self, width: int):
         super().__init__()
-        # Official: uniform in (0, 1), with which the tanh of a wide vector saturates.
+        # Published: uniform in (0, 1), with which the tanh of a wide vector saturates.
         self.weight = nn.Parameter(torch.empty(width, 1).normal_(std=0.02))
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -99,9 +91,8 @@ class SoftAttention(nn.Module):
         weights = masked_softmax(torch.tanh(x @ self.weight).squeeze(-1), mask)
         return (weights.unsqueeze(1) @ x).squeeze(1), weights
 
-    def load_reference(self, state: Mapping[str, Tensor]) -> None:
-        """Load the official `atten_weight`."""
-        copy_reference(self, {"weight" if k == "atten_weight" else k: v for k, v in state.items()})
+    def reference_names(self) -> Mapping[str, str]:
+        return {"atten_weight": "weight"}
 
 
 class FoalNet(Fusion):
@@ -122,9 +113,8 @@ class FoalNet(Fusion):
     have different lengths there are no common steps: a direction in which another modality asks enters through its
     mean, the same at each of the anchor's steps. `pool="mean"` is the paper's.
 
-    Departs from the official code: a direction whose memory is empty adds nothing to the residual; upstream it reads its
-    padding evenly, for padded keys score -10000 (`variant="official"`). More than two modalities are this project's
-    generalisation.
+    Departs from the published code: a direction whose memory is empty adds nothing to the residual. More than two
+    modalities are this project's generalisation.
 
     Options
     -------
@@ -132,13 +122,13 @@ class FoalNet(Fusion):
         4 (the published), 2, 1 that divides the width of who asks. dropout : on what was read, default 0.1.
     pool : None, `"mean"`, or `"attention"` (`SoftAttention`, one a direction): one vector a sequence.
     aligned : whether equal lengths mean equal steps (`pool=None`): True, False (never), or None, the default: they do
-        where all lengths agree. variant : `"default"` or `"official"`.
+        where all lengths agree. variant : `"default"`, or `"official"`, the published code's.
 
     Parameters: per direction and layer :math:`2 d_m^2 + 2 d_m d_n + 6 d_m` (and :math:`d_m` a direction with
     `pool="attention"`), then the output map. Audio 1024 and video 768 with two layers: 12,866,560 without output map.
 
     Source: Li et al., "Enhancing Modal Fusion by Alignment and Label Matching for Multimodal Emotion Recognition" (Foal-Net),
-    Interspeech 2024, arXiv 2408.09438; official code ASolitaryMan/Foal-Net@781849fdf6, `model.py`.
+    Interspeech 2024, arXiv 2408.09438; code ASolitaryMan/Foal-Net@781849fdf6, `model.py`.
 
     Shapes: streams `(B, T_m, d_m)` -> `(B, T, out_dim)` with the anchor's T, or `(B, out_dim)` with pool;
     `Fused.streams[m]` is `(B, T_m, d_m)`, the mean over the directions in which m asks, and `Fused.streams["text.input"]`
@@ -154,7 +144,10 @@ class FoalNet(Fusion):
     torch.Size([2, 4])
     """
 
-    variants = ("default", "official")
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.foal_net:OfficialFoalNet"}
+    reference_table = "fusionzoo_plugins.official.foal_net"
+    #: Score of a padded key; None leaves it out.
+    fill: ClassVar[float | None] = None
     unaligned = True
     for_sequences: ClassVar[dict[str, Any]] = {"aligned": False}
 
@@ -172,7 +165,6 @@ class FoalNet(Fusion):
         missing: str = "zero",
     ):
         super().__init__(dims, out_dim, missing=missing)
-        self.variant = check_choice(variant, self.variants, "variant", self)
         self.pool = None if pool is None else check_choice(pool, POOLS, "pool", self)
         self.aligned = check_aligned(aligned, self)
         layers, dropout = check_positive(layers, "layers", self), check_probability(dropout, "dropout", self)
@@ -185,7 +177,7 @@ class FoalNet(Fusion):
                     widths[n],
                     heads=self._heads(heads, self.names[q]),
                     dropout=dropout,
-                    official=variant == "official",
+                    fill=self.fill,
                 )
                 for _ in range(layers)
             )
@@ -280,35 +272,6 @@ class FoalNet(Fusion):
             steps = xs[0].shape[1]
             read = [at_every_step(x, masks[q], steps) if q else x for x, (q, _) in zip(read, self.pairs, strict=True)]
         return torch.cat(read, -1)
-
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the stacks `a2v.*` and `v2a.*` of the official `MultiTaskModel` (two modalities, audio first).
-
-        Its encoder, projections, heads and temperature are no part of the fusion and ignored.
-        """
-        if len(self.dims) != 2:
-            raise ReferenceWeightsError(
-                f"the official Foal-Net fuses two modalities, this one {', '.join(self.names)}; build it for two"
-            )
-        parts = {
-            f"{name}.{i}.": layer
-            for name, stack in zip(("a2v", "v2a"), self.stacks, strict=True)
-            for i, layer in enumerate(stack.children())
-        }
-        state = {_LAYER.sub(lambda m: m[1] + _ours(m[2], "attention."), k): v for k, v in state_dict.items()}
-        copy_reference_parts(parts, state, _ELSEWHERE)
-
-
-#: Parts of the official model beside its fusion.
-_ELSEWHERE = ("wavlm.", "a2v_head.", "v2a_head.", "audio_project.", "video_project.", "cls_head.", "temp")
-
-
-def _ours(name: str, attention: str) -> str:
-    """An official name of a layer under ours."""
-    for theirs, ours in _PARTS.items():
-        if name.startswith(theirs):
-            return attention + ours + name[len(theirs) :]
-    return "norm." + name[3:] if name.startswith("ln.") else name
 
 
 fusionzoo_register = fusionzoo.plugin(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 import fusionzoo
-from fusionzoo._options import check_choice
 from fusionzoo.objective import IGNORE
 from fusionzoo_plugins._objective_tools import check_number, exact, log_complement
 from fusionzoo_plugins.cross_entropy import CrossEntropy
@@ -18,23 +19,21 @@ class Focal(CrossEntropy):
     .. math:: L = -\frac{1}{\sum_i w_{y_i}} \sum_i w_{y_i} (1 - p_i)^\gamma \log p_i, \qquad
               p_i = \operatorname{softmax}(l_i)_{y_i}
 
-    :math:`\gamma = 0` is cross-entropy. `variant="official"`, MM-DFN's code: no gradient passes through
-    :math:`(1 - p)^\gamma`, so that what is minimised is not the value that is reported, and the sum is divided by the
-    number of utterances instead of their weights.
+    :math:`\gamma = 0` is cross-entropy.
 
     Options
     -------
     gamma : :math:`\gamma`, how little the easy ones count. class_weights : as for `cross-entropy`.
-    variant : `"default"` or `"official"`.
+    variant : `"default"`, or `"official"`, that of MM-DFN's code.
 
     A batch without a labelled utterance gives zero. Parameters: none.
-    Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017; official code of the field's use of it
+    Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017; the field's use of it
     zerohd4869/MM-DFN@da97036606, `code/loss.py`.
 
     Shapes: logits `(B, T, C)`, labels `(B, T)` -> scalar.
     """
 
-    variants = ("default", "official")
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.focal:OfficialFocal"}
 
     def __init__(
         self,
@@ -47,7 +46,6 @@ class Focal(CrossEntropy):
     ):
         super().__init__(num_classes, class_counts, class_weights=class_weights)
         self.gamma = check_number(gamma, "gamma", self)
-        self.variant = check_choice(variant, self.variants, "variant", self)
 
     def forward(self, out, batch) -> Tensor:
         return self.loss(exact(out.logits).flatten(0, 1).log_softmax(-1), batch.labels.flatten())
@@ -58,11 +56,17 @@ class Focal(CrossEntropy):
         target = labels.clamp(min=0)
         log_p = log_probabilities.gather(1, target.unsqueeze(1)).squeeze(1)
         weight = torch.ones_like(log_p) if self.weight is None else self.weight.to(log_p)[target]
-        if self.variant == "official":
-            factor, total = (1 - log_p.detach().exp()) ** self.gamma, labelled.sum()
-        else:
-            factor, total = (self.gamma * log_complement(log_p)).exp(), torch.where(labelled, weight, 0.0).sum()
-        return -torch.where(labelled, weight * factor * log_p, 0.0).sum() / total.clamp(min=1e-6)
+        weight = torch.where(labelled, weight, 0.0)
+        each = torch.where(labelled, weight * self.focus(log_p) * log_p, 0.0)
+        return -each.sum() / self.norm(weight, labelled).clamp(min=1e-6)
+
+    def focus(self, log_p: Tensor) -> Tensor:
+        r""":math:`(1 - p)^\gamma`."""
+        return (self.gamma * log_complement(log_p)).exp()
+
+    def norm(self, weight: Tensor, labelled: Tensor) -> Tensor:
+        """What the sum is divided by, from the weights `(N,)`, zero at unlabelled utterances."""
+        return weight.sum()
 
 
 fusionzoo_register = fusionzoo.plugin(

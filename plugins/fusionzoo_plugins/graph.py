@@ -37,7 +37,7 @@ class GraphFusion(ModalGraphFusion):
     :math:`M (w + h)`.
 
     Source: Hu et al., "MMGCN: Multimodal Fusion via Deep Graph Convolution Network for Emotion Recognition in
-    Conversation", ACL 2021; official code hujingwen6666/MMGCN@85732d984f, `model_mm.py:MM_GCN`.
+    Conversation", ACL 2021; code hujingwen6666/MMGCN@85732d984f, `model_mm.py:MM_GCN`.
 
     Shapes: streams `(B, T, d_m)` -> `(B, T, out_dim)`; `Fused.streams[m]` is `(B, T, w + h)`.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +12,9 @@ from torch.nn import functional as F
 
 import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
-from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.numerics import zero_padded
-from fusionzoo.reference import copy_reference_parts
-from fusionzoo_plugins._memory_fusion import LETTERS, GatedMemory, ModalityLSTMs, previous
+from fusionzoo_plugins._memory_fusion import GatedMemory, ModalityLSTMs, previous
 from fusionzoo_plugins._per_modality import Sizes, per_modality
 from fusionzoo_plugins._two_layers import TwoLayers
 
@@ -38,7 +37,7 @@ class DynamicFusionGraph(nn.Module):
     Parameters
     ----------
     widths : of the modalities' own vertices. width : of all others. pattern : hidden width of the networks.
-    linear : leave out every non-linearity, as the official code does.
+    linear : leave out every non-linearity.
     """
 
     def __init__(self, widths: Sequence[int], width: int, pattern: int, linear: bool, dropout: float):
@@ -112,9 +111,7 @@ class GraphMFN(Fusion):
     Two to four modalities: connections grow as :math:`3^M` (5, 19, 65; a fifth would make 211) and networks as
     :math:`2^M`.
 
-    Keeps every step, where paper and official code keep the last: `pool="last"`. `variant="official"`: every network of
-    the graph is a product of linear maps, and efficacies are not bounded to [0, 1] (the paper's are sigmoid). The official
-    code also keeps the vertices' networks where neither optimiser nor checkpoint sees them; here they are parameters.
+    Keeps every step, where paper and published code keep the last: `pool="last"`.
 
     Options
     -------
@@ -124,7 +121,7 @@ class GraphMFN(Fusion):
         D_1 and D_2, default 64.
     head : hidden width of a two-layer output map with ReLU, as in MMSA; None, the default, for the linear one above.
     pool : None, or `"last"`: one vector per sequence, at its last real step. dropout : inside every D, default 0.2.
-    variant : see above.
+    variant : `"default"`, or `"official"`, the published code's.
 
     Parameters: with n the node width, k the pattern's, u the memory's: :math:`\sum_m 4 h_m (d_m + h_m + 2) + (2 h_m + 1)
     h_m`, networks of :math:`(i + 1) k + (k + 1) n` for every S, top and efficacies with i the width of what they read,
@@ -139,7 +136,10 @@ class GraphMFN(Fusion):
     torch.Size([2, 5, 8])
     """
 
-    variants = ("default", "official")
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.graph_mfn:OfficialGraphMFN"}
+    reference_table = "fusionzoo_plugins.official.graph_mfn"
+    #: Whether the graph's networks are products of linear maps, and efficacies unbounded.
+    linear: ClassVar[bool] = False
     modalities = (2, 4)
 
     def __init__(
@@ -167,11 +167,10 @@ class GraphMFN(Fusion):
             check_positive(size, option, self)
         self.pool = None if pool is None else check_choice(pool, ("last",), "pool", self)
         self.dropout = check_probability(dropout, "dropout", self)
-        self.variant = check_choice(variant, self.variants, "variant", self)
         self.lstms = ModalityLSTMs(list(self.dims.values()), widths)
         self.vertices = nn.ModuleList(nn.Linear(2 * h, h) for h in widths)
         # Not `graph`: a module that torch.export makes has an attribute of that name.
-        self.vertex_graph = DynamicFusionGraph(widths, node, pattern, variant == "official", self.dropout)
+        self.vertex_graph = DynamicFusionGraph(widths, node, pattern, self.linear, self.dropout)
         self.memory = GatedMemory(node, memory, update, retain, write, self.dropout)
         total = sum(widths) + memory
         self.head = None
@@ -199,34 +198,6 @@ class GraphMFN(Fusion):
         top, efficacies = self.vertex_graph(vertices)
         u = self.memory(top, None if presence is None else presence.any(-1))
         return torch.cat([h, u], -1), efficacies
-
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official `Graph_MFN` of MMSA: three modalities, in the order language, audio, visual.
-
-        Its own checkpoints lack the vertices' networks, which it does not register: they are expected under `nets.0_1.0.`
-        and so on, as `DynamicFusionGraph.networks` names them; then all other names may begin with `m.`. Without `head`
-        the official output layers are left out.
-        """
-        if len(self.names) != len(LETTERS):
-            raise ReferenceWeightsError(
-                f"the official Graph-MFN has three modalities, this one {len(self.names)} ({', '.join(self.names)})"
-            )
-        parts: dict[str, nn.Module] = {f"lstm_{m}.": c for m, c in zip(LETTERS, self.lstms.cells, strict=True)}
-        parts |= {f"{m}_transform.": v for m, v in zip(LETTERS, self.vertices, strict=True)}
-        networks = {f"nets.{name}.": network for name, network in self.vertex_graph.nodes.items()}
-        networks |= {
-            "graph_mfn.t_network.": self.vertex_graph.top,
-            "graph_mfn.efficacy_model.": self.vertex_graph.efficacy,
-        }
-        for prefix, network in networks.items():
-            assert isinstance(network, TwoLayers)
-            parts |= {f"{prefix}0.": network.fc1, f"{prefix}1.0.": network.fc2}
-        parts["graph_mfn.efficacy_model.2."] = self.vertex_graph.efficacy_out
-        d = {"att2": self.memory.update, "gamma1": self.memory.retain, "gamma2": self.memory.write}
-        parts |= {f"{name}_fc{i}.": getattr(layers, f"fc{i}") for name, layers in d.items() for i in (1, 2)}
-        head = {} if self.head is None else {"out_fc1.": self.head.fc1, "out_fc2.": self.head.fc2}
-        state = {k.removeprefix("m."): v for k, v in state_dict.items()}
-        copy_reference_parts(parts | head, state, () if head else ("out_fc1.", "out_fc2."))
 
 
 fusionzoo_register = fusionzoo.plugin(

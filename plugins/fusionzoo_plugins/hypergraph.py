@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 import fusionzoo
-from fusionzoo._options import check_choice, check_positive
+from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import (
     Dims,
@@ -17,9 +19,8 @@ from fusionzoo.fusion import (
     Streams,
     projection,
 )
-from fusionzoo.graphs import FrequencyConv, HypergraphConv, ModalHypergraph, numbered_hypergraph, weighted_hypergraph
+from fusionzoo.graphs import FrequencyConv, HypergraphConv, ModalHypergraph, weighted_hypergraph
 from fusionzoo.numerics import zero_padded
-from fusionzoo.reference import copy_reference_parts
 
 
 class HypergraphFusion(Fusion):
@@ -40,29 +41,25 @@ class HypergraphFusion(Fusion):
     The output is [x; hypergraph; frequencies] of every modality, concatenated. All in blocks per dialogue. Absent
     modalities and padding have no node.
 
-    Default: the node weights :math:`\gamma_e` are a softmax over the hyperedge of a learned score of v, zero at first,
+    The node weights :math:`\gamma_e` are a softmax over the hyperedge of a learned score of v, zero at first,
     and :math:`\omega_m` is a learned share per modality, one half at first: so an untrained model is the published one.
-    `variant="official"`: both are free parameters indexed by the running number of the node or hyperedge in the batch,
-    so that the output depends on a dialogue's place in the batch; the hyperedge weight only divides, and hyperedges are
-    sums divided by a sum of weights. More nodes than `incidences` or hyperedges than `edges` raise IndexError. Its
-    three modalities are in the order text, audio, visual.
 
-    Departures of both from the published code: nodes without neighbours are kept (there NaN), modalities of another
+    Departures from the published code: nodes without neighbours are kept (there NaN), modalities of another
     width are projected. Speaker embeddings are the host's.
 
     Options
     -------
     width : of x; default the anchor's. hidden : of the branches; default `width`. hyper_layers, frequency_layers :
-    depth of the branches, 0 for none. residue : put x beside them; published False. variant : as above. edges,
-    incidences : sizes of the tables of the official variant.
+    depth of the branches, 0 for none. residue : put x beside them; published False. variant : `"default"`, or `"official"`, the
+    published code's. edges, incidences : sizes of its tables, which the default has not.
 
     Parameters: projections, :math:`(w + 1) h + L h + K (2 h + 1)` for width w and hidden h, :math:`2 h + M` for the
-    weights (official: edges + incidences), and the output map from :math:`M (w + 2 h)`.
+    weights, and the output map from :math:`M (w + 2 h)`.
 
     Source: Chen et al., "Multivariate, Multi-Frequency and Multimodal: Rethinking Graph Neural Networks for Emotion
-    Recognition in Conversation", CVPR 2023; official code feiyuchen7/M3NET@4d0fa88cd4, `model_hyper.py:HyperGCN`.
+    Recognition in Conversation", CVPR 2023; code feiyuchen7/M3NET@4d0fa88cd4, `model_hyper.py:HyperGCN`.
 
-    Shapes: streams `(B, T, d_m)` -> `(B, T, out_dim)`; in the default `Fused.attention["context:text"]` is `(B, 1, T)`,
+    Shapes: streams `(B, T, d_m)` -> `(B, T, out_dim)`; `Fused.attention["context:text"]` is `(B, 1, T)`,
     the weights of the text hyperedge over utterances, and `Fused.attention["cross"]` `(B, T, M)`, those over
     modalities.
 
@@ -70,7 +67,7 @@ class HypergraphFusion(Fusion):
     torch.Size([2, 5, 8])
     """
 
-    variants = ("default", "official")
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.hypergraph:OfficialHypergraphFusion"}
 
     def __init__(
         self,
@@ -88,7 +85,6 @@ class HypergraphFusion(Fusion):
         missing: str = "zero",
     ):
         super().__init__(dims, out_dim, missing=missing)
-        self.variant = check_choice(variant, self.variants, "variant", self)
         self.width = self.dims[self.anchor] if width is None else check_positive(width, "width", self)
         hidden = self.width if hidden is None else check_positive(hidden, "hidden", self)
         self.residue = residue
@@ -100,30 +96,27 @@ class HypergraphFusion(Fusion):
         self.convs = nn.ModuleList(
             FrequencyConv(hidden) for _ in range(_check_depth(frequency_layers, "frequency_layers"))
         )
-        if variant == "official":
-            if len(self.dims) != 3:
-                raise OptionError(
-                    f"HypergraphFusion(variant='official') fuses exactly 3 modalities, got {len(self.dims)} "
-                    f"({', '.join(self.names)}); the default variant takes any number from two"
-                )
-            check_positive(edges, "edges", self)
-            self.tables = _Tables(edges, check_positive(incidences, "incidences", self))
-        elif hyper_layers:
+        self.build_weights(hidden, check_positive(edges, "edges", self), check_positive(incidences, "incidences", self))
+        self.set_width(len(self.dims) * (2 * hidden + residue * self.width))
+
+    def build_weights(self, hidden: int, edges: int, incidences: int) -> None:
+        """What weighs the nodes and hyperedges."""
+        if self.hyperconvs:
             self.score = nn.Linear(hidden, 2, bias=False)
             nn.init.zeros_(self.score.weight)
             self.share = nn.Parameter(torch.zeros(len(self.dims)))
-        self.set_width(len(self.dims) * (2 * hidden + residue * self.width))
+
+    def nodes_present(self, streams: Streams) -> list[Tensor | None]:
+        """Where each modality has a node."""
+        return streams.present
 
     def combine(self, streams: Streams) -> Fused:
-        official = self.variant == "official"
-        present = [streams.mask] * len(self.dims) if official else streams.present
+        present = self.nodes_present(streams)
         xs = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, streams.present, strict=True)]
         x = torch.stack(xs, 1)
         first = self.fc1(x)
-        presence = streams.presence()
-        if official:
-            presence = None if streams.mask is None else streams.mask.unsqueeze(-1).expand(-1, -1, len(self.dims))
-        hypergraph = self._hypergraph(first, streams.mask, presence) if self.hyperconvs else None
+        presence = replace(streams, present=present).presence()
+        hypergraph = self.hypergraph(first, streams.mask, presence) if self.hyperconvs else None
         hyper = frequencies = first
         for conv in self.hyperconvs:
             hyper = conv(hyper, hypergraph)
@@ -131,53 +124,24 @@ class HypergraphFusion(Fusion):
             frequencies = frequencies + conv(frequencies, presence)
         out = torch.cat([*([x] if self.residue else []), hyper, frequencies], -1)
         per_modality = [zero_padded(h, m) for h, m in zip(out.unbind(1), present, strict=True)]
-        maps: dict[str, Tensor] = {}
-        if streams.attention and hypergraph is not None and not official:
-            weights = hypergraph.gather_context.split(1, 1)
-            maps = {f"context:{m}": w for m, w in zip(self.names, weights, strict=True)}
-            maps["cross"] = hypergraph.gather_cross.transpose(1, 2)
+        maps = {} if hypergraph is None or not streams.attention else self.attention_maps(hypergraph)
         return Fused(torch.cat(per_modality, -1), dict(zip(self.names, per_modality, strict=True)), maps)
 
-    def _hypergraph(self, nodes: Tensor, mask: Tensor | None, presence: Tensor | None) -> ModalHypergraph:
-        if self.variant == "official":
-            batch, modalities, steps, _ = nodes.shape
-            shape = (batch, modalities, steps)
-            return numbered_hypergraph(self.tables.hyperedge_weight, self.tables.EW_weight, shape, mask)
+    def hypergraph(self, nodes: Tensor, mask: Tensor | None, presence: Tensor | None) -> ModalHypergraph:
+        """The hyperedges over nodes `(B, M, T, h)`; mask bool `(B, T)`, presence bool `(B, T, M)`."""
         context, cross = self.score(nodes).unbind(-1)
         return weighted_hypergraph(context, cross, self.share.sigmoid(), presence)
 
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official `HyperGCN`; its speaker and modality embeddings are the host's, and parts are unused there.
-
-        Only for `variant="official"`, and for modalities of one width: the official module has no projections.
-        """
-        if self.variant != "official":
-            raise OptionError(
-                "the official weights are those of HypergraphFusion(variant='official'); build it that way to load them"
-            )
-        unused = ("weight", "edgeweight", "edgefc.weight", "edgefc.bias")
-        parts: dict[str, nn.Module] = {"fc1.": self.fc1, "tables.": self.tables}
-        parts |= {f"hyperconv{i}.": conv for i, conv in enumerate(self.hyperconvs, 1)}
-        parts |= {f"conv{i}.": conv for i, conv in enumerate(self.convs, 1)}
-        dropped = {f"hyperconv{i}.{k}" for i in range(1, len(self.hyperconvs) + 1) for k in unused}
-        state = {f"tables.{k}" if k in dict(self.tables.named_parameters()) else k: v for k, v in state_dict.items()}
-        state = {k: v for k, v in state.items() if k not in dropped}
-        copy_reference_parts(parts, state, ("hyperedge_attr", "modal_embeddings.", "speaker_embeddings."))
+    def attention_maps(self, hypergraph: ModalHypergraph) -> dict[str, Tensor]:
+        """The weights of the nodes within each hyperedge."""
+        maps = {f"context:{m}": w for m, w in zip(self.names, hypergraph.gather_context.split(1, 1), strict=True)}
+        return maps | {"cross": rearrange(hypergraph.gather_cross, "b m t -> b t m")}
 
 
 def _check_depth(value: int, option: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise OptionError(f"HypergraphFusion: {option} must be an integer from 0 upwards, not {value!r}")
     return value
-
-
-class _Tables(nn.Module):
-    """The weights of the official variant, under their official names."""
-
-    def __init__(self, edges: int, incidences: int):
-        super().__init__()
-        self.hyperedge_weight = nn.Parameter(torch.ones(edges))
-        self.EW_weight = nn.Parameter(torch.ones(incidences))
 
 
 fusionzoo_register = fusionzoo.plugin(

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import reduce
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 import fusionzoo
-from fusionzoo._options import check_choice, check_positive
-from fusionzoo.errors import OptionError
+from fusionzoo._options import check_positive
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.numerics import zero_padded
-from fusionzoo.reference import copy_reference_parts
 from fusionzoo_plugins._products import Widths, subspace_widths
-
-#: The official order of modalities.
-OFFICIAL = ("audio", "video", "text")
 
 
 class Factors(nn.Module):
@@ -66,19 +61,17 @@ class LowRankFusion(Fusion):
     output, at a cost linear in the number of modalities. An absent modality contributes its constant row alone. Acts
     within a time step, for any number of modalities from two.
 
-    Departs from the official code in how it starts: every matrix :math:`F_m^{(r)}` Xavier-normal (torch's function takes
+    Departs from the published code in how it starts: every matrix :math:`F_m^{(r)}` Xavier-normal (torch's function takes
     the three axes for a convolution's and starts near zero) with ones in its constant row, so that products of every
     subset of modalities are there from the first step and an absent modality is neutral.
-
-    `variant="official"`, what MultiBench's class trains: its factors are in a plain list that no optimiser sees, so that
-    they stay random constants and only w and b learn; started as there.
 
     Options
     -------
     rank : R, default 4. width : of a linear map in front of every modality, one for all or a sequence of one each; default
-        None for no map (MM-DFN has them). softmax : over the features of y (MM-DFN). variant : `"default"` or `"official"`.
+        None for no map (MM-DFN has them). softmax : over the features of y (MM-DFN). variant : `"default"`, or `"official"`,
+        MultiBench's.
 
-    Parameters: :math:`R\,d_{out} \sum_m (d_m + 1) + R + d_{out}` (official: :math:`R + d_{out}`), plus the maps if any,
+    Parameters: :math:`R\,d_{out} \sum_m (d_m + 1) + R + d_{out}`, plus the maps if any,
     which then give the d.
     Source: Liu et al., "Efficient Low-rank Multimodal Fusion with Modality-Specific Factors", ACL 2018, arXiv 1806.00064,
     section 3; thuiar/MMSA@a94e65d07f, pliang279/MultiBench@49f9be224f, zerohd4869/MM-DFN@da97036606. MMSA's networks in
@@ -90,7 +83,10 @@ class LowRankFusion(Fusion):
     torch.Size([2, 5, 8])
     """
 
-    variants = ("default", "official")
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.lmf:OfficialLowRankFusion"}
+    reference_table = "fusionzoo_plugins.official.lmf"
+    #: Whether the factors learn.
+    trained: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -106,40 +102,17 @@ class LowRankFusion(Fusion):
         super().__init__(dims, out_dim, missing=missing)
         self.rank = check_positive(rank, "rank", self)
         self.softmax = softmax
-        self.variant = check_choice(variant, self.variants, "variant", self)
         widths = list(self.dims.values()) if width is None else subspace_widths(width, self.dims, 1, self)
         self.project = nn.ModuleList(
             nn.Identity() if width is None else nn.Linear(d, w) for d, w in zip(self.dims.values(), widths, strict=True)
         )
-        self.factors = Factors(widths, self.out_dim, self.rank, trained=variant == "default")
+        self.factors = Factors(widths, self.out_dim, self.rank, self.trained)
         self.set_width(self.out_dim)
 
     def combine(self, streams: Streams) -> Fused:
         xs = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, streams.present, strict=True)]
         fused = self.factors.weigh(self.factors.products(xs))
         return Fused(fused.softmax(-1) if self.softmax else fused)
-
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official `LMF` (MMSA after its sub-networks, MM-DFN) or MultiBench's `LowRankTensorFusion`.
-
-        MMSA and MM-DFN name the modalities: build it in their order, audio, video, text. MultiBench's factors, which are
-        not in its state dict, are taken as `factors.0`, `factors.1`, ...
-        """
-        official = [f"{m}_factor" for m in OFFICIAL]
-        listed = any(k.startswith("factors.") for k in state_dict)
-        if not listed and len(self.names) != len(OFFICIAL):
-            raise OptionError(
-                f"the official LMF has the three modalities audio, video and text, this one {len(self.names)} "
-                f"({', '.join(self.names)}); the factors of another number are named factors.0, factors.1, ..."
-            )
-        names = {f"factors.{i}" if listed else official[i]: f"factor{i}" for i in range(len(self.names))}
-        state = {}
-        for key, value in state_dict.items():
-            own = names.get(key, key.removeprefix("m."))
-            state[key if "_subnet." in key else f"factors.{own}"] = value
-        parts: dict[str, nn.Module] = {"factors.": self.factors}
-        parts |= {f"{m}_subnet.": p for m, p in zip(OFFICIAL, self.project, strict=False) if isinstance(p, nn.Linear)}
-        copy_reference_parts(parts, state)
 
 
 fusionzoo_register = fusionzoo.plugin(

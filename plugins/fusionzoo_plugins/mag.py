@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 import fusionzoo
-from fusionzoo._options import check_choice, check_probability
-from fusionzoo.errors import OptionError, ReferenceWeightsError
+from fusionzoo._options import check_probability
+from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import dropout
 from fusionzoo.numerics import zero_padded
-from fusionzoo.reference import copy_reference_parts
 
 
 class MAG(Fusion):
@@ -31,13 +30,10 @@ class MAG(Fusion):
     nothing to h. Without the anchor :math:`\alpha` would be zero and hide the companions: there h enters whole, with
     gates that see a zero anchor.
 
-    `variant="official"`: an absent companion's zeros still add their bias to h, and an absent anchor leaves nothing but
-    the bias of the norm, as in the published code. Present modalities give the same in both.
-
     Options
     -------
     beta : largest length of the shift, in lengths of the anchor; default 1. dropout : after the norm, default 0.5.
-    variant : see above.
+    variant : `"default"`, or `"official"`, the published code's.
 
     Parameters: with t the anchor's width: :math:`\sum_m \big((d_m + t + 1) t + (d_m + 1) t\big) + 2 t`, then the output
     map where `out_dim` differs.
@@ -50,7 +46,8 @@ class MAG(Fusion):
     torch.Size([2, 5, 8])
     """
 
-    variants = ("default", "official")
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.mag:OfficialMAG"}
+    reference_table = "fusionzoo_plugins.official.mag"
 
     def __init__(
         self,
@@ -67,7 +64,6 @@ class MAG(Fusion):
             raise OptionError(f"MAG: beta must be a positive number, not {beta!r}")
         self.beta = float(beta)
         self.dropout = check_probability(dropout, "dropout", self)
-        self.variant = check_choice(variant, self.variants, "variant", self)
         width, *others = self.dims.values()
         self.gates = nn.ModuleList(nn.Linear(d + width, width) for d in others)
         self.values = nn.ModuleList(nn.Linear(d, width) for d in others)
@@ -75,18 +71,23 @@ class MAG(Fusion):
         self.set_width(width)
 
     def combine(self, streams: Streams) -> Fused:
-        official = self.variant == "official"
         anchor, *others = streams.x
         shift = torch.zeros_like(anchor)
         for x, present, gate, value in zip(others, streams.present[1:], self.gates, self.values, strict=True):
             part = torch.relu(gate(torch.cat([x, anchor], -1))) * value(x)
-            shift = shift + (part if official else zero_padded(part, present))
-        alpha = self.ratio(anchor, shift).clamp(max=1)
-        if not official and streams.present[0] is not None:
-            alpha = torch.where(streams.present[0].unsqueeze(-1), alpha, 1.0)
-        shifted = anchor + alpha * shift
+            shift = shift + self.contribution(part, present)
+        shifted = anchor + self.share(anchor, shift, streams.present[0]) * shift
         fused = dropout(self.norm(shifted), self.dropout, self.training)
         return Fused(fused, {self.anchor: shifted})
+
+    def contribution(self, part: Tensor, present: Tensor | None) -> Tensor:
+        """What a companion adds to h."""
+        return zero_padded(part, present)
+
+    def share(self, anchor: Tensor, shift: Tensor, present: Tensor | None) -> Tensor:
+        r""":math:`\alpha`, `(B, T, 1)`; present : bool `(B, T)`, where the anchor is."""
+        share = self.ratio(anchor, shift).clamp(max=1)
+        return share if present is None else torch.where(present.unsqueeze(-1), share, 1.0)
 
     def ratio(self, anchor: Tensor, shift: Tensor) -> Tensor:
         """The longest allowed length of the shift over its length, `(B, T, 1)`; lengths in float32 at least."""
@@ -95,17 +96,6 @@ class MAG(Fusion):
         # The slope of a norm at zero is taken as zero by torch, and the ratio of nothing to nothing as that to one.
         length = torch.where(length == 0, 1.0, length)
         return (self.beta * allowed / (length + 1e-6)).to(shift.dtype)
-
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official `MAG` of MMSA: three modalities in the order text, audio, visual."""
-        if len(self.names) != 3:
-            raise ReferenceWeightsError(
-                f"the official MAG has three modalities, this one {len(self.names)} ({', '.join(self.names)})"
-            )
-        parts: dict[str, nn.Module] = {"LayerNorm.": self.norm}
-        for letter, gate, value in zip("av", self.gates, self.values, strict=True):
-            parts |= {f"W_h{letter}.": gate, f"W_{letter}.": value}
-        copy_reference_parts(parts, state_dict)
 
 
 fusionzoo_register = fusionzoo.plugin(

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import permutations
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fusionzoo
-from fusionzoo._options import check_choice, check_positive, check_probability
+from fusionzoo._options import check_positive, check_probability
 from fusionzoo.errors import OptionError
 from fusionzoo.numerics import zero_padded
 from fusionzoo.objective import IGNORE, Objective
-from fusionzoo.reference import copy_reference_parts
 from fusionzoo_plugins._objective_tools import (
     check_number,
     counted,
@@ -27,7 +26,7 @@ from fusionzoo_plugins._objective_tools import (
     total,
     unit,
 )
-from fusionzoo_plugins.avel import AVEL, ELSEWHERE, here
+from fusionzoo_plugins.avel import AVEL, here
 
 
 class MEM(Objective):
@@ -54,17 +53,18 @@ class MEM(Objective):
     Options
     -------
     temperature : what the cosines are divided by, without alignment. alignment : weight of AVEL inside this objective.
-    width, dropout, variant : of AVEL.
+    width, dropout, variant : of AVEL; `"official"` is the published one.
 
     Parameters: :math:`2 (d_m + 1)` a direction, and AVEL's where alignment is not 0. The stacks stay the fusion's.
     Source: Li et al., "Enhancing Modal Fusion by Alignment and Label Matching for Multimodal Emotion Recognition"
-    (Foal-Net), Interspeech 2024; official code ASolitaryMan/Foal-Net@781849fdf6, `model.py`.
+    (Foal-Net), Interspeech 2024; code ASolitaryMan/Foal-Net@781849fdf6, `model.py`.
 
     Shapes: streams `"<modality>.input"` `(B, T, d_m)`, labels `(B, T)` -> scalar.
     """
 
     needs_fusion = "foal-net"
-    variants = AVEL.variants
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.mem:OfficialMEM"}
+    reference_table = "fusionzoo_plugins.official.mem"
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class MEM(Objective):
         self.avel_options = {
             "width": check_positive(width, "width", self),
             "dropout": check_probability(dropout, "dropout", self),
-            "variant": check_choice(variant, self.variants, "variant", self),
+            "variant": self.variant,
         }
         self.avel: AVEL | None = None
         self.heads = nn.ModuleList()
@@ -182,19 +182,6 @@ class MEM(Objective):
         matched = torch.arange(2 * len(x), device=x.device) < len(x)
         counts = (labels != IGNORE) & (negative != torch.arange(len(x), device=x.device))
         return mean_over(F.cross_entropy(logits, matched.long(), reduction="none"), torch.cat([counts, counts]))
-
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official `a2v_head.*` and `v2a_head.*`; audio is the first modality.
-
-        The rest of the official `MultiTaskModel` is ignored, but for AVEL's part where alignment is not 0.
-        """
-        if len(self.heads) != 2:
-            raise OptionError("the official weights of MEM are for two modalities, audio first; bind it to such a host")
-        audio, video = self.heads
-        parts: dict[str, nn.Module] = {"a2v_head.": audio, "v2a_head.": video}
-        copy_reference_parts(parts, state_dict, [p for p in ELSEWHERE if p not in parts])
-        if self.avel is not None:
-            self.avel.load_reference(state_dict)
 
 
 def sequence(out: Any, name: str, rows: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:

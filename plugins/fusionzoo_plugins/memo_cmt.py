@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
-from fusionzoo.errors import OptionError, ReferenceWeightsError
+from fusionzoo.errors import OptionError
 from fusionzoo.fusion import (
     Dims,
     Fused,
@@ -20,7 +19,6 @@ from fusionzoo.fusion import (
 )
 from fusionzoo.layers import MultiheadAttention, dropout, pick_heads
 from fusionzoo.numerics import masked_mean, zero_padded
-from fusionzoo.reference import copy_reference_parts
 from fusionzoo_plugins._pair_attention import at_every_step, check_aligned, one_clock, pairs
 
 POOLS = ("cls", "mean", "max", "min")
@@ -55,7 +53,7 @@ class Reading(nn.Module):
         self.linear = nn.Linear(width, fused_width)
         self.norm = nn.LayerNorm(fused_width)
         for part in (self.attention.query, self.attention.key, self.attention.value):
-            # The official query, key and value maps are one matrix with three times the rows: hence the gain.
+            # The published query, key and value maps are one matrix with three times the rows: hence the gain.
             nn.init.xavier_uniform_(part.weight, 0.5**0.5)
             nn.init.zeros_(part.bias)
         nn.init.zeros_(self.attention.mix.bias)
@@ -85,10 +83,9 @@ class MemoCMT(Fusion):
     Where the streams have different lengths there are no common steps: the rows that another modality asked for enter
     through their mean, the same at each of the anchor's steps. With `pool` one vector a sequence, the paper's.
 
-    Departs from the official code, which has no masks: by default padding is neither read nor pooled. A row counts where
-    its query is present and its memory is not empty; where no row does, rows with an absent query stand in, which ask
-    with zeros. More than two modalities are this project's generalisation. `variant="official"` has no masks; the third
-    attention that the official code builds and never uses is left out.
+    Departs from the published code, which has no masks: padding is neither read nor pooled. A row counts where its query is
+    present and its memory is not empty; where no row does, rows with an absent query stand in, which ask with zeros. More
+    than two modalities are this project's generalisation.
 
     Options
     -------
@@ -98,13 +95,13 @@ class MemoCMT(Fusion):
         attentions; default the anchor's. fused_width : f, of the rows; default w. dropout : on the attention weights,
         and twice on the rows, as published; default 0.05.
     aligned : whether equal lengths mean equal steps (`pool=None`): True, False (never), or None, the default: they do
-        where all lengths agree. variant : `"default"` or `"official"`.
+        where all lengths agree. variant : `"default"`, or `"official"`, the published code's.
 
     Parameters: projections, then per ordered pair :math:`4 w^2 + 4 w + w f + 3 f`, then the output map: two of 2,954,496
     at w = f = 768.
 
     Source: Khan et al., "MemoCMT: multimodal emotion recognition using cross-modal transformer-based feature fusion",
-    Scientific Reports 15, 5473, 2025; official code tpnam0901/MemoCMT@d3248703e7, `src/models/networks.py`.
+    Scientific Reports 15, 5473, 2025; code tpnam0901/MemoCMT@d3248703e7, `src/models/networks.py`.
 
     Shapes: streams `(B, T_m, d_m)` -> `(B, T, out_dim)` with the anchor's T, or `(B, out_dim)` with pool;
     `Fused.streams[m]` is `(B, T_m, f)`: the rows that m asked for, the mean over n; `Fused.attention["text<-audio"]` is
@@ -117,7 +114,8 @@ class MemoCMT(Fusion):
     torch.Size([2, 5, 8])
     """
 
-    variants = ("default", "official")
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.memo_cmt:OfficialMemoCMT"}
+    reference_table = "fusionzoo_plugins.official.memo_cmt"
     unaligned = True
     for_sequences: ClassVar[dict[str, Any]] = {"aligned": False}
 
@@ -136,7 +134,6 @@ class MemoCMT(Fusion):
         missing: str = "zero",
     ):
         super().__init__(dims, out_dim, missing=missing)
-        self.variant = check_choice(variant, self.variants, "variant", self)
         self.pool = None if pool is None else check_choice(pool, POOLS, "pool", self)
         self.width = self.dims[self.anchor] if width is None else check_positive(width, "width", self)
         fused_width = self.width if fused_width is None else check_positive(fused_width, "fused_width", self)
@@ -156,7 +153,7 @@ class MemoCMT(Fusion):
 
     def combine(self, streams: Streams) -> Fused:
         xs = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, streams.present, strict=True)]
-        masks = [None] * len(xs) if self.variant == "official" else streams.present
+        masks = self.masks(streams)
         ones = [x.new_ones(x.shape[:2], dtype=torch.bool) if m is None else m for x, m in zip(xs, masks, strict=True)]
         rows, counted, readable, maps = [], [], [], {}
         # Two dropouts in a row upstream, which are one at this rate.
@@ -172,9 +169,13 @@ class MemoCMT(Fusion):
         if self.pool is None:
             fused = self._per_step(xs, rows, counted, readable)
         else:
-            mask = _counted(torch.cat(counted, 1), torch.cat(readable, 1))
-            fused = pool_rows(torch.cat(rows, 1), None if self.variant == "official" else mask, self.pool)
+            mask = None if all(m is None for m in masks) else _counted(torch.cat(counted, 1), torch.cat(readable, 1))
+            fused = pool_rows(torch.cat(rows, 1), mask, self.pool)
         return Fused(fused, self._streams(rows, counted), maps)
+
+    def masks(self, streams: Streams) -> list[Tensor | None]:
+        """Which steps of each modality are read and pooled."""
+        return streams.present
 
     def _per_step(self, xs: list[Tensor], rows: list[Tensor], counted: list[Tensor], readable: list[Tensor]) -> Tensor:
         """The mean of the rows that belong to each of the anchor's steps."""
@@ -196,56 +197,10 @@ class MemoCMT(Fusion):
             out[name] = masked_mean(torch.stack([rows[i] for i in own], 2), torch.stack([counted[i] for i in own], -1))
         return out
 
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official fusion (`text_*`, `audio_*`; two modalities, text first), of the whole model if need be.
-
-        Its unused third attention, the encoders and the head are ignored; the host memo-cmt loads the head too.
-        """
-        self.check_official()
-        copy_reference_parts(self.official_parts(), _split(state_dict), (*_UNUSED, *_HEAD))
-
-    def check_official(self) -> None:
-        """Raise `ReferenceWeightsError` where the official model has no such fusion."""
-        if len(self.dims) != 2 or any(isinstance(p, nn.Linear) for p in self.project):
-            raise ReferenceWeightsError(
-                f"the official MemoCMT fuses two modalities of one width without projecting them, this one "
-                f"{dict(self.dims)} at width {self.width}; build it for two of that width"
-            )
-
-    def official_parts(self) -> dict[str, nn.Module]:
-        """Official prefixes and our modules; the first reading is text's, asked for by audio."""
-        parts: dict[str, nn.Module] = {}
-        for name, reading in zip(("text", "audio"), self.readings, strict=True):
-            inner = dict(reading.named_children())
-            parts |= {
-                f"{name}_attention.": inner["attention"],
-                f"{name}_linear.": inner["linear"],
-                f"{name}_layer_norm.": inner["norm"],
-            }
-        return parts
-
-
-#: Entries of the official model that are no part of the fusion: encoders, the third attention, which never runs; the head.
-_UNUSED = ("fusion_", "text_encoder.", "audio_encoder.")
-_HEAD = ("linear_", "classifer.")
-
 
 def _counted(counted: Tensor, readable: Tensor) -> Tensor:
     """The rows that count, along the last axis; where none does, those that could read something."""
     return counted | (readable & ~counted.any(-1, keepdim=True))
-
-
-def _split(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Official entries with the joint query, key and value matrix taken apart."""
-    out: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        head, joint, kind = name.partition("attention.in_proj_")
-        if joint:
-            blocks = tensor.unflatten(0, (3, -1)) if len(tensor) % 3 == 0 else [tensor] * 3
-            out |= {f"{head}attention.{p}.{kind}": t for p, t in zip(("query", "key", "value"), blocks, strict=True)}
-        else:
-            out[name.replace("attention.out_proj.", "attention.mix.")] = tensor
-    return out
 
 
 fusionzoo_register = fusionzoo.plugin(

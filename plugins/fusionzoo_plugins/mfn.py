@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
-from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo.reference import copy_reference_parts
-from fusionzoo_plugins._memory_fusion import LETTERS, GatedMemory, ModalityLSTMs, previous
+from fusionzoo_plugins._memory_fusion import GatedMemory, ModalityLSTMs, previous
 from fusionzoo_plugins._per_modality import Sizes, per_modality
 from fusionzoo_plugins._two_layers import TwoLayers
 
@@ -53,6 +49,8 @@ class MFN(Fusion):
     >>> MFN({"text": 8, "audio": 4})([torch.rand(2, 5, 8), torch.rand(2, 5, 4)]).shape
     torch.Size([2, 5, 8])
     """
+
+    reference_table = "fusionzoo_plugins.official.mfn"
 
     def __init__(
         self,
@@ -104,21 +102,6 @@ class MFN(Fusion):
         weights = self.attend(cells).softmax(-1)
         u = self.memory(weights * cells, None if presence is None else presence.any(-1))
         return torch.cat([h, u], -1), weights
-
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official `MFN` of MMSA or MM-DFN: three modalities, in the order language, audio, visual.
-
-        Without `head` the official output layers are left out.
-        """
-        if len(self.names) != len(LETTERS):
-            raise ReferenceWeightsError(
-                f"the official MFN has three modalities, this one {len(self.names)} ({', '.join(self.names)})"
-            )
-        parts: dict[str, nn.Module] = {f"lstm_{m}.": c for m, c in zip(LETTERS, self.lstms.cells, strict=True)}
-        d = {"att1": self.attend, "att2": self.memory.update, "gamma1": self.memory.retain, "gamma2": self.memory.write}
-        parts |= {f"{name}_fc{i}.": getattr(layers, f"fc{i}") for name, layers in d.items() for i in (1, 2)}
-        head = {} if self.head is None else {"out_fc1.": self.head.fc1, "out_fc2.": self.head.fc2}
-        copy_reference_parts(parts | head, state_dict, () if head else ("out_fc1.", "out_fc2."))
 
 
 fusionzoo_register = fusionzoo.plugin(

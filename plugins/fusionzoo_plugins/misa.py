@@ -13,20 +13,16 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
-from fusionzoo.errors import OptionError, ReferenceWeightsError
+from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import MultiheadAttention, dropout, pick_heads
 from fusionzoo.numerics import masked_mean, zero_padded
-from fusionzoo.reference import copy_reference_parts
+from fusionzoo.reference import WithReference
 from fusionzoo_plugins._misa_losses import cmd, orthogonality, reconstruction
 from fusionzoo_plugins._two_layers import TwoLayers
 
 SIMILARITIES = ("cmd", "adversarial")
 CELLS = ("lstm", "gru")
-#: Official name of the modalities in the official order: text, visual, audio.
-LETTERS = "tva"
-#: Upstream only: the text encoder, and a norm that nothing uses.
-NOT_HERE = ("bertmodel.", "tlayer_norm.")
 
 
 class TokenTransformer(nn.Module):
@@ -64,15 +60,15 @@ class MISA(Fusion):
         L_\text{reconstruction} = \underset{m}{\operatorname{mean}}\ \|W^r_m (p_m + s_m) + b^r_m - u_m\|^2
 
     Every pair of streams is compared over the utterances at which both are present, and over none that is padding, where
-    the official code takes all rows; the difference is a mean over the d x d products, as published. An absent modality
+    the published code takes all rows; the difference is a mean over the d x d products, as published. An absent modality
     has no tokens. Any number of modalities from two; the paper has three.
 
-    Departs from the official code in taking utterance vectors: `MISANetwork` has its recurrent encoders in front.
+    Departs from the published code in taking utterance vectors: `MISANetwork` has its recurrent encoders in front.
 
     Options
     -------
     width : of the common space, default 128. heads : default 2, or 1 for an odd width. feedforward : hidden width of the
-        transformer layer, default 4 width (the official code: 2048). dropout : default 0.1, in transformer and output map.
+        transformer layer, default 4 width (published: 2048). dropout : default 0.1, in transformer and output map.
     similarity, difference, reconstruction : weights of the losses, default 1, 0.3, 1 (declare-lab/MISA).
     match : `"cmd"`, or `"adversarial"`: a classifier tells the modality from s behind a gradient reversal of weight
         `reverse`, default 1, and its cross-entropy is the similarity loss.
@@ -89,6 +85,8 @@ class MISA(Fusion):
     >>> MISA({"text": 8, "audio": 4})([torch.rand(2, 5, 8), torch.rand(2, 5, 4)]).shape
     torch.Size([2, 5, 8])
     """
+
+    reference_table = "fusionzoo_plugins.official.misa"
 
     def __init__(
         self,
@@ -201,56 +199,6 @@ class MISA(Fusion):
         mask = torch.stack([ones if m is None else m for m in masks], -1)
         return masked_mean(entropy.reshape(-1, 1), mask.reshape(-1)).squeeze(-1)
 
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official `MISA` of MMSA or declare-lab: three modalities, given in the official order text, visual, audio.
-
-        What stands before the projections upstream (the recurrent encoders, their norms, BERT) and the classifier of
-        shared and private parts, which no loss reads, are left out; `MISANetwork.load_reference` takes them too.
-        """
-        parts, state = self._reference(state_dict)
-        copy_reference_parts(
-            parts, state, (*NOT_HERE, "vrnn", "arnn", "vlayer_norm.", "alayer_norm.", "sp_discriminator.")
-        )
-
-    def _reference(self, state_dict: Mapping[str, Tensor]) -> tuple[dict[str, nn.Module], dict[str, Tensor]]:
-        """Official prefix -> our module, and the official state with its joint attention weights taken apart."""
-        if len(self.names) != len(LETTERS):
-            raise ReferenceWeightsError(
-                f"the official MISA has three modalities, this one {len(self.names)} ({', '.join(self.names)})"
-            )
-        state = dict(state_dict)
-        layer, attention = "transformer_encoder.layers.0.", self.transformer.attention
-        for kind in ("weight", "bias"):
-            joint = state.pop(f"{layer}self_attn.in_proj_{kind}", None)
-            if joint is not None:
-                names = (f"{layer}self_attn.{part}_proj.{kind}" for part in "qkv")
-                state |= zip(names, joint.unflatten(0, (3, -1)) if len(joint) % 3 == 0 else [joint] * 3, strict=True)
-        parts: dict[str, nn.Module] = {
-            f"{layer}norm1.": self.transformer.norm1,
-            f"{layer}norm2.": self.transformer.norm2,
-            f"{layer}linear1.": self.transformer.feed.fc1,
-            f"{layer}linear2.": self.transformer.feed.fc2,
-            "shared.shared_1.": self.shared,
-            "fusion.fusion_layer_1.": self.head.fc1,
-            "fusion.fusion_layer_3.": self.head.fc2,
-        }
-        for letter, project, private, restore in zip(LETTERS, self.project, self.private, self.restore, strict=True):
-            parts[f"project_{letter}.project_{letter}."] = project.get_submodule("0")
-            parts[f"project_{letter}.project_{letter}_layer_norm."] = project.get_submodule("2")
-            # The official audio layer is called _3.
-            parts[f"private_{letter}.private_{letter}_{3 if letter == 'a' else 1}."] = private
-            parts[f"recon_{letter}.recon_{letter}_1."] = restore
-        if self.discriminator is not None:
-            parts["discriminator.discriminator_layer_1."] = self.discriminator.fc1
-            parts["discriminator.discriminator_layer_2."] = self.discriminator.fc2
-        parts |= {
-            f"{layer}self_attn.q_proj.": attention.query,
-            f"{layer}self_attn.k_proj.": attention.key,
-            f"{layer}self_attn.v_proj.": attention.value,
-            f"{layer}self_attn.out_proj.": attention.mix,
-        }
-        return parts, state
-
 
 class SequenceEncoder(nn.Module):
     """Two bidirectional recurrent layers with a norm between them; their final states, `(B, 4 d)`.
@@ -276,8 +224,8 @@ class SequenceEncoder(nn.Module):
         return out if mask is None else torch.where(mask.any(1, keepdim=True), out, 0.0)
 
 
-class MISANetwork(nn.Module):
-    """The whole official MISA: sequences in, one answer per utterance; text is averaged, the others are encoded.
+class MISANetwork(WithReference, nn.Module):
+    """The whole published MISA: sequences in, one answer per utterance; text is averaged, the others are encoded.
 
     Parameters
     ----------
@@ -285,8 +233,10 @@ class MISANetwork(nn.Module):
     cell : of the encoders, `"lstm"` or `"gru"`. options : of the fusion `MISA`, which is `.fusion`.
 
     Shapes: streams `(B, T, d_m)`, mask bool `(B, T)` -> what `MISA.fuse` returns, of `(B, num_classes)`.
-    Source: as of `MISA`. `classify` is the official classifier of shared and private parts, which no loss reads.
+    Source: as of `MISA`. `classify` is the published classifier of shared and private parts, which no loss reads.
     """
+
+    reference_table = "fusionzoo_plugins.official.misa_network"
 
     def __init__(self, dims: Mapping[str, int], num_classes: int, *, cell: str = "lstm", **options: Any):
         super().__init__()
@@ -299,16 +249,6 @@ class MISANetwork(nn.Module):
         """The fusion's result for utterances; mask bool `(B, T)`, padding at the end."""
         vectors = {self.text: masked_mean(streams[self.text], mask)}
         return self.fusion.fuse(vectors | {m: e(streams[m], mask) for m, e in self.encoders.items()})
-
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official network; modalities in the official order text, visual, audio. BERT is not part of it."""
-        parts: dict[str, nn.Module] = {"sp_discriminator.sp_discriminator_layer_1.": self.classify}
-        for letter, encoder in zip(LETTERS[1:], self.encoders.values(), strict=False):
-            assert isinstance(encoder, SequenceEncoder)
-            parts |= {f"{letter}rnn1.": encoder.first, f"{letter}rnn2.": encoder.second}
-            parts[f"{letter}layer_norm."] = encoder.norm
-        theirs, state = self.fusion._reference(state_dict)
-        copy_reference_parts(theirs | parts, state, NOT_HERE)
 
 
 def _and(a: Tensor | None, b: Tensor | None) -> Tensor | None:

@@ -10,32 +10,33 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fusionzoo
-from fusionzoo._options import check_choice, check_positive
-from fusionzoo.errors import OptionError, ShapeError
+from fusionzoo._options import Configured, check_choice, check_positive
+from fusionzoo.errors import ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.numerics import masked_mean
-from fusionzoo.reference import copy_reference_parts
+from fusionzoo.reference import WithReference, check_modalities, within
 from fusionzoo_plugins._channels import JOINS, SCOPES, check_aligned, join_streams
 
-VARIANTS = ("default", "official")
 
-
-class MMTMBlock(nn.Module):
+class MMTMBlock(Configured, WithReference, nn.Module):
     r"""Squeeze and excitation across modalities, on vectors or feature maps.
 
     Parameters
     ----------
     channels : of each modality. ratio : the joint vector has :math:`2 \sum_m C_m / ratio` features, one at least.
-    variant : `"official"` gates by :math:`\sigma` in (0, 1), the default by :math:`2 \sigma` as in the paper.
+    variant : `"default"` or that of `MMTM`.
 
     >>> [tuple(y.shape) for y in MMTMBlock([8, 4])([torch.rand(2, 8, 3, 5, 5), torch.rand(2, 4, 7)])]
     [(2, 8, 3, 5, 5), (2, 4, 7)]
     """
 
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.mmtm:OfficialMMTMBlock"}
+    #: The largest value of a gate.
+    scale: ClassVar[float] = 2.0
+
     def __init__(self, channels: Sequence[int], ratio: int = 4, *, variant: str = "default"):
         super().__init__()
         self.channels = tuple(channels)
-        self.scale = 1.0 if check_choice(variant, VARIANTS, "variant", self) == "official" else 2.0
         hidden = _hidden(channels, ratio)
         self.squeeze = nn.Linear(sum(channels), hidden)
         self.excite = nn.ModuleList(nn.Linear(hidden, c) for c in channels)
@@ -55,15 +56,9 @@ class MMTMBlock(nn.Module):
         gates = self.gates([x.flatten(2).mean(-1) if x.dim() > 2 else x for x in maps])
         return [x * g.reshape(*g.shape, *(1,) * (x.dim() - 2)) for x, g in zip(maps, gates, strict=True)]
 
-    def load_reference(self, state: Mapping[str, Tensor]) -> None:
-        """Load the official `MMTM(visual, skeleton)`, which has two modalities."""
-        if len(self.channels) != 2:
-            raise OptionError(
-                f"the official weights are those of two modalities, this block has {len(self.channels)}; "
-                "build it for two to load them"
-            )
-        visual, skeleton = self.excite
-        copy_reference_parts({"fc_squeeze.": self.squeeze, "fc_visual.": visual, "fc_skeleton.": skeleton}, state)
+    def reference_names(self) -> Mapping[str, str]:
+        check_modalities([str(c) for c in self.channels], 2, "MMTM")
+        return {"fc_squeeze.": "squeeze", "fc_visual.": "excite.0", "fc_skeleton.": "excite.1"}
 
 
 def _hidden(channels: Sequence[int], ratio: int) -> int:
@@ -82,19 +77,20 @@ class MMTM(Fusion):
     The paper has two modalities and feature maps, the squeeze runs over space and time; any number works alike, on maps
     `(B, C, ...)` through `MMTMBlock`. An absent modality squeezes to zero.
 
-    Departs from the official code in the factor 2 of the paper, with which a gate can also raise a channel and is one at
-    zero weights; `variant="official"` gates by :math:`\sigma` alone.
+    Departs from the published code in the factor 2 of the paper, with which a gate can also raise a channel and is one at
+    zero weights.
 
     Options
     -------
     ratio : z has :math:`2 \sum_m d_m / ratio` features, default 4.
     scope : `"dialogue"`, or `"utterance"`: each step is squeezed and excited by itself.
     join : `"steps"`; `"anchor"`: the others enter y as their mean, beside each step of the anchor, and may have other
-        lengths; `"pool"`: every stream enters as its mean, one vector `(B, out_dim)`. variant : see above.
+        lengths; `"pool"`: every stream enters as its mean, one vector `(B, out_dim)`.
+    variant : `"default"`, or `"official"`, the published code's.
 
     Parameters: with D the summed width and :math:`h = \lfloor 2 D / ratio \rfloor`, :math:`(D + 1) h + (h + 1) D`, and
     the output map.
-    Source: Joze et al., "MMTM: Multimodal Transfer Module for CNN Fusion", CVPR 2020, section 3.1; official code
+    Source: Joze et al., "MMTM: Multimodal Transfer Module for CNN Fusion", CVPR 2020, section 3.1; code
     haamoon/mmtm@1c81cfefad, `mmtm.py`.
 
     Shapes: streams `(B, T_m, d_m)` -> `(B, T, out_dim)`; `Fused.streams[m]` is :math:`\tilde x_m` `(B, T_m, d_m)`.
@@ -103,7 +99,7 @@ class MMTM(Fusion):
     torch.Size([2, 5, 8])
     """
 
-    variants = VARIANTS
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.mmtm:OfficialMMTM"}
     unaligned = True
     for_sequences: ClassVar[dict[str, Any]] = {"join": "pool"}
 
@@ -122,9 +118,7 @@ class MMTM(Fusion):
         self.scope = check_choice(scope, SCOPES, "scope", self)
         self.join = check_choice(join, JOINS, "join", self)
         widths = list(self.dims.values())
-        self.block = MMTMBlock(
-            widths, check_positive(ratio, "ratio", self), variant=check_choice(variant, self.variants, "variant", self)
-        )
+        self.block = MMTMBlock(widths, check_positive(ratio, "ratio", self), variant=self.variant)
         self.set_width(sum(widths))
 
     def combine(self, streams: Streams) -> Fused:
@@ -145,9 +139,8 @@ class MMTM(Fusion):
         """Feature maps `(B, C_m, ...)` of all modalities, excited, of the same shapes."""
         return self.block(maps)
 
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official `MMTM` (`fc_squeeze`, `fc_visual` the first modality's, `fc_skeleton` the second's)."""
-        self.block.load_reference(state_dict)
+    def reference_names(self) -> Mapping[str, str]:
+        return within("block", self.block.reference_names())
 
 
 fusionzoo_register = fusionzoo.plugin(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fusionzoo
-from fusionzoo._options import check_choice, check_positive, check_probability
-from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
+from fusionzoo._options import Configured, check_choice, check_positive, check_probability
+from fusionzoo.errors import OptionError, ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import dropout
 from fusionzoo.numerics import masked_mean, masked_softmax
-from fusionzoo.reference import check_reference, copy_reference, prefixed
+from fusionzoo.reference import WithReference
 from fusionzoo_plugins._channels import (
     JOINS,
     SCOPES,
@@ -25,7 +25,8 @@ from fusionzoo_plugins._channels import (
     join_streams,
 )
 
-VARIANTS = ("default", "official")
+#: From a width to a norm over it.
+Norm = Callable[[int], nn.Module]
 
 
 class SplitAttention(nn.Module):
@@ -34,17 +35,16 @@ class SplitAttention(nn.Module):
     Parameters
     ----------
     widths : channels of each modality. block : c of a block; a last block that is not full is padded with zeros.
-    hidden : width of the joint features. batch_norm : normalise them over the batch, as published, not over channels.
+    hidden : width of the joint features. norm : from a width to the norm over them.
     lowest : least attention. dropout : probability of dropping a block, in training.
     """
 
-    def __init__(self, widths: Sequence[int], block: int, hidden: int, batch_norm: bool, lowest: float, dropout: float):
+    def __init__(self, widths: Sequence[int], block: int, hidden: int, norm: Norm, lowest: float, dropout: float):
         super().__init__()
         self.widths, self.block, self.lowest, self.dropout = tuple(widths), block, lowest, dropout
         self.counts = [-(-w // block) for w in widths]
-        norm = nn.BatchNorm1d(hidden) if batch_norm else channel_norm(hidden)
-        self.joint_features = nn.Sequential(nn.Linear(block, hidden), norm, nn.ReLU())
-        # The official dense_group has one linear map a block; these are their rows.
+        self.joint_features = nn.Sequential(nn.Linear(block, hidden), norm(hidden), nn.ReLU())
+        # One linear map per block; these are their rows.
         self.dense_group = nn.Linear(hidden, sum(self.counts) * block)
         slots = torch.cat([torch.arange(n * block) < w for n, w in zip(self.counts, widths, strict=True)])
         self.register_buffer("slots", slots.view(-1, block), persistent=False)
@@ -74,23 +74,8 @@ class SplitAttention(nn.Module):
         parts = factor.split(self.counts, 1)
         return [p.flatten(1)[:, :w] for p, w in zip(parts, self.widths, strict=True)], attention
 
-    def load_reference(self, state: Mapping[str, Tensor]) -> None:
-        """Load the official `MSAFBlock`."""
-        hidden = self.dense_group.in_features
-        official = nn.Module()
-        official.joint_features = self.joint_features
-        official.dense_group = nn.ModuleList(
-            nn.Linear(hidden, self.block, device="meta") for _ in range(sum(self.counts))
-        )
-        check_reference(official, state)
-        groups = range(sum(self.counts))
-        merged = {
-            f"dense_group.{p}": torch.cat([state[f"dense_group.{i}.{p}"] for i in groups]) for p in ("weight", "bias")
-        }
-        copy_reference(self, {k: v for k, v in state.items() if not k.startswith("dense_group.")} | merged)
 
-
-class MSAFBlock(nn.Module):
+class MSAFBlock(Configured, WithReference, nn.Module):
     r"""MSAF on feature maps of any number of modalities, each with any number of axes after the channels.
 
     Parameters
@@ -98,12 +83,15 @@ class MSAFBlock(nn.Module):
     channels : of each modality. block_channel : c. block_dropout, lowest_atten, reduction_factor : see `MSAF`.
     split_block : number of time segments, cut along the first axis after the channels, the rest in the last; each has
         weights of its own.
-    variant : `"official"` has a batch norm in the joint features and a hidden width of exactly c // reduction_factor.
+    variant : `"default"` or that of `MSAF`.
 
     >>> maps = [torch.rand(2, 32, 3, 4, 4), torch.rand(2, 20, 6), torch.rand(2, 8)]
     >>> [tuple(y.shape) for y in MSAFBlock([32, 20, 8], 8)(maps)]
     [(2, 32, 3, 4, 4), (2, 20, 6), (2, 8)]
     """
+
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.msaf:OfficialMSAFBlock"}
+    norm: ClassVar[Norm] = staticmethod(channel_norm)
 
     def __init__(
         self,
@@ -117,18 +105,16 @@ class MSAFBlock(nn.Module):
         variant: str = "default",
     ):
         super().__init__()
-        official = check_choice(variant, VARIANTS, "variant", self) == "official"
-        hidden = _hidden(block_channel, reduction_factor, official)
-        if hidden < 1:
-            raise OptionError(
-                f"{type(self).__name__}: variant='official' has {block_channel} // {reduction_factor} = 0 joint features; "
-                "take larger blocks or a smaller reduction"
-            )
+        hidden = self.hidden_width(block_channel, reduction_factor)
         self.channels = tuple(channels)
         self.blocks = nn.ModuleList(
-            SplitAttention(channels, block_channel, hidden, official, lowest_atten, block_dropout)
+            SplitAttention(channels, block_channel, hidden, self.norm, lowest_atten, block_dropout)
             for _ in range(split_block)
         )
+
+    def hidden_width(self, block: int, reduction: int) -> int:
+        """Width of the joint features."""
+        return bottleneck(block, reduction)
 
     def attend(
         self, xs: Sequence[Tensor], present: Sequence[Tensor | None], places: Sequence[Tensor | None]
@@ -181,24 +167,6 @@ class MSAFBlock(nn.Module):
         outs, _ = self.attend(flat, [None] * len(maps), places)
         return [y.transpose(1, 2).reshape(x.shape) for x, y in zip(maps, outs, strict=True)]
 
-    def load_reference(self, state: Mapping[str, Tensor]) -> None:
-        """Load the official `MSAF`; only `variant="official"` has its batch norm."""
-        if not isinstance(self.blocks[0].joint_features[1], nn.BatchNorm1d):  # type: ignore[index]
-            raise OptionError("the official weights are those of variant='official'; build it that way to load them")
-        prefixes = [f"blocks.{i}." for i in range(len(self.blocks))]
-        unknown = [k for k in state if not k.startswith(tuple(prefixes))]
-        if unknown:
-            raise ReferenceWeightsError(
-                f"the official model has no entry {unknown[0]!r} with {len(prefixes)} segments; expected names that begin "
-                f"with {', '.join(prefixes)}"
-            )
-        for prefix, block in zip(prefixes, self.blocks, strict=True):
-            block.load_reference(prefixed(state, prefix))  # type: ignore[operator]
-
-
-def _hidden(block: int, reduction: int, official: bool) -> int:
-    return block // reduction if official else bottleneck(block, reduction)
-
 
 def _segments(step: Tensor, length: Tensor | int, count: int) -> Tensor:
     """The segment of each step: `length // count` steps in each, the rest in the last."""
@@ -221,10 +189,9 @@ class MSAF(Fusion):
     with the softmax over the blocks of all modalities, for each of the c channels; y is the modalities' :math:`\tilde x`
     one after another. On feature maps `(B, C, ...)`: `MSAFBlock`.
 
-    Departs from the official code: a last block that is not full is padded rightly (there it crashes) and its empty
+    Departs from the published code: a last block that is not full is padded rightly (there it crashes) and its empty
     channels take no part in the softmax, nor do the blocks of an absent modality; means and segments count real steps
-    alone; the joint features have a layer norm and at least 8 features, if c has. `variant="official"` has the batch norm
-    over all rows of a batch, padding included, and exactly c // reduction features.
+    alone; the joint features have a layer norm and at least 8 features, if c has.
 
     Options
     -------
@@ -233,11 +200,12 @@ class MSAF(Fusion):
     segments : cut the dialogue into so many parts, each with its own squeeze, attention and weights; default 1.
     scope : `"dialogue"`, or `"utterance"`: each step is squeezed and reweighed by itself.
     join : `"steps"`; `"anchor"`: the others enter y as their mean, beside each step of the anchor, and may have other
-        lengths; `"pool"`: every stream enters as its mean, one vector `(B, out_dim)`. variant : see above.
+        lengths; `"pool"`: every stream enters as its mean, one vector `(B, out_dim)`.
+    variant : `"default"`, or `"official"`, the published code's.
 
     Parameters: with r joint features and n blocks, :math:`(c + 3) r + n c\,(r + 1)` a segment, and the output map; for
     [1024, 32] channels, c = 16 and r = 4 that is 5,356, the paper's first block on RAVDESS.
-    Source: Su et al., "MSAF: Multimodal Split Attention Fusion", arXiv 2012.07175; official code anita-hu/MSAF@125e0f1eef,
+    Source: Su et al., "MSAF: Multimodal Split Attention Fusion", arXiv 2012.07175; code anita-hu/MSAF@125e0f1eef,
     `MSAF.py`.
 
     Shapes: streams `(B, T_m, d_m)` -> `(B, T, out_dim)`; `Fused.attention["blocks"]` is `(B, segments, c, n)`, with
@@ -247,7 +215,7 @@ class MSAF(Fusion):
     torch.Size([2, 5, 8])
     """
 
-    variants = VARIANTS
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.msaf:OfficialMSAF"}
     unaligned = True
     for_sequences: ClassVar[dict[str, Any]] = {"join": "pool"}
 
@@ -280,7 +248,7 @@ class MSAF(Fusion):
             check_probability(lowest, "lowest", self),
             check_positive(reduction, "reduction", self),
             segments,
-            variant=check_choice(variant, self.variants, "variant", self),
+            variant=self.variant,
         )
         self.set_width(sum(widths))
 
@@ -313,10 +281,6 @@ class MSAF(Fusion):
     def on_maps(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Feature maps `(B, C_m, ...)` of all modalities, reweighed, of the same shapes."""
         return self.split(maps)
-
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official `MSAF` (`blocks.0.joint_features.0.weight`, ...), for `variant="official"`."""
-        self.split.load_reference(state_dict)
 
 
 fusionzoo_register = fusionzoo.plugin(

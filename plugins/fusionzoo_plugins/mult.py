@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +10,9 @@ from torch.nn import functional as F
 
 import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
-from fusionzoo.errors import ReferenceWeightsError, ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import dropout, pick_heads
 from fusionzoo.numerics import zero_padded
-from fusionzoo.reference import copy_reference_parts
 from fusionzoo_plugins._crossmodal import CrossmodalEncoder
 from fusionzoo_plugins._pair_attention import one_clock
 from fusionzoo_plugins._per_modality import Sizes, per_modality
@@ -49,11 +46,8 @@ class MulT(Fusion):
     At steps where a modality is absent nothing reads it, and its own part of h is zero.
 
     Departs from the paper in keeping all steps (`pool=None`); `pool="last"` is the paper's last step of every target.
-    Departs from the official code, by default: padding is masked in convolution, attention and pooling, convolutions keep
+    Departs from the published code: padding is masked in convolution, attention and pooling, convolutions keep
     the length, nothing is causal (the paper has no such mask), the published "last step" is the last real one.
-    `variant="official"` convolves without padding, skips the convolution where the widths agree whatever its kernel, and
-    gives no position to a step whose first convolved feature happens to be zero; `variant="multibench"` is the same
-    without the skipping.
 
     Options
     -------
@@ -62,10 +56,11 @@ class MulT(Fusion):
         published.
     kernel : convolution kernel, one for all or one per modality (a sequence, or a mapping by name); default 1.
     self_pairs : a modality is its own source as well (MultiBench). causal : a step reads only steps up to its own; across modalities
-        only where they are aligned (`official`: always, step i up to i + the difference of the padded lengths).
+        only where they are aligned.
     positions : add sinusoidal positions, counted from 1. aligned : whether equal lengths mean equal steps: True, False
         (never), or None, the default: they do where all lengths agree.
-    pool : None, or `"last"`: one vector per sequence. variant : see above.
+    pool : None, or `"last"`: one vector per sequence.
+    variant : `"default"`, or `"official"` or `"multibench"`, what published code computes.
     dropout : of residuals and hidden layers, default 0.1; attention_dropout 0.1; embed_dropout 0.1; out_dropout 0, of the
         last hidden layer.
 
@@ -82,7 +77,13 @@ class MulT(Fusion):
     torch.Size([2, 5, 8])
     """
 
-    variants = ("default", "official", "multibench")
+    variants: ClassVar[dict[str, str]] = {
+        "official": "fusionzoo_plugins.official.mult:OfficialMulT",
+        "multibench": "fusionzoo_plugins.official.mult:MultiBenchMulT",
+    }
+    reference_table = "fusionzoo_plugins.official.mult"
+    #: Whether a step whose first convolved feature is exactly zero gets no position.
+    zero_is_padding: ClassVar[bool] = False
     unaligned = True
 
     def __init__(
@@ -114,7 +115,6 @@ class MulT(Fusion):
         memory_layers = (
             max(layers, 3) if memory_layers is None else check_positive(memory_layers, "memory_layers", self)
         )
-        self.variant = check_choice(variant, self.variants, "variant", self)
         self.pool = None if pool is None else check_choice(pool, _POOLS, "pool", self)
         self.aligned, self.causal, self.out_dropout = (
             aligned,
@@ -122,12 +122,7 @@ class MulT(Fusion):
             check_probability(out_dropout, "out_dropout", self),
         )
         kernels = per_modality(kernel, self.names, "kernel", self)
-        official = variant != "default"
-        convolved = [_convolves(d, self.width, variant) for d in self.dims.values()]
-        self.convolve = nn.ModuleList(
-            nn.Conv1d(d, self.width, k, bias=False) if c else nn.Identity()
-            for d, k, c in zip(self.dims.values(), kernels, convolved, strict=True)
-        )
+        self.convolve = nn.ModuleList(self.convolution(d, k) for d, k in zip(self.dims.values(), kernels, strict=True))
         count = len(self.dims)
         #: Sources of every target, by number.
         self.sources = [[n for n in range(count) if self_pairs or n != m] for m in range(count)]
@@ -136,7 +131,7 @@ class MulT(Fusion):
             "dropout": check_probability(dropout, "dropout", self),
             "embed_dropout": check_probability(embed_dropout, "embed_dropout", self),
         }
-        shape: dict[str, Any] = {"positions": positions, "official": official, **rates}
+        shape: dict[str, Any] = {"positions": positions, "zero_is_padding": self.zero_is_padding, **rates}
         self.cross = nn.ModuleDict(
             {
                 f"{m}-{n}": CrossmodalEncoder(self.width, self.heads, layers, **shape)
@@ -156,9 +151,8 @@ class MulT(Fusion):
         for m, (name, sources) in enumerate(zip(self.names, self.sources, strict=True)):
             parts = []
             for n in sources:
-                # Only steps of one clock come before or after each other.
-                clock = self.variant != "default" or (self.aligned is not False and xs[m].shape == xs[n].shape)
-                part, weights = self.cross[f"{m}-{n}"](xs[m], xs[n], masks[n], self.causal and clock, streams.attention)
+                causal = self.causal and self.same_clock(xs[m], xs[n])
+                part, weights = self.cross[f"{m}-{n}"](xs[m], xs[n], masks[n], causal, streams.attention)
                 parts.append(part)
                 if weights is not None:
                     maps[f"{name} from {self.names[n]}"] = weights
@@ -171,23 +165,26 @@ class MulT(Fusion):
         hidden = dropout(F.relu(self.hidden(joined)), self.out_dropout, self.training)
         return Fused(joined + self.reduce(hidden), dict(zip(self.names, targets, strict=True)), maps)
 
+    def convolution(self, inputs: int, kernel: int) -> nn.Module:
+        """What brings a modality to the common width."""
+        return nn.Conv1d(inputs, self.width, kernel, bias=False)
+
+    def convolved(self, conv: nn.Module, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """A modality `(B, T, d_m)` at the common width, and where it is real."""
+        assert isinstance(conv, nn.Conv1d)
+        kernel = conv.kernel_size[0]
+        padded = F.pad(x.transpose(1, 2), ((kernel - 1) // 2, kernel // 2))
+        return conv(padded).transpose(1, 2), mask
+
+    def same_clock(self, x: Tensor, y: Tensor) -> bool:
+        """Whether steps of two modalities come before or after each other."""
+        return self.aligned is not False and x.shape == y.shape
+
     def _project(self, streams: Streams) -> tuple[list[Tensor], list[Tensor | None]]:
-        """Streams of one width, and where each is real; the official convolution shortens both."""
+        """Streams of one width, and where each is real."""
         xs, masks = [], []
         for conv, x, mask in zip(self.convolve, streams.x, streams.present, strict=True):
-            if isinstance(conv, nn.Conv1d):
-                kernel = conv.kernel_size[0]
-                if self.variant != "default" and kernel > 1 and (self.pool is None or x.shape[1] < kernel):
-                    raise ShapeError(
-                        f"MulT(variant={self.variant!r}) convolves without padding: a kernel of {kernel} leaves "
-                        f"{x.shape[1] - kernel + 1} of {x.shape[1]} steps, none of them the original one; use "
-                        "pool='last' on sequences longer than the kernel, or variant='default'"
-                    )
-                x = x.transpose(1, 2)
-                x = x if self.variant != "default" else F.pad(x, ((kernel - 1) // 2, kernel // 2))
-                x = conv(x).transpose(1, 2)
-                if mask is not None and x.shape[1] < mask.shape[1]:
-                    mask = mask[:, kernel - 1 :]
+            x, mask = self.convolved(conv, x, mask)
             xs.append(zero_padded(x, mask))
             masks.append(mask)
         return xs, masks
@@ -201,63 +198,6 @@ class MulT(Fusion):
         if self.pool is not None:
             return torch.cat(last, -1)
         return torch.cat([targets[0], *(t.unsqueeze(1).expand(-1, steps, -1) for t in last[1:])], -1)
-
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official `MULT` of MMSA, of the authors' repository (both three modalities) or `MULTModel` of MultiBench.
-
-        The official output layer goes to this fusion's output map; it is left out where `out_dim` needs no map.
-        """
-        letters = "lav"
-        names = {f"proj_{letter}.": f"convolve.{i}." for i, letter in enumerate(letters)}
-        names |= {f"proj.{i}.": f"convolve.{i}." for i in range(len(self.names))}
-        for m, sources in enumerate(self.sources):
-            names |= {f"trans.{m}.{n}.": f"cross.{m}-{n}." for n in sources}
-            names |= {f"trans_mems.{m}.": f"memory.{m}."}
-            if len(self.names) <= len(letters):
-                names |= {f"trans_{letters[m]}_with_{letters[n]}.": f"cross.{m}-{n}." for n in sources}
-                names |= {f"trans_{letters[m]}_mem.": f"memory.{m}."}
-        names |= {"proj1.": "hidden.", "proj2.": "reduce.", "out_layer.": "out."}
-        inner = {
-            ".self_attn.out_proj.": ".attention.mix.",
-            ".layer_norms.0.": ".norm.",
-            ".layer_norms.1.": ".norm_hidden.",
-            ".layer_norm.": ".norm.",
-            ".fc1.": ".expand.",
-            ".fc2.": ".reduce.",
-        }
-        state: dict[str, Tensor] = {}
-        for official, tensor in state_dict.items():
-            if official.endswith((".version", "._float_tensor")):
-                continue
-            prefix = next((p for p in names if official.startswith(p)), None)
-            if prefix is None:
-                raise ReferenceWeightsError(
-                    f"the official model has no entry {official!r} for {len(self.names)} modalities with "
-                    f"self_pairs={self.sources[0][0] == 0}; expected names that begin with {', '.join(names)}"
-                )
-            name = names[prefix] + official[len(prefix) :]
-            for theirs, ours in inner.items():
-                name = name.replace(theirs, ours)
-            head, joint, kind = name.partition("self_attn.in_proj_")
-            if joint:
-                blocks = tensor.unflatten(0, (3, -1)) if len(tensor) % 3 == 0 else [tensor] * 3
-                state |= {
-                    f"{head}attention.{p}.{kind}": t for p, t in zip(("query", "key", "value"), blocks, strict=True)
-                }
-            else:
-                state[name] = tensor
-        skipped = [f"convolve.{i}." for i, c in enumerate(self.convolve) if isinstance(c, nn.Identity)]
-        parts: dict[str, nn.Module] = {f"convolve.{i}.": c for i, c in enumerate(self.convolve)}
-        parts |= {"cross.": self.cross, "memory.": self.memory, "hidden.": self.hidden, "reduce.": self.reduce}
-        parts["out."] = self.out
-        if isinstance(self.out, nn.Identity):
-            skipped.append("out.")
-        copy_reference_parts({k: v for k, v in parts.items() if k not in skipped}, state, skipped)
-
-
-def _convolves(inputs: int, width: int, variant: str) -> bool:
-    """Whether a modality is convolved: MMSA and the authors skip it where the widths agree."""
-    return variant != "official" or inputs != width
 
 
 fusionzoo_register = fusionzoo.plugin(

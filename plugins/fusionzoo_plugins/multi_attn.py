@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fusionzoo
-from fusionzoo._options import check_choice, check_positive, check_probability
+from fusionzoo._options import check_positive, check_probability
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.fusion import (
     Dims,
@@ -21,24 +21,23 @@ from fusionzoo.fusion import (
 )
 from fusionzoo.layers import dropout
 from fusionzoo.numerics import zero_padded
-from fusionzoo.reference import copy_reference
+from fusionzoo.reference import WithReference, within
 from fusionzoo_plugins._pair_attention import PairAttention
 
-_HEAD = re.compile(r"(.*)attention_heads\.(\d+)\.(query|key|value)_matrix\.(weight|bias)")
-_OFFICIAL = ("text", "audio", "visual")
+_TABLE = "fusionzoo_plugins.official.multi_attn"
 
 
-class BidirectionalAttention(PairAttention):
-    """`PairAttention` that loads the official attention, whose heads have a linear map each."""
+class BidirectionalAttention(WithReference, PairAttention):
+    """`PairAttention` that loads the published one, whose heads have a linear map each."""
 
-    def load_reference(self, state: Mapping[str, Tensor]) -> None:
-        """Load the official `MultiHeadAttention`, or `BidirectionalCrossAttention` for one head without `mix`."""
-        if isinstance(self.mix, nn.Identity):
-            state = {f"attention_heads.0.{k}": v for k, v in state.items()}
-        copy_reference(self, _ours(state, self.heads))
+    reference_table = _TABLE
+
+    def reference_names(self) -> Mapping[str, str]:
+        names = {f"{part}_matrix.": part for part in ("query", "key", "value")}
+        return names | {"projection_matrix.": "mix"}
 
 
-class MultiAttnLayer(nn.Module):
+class MultiAttnLayer(WithReference, nn.Module):
     r"""One layer: a query stream reads each source in turn, then a feed-forward network; post-norm residuals.
 
     .. math:: X \leftarrow \operatorname{LN}(X + \operatorname{MHA}_k(X, P_k, P_k)),\; k = 1, 2, \dots \qquad
@@ -49,6 +48,8 @@ class MultiAttnLayer(nn.Module):
     width : of all streams. sources : how many streams are read. heads : of each attention. hidden : of the feed-forward
         network. dropout : on what is added to the residual.
     """
+
+    reference_table = _TABLE
 
     def __init__(self, width: int, sources: int, heads: int, hidden: int, dropout: float = 0.0):
         super().__init__()
@@ -75,14 +76,18 @@ class MultiAttnLayer(nn.Module):
             out, weights = attend(x, source, source, mask, need_weights)
             x = norm(x + dropout(out, self.dropout, self.training))
             maps.append(weights)
-        # The official network drops twice in a row, which is once at this rate.
+        # The published network drops twice in a row, which is once at this rate.
         twice = 1 - (1 - self.dropout) ** 2
         out = dropout(self.reduce(F.relu(self.expand(x))), twice, self.training)
         return self.norms[-1](x + out), maps
 
-    def load_reference(self, state: Mapping[str, Tensor]) -> None:
-        """Load the official `MultiAttnLayer` (two sources)."""
-        copy_reference(self, _ours(state, self.heads))
+    def reference_names(self) -> Mapping[str, str]:
+        names = {"ff.linear_W1.": "expand", "ff.linear_W2.": "reduce"}
+        names |= {f"add_norm_{i + 1}.layer_norm.": f"norms.{i}" for i in range(len(self.norms))}
+        for i, attend in enumerate(self.attend):
+            assert isinstance(attend, BidirectionalAttention)
+            names |= within(f"attend.{i}", attend.reference_names(), f"attn_{i + 1}.")
+        return names
 
 
 class MultiAttn(Fusion):
@@ -99,22 +104,23 @@ class MultiAttn(Fusion):
     Keys and values are the modalities as they come in, at every layer; only the query stream is updated. "Bidirectional"
     means without causal mask: every utterance of the dialogue is read. Modalities of another width are projected first.
 
-    Departs from the official code, which attends to padded utterances (they are not zero there, for the biases): by
-    default padding and absent utterances are not read, an entirely absent modality adds nothing to the others, and the
-    stream of a modality is zero where it is absent. `variant="official"` has no mask.
+    Departs from the published code, which attends to padded utterances (they are not zero there, for the biases): padding
+    and absent utterances are not read, an entirely absent modality adds nothing to the others, and the stream of a modality
+    is zero where it is absent.
 
     Options
     -------
     layers : L; default 2, as published for MELD (IEMOCAP: 6). heads : of every attention, default 4, each of
         `width // heads` features, which need not divide. hidden : of the feed-forward networks; default 4 width.
     width : common width w; default 256. dropout : on what is added to the residuals, default 0.1 (the published
-        scripts: 0). variant : `"default"` or `"official"`.
+        scripts: 0).
+    variant : `"default"`, or `"official"`, the published code's.
 
     Parameters: projections, then per modality and layer :math:`(M-1)(4 w^2 + 4 w) + 2 w M + 2 w h + h + w`, then the
     output map. With M = 3, w = 256, h = 1024 and without output map 18,961,920 for six layers and 6,320,640 for two.
 
     Source: Shi and Huang, "MultiEMO: An Attention-Based Correlation-Aware Multimodal Fusion Framework for Emotion
-    Recognition in Conversations", ACL 2023, section "Multimodal Fusion"; official code TaoShi1998/MultiEMO-ACL2023@e96458b870,
+    Recognition in Conversations", ACL 2023, section "Multimodal Fusion"; code TaoShi1998/MultiEMO-ACL2023@e96458b870,
     `Model/MultiAttn.py`.
 
     Shapes: streams `(B, T, d_m)` -> `(B, T, out_dim)`; `Fused.streams[m]` is `(B, T, w)`;
@@ -124,7 +130,8 @@ class MultiAttn(Fusion):
     torch.Size([2, 5, 8])
     """
 
-    variants = ("default", "official")
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.multi_attn:OfficialMultiAttn"}
+    reference_table = _TABLE
 
     def __init__(
         self,
@@ -140,7 +147,6 @@ class MultiAttn(Fusion):
         missing: str = "zero",
     ):
         super().__init__(dims, out_dim, missing=missing)
-        self.variant = check_choice(variant, self.variants, "variant", self)
         self.width = check_positive(width, "width", self)
         self.heads = check_positive(heads, "heads", self)
         if heads > width:
@@ -157,7 +163,7 @@ class MultiAttn(Fusion):
 
     def combine(self, streams: Streams) -> Fused:
         xs = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, streams.present, strict=True)]
-        masks = [None] * len(xs) if self.variant == "official" else streams.present
+        masks = self.masks(streams)
         outputs, maps = [], {}
         for m, stack in enumerate(self.stacks):
             others = [n for n in range(len(xs)) if n != m]
@@ -170,49 +176,23 @@ class MultiAttn(Fusion):
             outputs.append(zero_padded(x, masks[m]))
         return Fused(torch.cat(outputs, -1), dict(zip(self.names, outputs, strict=True)), maps)
 
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official `MultiAttnModel` (text, audio, visual, in the order of `dims`).
+    def masks(self, streams: Streams) -> list[Tensor | None]:
+        """Which steps of each modality are read."""
+        return streams.present
 
-        Only for three modalities of `width` features: the official module has no projections.
-        """
-        if len(self.dims) != len(_OFFICIAL) or any(isinstance(p, nn.Linear) for p in self.project):
+    def reference_names(self) -> Mapping[str, str]:
+        if len(self.dims) != 3 or any(isinstance(p, nn.Linear) for p in self.project):
             raise ReferenceWeightsError(
-                f"the official MultiAttnModel fuses three modalities of one width without projecting them, this one "
+                f"the published MultiAttnModel fuses three modalities of one width without projecting them, this one "
                 f"{dict(self.dims)} at width {self.width}; build it for three of width={self.width}"
             )
-        copy_reference(self.stacks, _ours(state_dict, self.heads))
-
-
-def _ours(state: Mapping[str, Tensor], heads: int) -> dict[str, Tensor]:
-    """Official entries under our names, the heads' maps joined into one; unknown names as they are."""
-    out: dict[str, Tensor] = {}
-    split: dict[str, dict[int, Tensor]] = {}
-    for name, tensor in state.items():
-        head = _HEAD.fullmatch(name)
-        if head:
-            prefix, number, part, kind = head.groups()
-            split.setdefault(f"{prefix}{part}.{kind}", {})[int(number)] = tensor
-        else:
-            out[_renamed(name)] = tensor
-    for name, parts in split.items():
-        if sorted(parts) != list(range(heads)) or len({t.shape for t in parts.values()}) > 1:
-            shapes = {h: tuple(t.shape) for h, t in sorted(parts.items())}
-            raise ReferenceWeightsError(
-                f"the official {name} has heads of the shapes {shapes}, this layer was built with heads={heads}; build it "
-                "with the number of heads that the weights were trained with"
-            )
-        out[_renamed(name)] = torch.cat([parts[h] for h in range(heads)])
-    return out
-
-
-def _renamed(name: str) -> str:
-    for number, modality in enumerate(_OFFICIAL):
-        name = name.replace(f"multiattn_{modality}.multiattn_layers.", f"{number}.")
-    name = re.sub(r"\battn_(\d+)\.", lambda m: f"attend.{int(m[1]) - 1}.", name)
-    name = re.sub(r"\badd_norm_(\d+)\.layer_norm\.", lambda m: f"norms.{int(m[1]) - 1}.", name)
-    for theirs, ours in (("projection_matrix.", "mix."), ("ff.linear_W1.", "expand."), ("ff.linear_W2.", "reduce.")):
-        name = name.replace(theirs, ours)
-    return name
+        names: dict[str, str] = {}
+        for m, modality in enumerate(("text", "audio", "visual")):
+            for depth, layer in self.stacks[m].named_children():
+                assert isinstance(layer, MultiAttnLayer)
+                prefix = f"multiattn_{modality}.multiattn_layers.{depth}."
+                names |= within(f"stacks.{m}.{depth}", layer.reference_names(), prefix)
+        return names
 
 
 fusionzoo_register = fusionzoo.plugin(

@@ -13,7 +13,6 @@ from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.numerics import zero_padded
-from fusionzoo.reference import copy_reference_parts
 from fusionzoo_plugins._products import Widths, subspace_widths
 
 FORMS = ("matrix", "vector", "scalar", "matrix3D")
@@ -169,12 +168,8 @@ class MultiplicativeInteractions(Fusion):
         xs = list(xs) if self.clip is None else [x.clamp(*self.clip) for x in xs]
         return xs[::-1] if self.flip else xs
 
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load MultiBench's `MultiplicativeInteractions2Modal` or `MultiplicativeInteractions3Modal` (`project=False`)."""
-        if len(self.maps) == 1:
-            copy_reference_parts({"": self.maps[0]}, state_dict)
-        else:
-            copy_reference_parts(dict(zip(("a.", "b."), self.maps, strict=True)), state_dict)
+    def reference_names(self) -> Mapping[str, str]:
+        return {"": "maps.0"} if len(self.maps) == 1 else {"a.": "maps.0", "b.": "maps.1"}
 
 
 def _sizes(first: int, second: int, form: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 import fusionzoo
-from fusionzoo._options import check_choice, check_positive
+from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.numerics import masked_softmax, zero_padded
-from fusionzoo.reference import copy_reference_parts
-
-#: Official name of the three maps, by the letter of `project`.
-MAPS = {"q": "qli", "k": "kli", "v": "vli"}
 
 
 class NLGate(Fusion):
@@ -31,14 +28,11 @@ class NLGate(Fusion):
 
     One softmax weighs the slots of all modalities present. Acts within a time step.
 
-    `variant="official"`, MultiBench's class: no :math:`1/\sqrt c`, and keys read as columns of c x S, so that key and value
-    of a slot come from different features; with `project=""` there are no maps, as it is built there by default. Any number
-    of modalities in both variants, two there.
-
     Options
     -------
     tokens : N, default 8. channels : c, default 32. memory : S, default 8. project : which of q, k, v have a map; default
-        `"qkv"`. Without one the modality's width has to be N c (q) or S c (k, v). variant : `"default"` or `"official"`.
+        `"qkv"`. Without one the modality's width has to be N c (q) or S c (k, v). variant : `"default"`, or
+        `"official"`, MultiBench's.
 
     Parameters: :math:`(d_1 + 1) N c + 2 \sum_{m \ge 2} (d_m + 1) S c` plus the output map from N c.
     Source: Wang, Tran and Feiszli, "What Makes Training Multi-modal Classification Networks Hard?", CVPR 2020, arXiv
@@ -50,7 +44,7 @@ class NLGate(Fusion):
     torch.Size([2, 5, 8])
     """
 
-    variants = ("default", "official")
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.nl_gate:OfficialNLGate"}
 
     def __init__(
         self,
@@ -68,8 +62,7 @@ class NLGate(Fusion):
         self.tokens = check_positive(tokens, "tokens", self)
         self.channels = check_positive(channels, "channels", self)
         self.memory = check_positive(memory, "memory", self)
-        self.variant = check_choice(variant, self.variants, "variant", self)
-        if not isinstance(project, str) or set(project) - set(MAPS):
+        if not isinstance(project, str) or set(project) - set("qkv"):
             raise OptionError(f"NLGate: project names which of q, k and v have a map, such as 'qkv', not {project!r}")
         first, *others = self.dims
         self.query = self._map(first, tokens * channels, "q" in project)
@@ -89,32 +82,20 @@ class NLGate(Fusion):
 
     def combine(self, streams: Streams) -> Fused:
         (first, *others), (here, *there) = streams.x, streams.present
-        official = self.variant == "official"
-        q = zero_padded(self.query(first), here).unflatten(-1, (self.tokens, self.channels))
+        q = rearrange(zero_padded(self.query(first), here), "... (n c) -> ... n c", c=self.channels)
         keys = [zero_padded(f(x), m) for f, x, m in zip(self.key, others, there, strict=True)]
-        if official:
-            k = torch.cat([x.unflatten(-1, (self.channels, self.memory)) for x in keys], -1)
-        else:
-            k = torch.cat([x.unflatten(-1, (self.memory, self.channels)) for x in keys], -2).mT
         values = [zero_padded(f(x), m) for f, x, m in zip(self.value, others, there, strict=True)]
-        v = torch.cat([x.unflatten(-1, (self.memory, self.channels)) for x in values], -2)
+        v = torch.cat([rearrange(x, "... (s c) -> ... s c", c=self.channels) for x in values], -2)
         presence = streams.presence()
         # One flag a slot, the same for all queries: (B, T, 1, (M - 1) S).
         slots = None if presence is None else presence[..., 1:].repeat_interleave(self.memory, -1).unsqueeze(-2)
-        scores = q @ k
-        weights = masked_softmax(scores if official else scores * self.channels**-0.5, slots)
+        weights = masked_softmax(self.scores(q, keys), slots)
         return Fused((q + weights @ v).flatten(-2), {}, {"slots": weights} if streams.attention else {})
 
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load MultiBench's `NLgate` (`qli.*`, `kli.*`, `vli.*`, where they are built), for two modalities."""
-        if self.variant != "official":
-            raise OptionError("the official weights are those of NLGate(variant='official'); build it that way")
-        if len(self.names) > 2:
-            raise OptionError(
-                f"the official NLgate has two modalities, this one {len(self.names)} ({', '.join(self.names)})"
-            )
-        maps = dict(zip(MAPS.values(), (self.query, self.key[0], self.value[0]), strict=True))
-        copy_reference_parts({f"{n}.": m for n, m in maps.items() if isinstance(m, nn.Linear)}, state_dict)
+    def scores(self, q: Tensor, keys: list[Tensor]) -> Tensor:
+        """`(..., N, (M - 1) S)` from queries `(..., N, c)` and mapped keys `(..., S c)` of each other modality."""
+        k = torch.cat([rearrange(x, "... (s c) -> ... c s", c=self.channels) for x in keys], -1)
+        return q @ k * self.channels**-0.5
 
 
 fusionzoo_register = fusionzoo.plugin(

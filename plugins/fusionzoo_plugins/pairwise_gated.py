@@ -12,7 +12,7 @@ from fusionzoo.fusion import Dims, Fused, Fusion, Streams, projection
 from fusionzoo.graphs import GATE_FORMS, PairwiseGate
 from fusionzoo.numerics import zero_padded
 
-#: What modalities are called in the official weights.
+#: What modalities are called in the published weights.
 LETTERS = {"a": "a", "audio": "a", "v": "v", "visual": "v", "video": "v", "vision": "v", "l": "l", "text": "l"}
 
 
@@ -40,7 +40,7 @@ class PairwiseGated(Fusion):
     Parameters: projections; pairs, with P of them: :math:`M (w + 1) h + P (3 w + 1)`; background:
     :math:`(M - 1)(3 w + 2) h`; the output map from :math:`P h`, or from :math:`w + (M - 1) h`.
 
-    Source: official code hujingwen6666/MMGCN@85732d984f, `model.py:MMGatedAttention`, `att_type` "general" and
+    Source: code hujingwen6666/MMGCN@85732d984f, `model.py:MMGatedAttention`, `att_type` "general" and
     "av_bg_fusion"; the same class in feiyuchen7/M3NET and zerohd4869/MM-DFN. The gate is the bimodal unit of Arevalo et
     al., "Gated Multimodal Units for Information Fusion", arXiv 1702.01992, with one value per step.
 
@@ -79,7 +79,7 @@ class PairwiseGated(Fusion):
         return Fused(fused, {}, dict(zip(names, shares, strict=True)) if streams.attention else {})
 
     def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official `MMGatedAttention`, for modalities of one width called a, v, l or audio, visual, text.
+        """Load the published `MMGatedAttention`, for modalities of one width called a, v, l or audio, visual, text.
 
         In this order for pairs, which their concatenation depends on; text first for the background form.
         """

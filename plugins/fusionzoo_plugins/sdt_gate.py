@@ -12,12 +12,12 @@ from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.numerics import masked_softmax
-from fusionzoo.reference import copy_reference
+from fusionzoo.reference import WithReference
 
 UNIMODAL = ("learned", "identity", "none")
 
 
-class UnimodalGate(nn.Module):
+class UnimodalGate(WithReference, nn.Module):
     """A modality gates its own features: `sigmoid(W x) * x`.
 
     Parameters
@@ -39,12 +39,11 @@ class UnimodalGate(nn.Module):
         """`(..., width)` to `(..., width)`."""
         return torch.sigmoid(self.fc(x)) * x
 
-    def load_reference(self, state: Mapping[str, Tensor]) -> None:
-        """Load the official weights: `fc.weight`."""
-        copy_reference(self, state)
+    def reference_names(self) -> Mapping[str, str]:
+        return {"": ""}
 
 
-class MultimodalGate(nn.Module):
+class MultimodalGate(WithReference, nn.Module):
     """Weighted sum of the modalities; the weights are, per feature, a softmax over them of `W x_m`, one W for all.
 
     Source: `Multimodal_GatedFusion` of butterfliesss/SDT. Learnt parameters: `width ** 2`.
@@ -63,9 +62,8 @@ class MultimodalGate(nn.Module):
         weights = masked_softmax(scores, None if presence is None else presence.unsqueeze(-2))
         return (weights * x).sum(-1), weights
 
-    def load_reference(self, state: Mapping[str, Tensor]) -> None:
-        """Load the official weights: `fc.weight`."""
-        copy_reference(self, state)
+    def reference_names(self) -> Mapping[str, str]:
+        return {"": ""}
 
 
 class SDTGate(Fusion):
@@ -129,17 +127,13 @@ class SDTGate(Fusion):
             return Fused(fused)
         return Fused(fused, dict(zip(self.names, gated, strict=True)), {"gate": weights})
 
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load SDT's `last_gate`, `{"fc.weight": (w, w)}`; for `unimodal="none"`, which is that module.
-
-        SDT's unimodal gates stand behind its transformers; load each with `fusion.unimodal[i].load_reference`.
-        """
+    def reference_names(self) -> Mapping[str, str]:
         if any(isinstance(g, UnimodalGate) for g in self.unimodal):
             raise ReferenceWeightsError(
                 "SDT's last_gate is SDTGate(unimodal='none'); build it that way, or load the gates one by one with "
                 "fusion.unimodal[i].load_reference and fusion.multimodal.load_reference"
             )
-        self.multimodal.load_reference(state_dict)
+        return {"": "multimodal"}
 
 
 fusionzoo_register = fusionzoo.plugin(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 import fusionzoo
@@ -20,7 +21,6 @@ from fusionzoo.fusion import (
 )
 from fusionzoo.layers import dropout
 from fusionzoo.numerics import SHIFT_INVARIANT, attend, masked_mean, masked_softmax, zero_padded
-from fusionzoo.reference import copy_reference
 
 SCORES = ("scaled-dot", "dot", "additive", "bilinear")
 SCOPES = ("dialogue", "utterance")
@@ -31,27 +31,18 @@ class TokenAttention(nn.Module):
 
     With head width h: `scaled-dot` :math:`q^\top k / \sqrt h`, `dot` :math:`q^\top k`, `additive`
     :math:`\tanh(w_k^\top k + w_q^\top q)`, `bilinear` :math:`q^\top W k`; w and W are shared by the heads.
-
-    `official=True` is `baseline/LMAM.py:Attention` of yuntaoshou/LMAM: keys serve as values, and the softmax runs over
-    the axis that holds heads and samples, not over the keys, so that samples of a batch depend on each other.
     """
 
-    def __init__(
-        self,
-        width: int,
-        heads: int,
-        hidden: int,
-        score: str,
-        out: int,
-        dropout: float = 0.0,
-        official: bool = False,
-    ):
+    #: Whether values have a map of their own; else keys serve as values.
+    own_values: ClassVar[bool] = True
+
+    def __init__(self, width: int, heads: int, hidden: int, score: str, out: int, dropout: float = 0.0):
         super().__init__()
-        self.heads, self.hidden, self.score, self.dropout, self.official = heads, hidden, score, dropout, official
+        self.heads, self.hidden, self.score, self.dropout = heads, hidden, score, dropout
         inner = heads * hidden
         self.w_k = nn.Linear(width, inner)
         self.w_q = nn.Linear(width, inner)
-        self.w_v = None if official else nn.Linear(width, inner)
+        self.w_v = nn.Linear(width, inner) if self.own_values else None
         self.proj = nn.Linear(inner, out)
         shape = {"additive": (2 * hidden,), "bilinear": (hidden, hidden)}.get(score)
         bound = 1 / math.sqrt(hidden)
@@ -60,27 +51,26 @@ class TokenAttention(nn.Module):
     def forward(
         self, memory: Tensor, query: Tensor, key_mask: Tensor | None = None, need_weights: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """`(B, Q, out)` and the weights: `(B, heads, Q, S)`, official `(heads * B, Q, S)` as upstream returns them."""
+        """`(B, Q, out)` and the weights, `(B, heads, Q, S)`."""
         rate = self.dropout if self.training else 0.0
         q, k = self.w_q(query), self.w_k(memory)
         if self.w_v is not None and self.score == "scaled-dot":
             out, weights = attend(q, k, self.w_v(memory), self.heads, key_mask, rate, need_weights)
             return self.proj(out), weights
         v = k if self.w_v is None else self.w_v(memory)
-        q, k, v = (x.unflatten(-1, (self.heads, self.hidden)).transpose(1, 2) for x in (q, k, v))
-        scores = self._scores(q, k)
-        if self.official:
-            weights = scores.transpose(0, 1).flatten(0, 1).softmax(0)
-            applied = weights.unflatten(0, (self.heads, -1)).transpose(0, 1)
-        else:
-            weights = masked_softmax(scores, None if key_mask is None else key_mask[:, None, None, :])
-            applied = dropout(weights, rate, True) if rate else weights
-        return self.proj((applied @ v).transpose(1, 2).flatten(2)), weights
+        q, k, v = (rearrange(x, "b t (heads d) -> b heads t d", heads=self.heads) for x in (q, k, v))
+        weights, applied = self.weigh(self._scores(q, k), key_mask)
+        return self.proj(rearrange(applied @ v, "b heads t d -> b t (heads d)")), weights
+
+    def weigh(self, scores: Tensor, key_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The weights as they are reported, and as they are applied, from scores `(B, heads, Q, S)`."""
+        weights = masked_softmax(scores, None if key_mask is None else key_mask[:, None, None, :])
+        return weights, dropout(weights, self.dropout, True) if self.training and self.dropout else weights
 
     @property
     def without_gradient(self) -> dict[str, str]:
         """The bias of the keys learns nothing, unless keys are values too or a tanh stands before the softmax."""
-        return {} if self.official or self.score == "additive" else {"w_k.bias": SHIFT_INVARIANT}
+        return {} if self.score == "additive" or not self.own_values else {"w_k.bias": SHIFT_INVARIANT}
 
     def _scores(self, q: Tensor, k: Tensor) -> Tensor:
         if self.weight is not None:
@@ -102,20 +92,16 @@ class SelfAttention(Fusion):
 
     with a learned modality embedding :math:`e_m`; modalities of another width are projected to w first.
 
-    `variant="official"` is the attention of LMAM's comparison: keys serve as values, no residual, norm or embedding, and
-    the softmax runs over heads and samples instead of keys, so that samples of a batch depend on each other and masks
-    cannot be honoured. For parity only.
-
     Options
     -------
     width : w; default the anchor's. heads : default the largest of 8, 4, 2, 1 that divides w. hidden : width of a head;
     default `w // heads`. score : `"scaled-dot"` (torch's fused kernels), `"dot"`, `"additive"`, `"bilinear"`.
     scope : `"dialogue"` (every utterance of every modality) or `"utterance"` (the modalities of one utterance).
-    dropout : on the weights and the mixed output.
+    dropout : on the weights and the mixed output. variant : `"default"`, or `"official"`, that of LMAM's code.
 
     Parameters, with n = heads * hidden: projections, :math:`3(wn + n) + nw + w`, score parameters
     (additive 2 hidden, bilinear hidden^2), norm 2w, embeddings Mw. Source: Vaswani et al., "Attention Is All You Need",
-    2017, section 3.2; score functions and the official form: yuntaoshou/LMAM@1ac9f43823, `baseline/LMAM.py:Attention`.
+    2017, section 3.2; score functions: yuntaoshou/LMAM@1ac9f43823, `baseline/LMAM.py:Attention`.
 
     Shapes: streams `(B, T, d_m)` -> `(B, T, out_dim)`; `Fused.attention["self"]` is `(B, heads, M T, M T)`, with
     `scope="utterance"` `(B T, heads, M, M)`.
@@ -124,7 +110,8 @@ class SelfAttention(Fusion):
     torch.Size([2, 5, 8])
     """
 
-    variants = ("default", "official")
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.self_attention:OfficialSelfAttention"}
+    attention: TokenAttention
 
     def __init__(
         self,
@@ -141,49 +128,42 @@ class SelfAttention(Fusion):
         missing: str = "zero",
     ):
         super().__init__(dims, out_dim, missing=missing)
-        self.variant = check_choice(variant, self.variants, "variant", self)
         self.scope = check_choice(scope, SCOPES, "scope", self)
         self.width = self.dims[self.anchor] if width is None else check_positive(width, "width", self)
         heads, hidden = head_sizes(self.width, heads, hidden, self)
         check_choice(score, SCORES, "score", self)
         self.dropout = check_probability(dropout, "dropout", self)
         self.project = nn.ModuleList(projection(d, self.width) for d in self.dims.values())
-        # The official projection goes straight to the output width.
-        out = self.out_dim if variant == "official" else self.width
-        self.attention = TokenAttention(self.width, heads, hidden, score, out, self.dropout, variant == "official")
-        if variant == "default":
-            self.embedding = nn.Parameter(torch.randn(len(self.dims), self.width) * 0.02)
-            self.norm = nn.LayerNorm(self.width)
-        self.set_width(out)
+        self.build_attention(heads, hidden, score)
+        self.set_width(self.attention.proj.out_features)
+
+    def build_attention(self, heads: int, hidden: int, score: str) -> None:
+        """The attention and what stands around it."""
+        self.attention = TokenAttention(self.width, heads, hidden, score, self.width, self.dropout)
+        self.embedding = nn.Parameter(torch.randn(len(self.dims), self.width) * 0.02)
+        self.norm = nn.LayerNorm(self.width)
+
+    def embedded(self, x: Tensor) -> Tensor:
+        """The tokens `(B, T, M, w)` with what says their modality."""
+        return x + self.embedding
+
+    def finished(self, tokens: Tensor, out: Tensor) -> Tensor:
+        """The tokens `(N, S, w)` with what they read."""
+        return self.norm(tokens + dropout(out, self.dropout, self.training))
 
     def combine(self, streams: Streams) -> Fused:
         xs = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, streams.present, strict=True)]
-        x = torch.stack(xs, 2)  # (B, T, M, w)
+        x = self.embedded(torch.stack(xs, 2))
         presence = streams.presence()
-        if self.variant == "default":
-            x = x + self.embedding
-        if self.scope == "utterance":
-            tokens, keys = x.flatten(0, 1), None if presence is None else presence.flatten(0, 1)
-        else:
-            tokens = x.transpose(1, 2).flatten(1, 2)
-            keys = None if presence is None else presence.transpose(1, 2).flatten(1)
+        sizes = dict(zip("btm", x.shape, strict=False))
+        rows, columns = ("(b t)", "m") if self.scope == "utterance" else ("b", "(m t)")
+        tokens = rearrange(x, f"b t m w -> {rows} {columns} w")
+        keys = None if presence is None else rearrange(presence, f"b t m -> {rows} {columns}")
         out, weights = self.attention(tokens, tokens, keys, streams.attention)
-        if self.variant == "default":
-            out = self.norm(tokens + dropout(out, self.dropout, self.training))
-        out = (
-            out.unflatten(0, x.shape[:2])
-            if self.scope == "utterance"
-            else out.unflatten(1, (x.shape[2], x.shape[1])).transpose(1, 2)
-        )
+        out = rearrange(self.finished(tokens, out), f"{rows} {columns} w -> b t m w", **sizes)
         fused = masked_mean(out, presence)
         maps = {"self": weights} if weights is not None and streams.attention else {}
         return Fused(fused, dict(zip(self.names, out.unbind(2), strict=True)), maps)
-
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official `Attention` (`w_k`, `w_q`, `proj`, `weight`); only for `variant="official"`."""
-        if self.variant != "official":
-            raise OptionError("the official weights are those of SelfAttention(variant='official'); build it that way")
-        copy_reference(self.attention, state_dict)
 
 
 def head_sizes(width: int, heads: int | None, hidden: int | None, owner: object) -> tuple[int, int]:
@@ -200,7 +180,7 @@ fusionzoo_register = fusionzoo.plugin(
     SelfAttention,
     summary="self-attention over the utterances of all modalities",
     paper="Vaswani et al., Attention Is All You Need, NeurIPS 2017",
-    code="yuntaoshou/LMAM@1ac9f43823 (variant='official')",
+    code="yuntaoshou/LMAM@1ac9f43823",
     level="dialogue",
     handles={"attention"},
     diagram="""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 import fusionzoo
-from fusionzoo._options import check_choice, check_probability
+from fusionzoo._options import check_probability
 from fusionzoo.layers import dropout
 from fusionzoo.objective import IGNORE, Objective, stream_widths
 from fusionzoo_plugins._objective_tools import (
@@ -36,26 +37,23 @@ class SelfDistillation(Objective):
     cross-entropy is the objective `cross-entropy`; weigh the two by name. The students are linear classifiers after a ReLU
     on the modalities' streams that belong to this objective: prediction does without them.
 
-    `variant="official"`: the gradient of the divergence reaches the teacher too, which then learns to please its students,
-    and :math:`\tau^2`, which keeps the two terms in proportion when the temperature changes, is left out.
-
     Options
     -------
     ce, kl : :math:`\gamma_2`, :math:`\gamma_3`. temperature : :math:`\tau`. dropout : before the students.
     streams : names of the students' streams. Default: `"<modality>.logits"`, taken as they are, where the fusion reports
     such (late-average, late-product, multiplicative), else the streams of the modalities.
     dims : stream name -> width, to build the students without a host; default asks the host.
-    variant : `"default"` or `"official"`.
+    variant : `"default"`, or `"official"`, the published code's.
 
     Parameters: per student :math:`(d_m + 1)\,C`; none where the fusion reports logits.
     Source: Ma et al., "A Transformer-Based Model With Self-Distillation for Multimodal Emotion Recognition in
-    Conversations", IEEE TMM 2024, arXiv 2310.20494; official code butterfliesss/SDT@60af921823,
+    Conversations", IEEE TMM 2024, arXiv 2310.20494; code butterfliesss/SDT@60af921823,
     `train.py`.
 
     Shapes: logits `(B, T, C)`, streams `(B, T, d_m)`, labels `(B, T)` -> scalar.
     """
 
-    variants = ("default", "official")
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.self_distillation:OfficialSelfDistillation"}  # fmt: skip
 
     def __init__(
         self,
@@ -75,7 +73,6 @@ class SelfDistillation(Objective):
         self.temperature = check_number(temperature, "temperature", self, open_low=True)
         self.dropout = check_probability(dropout, "dropout", self)
         self.streams = check_names(streams, self, 1)
-        self.variant = check_choice(variant, self.variants, "variant", self)
         self.names: tuple[str, ...] = ()
         self.students = nn.ModuleList()
         if dims is not None:
@@ -96,9 +93,7 @@ class SelfDistillation(Objective):
         self.students.extend(nn.Linear(d, self.num_classes) for d in dims.values())
 
     def forward(self, out, batch) -> Tensor:
-        official = self.variant == "official"
-        teacher = exact(out.logits if official else out.logits.detach()) / self.temperature
-        factor = self.kl * (1.0 if official else self.temperature**2)
+        teacher = exact(self.teacher(out.logits)) / self.temperature
         losses = []
         for name, logits in self._students(out, batch).items():
             mask = counted(batch, name)
@@ -106,8 +101,16 @@ class SelfDistillation(Objective):
             logits = exact(logits).flatten(0, 1)
             losses.append(self.ce * masked_nll(logits.log_softmax(-1), labels.clamp(min=0), flat))
             log_pred = (logits / self.temperature).log_softmax(-1)
-            losses.append(factor * masked_kl(log_pred, teacher.softmax(-1).flatten(0, 1), flat))
+            losses.append(self.kl * self.proportion() * masked_kl(log_pred, teacher.softmax(-1).flatten(0, 1), flat))
         return total(losses, out)
+
+    def teacher(self, logits: Tensor) -> Tensor:
+        """The logits that the students learn from."""
+        return logits.detach()
+
+    def proportion(self) -> float:
+        """What keeps the two terms in proportion when the temperature changes."""
+        return self.temperature**2
 
     def _students(self, out, batch) -> dict[str, Tensor]:
         """Stream name -> logits `(B, T, C)`."""

@@ -19,8 +19,6 @@ from fusionzoo_plugins._objective_tools import (
     total,
 )
 
-MODES = ("textbook", "official")
-
 
 class SoftHGR(Objective):
     r"""Soft Hirschfeld-Gebelein-Renyi correlation between every two streams, negated.
@@ -38,16 +36,16 @@ class SoftHGR(Objective):
 
     There a constant added to all features of two streams lowers the loss without bound: give it streams that end in a layer
     normalisation, as MultiEMO's do. Both are computed from d x d products, linear in N; the trace of :math:`R_m R_n` is the
-    squared norm of :math:`\hat F_m^\top \hat F_n / (d-1)`. One utterance: zero in the textbook, finite in the official
+    squared norm of :math:`\hat F_m^\top \hat F_n / (d-1)`. One utterance: zero in the textbook, finite in the other
     form (which raises there). An utterance counts for a pair where both modalities were recorded.
 
     Options
     -------
-    streams : names, all of one width; default the streams of the batch's modalities. mode : `"textbook"` or `"official"`.
+    streams : names, all of one width; default the streams of the batch's modalities. mode : see above.
 
     Parameters: none.
     Source: Wang et al., "An Efficient Approach to Informative Feature Extraction from Multimodal Data", AAAI 2019; Shi and
-    Huang, "MultiEMO", ACL 2023; official code TaoShi1998/MultiEMO-ACL2023@e96458b870, `Loss/SoftHGRLoss.py`.
+    Huang, "MultiEMO", ACL 2023; code TaoShi1998/MultiEMO-ACL2023@e96458b870, `Loss/SoftHGRLoss.py`.
 
     Shapes: streams `(B, T, d)` -> scalar. The labels say only which utterances count.
     """
@@ -64,12 +62,12 @@ class SoftHGR(Objective):
     ):
         super().__init__(num_classes, class_counts)
         self.streams = check_names(streams, self)
-        self.mode = check_choice(mode, MODES, "mode", self)
+        self.mode = check_choice(mode, _AGREEMENTS, "mode", self)
 
     def forward(self, out, batch) -> Tensor:
         streams = modality_streams(out, batch, self, self.streams)
         same_width(streams, self)
-        agreement = _official if self.mode == "official" else _textbook
+        agreement = _AGREEMENTS[self.mode]
         losses = []
         for m, n in pairs(streams):
             mask = counted(batch, m, n)
@@ -85,12 +83,15 @@ def _textbook(f: Tensor, g: Tensor, mask: Tensor) -> Tensor:
     return (f * g).sum() / free - trace / 2
 
 
-def _official(f: Tensor, g: Tensor, mask: Tensor) -> Tensor:
+def _within_features(f: Tensor, g: Tensor, mask: Tensor) -> Tensor:
     count = mask.sum().clamp(min=1)
     inner = (f * g).sum() / count
     f, g = f - f.mean(-1, keepdim=True), g - g.mean(-1, keepdim=True)
     trace = (f.t() @ g).square().sum() / max(f.shape[-1] - 1, 1) ** 2
     return (inner - trace / count / 2) / count
+
+
+_AGREEMENTS = {"textbook": _textbook, "official": _within_features}
 
 
 fusionzoo_register = fusionzoo.plugin(

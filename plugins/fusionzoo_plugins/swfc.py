@@ -32,7 +32,7 @@ class SWFC(Objective):
     chunk : anchors at a time, default as many as suit the device; memory is linear in the number of utterances.
 
     Parameters: none.
-    Source: Shi and Huang, "MultiEMO", ACL 2023; official code TaoShi1998/MultiEMO-ACL2023@e96458b870,
+    Source: Shi and Huang, "MultiEMO", ACL 2023; code TaoShi1998/MultiEMO-ACL2023@e96458b870,
     `Loss/SampleWeightedFocalContrastiveLoss.py`.
 
     Shapes: stream `(B, T, d)`, labels `(B, T)` -> scalar.

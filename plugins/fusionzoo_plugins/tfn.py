@@ -16,7 +16,7 @@ from fusionzoo.errors import FusionZooWarning, OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import dropout
 from fusionzoo.numerics import zero_padded
-from fusionzoo.reference import copy_reference_parts
+from fusionzoo.reference import check_modalities
 from fusionzoo_plugins._fully_connected import FullyConnected, check_hidden
 from fusionzoo_plugins._products import Widths, subspace_widths
 
@@ -123,20 +123,12 @@ class TensorFusion(Fusion):
                 stacklevel=4,
             )
 
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official `TFN` of MM-DFN, or what follows the sub-networks in that of MMSA (`project=False`).
-
-        Build it with the modalities in the official order: audio, video, text.
-        """
-        parts = self.head.named("post_fusion_layer_{}.")
+    def reference_names(self) -> Mapping[str, str]:
+        names = self.head.reference_names("post_fusion_layer_")
         if any(isinstance(p, nn.Linear) for p in self.project):
-            if len(self.names) != 3:
-                raise OptionError(
-                    f"the official TFN has the three modalities audio, video and text, this one {len(self.names)} "
-                    f"({', '.join(self.names)})"
-                )
-            parts |= {f"{m}_subnet.": p for m, p in zip(("audio", "video", "text"), self.project, strict=True)}
-        copy_reference_parts(parts, state_dict)
+            check_modalities(self.names, 3, "TFN")
+            names |= {f"{m}_subnet.": f"project.{i}" for i, m in enumerate(("audio", "video", "text"))}
+        return names
 
 
 def _entries(widths: Sequence[int]) -> int:

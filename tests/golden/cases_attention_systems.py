@@ -104,7 +104,7 @@ def memocmt_unimodal(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
 def foalnet_cross_attention(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
     config, x = meta["config"], inputs(arrays)
     layer = CrossLayer(
-        config["decode_dim"], config["encode_dim"], heads=config["n_head"], width=config["d_model"], official=True
+        config["decode_dim"], config["encode_dim"], heads=config["n_head"], width=config["d_model"], fill=-1e4
     )
     out, _ = ready(layer, arrays)(x["q"], x["k"], x["v"], x.get("mask"))
     return {"out": out}

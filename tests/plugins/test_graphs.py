@@ -241,7 +241,7 @@ def test_official_hypergraph_depends_on_the_place_in_the_batch_and_the_default_d
 def test_hypergraph_limits(nodes):
     with pytest.raises(OptionError, match=r"exactly 3 modalities.*default variant takes any number"):
         HypergraphFusion({"text": 8, "audio": 4}, variant="official")
-    with pytest.raises(OptionError, match=r"variant='official'"):
+    with pytest.raises(ReferenceWeightsError, match=r"variant='official'"):
         HypergraphFusion(DIMS).load_reference({})
     with pytest.raises(OptionError, match="hyper_layers must be an integer from 0"):
         HypergraphFusion(DIMS, hyper_layers=-1)

@@ -142,7 +142,7 @@ def test_lmf_official_learns_weights_and_bias_only():
 def test_reference_weights_name_three_modalities():
     state = LowRankFusion({"a": 2, "b": 3}, 4).state_dict()
     named = {f"audio_{k[8:]}": v for k, v in state.items()}
-    with pytest.raises(OptionError, match="audio, video and text, this one 2"):
+    with pytest.raises(ReferenceWeightsError, match="three modalities, this one 2"):
         LowRankFusion({"a": 2, "b": 3}, 4).load_reference(named)
     with pytest.raises(ReferenceWeightsError, match="post_fusion_layer_1"):
         TensorFusion(DIMS, 4, project=False).load_reference({"post_fusion_layer_1.weight": torch.zeros(1, 2)})
@@ -269,7 +269,7 @@ def test_nl_gate_refuses():
         NLGate(DIMS, tokens=2, channels=3, memory=4, project="q")
     with pytest.raises(OptionError, match="which of q, k and v"):
         NLGate(DIMS, project="qx")
-    with pytest.raises(OptionError, match="variant='official'"):
+    with pytest.raises(ReferenceWeightsError, match="variant='official'"):
         NLGate(DIMS).load_reference({})
 
 
