@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fusionzoo.errors import OptionError, close_matches_hint
@@ -62,8 +62,13 @@ def is_variant(cls: Any) -> bool:
 
 
 def plugin_class(cls: Any) -> Any:
-    """The class that is registered: `cls`, or the one that it is a form of."""
-    return next((c for c in cls.__mro__ if not is_variant(c)), cls)
+    """The class that is registered: `cls`, or the one that it is a form of.
+
+    What several forms share stands in classes that are neither forms nor have a table of them.
+    """
+    if not is_variant(cls):
+        return cls
+    return next(c for c in cls.__mro__ if not is_variant(c) and "variants" in vars(c))
 
 
 def signature_of(cls: Any) -> inspect.Signature:
@@ -78,12 +83,19 @@ def signature_of(cls: Any) -> inspect.Signature:
 
 
 def _constructor_of(cls: Any) -> inspect.Signature:
-    constructor = cls.__init__
-    parameters = list(inspect.signature(constructor).parameters.values())[1:]
-    if not (is_variant(cls) and "__init__" in vars(cls) and any(p.kind is p.VAR_KEYWORD for p in parameters)):
-        return inspect.signature(constructor).replace(parameters=parameters)
+    """The signature as it is written, without `self`."""
+    forms = cls.__mro__[: cls.__mro__.index(plugin_class(cls))]
+    return _filled_in([c for c in cls.__mro__ if "__init__" in vars(c)], forms)
+
+
+def _filled_in(owners: Sequence[Any], forms: Sequence[Any]) -> inspect.Signature:
+    """The first one's constructor; that of the next stands in the place of a form's `**options`."""
+    signature = inspect.signature(owners[0].__init__)
+    parameters = list(signature.parameters.values())[1:]
+    if owners[0] not in forms or not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return signature.replace(parameters=parameters)
     own = {p.name: p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
-    above = signature_of(next(c for c in cls.__mro__[1:] if "__init__" in vars(c)))
+    above = _filled_in(owners[1:], forms)
     kept = [own.pop(name, p) for name, p in above.parameters.items()]
     return above.replace(parameters=[*kept, *own.values()])
 
