@@ -111,12 +111,14 @@ class Configured(metaclass=CheckedOptions):
 
     Class attributes: `variants`, what `variant=` accepts beside `"default"`, each with the subclass that it builds
     (`"module:Class"`), or where one class is all of them, their names, the default first; and of such a subclass `variant`,
-    its name, and `preset`, those options whose defaults differ.
+    its name, `preset`, those options whose defaults differ, and `fixed`, those that it does not have and the values that
+    stand for them.
     """
 
     variants: ClassVar[Mapping[str, str] | tuple[str, ...]] = ()
     variant: str = DEFAULT
     preset: ClassVar[Mapping[str, object]] = {}
+    fixed: ClassVar[Mapping[str, object]] = {}
 
     def extra_repr(self) -> str:
         """What it maps, the options that are not at their default (one left open shows what was chosen), own weights."""

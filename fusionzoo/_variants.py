@@ -7,6 +7,7 @@ class LMAM(Fusion):
 class OfficialLMAM(LMAM):           # imported when it is asked for
     variant = "official"
     preset = {"rank": None}         # options that are others than LMAM's unless they are given
+    fixed = {"residual": True}      # options that this form does not have: whatever is given, these are its values
 ```
 """
 
@@ -66,10 +67,17 @@ def plugin_class(cls: Any) -> Any:
 
 
 def signature_of(cls: Any) -> inspect.Signature:
-    """A constructor's signature without `self`.
+    """A constructor's signature without `self`, with the defaults of this form of the plugin.
 
     Where a variant's own constructor ends in `**options`, what the class takes that it is a form of comes in their place.
     """
+    defaults = _of_bases(cls, "preset") | _of_bases(cls, "fixed")
+    signature = _constructor_of(cls)
+    parameters = [p.replace(default=defaults.get(p.name, p.default)) for p in signature.parameters.values()]
+    return signature.replace(parameters=parameters)
+
+
+def _constructor_of(cls: Any) -> inspect.Signature:
     constructor = cls.__init__
     parameters = list(inspect.signature(constructor).parameters.values())[1:]
     if not (is_variant(cls) and "__init__" in vars(cls) and any(p.kind is p.VAR_KEYWORD for p in parameters)):
@@ -81,15 +89,20 @@ def signature_of(cls: Any) -> inspect.Signature:
 
 
 def with_preset(cls: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The keyword arguments with which a class is built: those given, and its preset for what is not.
+    """The keyword arguments with which a class is built: those given, its preset for what is not, and what it has fixed.
 
     None given for an option whose default is another value means the default: so files say it that were written when
-    such defaults were None.
+    such defaults were None. They also hold values of options that a form does not have, which `fixed` therefore overrules.
     """
-    parameters = signature_of(cls).parameters
-    presets: dict[str, Any] = {}
-    for base in reversed(cls.__mro__):
-        presets |= vars(base).get("preset", {})
-    defaults = {n: presets.get(n, p.default) for n, p in parameters.items()}
+    defaults = {n: p.default for n, p in signature_of(cls).parameters.items()}
     left_open = {n for n, v in given.items() if v is None and n in defaults and defaults[n] is not None}
-    return {**presets, **{n: v for n, v in given.items() if n not in left_open}}
+    chosen = {n: v for n, v in given.items() if n not in left_open}
+    return {**_of_bases(cls, "preset"), **chosen, **_of_bases(cls, "fixed")}
+
+
+def _of_bases(cls: Any, attribute: str) -> dict[str, Any]:
+    """A mapping that every class of a line adds to, the most special last."""
+    out: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        out |= vars(base).get(attribute, {})
+    return out

@@ -1,14 +1,15 @@
 """The host contract: an emotion-recognition-in-conversation model with a fusion inside.
 
-A host is written by subclassing `Host` and implementing `encode`. The base class resolves the fusion, standardises the
-features with training statistics that travel with the weights, and checks the batch.
+A host is written by subclassing `Host`, naming in its constructor the places where the fusion may sit (`seam`), and
+implementing `run`. The base class builds the fusion at the place that was asked for and calls it, standardises the features
+with training statistics that travel with the weights, and checks the batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +21,10 @@ from fusionzoo._pretrained import Pretrained
 from fusionzoo._registry import registry
 from fusionzoo._types import Options
 from fusionzoo.errors import OptionError, ShapeError
-from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike, read_dims
+from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike, projection, read_dims
 from fusionzoo.numerics import zero_padded
 from fusionzoo.reference import WithReference
+from fusionzoo.seams import KINDS, RESIDUAL, Dialogues, Streams, joined
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -125,10 +127,12 @@ class Host(Configured, Pretrained, WithReference, nn.Module):
     Parameters
     ----------
     dims : mapping of modality name to feature width.
-    num_classes, num_speakers : C, and the largest number of speakers in one dialogue.
+    num_classes : C.
+    num_speakers : the largest number of speakers in one dialogue.
     fusion : a name, a `(name, options)` pair or a `Fusion` instance. With one modality there is nothing to fuse and none
         is built: see `built_fusion`.
     placement : where the fusion sits, one of `placements`; None for the first.
+    fusion_width : width of what the fusion returns; None for that of the place.
 
     Shapes
     ------
@@ -136,7 +140,37 @@ class Host(Configured, Pretrained, WithReference, nn.Module):
     returns : `HostOutput` with logits `(B, T, C)`. Its attention maps are filled while `host.keep_attention` is True; they
         cost time that training does not need.
 
-    Subclasses set `placements` and `variants` (what `variant=` accepts), the default first, build themselves in `__init__` (with `self.make_fusion`) and implement `encode`.
+    Notes
+    -----
+    A subclass names in `placements` where the fusion may sit, the default first. While it builds itself it hands the widths
+    of its streams through `seam` at each of these places, and while it runs the streams through `fuse_at`; whether the
+    fusion sits there, and how wide it is, is the base's business. What runs between two seams is written once, for however
+    many streams there are:
+
+    ```python
+    class Recurrent(fusionzoo.Host):
+        placements = ("late", "early")
+
+        def __init__(self, dims, num_classes, num_speakers, fusion="concat", placement=None, *, hidden: int = 64):
+            super().__init__(dims, num_classes, num_speakers, fusion, placement)
+            widths = self.seam("early", self.dims)          # {"fused": 512} if it sits here, else the dims
+            self.encoders = nn.ModuleList(nn.GRU(w, hidden, batch_first=True) for w in widths.values())
+            widths = self.seam("late", dict.fromkeys(widths, hidden), out_dim="sum")
+            self.head = nn.Linear(sum(widths.values()), self.num_classes)
+
+        def run(self, streams, dialogues):
+            streams = self.fuse_at("early", streams, dialogues)
+            encoded = zip(self.encoders, streams.items())
+            streams = {m: None if x is None else encode(x)[0] for encode, (m, x) in encoded}
+            (context,) = self.fuse_at("late", streams, dialogues).values()
+            dialogues.show({"context": context})
+            return self.head(context)
+    ```
+
+    `dialogues` (`fusionzoo.seams.Dialogues`) holds mask, speakers, padding and presence, and takes what is worth reporting.
+    A placement `early-residual` sits at the seam `early` and adds a linear map of the streams side by side. Seams of other
+    kinds leave the streams beside the fused one, or join it to them further down, see `seam`. Hosts that need none of this
+    implement `encode` with `make_fusion` themselves.
     """
 
     kind: ClassVar[str] = "host"
@@ -151,6 +185,8 @@ class Host(Configured, Pretrained, WithReference, nn.Module):
         num_speakers: int,
         fusion: FusionLike = "concat",
         placement: str | None = None,
+        *,
+        fusion_width: int | None = None,
     ):
         super().__init__()
         self.dims = read_dims(dims, self)
@@ -158,7 +194,11 @@ class Host(Configured, Pretrained, WithReference, nn.Module):
         self.num_classes = check_positive(num_classes, "num_classes", self)
         self.num_speakers = check_positive(num_speakers, "num_speakers", self)
         self.placement = check_choice(placement or self.placements[0], self.placements, "placement", self)
+        self.fusion_width = None if fusion_width is None else check_positive(fusion_width, "fusion_width", self)
         self.fusion_like = fusion
+        self.fusion: Fusion | None = None
+        self.seam_kind = ""
+        self.seam_widths: tuple[int, ...] = ()
         self.keep_attention = False
         self.mask_watch = MaskWatch()
         self.standardize = Standardize(self.dims)
@@ -175,6 +215,105 @@ class Host(Configured, Pretrained, WithReference, nn.Module):
             **options: object,
         ): ...
 
+    # -- where the fusion sits ----------------------------------------------------------------------------------------
+
+    def seam(
+        self,
+        place: str,
+        widths: Mapping[str, int],
+        out_dim: int | Literal["sum"] | None = None,
+        kind: Literal["replace", "beside", "around"] = "replace",
+    ) -> dict[str, int]:
+        """Name a place where the fusion may sit, and build the fusion if it is the one asked for.
+
+        Parameters
+        ----------
+        place : one of `placements`.
+        widths : of the streams there, by modality.
+        out_dim : width of what the fusion returns if neither `fusion_width` nor an instance says it: None for the anchor's,
+            `"sum"` for the summed width, so that concatenation is concatenation.
+        kind : what goes on. `"replace"`: the fused stream in the place of all. `"beside"`: the streams and, mapped to their
+            width, the fused one. `"around"`: the streams side by side, while the fusion of linear maps of them (`out_dim`
+            wide) comes back at `rejoin`.
+
+        Returns
+        -------
+        The widths of the streams that go on, by name: unchanged where the fusion sits elsewhere, else `fused`, or `joined`
+        for the streams side by side.
+        """
+        check_choice(kind, KINDS, "kind", self)
+        if len(self.dims) == 1:
+            if hasattr(self, "fusion_like"):
+                del self.fusion_like
+            return dict(widths)
+        if place != self.placement.removesuffix(RESIDUAL):
+            return dict(widths)
+        self.seam_kind, self.seam_widths = kind, tuple(widths.values())
+        total = sum(self.seam_widths)
+        if kind == "around":
+            out_dim = self.seam_widths[0] if not isinstance(out_dim, int) else out_dim
+            self.projections = nn.ModuleList(nn.Linear(w, out_dim) for w in self.seam_widths)
+            widths = dict.fromkeys(widths, out_dim)
+        # An instance brings its own width; its dims and out_dim are checked where they must fit.
+        own = None if isinstance(self.fusion_like, Fusion) else total if out_dim == "sum" else out_dim
+        self.fusion = self.make_fusion(widths, self.fusion_width or own)
+        if self.placement.endswith(RESIDUAL):
+            self.skip = nn.Linear(total, self.fusion.out_dim)
+        if kind == "beside":
+            width = self.seam_widths[0]
+            self.join = projection(self.fusion.out_dim, width)
+            return {**widths, "fused": width}
+        return {"joined": total} if kind == "around" else {"fused": self.fusion.out_dim}
+
+    def rejoin(self, widths: Mapping[str, int]) -> dict[str, int]:
+        """Name where a fusion of the kind `"around"` comes back: the one stream there is mapped to its width and added."""
+        if self.seam_kind != "around" or self.fusion is None:
+            return dict(widths)
+        (width,) = widths.values()
+        self.mix = nn.Linear(width, self.fusion.out_dim)
+        return {"fused": self.fusion.out_dim}
+
+    def fuse_at(self, place: str, streams: Streams, dialogues: Dialogues) -> dict[str, Tensor | None]:
+        """The streams that go on from a seam, as `seam` said."""
+        if self.fusion is None or place != self.placement.removesuffix(RESIDUAL):
+            return dict(streams)
+        there = [None if m in dialogues.missing else streams[m] for m in self.names]
+        given = there
+        if self.seam_kind == "around":
+            given = [None if x is None else p(x) for p, x in zip(self.projections, there, strict=True)]
+        fused = self.call_fusion(self.fusion, given, dialogues)
+        dialogues.take(fused)
+        y = fused.fused
+        if self.placement.endswith(RESIDUAL):
+            y = y + self.skip(self._side_by_side(there, dialogues))
+        if self.seam_kind == "around":
+            dialogues.aside, dialogues.present["joined"] = y, dialogues.mask
+            return {"joined": self._side_by_side(there, dialogues)}
+        dialogues.present["fused"] = dialogues.mask
+        if self.seam_kind == "beside":
+            return {**streams, "fused": zero_padded(self.join(y), dialogues.mask)}
+        return {"fused": y}
+
+    def _side_by_side(self, streams: list[Tensor | None], dialogues: Dialogues) -> Tensor:
+        present = [dialogues.present[m] for m in self.names]
+        kept = [
+            x if x is None or p is dialogues.mask else zero_padded(x, p) for x, p in zip(streams, present, strict=True)
+        ]
+        return joined(kept, self.seam_widths)
+
+    def rejoined(self, streams: Streams, dialogues: Dialogues) -> dict[str, Tensor | None]:
+        """The streams that go on from `rejoin`."""
+        if dialogues.aside is None:
+            return dict(streams)
+        (x,) = streams.values()
+        assert x is not None
+        dialogues.present["fused"] = dialogues.mask
+        return {"fused": self.mix(x) + dialogues.aside}
+
+    def call_fusion(self, fusion: Fusion, streams: list[Tensor | None], dialogues: Dialogues) -> Fused:
+        """What the fusion makes of streams in the order of its modalities."""
+        return fusion.fuse(streams, dialogues.mask_for(fusion), attention=self.keep_attention)
+
     def make_fusion(self, dims: Dims, out_dim: int | None = None) -> Fusion:
         """Build the fusion that this host was asked for, for the given widths."""
         fusion = build_fusion(self.fusion_like, dims, out_dim)
@@ -190,13 +329,34 @@ class Host(Configured, Pretrained, WithReference, nn.Module):
         """Standardise features with these `{modality: (mean (d,), std (d,))}` of the training split from now on."""
         self.standardize.fit(statistics)
 
-    def encode(self, features: dict[str, Tensor | None], mask: MaskLike, batch: Batch) -> HostOutput:
-        """The host itself.
+    # -- running ------------------------------------------------------------------------------------------------------
 
+    def run(self, streams: dict[str, Tensor | None], dialogues: Dialogues) -> Tensor:
+        """The host itself: logits `(B, T, C)`.
+
+        Parameters
+        ----------
+        streams : standardised features by modality, `(B, T, d_m)`, zero at padded steps; None where one is missing for the
+            whole batch.
+        dialogues : mask, speakers and padding of the batch; what is reported to it goes into the `HostOutput`.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement run(streams, dialogues), or encode(features, mask, batch)"
+        )
+
+    def encode(self, features: dict[str, Tensor | None], mask: MaskLike, batch: Batch) -> HostOutput:
+        """What `run` returns and reports; a host that calls its fusion itself overrides this in its place.
+
+        Parameters
+        ----------
         features : standardised, `(B, T, d_m)`, zero at padded steps; None where a modality is missing for the batch.
         mask : what to hand to a fusion: bool `(B, T)`, or a mapping when modalities are missing at some utterances.
+        batch : the batch.
         """
-        raise NotImplementedError(f"{type(self).__name__} must implement encode(features, mask, batch)")
+        streams = {m: features.get(m) for m in self.names}
+        dialogues = Dialogues.of(batch, streams, mask, self.num_speakers, self.keep_attention)
+        logits = self.run(streams, dialogues)
+        return HostOutput(logits, dialogues.streams, dialogues.losses, dialogues.attention)
 
     def forward(self, batch: Batch) -> HostOutput:
         """Logits for every utterance of a batch."""
