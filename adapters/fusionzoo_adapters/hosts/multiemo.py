@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +12,14 @@ from torch.nn import functional as F
 import fusionzoo
 from fusionzoo._options import check_positive, check_probability
 from fusionzoo.errors import OptionError
-from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike
-from fusionzoo.host import FusionLike, Host, HostOutput
+from fusionzoo.fusion import Dims, Fused, Fusion
+from fusionzoo.host import FusionLike, Host
 from fusionzoo.kernels.dropout import Dropout
 from fusionzoo.kernels.packing import Layout
 from fusionzoo.numerics import zero_padded
+from fusionzoo.seams import Dialogues
 from fusionzoo_adapters.parts.classifier import Head
 from fusionzoo_adapters.parts.dialogue_rnn import DialogueRNN, dialogue_rnns
-from fusionzoo_adapters.parts.frontend import named_for
 from fusionzoo_adapters.parts.published_fusion import (
     fuse_in_groups,
     is_named,
@@ -27,10 +27,6 @@ from fusionzoo_adapters.parts.published_fusion import (
     with_options,
     worth_grouping,
 )
-from fusionzoo_adapters.parts.text_views import mask_of
-
-if TYPE_CHECKING:
-    from fusionzoo.batch import Batch
 
 DIRECTIONS = (1, 2)
 FUSION = "multi-attn"
@@ -170,8 +166,8 @@ class MultiEMO(Host):
     ):
         dropout = check_probability(dropout, "dropout", self)
         width = check_positive(width, "width", self)
-        own = {"width": width, "dropout": dropout}
-        super().__init__(dims, num_classes, num_speakers, with_options(fusion, FUSION, **own), placement)
+        named = with_options(fusion, FUSION, width=width, dropout=dropout)
+        super().__init__(dims, num_classes, num_speakers, named, placement, fusion_width=fusion_width)
         self.width = width
         if directions not in DIRECTIONS:
             raise OptionError(f"MultiEMO: directions must be 1 or 2, not {directions!r}")
@@ -196,84 +192,55 @@ class MultiEMO(Host):
                 state_dropout=state_dropout,
             )
 
-        if fusion_width is not None:
-            check_positive(fusion_width, "fusion_width", self)
-        self.fusion: Fusion | None = None
-        inputs, joined = list(self.dims.values()), width
-        if len(self.dims) == 1:
-            del self.fusion_like
-        elif self.placement == "late":
-            # An instance brings its own width; its dims and out_dim are checked where they must fit.
-            free = None if isinstance(fusion, Fusion) else width
-            self.fusion = self.make_fusion(dict.fromkeys(self.dims, width), fusion_width or free)
-            joined = self.fusion.out_dim
-        else:
-            self.fusion = self.make_fusion(self.dims, fusion_width)
-            inputs = [self.fusion.out_dim]
+        widths = self.seam("early", self.dims)
+        (joined,) = self.seam("late", dict.fromkeys(widths, width), width).values()
         self.grouped = is_named(self.fusion, FUSION)
-        self.projections = nn.ModuleList(nn.Linear(d + extra, width) for d in inputs)
-        bare_anchor = not anchor_context and len(inputs) > 1
+        self.projections = nn.ModuleList(nn.Linear(d + extra, width) for d in widths.values())
+        bare_anchor = not anchor_context and len(widths) > 1
         self.encoders = nn.ModuleList(
-            nn.Identity() if i == 0 and bare_anchor else context() for i in range(len(inputs))
+            nn.Identity() if i == 0 and bare_anchor else context() for i in range(len(widths))
         )
         self.dropout = Dropout(dropout)
         head_width = check_positive(head_width or width, "head_width", self)
         self.head = Head(joined, head_width, self.num_classes, dropout)
 
-    def encode(self, features: dict[str, Tensor | None], mask: MaskLike, batch: Batch) -> HostOutput:
-        layout = Layout.of(batch)
-        # The surplus of a dialogue with more speakers than the host was built for shares the last one's parameters.
-        speakers = torch.where(batch.mask, batch.speakers.clamp(0, self.num_speakers - 1), 0)
-        tensors = [features[m] for m in self.names]
-        if self.fusion is not None and self.placement == "late":
-            xs = self._contexts(tensors, layout, batch.mask, speakers)
-            fused = self.fuse_contexts(self.fusion, xs, mask, layout)
-            streams = {
-                m: zero_padded(x, mask_of(mask, m, batch.mask))
-                for m, x in zip(self.names, xs, strict=True)
-                if x is not None
-            }
-            z = fused.fused
+    def run(self, streams: dict[str, Tensor | None], dialogues: Dialogues) -> Tensor:
+        streams = self.fuse_at("early", streams, dialogues)
+        contexts = self.contextualize(streams, dialogues)
+        (z,) = self.fuse_at("late", contexts, dialogues).values()
+        assert z is not None
+        if len(contexts) == 1:
+            dialogues.show({"context": z, "fused": z})
         else:
-            fused = None if self.fusion is None else self.fuse_contexts(self.fusion, tensors, mask, layout)
-            tensors = tensors if fused is None else [fused.fused]
-            (z,) = self._contexts(tensors, layout, batch.mask, speakers)
-            assert z is not None
-            streams = {"context": z}
-        logits = self.classify(z)
-        out = HostOutput(logits, {"fused": z}) if fused is None else self.fused_output(fused, logits)
-        out.streams = {**streams, **out.streams}
-        return out
+            dialogues.show({m: x if x is None else zero_padded(x, dialogues.present[m]) for m, x in contexts.items()})
+        return self.classify(z)
 
-    def _contexts(
-        self, tensors: Sequence[Tensor | None], layout: Layout, mask: Tensor, speakers: Tensor
-    ) -> list[Tensor | None]:
+    def contextualize(self, streams: Mapping[str, Tensor | None], dialogues: Dialogues) -> dict[str, Tensor | None]:
         """What the encoders make of as many streams, their recurrences in one loop."""
+        speakers = torch.where(dialogues.mask, dialogues.speakers, 0)
         xs: list[Tensor | None] = []
-        for project, x in zip(self.projections, tensors, strict=True):
+        for project, x in zip(self.projections, streams.values(), strict=True):
             if x is not None:
                 x = self.input_dropout(x)
                 if self.speaker_embedding is not None:
                     x = torch.cat([x, self.speaker_embedding(speakers).to(x.dtype)], -1)
                 x = project(x)
             xs.append(x)
-        there = [i for i, e in enumerate(self.encoders) if xs[i] is not None and isinstance(e, UnimodalContext)]
-        if there:
-            encoders = [self.encoders[i] for i in there]
-            done = contexts(encoders, [xs[i] for i in there], layout, mask, speakers, self.num_speakers)  # type: ignore[arg-type]
-            for i, x in zip(there, done, strict=True):
+        there = [(i, e, x) for i, (e, x) in enumerate(zip(self.encoders, xs, strict=True)) if x is not None]
+        recurrent = [(i, e, x) for i, e, x in there if isinstance(e, UnimodalContext)]
+        if recurrent:
+            places, encoders, read = zip(*recurrent, strict=True)
+            done = contexts(encoders, read, dialogues.layout, dialogues.mask, speakers, self.num_speakers)
+            for i, x in zip(places, done, strict=True):
                 xs[i] = x
-        return xs
+        return dict(zip(streams, xs, strict=True))
 
-    def fuse_contexts(
-        self, fusion: Fusion, tensors: Sequence[Tensor | None], mask: MaskLike, layout: Layout
-    ) -> Fused:
-        """The fusion of what the modalities are."""
-        seen = named_for(fusion, self.names, mask)
+    def call_fusion(self, fusion: Fusion, streams: list[Tensor | None], dialogues: Dialogues) -> Fused:
+        layout = dialogues.layout
         apart = self.grouped and not self.keep_attention and layout.device.type == "cpu"
         if apart and worth_grouping(layout.lengths, layout.steps, GROUP):
-            return fuse_in_groups(fusion, tensors, seen, layout.lengths, GROUP)
-        return fusion.fuse(list(tensors), seen, attention=self.keep_attention)
+            return fuse_in_groups(fusion, streams, dialogues.mask_for(fusion), layout.lengths, GROUP)
+        return super().call_fusion(fusion, streams, dialogues)
 
     def classify(self, z: Tensor) -> Tensor:
         """Logits."""

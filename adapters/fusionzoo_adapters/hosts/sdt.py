@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,20 +11,16 @@ from torch.nn import functional as F
 
 import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
-from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike
-from fusionzoo.host import FusionLike, Host, HostOutput
+from fusionzoo.fusion import Dims
+from fusionzoo.host import FusionLike, Host
 from fusionzoo.kernels.dropout import Dropout
 from fusionzoo.kernels.grouped_attention import Tokens
 from fusionzoo.kernels.packing import Layout
 from fusionzoo.layers import pick_heads
 from fusionzoo.numerics import zero_padded
+from fusionzoo.seams import Dialogues
 from fusionzoo.transformer import DialogueTransformer, sinusoidal_positions
-from fusionzoo_adapters.parts.frontend import named_for
 from fusionzoo_adapters.parts.published_fusion import with_options
-from fusionzoo_adapters.parts.text_views import mask_of
-
-if TYPE_CHECKING:
-    from fusionzoo.batch import Batch
 
 GATES = ("learned", "identity", "none")
 FUSION = "sdt-gate"
@@ -47,8 +43,8 @@ class Gate(nn.Module):
 class Real:
     """The real utterances of a batch alone, `(1, N, d)` in the place of `(B, T, d)`."""
 
-    def __init__(self, batch: Batch):
-        self.tokens = Tokens(Layout.of(batch))
+    def __init__(self, layout: Layout):
+        self.tokens = Tokens(layout)
 
     def pack(self, x: Tensor) -> Tensor:
         return self.tokens.pack(x).unsqueeze(0)
@@ -184,19 +180,12 @@ class SDT(Host):
         fusion_width: int | None = None,
         variant: str = "default",
     ):
-        late = placement != "early"
-        super().__init__(
-            dims,
-            num_classes,
-            num_speakers,
-            with_options(fusion, FUSION, unimodal="none") if late else fusion,
-            placement,
-        )
+        # Its unimodal gates are those of the views.
+        named = fusion if placement == "early" else with_options(fusion, FUSION, unimodal="none")
+        super().__init__(dims, num_classes, num_speakers, named, placement, fusion_width=fusion_width)
         self.width = check_positive(width, "width", self)
         dropout = check_probability(dropout, "dropout", self)
         check_choice(gate, GATES, "gate", self)
-        if fusion_width is not None:
-            check_positive(fusion_width, "fusion_width", self)
         encoder = {
             "heads": pick_heads(width, heads, self),
             "hidden": hidden,
@@ -205,24 +194,14 @@ class SDT(Host):
         }
         self.input_dropout = Dropout(check_probability(input_dropout, "input_dropout", self))
         self.speaker_embedding = self.build_speakers() if speaker_embedding else None
-        self.fusion: Fusion | None = None
-        inputs, joined = list(self.dims.values()), width
-        if len(self.dims) == 1:
-            del self.fusion_like
-        elif self.placement == "early":
-            self.fusion = self.make_fusion(self.dims, fusion_width)
-            inputs = [self.fusion.out_dim]
-        else:
-            # An instance brings its own width; its dims and out_dim are checked where they must fit.
-            free = None if isinstance(fusion, Fusion) else width
-            self.fusion = self.make_fusion(dict.fromkeys(self.dims, width), fusion_width or free)
-            joined = self.fusion.out_dim
-        self.projections = nn.ModuleList(nn.Linear(d, width, bias=False) for d in inputs)
-        sources = len(inputs) if self.placement == "late" else 1
-        self.views = nn.ModuleList(View(width, sources, gate, **encoder) for _ in inputs)
-        self.students = nn.ModuleList()
-        if students and self.fusion is not None and self.placement != "early":
-            self.students.extend(nn.Linear(width, self.num_classes) for _ in inputs)
+        widths = self.seam("early", self.dims)
+        seen = self.seam("late", dict.fromkeys(widths, width), width)
+        (joined,) = self.seam("intra", seen, width).values()
+        self.projections = nn.ModuleList(nn.Linear(d, width, bias=False) for d in widths.values())
+        sources = len(widths) if self.placement == "late" else 1
+        self.views = nn.ModuleList(View(width, sources, gate, **encoder) for _ in widths)
+        alone = self.names if students and len(widths) > 1 else ()
+        self.students = nn.ModuleList(nn.Linear(width, self.num_classes) for _ in alone)
         self.dropout = Dropout(dropout)
         self.student_dropout = Dropout(dropout)
         self.classifier = nn.Linear(joined, self.num_classes)
@@ -231,75 +210,52 @@ class SDT(Host):
         """A vector per speaker."""
         return nn.Embedding(self.num_speakers, self.width)
 
-    def encode(self, features: dict[str, Tensor | None], mask: MaskLike, batch: Batch) -> HostOutput:
-        tensors = [features[m] for m in self.names]
-        maps: dict[str, Tensor] = {}
-        if self.fusion is None or self.placement == "early":
-            fused = None if self.fusion is None else self.fuse_streams(self.fusion, tensors, mask)
-            tensors = tensors if fused is None else [fused.fused]
-            masks = [batch.mask]
-            (z,) = self._views(tensors, masks, batch, self.names[:1] if fused is None else ("fused",), maps)
-            assert z is not None
-            streams = {"context": z}
-        else:
-            masks = [mask_of(mask, m, batch.mask) for m in self.names]
-            xs = self._views(tensors, masks, batch, self.names, maps)
-            fused = self.fuse_streams(self.fusion, xs, mask)
-            streams = {m: x for m, x in zip(self.names, xs, strict=True) if x is not None}
-            z = fused.fused
+    def run(self, streams: dict[str, Tensor | None], dialogues: Dialogues) -> Tensor:
+        streams = self.fuse_at("early", streams, dialogues)
+        views = self.see(streams, dialogues)
+        joined = self.fuse_at("late", views, dialogues)
+        (z,) = self.fuse_at("intra", joined, dialogues).values()
+        assert z is not None
+        dialogues.show({"context": z, "fused": z} if len(views) == 1 else views)
         logits = self.classifier(self.dropout(z))
-        out = HostOutput(logits, {"fused": z}) if fused is None else self.fused_output(fused, logits)
-        out.streams = {**streams, **out.streams}
         for m, student in zip(self.names, self.students, strict=False):
-            if m in streams:
-                out.streams[f"{m}.logits"] = student(self.student_dropout(F.relu(streams[m])))
-        if self.keep_attention:
-            out.attention |= maps
-        return out
+            if (view := views[m]) is not None:
+                dialogues.show({f"{m}.logits": student(self.student_dropout(F.relu(view)))})
+        return logits
 
-    def _offset(self, batch: Batch) -> Tensor | None:
-        """The speakers' embedding, `(B, T, width)`."""
-        if self.speaker_embedding is None:
-            return None
-        # The surplus of a dialogue with more speakers than the host was built for shares the last one's parameters.
-        speakers = batch.speakers.clamp(0, self.num_speakers - 1)
-        return self.speaker_embedding(torch.where(batch.mask, speakers, self.speaker_embedding.padding_idx or 0))
-
-    def _views(
-        self,
-        tensors: Sequence[Tensor | None],
-        masks: Sequence[Tensor],
-        batch: Batch,
-        names: Sequence[str],
-        maps: dict[str, Tensor],
-    ) -> list[Tensor | None]:
-        """Every stream as it sees itself and, late, the others; attention weights go into `maps`.
+    def see(self, streams: Mapping[str, Tensor | None], dialogues: Dialogues) -> dict[str, Tensor | None]:
+        """Every stream as it sees itself and, late, the others.
 
         Only real utterances go through the layers, unless the maps are wanted, which are padded, or the padding too is to be
         filled, or a compiler wants shapes that do not depend on the lengths.
         """
-        offset = self._offset(batch)
-        padded = self.fills_padding or self.keep_attention or torch.compiler.is_compiling()
-        real = None if padded else Real(batch)
+        names = list(streams)
+        # One stream alone is read everywhere: it is zero where its modality was not recorded.
+        masks = [dialogues.mask] if len(names) == 1 else [dialogues.present[m] for m in names]
+        padded = self.fills_padding or dialogues.keep_attention or torch.compiler.is_compiling()
+        real, offset, tensors = None if padded else Real(dialogues.layout), self.said(dialogues), list(streams.values())
         if real is not None:
             tensors = [None if x is None else real.pack(x) for x in tensors]
             offset = None if offset is None else real.pack(offset)
         xs = [None if x is None else p(self.input_dropout(x)) for p, x in zip(self.projections, tensors, strict=True)]
-        out: list[Tensor | None] = []
+        out: dict[str, Tensor | None] = dict.fromkeys(names)
         for i, (view, x) in enumerate(zip(self.views, xs, strict=True)):
-            if x is not None:
-                order = [i, *(n for n in range(len(xs)) if n != i)] if self.placement == "late" else [i]
-                sources, seen = [xs[n] for n in order[1:]], [masks[n] for n in order]
-                x, weights = view(x, sources, seen, offset, self.keep_attention, real)
-                x = x if real is None else real.unpack(x)
-                maps |= {f"{names[i]}<-{names[n]}": w for n, w in zip(order, weights, strict=True) if w is not None}
-                x = x if self.fills_padding else zero_padded(x, masks[i])
-            out.append(x)
+            if x is None:
+                continue
+            order = [i, *(n for n in range(len(xs)) if n != i)] if self.placement == "late" else [i]
+            sources, seen = [xs[n] for n in order[1:]], [masks[n] for n in order]
+            x, weights = view(x, sources, seen, offset, dialogues.keep_attention, real)
+            x = x if real is None else real.unpack(x)
+            dialogues.show_attention(**{f"{names[i]}<-{names[n]}": w for n, w in zip(order, weights, strict=True)})
+            out[names[i]] = x if self.fills_padding else zero_padded(x, masks[i])
         return out
 
-    def fuse_streams(self, fusion: Fusion, tensors: Sequence[Tensor | None], mask: MaskLike) -> Fused:
-        """The fusion of features or views."""
-        return fusion.fuse(list(tensors), named_for(fusion, self.names, mask), attention=self.keep_attention)
+    def said(self, dialogues: Dialogues) -> Tensor | None:
+        """The speakers' embedding, `(B, T, width)`."""
+        if self.speaker_embedding is None:
+            return None
+        nobody = self.speaker_embedding.padding_idx or 0
+        return self.speaker_embedding(torch.where(dialogues.mask, dialogues.speakers, nobody))
 
 
 fusionzoo_register = fusionzoo.plugin(

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionzoo.errors import ReferenceWeightsError
-from fusionzoo.fusion import Fused, Fusion, MaskLike
-from fusionzoo.kernels.packing import Layout
+from fusionzoo.fusion import Fused, Fusion
 from fusionzoo.reference import WithReference
+from fusionzoo.seams import Dialogues
 from fusionzoo_adapters.hosts.multiemo import FUSION, MultiEMO, UnimodalContext
 from fusionzoo_adapters.parts.published_fusion import is_named, load_with_fusion
 
 #: What upstream calls the three modalities, in the order of `dims`.
 MODALITIES = ("text", "audio", "visual")
-#: What the official code does not have, whatever is asked for.
-ABSENT = {"input_dropout": 0.0, "speaker_embedding": False}
 
 
 class OfficialContext(WithReference, UnimodalContext):
@@ -45,8 +44,7 @@ class OfficialMultiEMO(MultiEMO):
       dialogue's outputs depend on its batch; the forward recurrence reads padding, which reaches real utterances through
       the fusion alone.
     - The classifier drops logits instead of hidden units, which makes some classes impossible at random.
-    - No speaker embedding and no dropout of inputs, whatever those options say; by default no other dropout either, and
-      twice the width.
+    - No speaker embedding and no dropout of inputs; by default no other dropout either, and twice the width.
 
     The official weights are those of three modalities, `late`. With the fusion `multi-attn` its weights are loaded too, with
     it or `concat` (upstream `multi_attn_flag=False`) those of `fc`; another fusion has no counterpart there and is left as
@@ -54,18 +52,14 @@ class OfficialMultiEMO(MultiEMO):
     """
 
     variant = "official"
-    preset = {"width": 256, "dropout": 0.0, "state_dropout": 0.0, **ABSENT}
+    preset: ClassVar = {"width": 256, "dropout": 0.0, "state_dropout": 0.0}
+    fixed: ClassVar = {"input_dropout": 0.0, "speaker_embedding": False}
     context = OfficialContext
 
-    def __init__(self, *args, **options):
-        super().__init__(*args, **options | ABSENT)
-
-    def fuse_contexts(
-        self, fusion: Fusion, tensors: Sequence[Tensor | None], mask: MaskLike, layout: Layout
-    ) -> Fused:
-        if any(x is None for x in tensors):
-            return super().fuse_contexts(fusion, tensors, mask, layout)
-        return fusion.fuse(list(tensors), attention=self.keep_attention)
+    def call_fusion(self, fusion: Fusion, streams: list[Tensor | None], dialogues: Dialogues) -> Fused:
+        if any(x is None for x in streams):
+            return super().call_fusion(fusion, streams, dialogues)
+        return fusion.fuse(streams, attention=self.keep_attention)
 
     def classify(self, z: Tensor) -> Tensor:
         return self.head.dropout(self.head.out(F.relu(self.head.hidden(z))))

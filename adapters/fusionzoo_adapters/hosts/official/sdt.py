@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from fusionzoo.errors import ReferenceWeightsError
-from fusionzoo.fusion import Fused, Fusion, MaskLike
+from fusionzoo.fusion import Fused, Fusion
 from fusionzoo.kernels.dropout import Dropout
+from fusionzoo.seams import Dialogues
 from fusionzoo_adapters.hosts.sdt import FUSION, SDT
 from fusionzoo_adapters.parts.published_fusion import load_with_fusion
 
@@ -33,8 +35,8 @@ class OfficialSDT(SDT):
 
     - The fusion gets no mask, so that it fills padded utterances and, if it looks across utterances, reads them.
     - The embedding has a row for the speaker of padding, which nothing real reads.
-    - No dropout of inputs, whatever `input_dropout` says, and none before the joint classifier; by default more of it in the
-      transformers, eight times the width, and the students in the host.
+    - No dropout of inputs and none before the joint classifier; by default more of it in the transformers, eight times the
+      width, and the students in the host.
 
     The official weights are those of text, audio and visual, in the order of `dims`, `late` and with the speaker embedding.
     Another fusion than `sdt-gate` has no counterpart there and is left as it is; students that the host was built without
@@ -42,18 +44,21 @@ class OfficialSDT(SDT):
     """
 
     variant = "official"
-    preset = {"width": 1024, "dropout": 0.5, "input_dropout": 0.0, "students": True}
+    preset: ClassVar = {"width": 1024, "dropout": 0.5, "students": True}
+    fixed: ClassVar = {"input_dropout": 0.0}
     fills_padding = True
 
     def __init__(self, *args, **options):
-        super().__init__(*args, **options | {"input_dropout": 0.0})
+        super().__init__(*args, **options)
         self.dropout = Dropout(0.0)
 
     def build_speakers(self) -> nn.Embedding:
         return nn.Embedding(self.num_speakers + 1, self.width, padding_idx=self.num_speakers)
 
-    def fuse_streams(self, fusion: Fusion, tensors: Sequence[Tensor | None], mask: MaskLike) -> Fused:
-        return super().fuse_streams(fusion, tensors, mask if any(x is None for x in tensors) else None)
+    def call_fusion(self, fusion: Fusion, streams: list[Tensor | None], dialogues: Dialogues) -> Fused:
+        if any(x is None for x in streams):
+            return super().call_fusion(fusion, streams, dialogues)
+        return fusion.fuse(streams, attention=self.keep_attention)
 
     def reference_names(self) -> Mapping[str, str]:
         if self.placement != "late" or len(self.names) != len(MODALITIES):
