@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import fusionzoo
-from fusionzoo._options import check_choice, check_positive, check_probability
-from fusionzoo.fusion import Dims, MaskLike, read_dims
-from fusionzoo.host import FusionLike, HostOutput
-from fusionzoo.reference import copy_reference_parts
+from fusionzoo._options import check_positive
+from fusionzoo.fusion import Dims
+from fusionzoo.host import FusionLike
+from fusionzoo.seams import Dialogues
 from fusionzoo_adapters.parts.classifier import DialogueAttention, Head
-from fusionzoo_adapters.parts.frontend import ContextHost
-from fusionzoo_adapters.parts.reference import copy_lmam_reference, need_official
-
-if TYPE_CHECKING:
-    from fusionzoo.batch import Batch
+from fusionzoo_adapters.parts.context_host import ContextHost
 
 
 class BcLSTM(ContextHost):
@@ -38,28 +32,27 @@ class BcLSTM(ContextHost):
     dims, num_classes, num_speakers, fusion : as for every host.
     placement : `late` (an LSTM per modality, then the fusion), `early` (the fusion, then one LSTM), or `early-residual`
         (as `early`, plus a linear map of the concatenated features).
-    hidden, layers : LSTM width a direction, and depth: None is 1, with `official` 2.
+    hidden : LSTM width a direction.
+    layers : its depth.
     head_width : hidden width of the classifier.
-    dropout : between LSTM layers, on the contexts, on what the fusion returns and in the classifier; officially only
-        between layers and in the classifier. input_dropout : on what the LSTM reads.
+    dropout : between LSTM layers, on the contexts, on what the fusion returns and in the classifier.
+    input_dropout : on what the LSTM reads.
     attention : matching self attention (`general2`) over the contexts.
     speaker_embedding : width of a learnt vector per speaker that the LSTM reads too; True is 16, False none.
     fusion_width : width of what the fusion returns; None is the anchor's if it comes early, the
         summed width of the contexts if late.
-    variant : `default`, or `official`, which runs the LSTM over padding, so that the backward direction starts on it,
-        squashes the scores of its attention with tanh (no weight can then be 7.4 times another), puts the attended context
-        in the utterance's place instead of adding it, and has no speaker embedding; or `lmam`, the form in which LMAM was
-        tried: 4 layers of 256 over padding for the first modality, linear maps for the others (`early`: one LSTM over
-        the concatenation), GELU in the classifier, no other dropout, no speakers. Published with the fusion `lmam`
-        (`variant="official"`) late and `concat` early.
     text_views : how many views lie side by side in the first modality (4 of RoBERTa's layers, in COSMIC's features); they
-        are normalised and averaged. views_norm : `layer`, `batch` or `none`; with `lmam` always `batch`.
+        are normalised and averaged.
+    views_norm : `layer`, `batch` or `none`.
+    variant : `default`, `official`, or `lmam`, the form in which LMAM was tried.
 
-    Shapes: features `(B, T, d_m)` to logits `(B, T, C)`. Padding is never read, except with `official`.
+    Shapes: features `(B, T, d_m)` to logits `(B, T, C)`. Padding is never read.
     """
 
-    variants = ("default", "official", "lmam")
-    placements: ClassVar[tuple[str, ...]] = ("late", "early", "early-residual")
+    variants: ClassVar[dict[str, str]] = {
+        "official": "fusionzoo_adapters.hosts.official.bc_lstm:OfficialBcLSTM",
+        "lmam": "fusionzoo_adapters.hosts.official.bc_lstm:LMAMBcLSTM",
+    }
 
     def __init__(
         self,
@@ -69,8 +62,8 @@ class BcLSTM(ContextHost):
         fusion: FusionLike = "concat",
         placement: str | None = None,
         *,
-        hidden: int | None = None,
-        layers: int | None = None,
+        hidden: int = 100,
+        layers: int = 1,
         head_width: int = 100,
         dropout: float = 0.4,
         input_dropout: float = 0.2,
@@ -81,74 +74,30 @@ class BcLSTM(ContextHost):
         views_norm: str = "layer",
         variant: str = "default",
     ):
-        published = check_choice(variant, self.variants, "variant", self) != "default"
-        lmam = variant == "lmam"
-        check_probability(dropout, "dropout", self)
-        if lmam and placement == "early" and fusion_width is None:
-            # The published form concatenates without a linear map.
-            first, *rest = read_dims(dims, self).values()
-            fusion_width = first // check_positive(text_views, "text_views", self) + sum(rest)
-        super().__init__(
-            dims,
-            num_classes,
-            num_speakers,
-            fusion,
-            placement,
-            encoder={
-                "layers": check_positive(layers or {"official": 2, "lmam": 4}.get(variant, 1), "layers", self),
-                "dropout": dropout,
-                "bare": published,
-            },
-            hidden=hidden or (256 if lmam else 100),
-            input_dropout=0.0 if lmam else input_dropout,
-            speaker_embedding=False if published else speaker_embedding,
-            fusion_width=fusion_width,
-            # The official hosts drop nothing between the context encoder and the classifier.
-            context_dropout=0.0 if published else dropout,
-            anchor_only=lmam,
+        super().__init__(dims, num_classes, num_speakers, fusion, placement, fusion_width=fusion_width)
+        width = self.build_contexts(
+            hidden,
+            layers=check_positive(layers, "layers", self),
+            dropout=dropout,
+            input_dropout=input_dropout,
+            speaker_embedding=speaker_embedding,
             text_views=text_views,
-            views_norm="batch" if lmam else views_norm,
-            bare_fusion=lmam,
+            views_norm=views_norm,
         )
-        self.variant = variant
-        width = self.context_width
-        self.attention = DialogueAttention(width, published) if attention else None
-        head_width = check_positive(head_width, "head_width", self)
-        self.head = (
-            Head(width, head_width, self.num_classes, activation="gelu")
-            if lmam
-            else Head(width, head_width, self.num_classes, dropout)
-        )
+        self.attention = DialogueAttention(width, **self.matching) if attention else None
+        self.head = self.make_head(width, check_positive(head_width, "head_width", self), dropout)
 
-    def encode(self, features: dict[str, Tensor | None], mask: MaskLike, batch: Batch) -> HostOutput:
-        context = self.contextualize(features, mask, batch)
-        x, maps = context.x, {}
-        if self.attention is not None:
-            x, maps["matching"] = self.attention.over(x, batch.mask)
-        if self.variant == "lmam" and self.placement != "late":
-            x = F.gelu(x)
-        return self.output(context, self.head(x), maps)
+    def make_head(self, width: int, hidden: int, dropout: float) -> Head:
+        """The classifier."""
+        return Head(width, hidden, self.num_classes, dropout)
 
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load an official `LSTMModel`: the context LSTM, the matching attention and the classifier.
+    def run(self, streams: dict[str, Tensor | None], dialogues: Dialogues) -> Tensor:
+        x = self.contexts(streams, dialogues)
+        return self.classify(self.attended(x, self.attention, "matching", dialogues))
 
-        Needs `variant="official"` and one context encoder: a single modality or an early placement. The fusion, which
-        has no counterpart there, is left as it is. With `variant="lmam"`, LMAM's `LSTMModel`: three modalities (text,
-        audio, visual) late with the fusion `lmam` (`variant="official"`), whose weights are loaded too, or early.
-        """
-        if self.variant == "lmam":
-            copy_lmam_reference(self, state_dict, self._lmam_parts(), self.placement == "late")
-            return
-        encoder = need_official(self)
-        parts = {**encoder.reference_parts(), **self.head.reference_parts()}
-        if self.attention is not None:
-            parts["matchatt."] = self.attention
-        copy_reference_parts(parts, state_dict)
-
-    def _lmam_parts(self) -> dict[str, nn.Module]:
-        names = ("lstm2.", "fc1.", "fc2.") if self.placement == "late" else ("lstm.",)
-        encoders = {n: e.rnn for n, e in zip(names, self.encoders, strict=False)}
-        return {**encoders, **self.head.reference_parts()}  # type: ignore[dict-item]
+    def classify(self, x: Tensor) -> Tensor:
+        """Logits from contexts."""
+        return self.head(x)
 
 
 fusionzoo_register = fusionzoo.plugin(

@@ -22,24 +22,23 @@ class Head(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.out(self.dropout(self.activation(self.hidden(x))))
 
-    def reference_parts(self) -> dict[str, nn.Module]:
-        """`{official prefix: module}` of this head in declare-lab/conv-emotion."""
-        return {"linear.": self.hidden, "smax_fc.": self.out}
-
 
 class DialogueAttention(MatchingAttention):
     """Matching attention (`general2`) of every utterance over its dialogue.
 
-    The default divides the scores by the square root of the width and adds what was attended to to the utterance. The
-    official hosts of declare-lab/conv-emotion squash unscaled scores with tanh, so that no weight can be 7.4 times
-    another, and replace the utterance; DialogueRNN's own copy has no tanh (`tanh=False`).
+    Parameters
+    ----------
+    width : of the utterances.
+    scaled : divide the scores by the square root of the width.
+    tanh : squash the scores, so that no weight can be 7.4 times another.
+    residual : add what was attended to to the utterance; without, it takes the utterance's place.
     """
 
-    def __init__(self, width: int, official: bool = False, tanh: bool = True):
-        super().__init__(width, width, "general2", tanh=official and tanh, scaled=not official)
-        self.official = official
+    def __init__(self, width: int, *, scaled: bool = True, tanh: bool = False, residual: bool = True):
+        super().__init__(width, width, "general2", tanh=tanh, scaled=scaled)
+        self.residual = residual
 
     def over(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """`(B, T, width)` and the weights `(B, T, T)`, from `x (B, T, width)` and `mask (B, T)`."""
         pooled, weights = self(x, x, mask)
-        return pooled if self.official else x + pooled, weights
+        return x + pooled if self.residual else pooled, weights

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from fusionzoo._options import check_choice
 from fusionzoo.kernels.dropout import dropout
 from fusionzoo.kernels.packing import Layout
 from fusionzoo.numerics import lstm_precision, zero_padded
-from fusionzoo_adapters.parts.dialogue_rnn import DialogueRNN
+from fusionzoo_adapters.parts.dialogue_rnn import DialogueRNN, dialogue_rnns
 
 BASES = ("lstm", "gru", "dialogue-rnn", "none")
 
@@ -27,7 +27,7 @@ class ContextEncoder(nn.Module):
         each utterance.
     layers : of `lstm` and `gru`. dropout : between their layers, or on the states of `dialogue-rnn`.
     parties : largest number of speakers; used by `dialogue-rnn`.
-    bare : run over padding as the official code does, instead of packing; real outputs then depend on it.
+    bare : run over padding instead of packing; real outputs then depend on it.
     directions : 2, or for `dialogue-rnn` also 1, forward alone.
     options : further options of `DialogueRNNCell`, with global_width and party_width.
     """
@@ -94,9 +94,16 @@ class ContextEncoder(nn.Module):
                 x = dropout(x, rnn.dropout, self.training)
         return x
 
-    def reference_parts(self) -> dict[str, nn.Module]:
-        """`{official prefix: module}` of this encoder in declare-lab/conv-emotion."""
-        if isinstance(self.rnn, DialogueRNN):
-            cells = {"dialog_rnn_f.": self.rnn.forward_cell, "dialog_rnn_r.": self.rnn.backward_cell}
-            return {f"{name}dialogue_cell.": cell for name, cell in cells.items() if cell is not None}
-        return {f"{'base_linear' if self.base == 'none' else self.base}.": self.rnn}
+
+def encoded(
+    encoders: Sequence[ContextEncoder], xs: Sequence[Tensor], layout: Layout, mask: Tensor, speakers: Tensor
+) -> Iterator[Tensor]:
+    """What several encoders make of a stream each, one after another; recurrences of DialogueRNN run side by side."""
+    beside = [(e.rnn, x) for e, x in zip(encoders, xs, strict=True) if isinstance(e.rnn, DialogueRNN)]
+    together: Iterator[Tensor] = iter(())
+    if len(beside) > 1:
+        rnns, read = zip(*beside, strict=True)
+        together = iter(dialogue_rnns(rnns, read, layout, mask, speakers, encoders[0].parties))
+    for encoder, x in zip(encoders, xs, strict=True):
+        alone = len(beside) < 2 or not isinstance(encoder.rnn, DialogueRNN)
+        yield encoder(x, layout, mask, speakers) if alone else next(together)

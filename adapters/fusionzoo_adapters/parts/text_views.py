@@ -47,6 +47,19 @@ class Views(nn.Module):
         return {f"normBN{letter}.": norm for letter, norm in zip("abcdefgh", self.norms, strict=False)}
 
 
+def widths_of(views: Views | None, dims: Mapping[str, int]) -> dict[str, int]:
+    """The widths that the rest of a host sees."""
+    return dict(dims) if views is None else {**dims, next(iter(dims)): views.width}
+
+
+def averaged(
+    views: Views | None, streams: Mapping[str, Tensor | None], present: Mapping[str, Tensor]
+) -> dict[str, Tensor | None]:
+    """The streams, the views of the first one averaged."""
+    name, x = next(iter(streams.items()))
+    return dict(streams) if views is None or x is None else {**streams, name: views(x, present[name])}
+
+
 def mask_of(mask: MaskLike, name: str, real: Tensor) -> Tensor:
     """bool `(B, T)`: where a modality is there; `real` are the batch's real steps."""
     if isinstance(mask, Mapping):
