@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fusionzoo.errors import OptionError, close_matches_hint
@@ -62,8 +62,13 @@ def is_variant(cls: Any) -> bool:
 
 
 def plugin_class(cls: Any) -> Any:
-    """The class that is registered: `cls`, or the one that it is a form of."""
-    return next((c for c in cls.__mro__ if not is_variant(c)), cls)
+    """The class that is registered: `cls`, or the one that it is a form of.
+
+    What several forms share stands in classes that are neither forms nor have a table of them.
+    """
+    if not is_variant(cls):
+        return cls
+    return next(c for c in cls.__mro__ if not is_variant(c) and "variants" in vars(c))
 
 
 def signature_of(cls: Any) -> inspect.Signature:
@@ -78,12 +83,19 @@ def signature_of(cls: Any) -> inspect.Signature:
 
 
 def _constructor_of(cls: Any) -> inspect.Signature:
-    constructor = cls.__init__
-    parameters = list(inspect.signature(constructor).parameters.values())[1:]
-    if not (is_variant(cls) and "__init__" in vars(cls) and any(p.kind is p.VAR_KEYWORD for p in parameters)):
-        return inspect.signature(constructor).replace(parameters=parameters)
+    """The signature as it is written, without `self`."""
+    forms = cls.__mro__[: cls.__mro__.index(plugin_class(cls))]
+    return _filled_in([c for c in cls.__mro__ if "__init__" in vars(c)], forms)
+
+
+def _filled_in(owners: Sequence[Any], forms: Sequence[Any]) -> inspect.Signature:
+    """The first one's constructor; that of the next stands in the place of a form's `**options`."""
+    signature = inspect.signature(owners[0].__init__)
+    parameters = list(signature.parameters.values())[1:]
+    if owners[0] not in forms or not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return signature.replace(parameters=parameters)
     own = {p.name: p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
-    above = signature_of(next(c for c in cls.__mro__[1:] if "__init__" in vars(c)))
+    above = _filled_in(owners[1:], forms)
     kept = [own.pop(name, p) for name, p in above.parameters.items()]
     return above.replace(parameters=[*kept, *own.values()])
 
@@ -91,11 +103,19 @@ def _constructor_of(cls: Any) -> inspect.Signature:
 def with_preset(cls: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """The keyword arguments with which a class is built: those given, its preset for what is not, and what it has fixed.
 
-    None given for an option whose default is another value means the default: so files say it that were written when
-    such defaults were None. They also hold values of options that a form does not have, which `fixed` therefore overrules.
+    None given for an option that cannot be None means the default, and where the constructor's own default is None, the
+    preset: so files say it that were written when such defaults were None. They also hold values of options that a form
+    does not have, which `fixed` therefore overrules, and of options that only another form has, which say nothing where
+    they are that one's default.
     """
     defaults = {n: p.default for n, p in signature_of(cls).parameters.items()}
-    left_open = {n for n, v in given.items() if v is None and n in defaults and defaults[n] is not None}
+    written = _constructor_of(cls).parameters
+    takes_none = {n for n, p in written.items() if p.default is not None and "None" in str(p.annotation)}
+    if not given.keys() <= defaults.keys():
+        others = [p for c in variant_classes(plugin_class(cls)) for p in signature_of(c).parameters.values()]
+        silent = {p.name for p in others if p.name not in defaults and given.get(p.name, p.empty) in (None, p.default)}
+        given = {n: v for n, v in given.items() if n not in silent}
+    left_open = {n for n, v in given.items() if v is None and defaults.get(n) is not None and n not in takes_none}
     chosen = {n: v for n, v in given.items() if n not in left_open}
     return {**_of_bases(cls, "preset"), **chosen, **_of_bases(cls, "fixed")}
 

@@ -235,12 +235,7 @@ def test_official_variant_loads_only_what_it_knows(name):
 
 
 def _official_parts(host) -> dict[str, nn.Module]:
-    graph = getattr(host, "graph", None)
-    parts = {**host.encoders[0].reference_parts()}
-    if graph is None:
-        return {**parts, **host.head.reference_parts(), "matchatt.": host.attention}
-    parts |= {f"graph_net.{k}": v for k, v in graph.reference_parts().items()}
-    return {**parts, "att_model.": host.edge_attention}
+    return {prefix: host.get_submodule(path) for prefix, path in host.reference_names().items()}
 
 
 def test_official_variant_has_no_speaker_embedding_and_reads_padding():

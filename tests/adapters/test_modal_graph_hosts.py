@@ -255,7 +255,7 @@ def test_the_forward_pass_waits_for_no_device(cls):
 
 def _official_state(host) -> dict[str, Tensor]:
     """Random official weights for a host, with the entries that take no part."""
-    parts, _ = host._reference({})
+    parts = {prefix: host.get_submodule(path) for prefix, path in host.reference_names().items()}
     torch.manual_seed(3)
     made = {f"{p}{k}": torch.randn_like(v) for p, m in parts.items() for k, v in m.state_dict().items()}
     return {**made, "att_model.scalar.weight": torch.zeros(1), "gatedatt.transform_a.bias": torch.zeros(1)}

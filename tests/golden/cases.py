@@ -22,11 +22,14 @@ import fusionzoo
 from fusionzoo.batch import Batch, Clip
 from fusionzoo.kernels.packing import Layout
 from fusionzoo.layers import MatchingAttention, SimpleAttention
+from fusionzoo.reference import copy_reference_parts
 from fusionzoo_adapters.hosts.bc_lstm import BcLSTM
 from fusionzoo_adapters.hosts.dialogue_gcn import DialogueGCN
+from fusionzoo_adapters.hosts.official.conv_emotion import ConvEmotionHost
+from fusionzoo_adapters.hosts.official.slot_edges import GRAPH_NAMES, SlotEdgeAttention, modern_names
 from fusionzoo_adapters.kernels.dialogue_rnn import Packing
 from fusionzoo_adapters.parts.dialogue_rnn import DialogueRNNCell, Start, steps
-from fusionzoo_adapters.parts.relational_graph import GraphNetwork, SlotEdgeAttention
+from fusionzoo_adapters.parts.relational_graph import GraphNetwork
 from fusionzoo_adapters.parts.window_graph import WeightedRGCNConv, window_mask
 
 Arrays = Mapping[str, np.ndarray]
@@ -315,13 +318,17 @@ def dialoguegcn_graphnet(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tens
         config["num_relations"],
         bases=config.get("num_bases", 30),
         nodal_attention=config.get("nodal_attn", True),
-        official=True,
-    )
+        rectify=False,
+        matching=ConvEmotionHost.matching,
+    ).eval()
+    names = {k: v for k, v in GRAPH_NAMES.items() if getattr(network, v.partition(".")[0]) is not None}
+    parts = {theirs: network.get_submodule(ours) for theirs, ours in names.items()}
+    copy_reference_parts(parts, modern_names(state(arrays)), tuple(GRAPH_NAMES))
     lengths = x["lengths"].tolist()
     layout = Layout(lengths, max(lengths), torch.device("cpu"))
     mask = torch.arange(layout.steps) < x["lengths"].unsqueeze(1)
     weight = x["edge_norm"] if _weighted(arrays, "conv1.") else None
-    logits, _ = ready(network, arrays)(x["x"], x["edge_index"], x["edge_type"], weight, layout, mask)
+    logits, _ = network(x["x"], x["edge_index"], x["edge_type"], weight, layout, mask)
     logits = layout.pack(logits)
     return {"log_prob": logits if config.get("avec", False) else logits.log_softmax(-1)}
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from golden_cases import Arrays, _recurrence, case, inputs, ready
+from golden_cases import Arrays, _recurrence, case, inputs, ready, state
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from fusionzoo.batch import Batch
 from fusionzoo.kernels.packing import Layout
+from fusionzoo.reference import copy_reference_parts
 from fusionzoo_adapters.hosts.mm_dfn import MMDFN
 from fusionzoo_adapters.hosts.mmgcn import MMGCN
+from fusionzoo_adapters.hosts.official.modal_graph import MODAL_UNUSED, modal_names, modern_lstm
 from fusionzoo_adapters.parts.modality_graph import ModalGCN
 
 #: The official order of modalities, and which input each one is.
@@ -47,7 +49,9 @@ def mm_gcn(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
         table=3,
     )
     who = x["qmask"].argmax(-1).t()[:, : max(lengths)]
-    out = ready(graph, arrays)(streams, [mask] * len(names), layout, who)
+    parts = {theirs: graph.get_submodule(ours) for theirs, ours in modal_names(graph).items()}
+    copy_reference_parts(parts, modern_lstm(state(arrays)), MODAL_UNUSED)
+    out = graph.eval()(streams, [mask] * len(names), layout, who)
     return {"features": layout.pack(torch.cat(out, -1))}
 
 

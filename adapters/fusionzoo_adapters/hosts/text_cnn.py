@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fusionzoo
-from fusionzoo._options import check_choice, check_positive, check_probability
-from fusionzoo.errors import ReferenceWeightsError
-from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike
-from fusionzoo.host import FusionLike, Host, HostOutput
+from fusionzoo._options import check_positive, check_probability
+from fusionzoo.fusion import Dims
+from fusionzoo.host import FusionLike, Host
 from fusionzoo.kernels.dropout import Dropout
+from fusionzoo.seams import Dialogues
 from fusionzoo_adapters.parts.classifier import Head
-from fusionzoo_adapters.parts.frontend import named_for, published_fuse
-from fusionzoo_adapters.parts.reference import copy_lmam_reference
-from fusionzoo_adapters.parts.text_views import Views, mask_of
-
-if TYPE_CHECKING:
-    from fusionzoo.batch import Batch
+from fusionzoo_adapters.parts.text_views import Views, averaged, widths_of
 
 
 class TextCNN(Host):
@@ -33,27 +27,25 @@ class TextCNN(Host):
     The context-free reference: what reaches an utterance from others comes through the fusion alone. The name is that of
     LMAM's comparison; there are no words in it, and a convolution of kernel one is a linear map of each utterance.
 
-    Source: yuntaoshou/LMAM @1ac9f43823, `baseline/TextCNN.py` (Shou et al., IEEE TAFFC 16(2), 2025). As shipped it
-    cannot run with the fusion LMAM, whose 512 features meet a classifier made for 1536; here the classifier has the
-    fusion's width.
+    Source: yuntaoshou/LMAM @1ac9f43823, `baseline/TextCNN.py` (Shou et al., IEEE TAFFC 16(2), 2025).
 
     Parameters
     ----------
     dims, num_classes, num_speakers, fusion : as for every host; speakers are not used.
     placement : `late` (after the shared layer) or `early` (the fusion of the features, then one such encoder).
-    hidden : width of the convolutions. head_width : hidden width of the classifier.
-    dropout : on the encoded modalities, on what the fusion returns and in the classifier; officially none.
-    shared : whether all modalities share the second layer, as officially.
+    hidden : width of the convolutions.
+    head_width : hidden width of the classifier.
+    dropout : on the encoded modalities, on what the fusion returns and in the classifier.
+    shared : whether all modalities share the second layer.
     fusion_width : width of what the fusion returns; None is the summed width of what it reads if late, `hidden` if
-        early; with `official` it is `hidden` for a fusion that keeps the width.
-    text_views, views_norm : views that lie side by side in the first modality, see `bc-lstm`; with `official`, batch
-        normalised.
-    variant : `default`, or `official`: no dropout, and batch normalisation that reads padding in training.
+        early.
+    text_views, views_norm : views that lie side by side in the first modality, see `bc-lstm`.
+    variant : `default` or `official`.
 
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`.
     """
 
-    variants = ("default", "official")
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_adapters.hosts.official.text_cnn:OfficialTextCNN"}
     placements: ClassVar[tuple[str, ...]] = ("late", "early")
 
     def __init__(
@@ -73,74 +65,28 @@ class TextCNN(Host):
         views_norm: str = "layer",
         variant: str = "default",
     ):
-        super().__init__(dims, num_classes, num_speakers, fusion, placement)
-        self.variant = check_choice(variant, self.variants, "variant", self)
-        official = variant == "official"
+        super().__init__(dims, num_classes, num_speakers, fusion, placement, fusion_width=fusion_width)
         check_positive(hidden, "hidden", self)
-        rate = 0.0 if official else check_probability(dropout, "dropout", self)
-        self.dropout = Dropout(rate)
-        anchor = self.names[0]
-        norm = "batch" if official else views_norm
-        self.views = None if text_views == 1 else Views(self.dims[anchor], text_views, norm)
-        widths = self.dims if self.views is None else {**self.dims, anchor: self.views.width}
-        self.fusion: Fusion | None = None
-        free = isinstance(fusion, Fusion)
-        width = hidden
-        if len(widths) == 1:
-            del self.fusion_like
-            inputs = list(widths.values())
-        elif self.placement == "late":
-            joined = fusion_width or (None if free else hidden * len(widths))
-            self.fusion = self.make_fusion(dict.fromkeys(widths, hidden), joined)
-            width, inputs = self.fusion.out_dim, list(widths.values())
-        else:
-            self.fusion = self.make_fusion(widths, fusion_width or (None if free else hidden))
-            inputs = [self.fusion.out_dim]
-        self.convolutions = nn.ModuleList(nn.Linear(w, hidden) for w in inputs)
-        layers = 1 if shared or official else len(inputs)
-        self.layers = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(layers))
+        self.dropout = Dropout(check_probability(dropout, "dropout", self))
+        self.views = None if text_views == 1 else Views(self.dims[self.names[0]], text_views, views_norm)
+        inputs = self.seam("early", widths_of(self.views, self.dims), hidden)
+        (width,) = self.seam("late", dict.fromkeys(inputs, hidden), "sum").values()
+        self.convolutions = nn.ModuleList(nn.Linear(w, hidden) for w in inputs.values())
+        self.layers = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(1 if shared else len(inputs)))
         head_width = check_positive(head_width, "head_width", self)
-        self.head = Head(width, head_width, self.num_classes, rate, activation="gelu")
+        self.head = Head(width, head_width, self.num_classes, dropout, activation="gelu")
 
-    def encode(self, features: dict[str, Tensor | None], mask: MaskLike, batch: Batch) -> HostOutput:
-        tensors = [features.get(m) for m in self.names]
-        if self.views is not None and tensors[0] is not None:
-            tensors[0] = self.views(tensors[0], mask_of(mask, self.names[0], batch.mask))
-        if self.fusion is None:
-            assert tensors[0] is not None
-            x = self._encoded(0, tensors[0])
-            return HostOutput(self.head(x), {"context": x})
-        if self.placement == "late":
-            encoded = [None if x is None else self._encoded(i, x) for i, x in enumerate(tensors)]
-            fused = self._fuse(self.fusion, encoded, mask, batch)
-            return self.fused_output(fused, self.head(self.dropout(fused.fused)))
-        fused = self._fuse(self.fusion, tensors, mask, batch)
-        return self.fused_output(fused, self.head(self._encoded(0, fused.fused)))
+    def run(self, streams: dict[str, Tensor | None], dialogues: Dialogues) -> Tensor:
+        streams = self.fuse_at("early", averaged(self.views, streams, dialogues.present), dialogues)
+        encoded = {m: x if x is None else self._encoded(i, x) for i, (m, x) in enumerate(streams.items())}
+        fused = self.fuse_at("late", encoded, dialogues)
+        (x,) = fused.values()
+        dialogues.show({"context": x})
+        return self.head(x if fused.keys() == encoded.keys() else self.dropout(x))
 
     def _encoded(self, which: int, x: Tensor) -> Tensor:
         layer = self.layers[which if len(self.layers) > 1 else 0]
         return self.dropout(F.gelu(layer(self.convolutions[which](x))))
-
-    def _fuse(self, fusion: Fusion, tensors: list[Tensor | None], mask: MaskLike, batch: Batch) -> Fused:
-        if self.variant == "official" and (fused := published_fuse(fusion, self.names, tensors, mask)) is not None:
-            return fused
-        return fusion.fuse(tensors, named_for(fusion, self.names, mask), attention=self.keep_attention)
-
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load LMAM's `TextCNN`, three modalities (text, audio, visual) late, with its fusion where that is `lmam`.
-
-        `linear4` must have the fusion's width, as in the repaired form of the official model; `linear2` is unused there.
-        """
-        if self.variant != "official" or self.placement != "late" or len(self.dims) != 3:
-            raise ReferenceWeightsError(
-                "official weights fit TextCNN(variant='official', placement='late') with text, audio and visual"
-            )
-        names = ("textf_input.", "acouf_input.", "visuf_input.")
-        parts: dict[str, nn.Module] = dict(zip(names, self.convolutions, strict=True))
-        parts |= {"linear1.": self.layers[0], "linear4.": self.head.hidden, "linear3.": self.head.out}
-        # A convolution of kernel one is a linear map.
-        state = {k: v.squeeze(-1) if k.endswith("_input.weight") else v for k, v in state_dict.items()}
-        copy_lmam_reference(self, state, parts, fused=hasattr(self.fusion, "match"))
 
 
 fusionzoo_register = fusionzoo.plugin(

@@ -20,11 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError, close_matches_hint
 from fusionzoo.kernels.dropout import Dropout
 from fusionzoo.kernels.packing import Layout
@@ -85,6 +87,24 @@ class DialogueRNNCell(nn.Module):
     def load_reference(self, state: Mapping[str, Tensor]) -> None:
         """Load the official weights of a `DialogueRNNCell`."""
         copy_reference(self, state)
+
+
+def state_options(
+    owner: nn.Module,
+    global_width: int,
+    party_width: int,
+    listener_state: bool,
+    context_attention: str,
+    attention_width: int,
+) -> dict[str, Any]:
+    """Options of a cell beside its input's and its emotion state's width, checked."""
+    return {
+        "global_width": check_positive(global_width, "global_width", owner),
+        "party_width": check_positive(party_width, "party_width", owner),
+        "listener_state": listener_state,
+        "context_attention": context_attention,
+        "attention_width": check_positive(attention_width, "attention_width", owner),
+    }
 
 
 def _gates(

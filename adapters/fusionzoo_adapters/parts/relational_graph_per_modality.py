@@ -9,93 +9,97 @@ from torch import Tensor, nn
 from torch_geometric.nn import GraphConv
 
 from fusionzoo.kernels.packing import Layout
-from fusionzoo_adapters.parts.relational_graph import EdgeAttention, GraphNetwork, SlotEdgeAttention, graph_inputs
+from fusionzoo.numerics import zero_padded
+from fusionzoo_adapters.parts.relational_graph import EdgeAttention, graph_inputs
 from fusionzoo_adapters.parts.window_graph import WeightedRGCNConv, window_edges, window_mask
 
 BASES = 30
 
 
 class Convolutions(nn.Module):
-    """A relational and a plain graph convolution, `(N, width)` to `(N, hidden)`; official: no ReLU, and sums."""
+    """A relational and a plain graph convolution, `(N, width)` to `(N, hidden)`.
 
-    def __init__(self, width: int, hidden: int, relations: int, official: bool):
+    Parameters
+    ----------
+    width, hidden : as above. relations : edge types. neighbours : how the second one joins them, `mean` or `add`.
+    rectify : ReLU after each.
+    """
+
+    def __init__(self, width: int, hidden: int, relations: int, neighbours: str = "mean", rectify: bool = True):
         super().__init__()
         self.conv1 = WeightedRGCNConv(width, hidden, relations, BASES)
-        self.conv2 = GraphConv(hidden, hidden, aggr="add" if official else "mean")
-        self.official = official
+        self.conv2 = GraphConv(hidden, hidden, aggr=neighbours)
+        self.rectify = rectify
 
     def forward(self, nodes: Tensor, edge_index: Tensor, types: Tensor, weights: Tensor) -> Tensor:
         y = self.conv1(nodes, edge_index, types, weights)
-        y = self.conv2(y if self.official else y.relu(), edge_index)
-        return y if self.official else y.relu()
+        y = self.conv2(y.relu() if self.rectify else y, edge_index)
+        return y.relu() if self.rectify else y
 
 
 class RelationGraphs(nn.Module):
     """`[x; h]` per modality: its utterances joined within a window, edges typed by the speakers and weighed by attention.
 
-    Edges, and what differs in the official form, are those of `DialogueGCN`; one edge attention serves all modalities. In
-    the official form all have the weights of one of them: there the last one computed overwrites the others.
+    Edges are those of `DialogueGCN`; one edge attention serves all modalities.
 
     Parameters
     ----------
-    width, hidden : of nodes and of the convolutions. count : of modalities, 0 for the edges alone. relations : edge types.
-    window : past and future, None for all. slots : positions of the official edge attention. weighing : number of the
-        modality whose weights are used officially.
+    names : of the nodes of an utterance, one per modality.
+    width, hidden : of nodes and of the convolutions.
+    parties : number of speakers.
+    window : past and future, None for all.
+    attention : what weighs the edges; None for `EdgeAttention`.
+    weighing : number of the modality whose weights are used for all; None for each its own.
+    outwards : edges go from the centre of a window to its neighbours instead of towards it.
+    convolutions : further options of `Convolutions`.
     """
 
     def __init__(
         self,
+        names: Sequence[str],
         width: int,
         hidden: int,
-        count: int,
-        relations: int,
+        parties: int,
         window: tuple[int | None, int | None],
-        slots: int,
-        official: bool,
-        weighing: int = -1,
+        *,
+        attention: nn.Module | None = None,
+        weighing: int | None = None,
+        outwards: bool = False,
+        **convolutions,
     ):
         super().__init__()
-        self.window, self.official, self.weighing = window, official, weighing
-        self.attention = SlotEdgeAttention(width, slots) if official else EdgeAttention(width)
-        self.nets = nn.ModuleList(Convolutions(width, hidden, relations, official) for _ in range(count))
+        self.names, self.parties, self.window = tuple(names), parties, window
+        self.weighing, self.outwards = weighing, outwards
+        self.attention = EdgeAttention(width) if attention is None else attention
+        self.nets = nn.ModuleList(Convolutions(width, hidden, 2 * parties**2, **convolutions) for _ in names)
 
-    def edges(
-        self, x: Tensor, layout: Layout, speakers: Tensor, parties: int, mask: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def edges(self, x: Tensor, layout: Layout, speakers: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Edge index, types and weights for the packed nodes, and the weights as `(B, T, T)`."""
         steps = x.shape[1]
         weights = self.attention(x, window_mask(steps, *self.window, mask))[:, :steps]
         edge_index, types, chosen = graph_inputs(
-            window_edges(layout, *self.window), weights, layout.pack(speakers), parties, outwards=self.official
+            window_edges(layout, *self.window), weights, layout.pack(speakers), self.parties, outwards=self.outwards
         )
         assert chosen is not None
         return edge_index, types, chosen, weights
 
     def forward(
-        self, xs: Sequence[Tensor], layout: Layout, speakers: Tensor, parties: int, mask: Tensor
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """`(B, T, width + hidden)` and the edge weights `(B, T, T)`, both per modality."""
-        read = [xs[self.weighing]] * len(xs) if self.official else xs
-        out, maps = [], []
-        for net, x, y in zip(self.nets, xs, read, strict=True):
-            edge_index, types, chosen, weights = self.edges(y, layout, speakers, parties, mask)
+        self,
+        xs: Sequence[Tensor],
+        present: Sequence[Tensor],
+        layout: Layout,
+        speakers: Tensor,
+        maps: dict[str, Tensor] | None,
+        mask: Tensor,
+    ) -> list[Tensor]:
+        """`(B, T, width + hidden)` per modality; the edge weights `(B, T, T)` go into `maps`."""
+        read = xs if self.weighing is None else [xs[self.weighing]] * len(xs)
+        out = []
+        for name, net, x, y, there in zip(self.names, self.nets, xs, read, present, strict=True):
+            edge_index, types, chosen, weights = self.edges(y, layout, speakers, mask)
             nodes = layout.pack(x)
-            out.append(layout.unpack(torch.cat([nodes, net(nodes, edge_index, types, chosen)], -1)))
-            maps.append(weights)
-        return out, maps
-
-
-def single_network(
-    width: int, hidden: int, classes: int, relations: int, dropout: float, nodal_attention: bool
-) -> GraphNetwork:
-    """The official graph over a single stream, with its nodal attention and classifier: DialogueGCN's."""
-    return GraphNetwork(
-        width,
-        hidden,
-        classes,
-        relations,
-        bases=BASES,
-        dropout=dropout,
-        nodal_attention=nodal_attention,
-        official=True,
-    )
+            h = net(nodes, edge_index, types, chosen)
+            out.append(zero_padded(layout.unpack(torch.cat([nodes, h], -1)), there))
+            if maps is not None:
+                maps[f"edges.{name}"] = weights
+        return out

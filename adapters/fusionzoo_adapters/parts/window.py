@@ -6,7 +6,7 @@ from fusionzoo.errors import OptionError
 
 
 def check_window(value: int | None, option: str) -> int | None:
-    """A window side; None and the official hosts' -1 mean all."""
+    """A window side; None and -1 mean all."""
     if value is None or value == -1:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:

@@ -14,6 +14,16 @@ from fusionzoo_adapters.parts.dialogue_rnn import DialogueRNN
 HEAD_NAMES = {"linear.": "head.hidden", "smax_fc.": "head.out"}
 
 
+def encoder_names(encoder: ContextEncoder, path: str) -> dict[str, str]:
+    """The weights of a context encoder that is the host's module `path`."""
+    if not isinstance(encoder.rnn, DialogueRNN):
+        return {f"{'base_linear' if encoder.base == 'none' else encoder.base}.": f"{path}.rnn"}
+    names = {"dialog_rnn_f.dialogue_cell.": f"{path}.rnn.forward_cell"}
+    if encoder.rnn.backward_cell is not None:
+        names["dialog_rnn_r.dialogue_cell."] = f"{path}.rnn.backward_cell"
+    return names
+
+
 class ConvEmotionHost(ContextHost):
     """Context encoders that read padding, no speaker embedding, and an attention whose result replaces the utterance."""
 
@@ -36,12 +46,7 @@ class ConvEmotionHost(ContextHost):
             )
         (encoder,) = self.encoders
         assert isinstance(encoder, ContextEncoder)
-        if not isinstance(encoder.rnn, DialogueRNN):
-            return {f"{'base_linear' if encoder.base == 'none' else encoder.base}.": "encoders.0.rnn"}
-        names = {"dialog_rnn_f.dialogue_cell.": "encoders.0.rnn.forward_cell"}
-        if encoder.rnn.backward_cell is not None:
-            names["dialog_rnn_r.dialogue_cell."] = "encoders.0.rnn.backward_cell"
-        return names
+        return encoder_names(encoder, "encoders.0")
 
     def reference_names(self) -> Mapping[str, str]:
         matching = {} if self.attention is None else {"matchatt.": "attention"}
