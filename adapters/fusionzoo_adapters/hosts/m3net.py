@@ -134,7 +134,7 @@ class M3Net(Host):
         if hidden % 2 or (base == "transformer" and hidden % 4):
             raise OptionError(f"hidden={hidden} must be even, and a multiple of 4 with base='transformer'")
         self.residue = residue
-        self.speakers = self.build_speakers() if speaker_embedding else None
+        self.speakers = self.build_speakers(speaker_embedding)
         widths = self.seam("early", widths_of(self.views, self.dims))
         nodes = self.seam("pre-graph", dict.fromkeys(widths, hidden), hidden, kind="beside")
         self.build_encoders(list(widths.values()), anchor_map, encode_all)
@@ -157,9 +157,9 @@ class M3Net(Host):
         width = self.dims[self.names[0]]
         return DialogueViews(width, count) if norm == "dialogue" else Views(width, count, norm)
 
-    def build_speakers(self) -> nn.Embedding:
+    def build_speakers(self, wanted: bool) -> nn.Embedding | None:
         """A vector per speaker."""
-        return nn.Embedding(self.num_speakers, self.hidden)
+        return nn.Embedding(self.num_speakers, self.hidden) if wanted else None
 
     def build_encoders(self, widths: list[int], anchor_map: bool, every: bool) -> None:
         """A linear map per stream, and an encoder of the first one or of `every` one."""
@@ -242,7 +242,9 @@ class M3Net(Host):
         for conv in self.frequency:
             frequency = frequency + conv(frequency, presence)
         out = torch.cat([*([x] if self.residue else []), hyper, frequency], -1)
-        return {m: zero_padded(y, presence[..., i]) for i, (m, y) in enumerate(zip(streams, out.unbind(1), strict=True))}
+        return {
+            m: zero_padded(y, presence[..., i]) for i, (m, y) in enumerate(zip(streams, out.unbind(1), strict=True))
+        }
 
     def hypergraph(self, nodes: Tensor, presence: Tensor, dialogues: Dialogues) -> ModalHypergraph:
         """The weights of hyperedges and nodes."""

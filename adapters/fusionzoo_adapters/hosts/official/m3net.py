@@ -68,13 +68,9 @@ class OfficialM3Net(M3Net):
         self.sizes = check_positive(max_edges, "max_edges", self), check_positive(max_nodes, "max_nodes", self)
         super().__init__(*args, **options)
 
-    def build_views(self, count: int, norm: str):
-        views = super().build_views(count, norm)
-        self.views_norm = norm
-        return views
-
-    def build_speakers(self) -> nn.Embedding:
-        return super().build_speakers()
+    def build_speakers(self, wanted: bool) -> nn.Embedding | None:
+        self.tables = Tables(*self.sizes)  # here, where optimizers know their parameters
+        return super().build_speakers(wanted)
 
     def build_weights(self, width: int, modalities: int) -> None:
         pass
@@ -87,10 +83,11 @@ class OfficialM3Net(M3Net):
         return x if number or self.speakers is None else x + self.speakers(dialogues.speakers)
 
     def hypergraph(self, nodes: Tensor, presence: Tensor, dialogues: Dialogues) -> ModalHypergraph:
-        total, (batch, modalities, _, width) = sum(dialogues.layout.lengths), nodes.shape
+        batch, modalities, steps, _ = nodes.shape
+        total = sum(dialogues.layout.lengths)
         self.tables.check(total + modalities * batch, total * modalities)
         edges, weights = self.tables.hyperedge_weight, self.tables.EW_weight
-        return numbered_hypergraph(edges, weights, (batch, modalities, nodes.shape[2]), dialogues.mask)
+        return numbered_hypergraph(edges, weights, (batch, modalities, steps), dialogues.mask)
 
     def tokens(self, layout: Layout) -> Tokens:
         return Tokens(layout, stand_in=True)
@@ -114,14 +111,15 @@ class OfficialM3Net(M3Net):
         names |= {f"linear_{m}.": f"maps.{i}" for i, m in enumerate(letters) if isinstance(self.maps[i], nn.Linear)}
         for i, (m, encoder) in enumerate(zip(letters, self.encoders, strict=False)):
             rnn = "" if isinstance(encoder, GroupedTransformer) else ".rnn"
-            names[f"{self.prefix(m)}"] = f"encoders.{i}{rnn}"
+            names[self.prefix(m)] = f"encoders.{i}{rnn}"
         optional = {"graph_model.speaker_embeddings.": "speakers", "graph_model.modal_embeddings.": "modes"}
         names |= {k: path for k, path in optional.items() if getattr(self, path) is not None}
         names |= {f"graph_model.hyperconv{i + 1}.": f"hyper.{i}" for i in range(len(self.hyper))}
         names |= {f"graph_model.conv{i + 1}.": f"frequency.{i}" for i in range(len(self.frequency))}
-        kind = {"layer": "L", "batch": "B"}.get(self.views_norm)
-        views = 0 if self.views is None else len(self.views.norms)
-        return names | {f"norm{kind}N{x}.": f"views.norms.{i}" for i, x in zip(range(views), "abcdefgh", strict=False)}
+        norms = [] if self.views is None else list(self.views.norms)
+        kinds = ["B" if isinstance(norm, nn.BatchNorm1d) else "L" for norm in norms]
+        views = enumerate(zip(kinds, "abcdefgh", strict=False))
+        return names | {f"norm{kind}N{letter}.": f"views.norms.{i}" for i, (kind, letter) in views}
 
     def reference_unused(self) -> Sequence[str]:
         unused = ["hidfc.", "graph_model.hyperedge_attr", *(f"norm{k}N{x}." for k in "BL" for x in "abcd")]
