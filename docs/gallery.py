@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import fusionzoo
+from fusionzoo._variants import variant_classes
 from fusionzoo.errors import FusionZooError
 from fusionzoo.specs import Card
 
@@ -195,14 +196,20 @@ def host_table() -> str:
     return "\n".join(lines)
 
 
+def host_text(cls: Any) -> str:
+    """A host's docstring below its heading, its options as a list."""
+    body = re.sub(r"^## ", "#### ", to_markdown(cls.__doc__ or ""), flags=re.MULTILINE)
+    return re.sub(r"^(\w+(?:, \w+)*) : ", r"- `\1`: ", body, flags=re.MULTILINE)
+
+
 def host_sections() -> str:
-    """A section per host: formula, what differs in its variants, options, shapes, source."""
+    """A section per host: formula, options, shapes, source, and what its variants do differently."""
     parts = []
     for name in fusionzoo.names("host"):
         card, cls = fusionzoo.card(name, kind="host"), fusionzoo.get(name, kind="host")
-        body = re.sub(r"^## ", "#### ", to_markdown(cls.__doc__ or ""), flags=re.MULTILINE)
-        body = re.sub(r"^(\w+(?:, \w+)*) : ", r"- `\1`: ", body, flags=re.MULTILINE)
-        parts += [f"### {name}", body]
+        parts += [f"### {name}", host_text(cls)]
+        for form in variant_classes(cls)[1:]:
+            parts.append(f'#### {name} with `variant="{form.variant}"`\n\n{host_text(form)}')
         if card.code:
             parts.append(f"Official code: `{card.code}`.")
     return "\n\n".join(parts)
