@@ -20,7 +20,7 @@ from fusionzoo.seams import Dialogues
 from fusionzoo_adapters.parts.classifier import Head
 from fusionzoo_adapters.parts.sequence_encoder import Highway, SequenceEncoder
 from fusionzoo_adapters.parts.text_views import Views, averaged, widths_of
-from fusionzoo_adapters.parts.window import check_window
+from fusionzoo_adapters.parts.window_graph import check_window, relation_types, window_edges
 
 
 class Cogmen(Host):
@@ -112,7 +112,7 @@ class Cogmen(Host):
         (width,) = self.seam("late", dict.fromkeys(widths, context), "sum").values()
         self.speakers = nn.Embedding(self.num_speakers, width) if speaker_embedding else None
         # Here and not above: torch-geometric is slow to import and the card of this host must not wait for it.
-        from fusionzoo_adapters.parts.window_graph import WeightedRGCNConv
+        from fusionzoo_adapters.parts.relational_convolution import WeightedRGCNConv
 
         self.convolution = WeightedRGCNConv(width, hidden, 2 * self.num_speakers**2, None)
         self.attention = BandAttention(hidden, hidden, check_positive(heads, "heads", self))
@@ -150,8 +150,6 @@ class Cogmen(Host):
 
     def graph(self, contexts: Tensor, speakers: Tensor, dialogues: Dialogues) -> Tensor:
         """Packed contexts and speakers to `(N, heads * hidden)`."""
-        from fusionzoo_adapters.parts.window_graph import relation_types, window_edges
-
         window = self.neighbours()
         edges = window_edges(dialogues.layout, *window)
         types = relation_types(edges.neighbour, edges.centre, speakers, self.num_speakers)

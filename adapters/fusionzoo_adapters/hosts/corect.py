@@ -24,7 +24,7 @@ from fusionzoo_adapters.parts.classifier import Head
 from fusionzoo_adapters.parts.sequence_encoder import Highway, SequenceEncoder
 from fusionzoo_adapters.parts.streams import as_nodes, node_presence
 from fusionzoo_adapters.parts.text_views import Views, averaged, widths_of
-from fusionzoo_adapters.parts.window import check_window
+from fusionzoo_adapters.parts.window_graph import check_window
 
 
 class Corect(Host):
