@@ -10,8 +10,9 @@ import fusionzoo
 from fusionzoo.batch import Batch
 from fusionzoo.kernels.packing import Layout
 from fusionzoo.testing.comparisons import counts, largest
+from fusionzoo_adapters.parts.relational_convolution import WeightedRGCNConv
 from fusionzoo_adapters.parts.relational_graph import EdgeAttention, graph_inputs
-from fusionzoo_adapters.parts.window_graph import WeightedRGCNConv, relation_types, window_edges, window_mask
+from fusionzoo_adapters.parts.window_graph import relation_types, window_edges, window_mask
 
 CPU = torch.device("cpu")
 LENGTHS = [5, 1, 3]

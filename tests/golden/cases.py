@@ -28,8 +28,9 @@ from fusionzoo_adapters.hosts.dialogue_gcn import DialogueGCN
 from fusionzoo_adapters.hosts.official.conv_emotion import ConvEmotionHost
 from fusionzoo_adapters.hosts.official.slot_edges import GRAPH_NAMES, SlotEdgeAttention, modern_names
 from fusionzoo_adapters.parts.dialogue_rnn import DialogueRNNCell, Start, steps
+from fusionzoo_adapters.parts.relational_convolution import WeightedRGCNConv
 from fusionzoo_adapters.parts.relational_graph import GraphNetwork
-from fusionzoo_adapters.parts.window_graph import WeightedRGCNConv, window_mask
+from fusionzoo_adapters.parts.window_graph import window_mask
 
 Arrays = Mapping[str, np.ndarray]
 Case = Callable[[dict[str, Any], Arrays], dict[str, Tensor]]

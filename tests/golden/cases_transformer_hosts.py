@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fusionzoo.batch import Batch
 from fusionzoo.kernels.packing import Layout
-from fusionzoo_adapters.hosts.multiemo import MultiEMO, UnimodalContext
+from fusionzoo_adapters.hosts.multiemo import MultiEMO
+from fusionzoo_adapters.hosts.official.multiemo import OfficialContext
 from fusionzoo_adapters.hosts.sdt import SDT
 
 
@@ -19,12 +20,11 @@ def multiemo_bimodel(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
     config = meta["config"]
     features, batch, parties = _batch(inputs(arrays))
     both = config.get("dataset", "MELD") == "IEMOCAP"
-    encoder = UnimodalContext(
+    encoder = OfficialContext(
         config["D_m"],
         config.get("D_h", 100) if both else config["D_e"],
         config["D_e"],
         directions=2 if both else 1,
-        bare=True,
         **_recurrence(config),
     )
     out = ready(encoder, arrays)(features["u"], Layout.of(batch), batch.mask, batch.speakers, parties)

@@ -14,7 +14,7 @@ from fusionzoo.seams import Dialogues
 from fusionzoo_adapters.parts.classifier import DialogueAttention, Head
 from fusionzoo_adapters.parts.context_host import ContextHost
 from fusionzoo_adapters.parts.dialogue_rnn import state_options
-from fusionzoo_adapters.parts.window import check_window
+from fusionzoo_adapters.parts.window_graph import check_window
 
 
 class DialogueGCN(ContextHost):

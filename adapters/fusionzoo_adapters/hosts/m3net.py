@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -10,23 +9,39 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fusionzoo
-from fusionzoo._options import check_choice, check_positive
-from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
+from fusionzoo._options import check_choice, check_positive, check_probability
+from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims
-from fusionzoo.graphs import FrequencyConv, HypergraphConv, ModalHypergraph, numbered_hypergraph, weighted_hypergraph
-from fusionzoo.host import FusionLike
-from fusionzoo.kernels.dropout import dropout
-from fusionzoo.kernels.grouped_attention import TORCH_NAMES, GroupedTransformer, Tokens
+from fusionzoo.graphs import FrequencyConv, HypergraphConv, ModalHypergraph, weighted_hypergraph
+from fusionzoo.host import FusionLike, Host
+from fusionzoo.kernels.dropout import Dropout, dropout
+from fusionzoo.kernels.grouped_attention import GroupedTransformer, Tokens
+from fusionzoo.kernels.packing import Layout
 from fusionzoo.numerics import zero_padded
-from fusionzoo.reference import copy_reference_parts
+from fusionzoo.seams import Dialogues, Streams
 from fusionzoo_adapters.parts.context_encoder import ContextEncoder
-from fusionzoo_adapters.parts.streams import Dialogues, StreamHost
+from fusionzoo_adapters.parts.streams import as_nodes
+from fusionzoo_adapters.parts.text_views import Views, averaged, widths_of
 
 BASES = ("gru", "lstm", "transformer")
 NORMS = ("layer", "batch", "dialogue", "none")
 
 
-class M3Net(StreamHost):
+class DialogueViews(Views):
+    """`Views`, each at first brought to mean zero and deviation one over all steps and features of a dialogue."""
+
+    def __init__(self, width: int, views: int):
+        super().__init__(width, views, "none")
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = x.unflatten(-1, (self.views, -1))
+        there, count = mask[..., None, None], (mask.sum(1) * x.shape[-1]).clamp(min=1).view(-1, 1, 1, 1)
+        centred = torch.where(there, x - torch.where(there, x, 0.0).sum((1, 3), keepdim=True) / count, 0.0)
+        normed = centred * (centred.square().sum((1, 3), keepdim=True) / count + 1e-5).rsqrt()
+        return super().forward(normed.flatten(-2), mask)
+
+
+class M3Net(Host):
     r"""Encoders, a hypergraph and a graph of signed gates over all modalities of a dialogue, fusion, classifier.
 
     Every modality of every utterance is a node, with :math:`x_i` the linear map of its encoding. Of two branches one
@@ -41,18 +56,12 @@ class M3Net(StreamHost):
     A modality leaves as :math:`[h^L; f^K]`; the fusion of the modalities is classified by one linear map of its ReLU.
 
     Source: Chen et al., "Multivariate, Multi-Frequency and Multimodal: Rethinking Graph Neural Networks for Emotion
-    Recognition in Conversation", CVPR 2023; official code feiyuchen7/M3NET @4d0fa88cd4, `model.py` and `model_hyper.py`
+    Recognition in Conversation", CVPR 2023; code feiyuchen7/M3NET @4d0fa88cd4, `model.py` and `model_hyper.py`
     (`graph_type="hyper"`, `att_type="concat_DHT"`, the ones that run).
 
-    Where `variant="default"` differs from `official`:
-
-    - a hyperedge is a weighted mean of its nodes and a node a mixture of its two hyperedges, with learnt weights that
-      depend on the nodes; officially they are tables indexed by running number in the batch, so that an utterance's
-      weights depend on its place there, and a batch is limited to `max_edges` hyperedges and `max_nodes` nodes;
-    - recurrent encoders, the transformer and the norms of the views leave padding out; officially they read it;
-    - the embedding of the speaker is added to every modality before its encoder; officially to text after it;
-    - dropout on the nodes too, nodes beside what the branches make of them (`residue`), and half the widths;
-    - modalities that were not recorded are in no graph; officially they are nodes like others.
+    A hyperedge is a weighted mean of its nodes and a node a mixture of its two hyperedges, with learnt weights that depend
+    on the nodes. `variant="official"` computes what that code does: `hosts/official/m3net.py` says what it does
+    differently.
 
     Parameters
     ----------
@@ -60,29 +69,35 @@ class M3Net(StreamHost):
     placement : `late` (the fusion of what leaves the graphs), `early` (the fusion of the features, then one modality), or
         `pre-graph` (the fusion of the encodings joins the graphs as one more modality).
     base : encoder of the first modality after its linear map: `gru`, `lstm` (two layers, bidirectional) or `transformer`
-        (one layer, 4 heads). encode_all : the others have one too, not only a linear map.
-    hidden, graph_width : width of the encodings and of each branch; None is 256, with `official` 512.
+        (one layer, 4 heads).
+    encode_all : the others have one too, not only a linear map.
+    hidden : width of the encodings.
+    graph_width : of each branch; None is `hidden`.
     hyper_layers, frequency_layers : L and K, 0 for a branch that is the map alone.
-    residue : put the encoding beside the branches; None is True, with `official` False.
-    speaker_embedding : add a learnt vector of the speaker. modal_embedding : add one of the modality.
-    anchor_map : False leaves out the first modality's linear map, which must then have the width `hidden` (official on
-        MELD).
-    dropout : on the nodes (not `official`), between recurrent layers and before the classifier.
+    residue : put the encoding beside the branches.
+    speaker_embedding : add a learnt vector of the speaker.
+    modal_embedding : add one of the modality.
+    anchor_map : False leaves out the first modality's linear map, which must then have the width `hidden` (published so
+        for MELD).
+    dropout : on the nodes, between recurrent layers and before the classifier.
     input_dropout : on the features.
     fusion_width : width of what the fusion returns; None is the anchor's if it comes early, `hidden` before the
         graph, the summed width if late.
     text_views : how many views lie side by side in the first modality (4 of RoBERTa's layers, in COSMIC's features); they
-        are normalised and averaged. views_norm : `layer`, `batch`, `dialogue` (over all of a dialogue, without learnt
-        parameters) or `none`.
-    max_edges, max_nodes : with `official`, sizes of the tables.
-    variant : `default` or `official`, see above.
+        are normalised and averaged.
+    views_norm : `layer`, `batch`, `dialogue` (over all of a dialogue, without learnt parameters) or `none`.
+    variant : `"default"` or `"official"`, see above.
 
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`. Attention: `context` `(B, M, T)`, the weights of each modality's
     hyperedge over utterances, and `cross` `(B, M, T)`, of each utterance's over modalities.
     """
 
-    variants = ("default", "official")
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_adapters.hosts.official.m3net:OfficialM3Net"}
     placements: ClassVar[tuple[str, ...]] = ("late", "early", "pre-graph")
+    #: Whether recurrent encoders run over padding.
+    reads_padding: ClassVar[bool] = False
+    #: Feed-forward width of the transformer; None for four times its own.
+    feed_forward: ClassVar[int | None] = None
 
     def __init__(
         self,
@@ -94,243 +109,165 @@ class M3Net(StreamHost):
         *,
         base: str = "gru",
         encode_all: bool = False,
-        hidden: int | None = None,
+        hidden: int = 256,
         graph_width: int | None = None,
         hyper_layers: int = 3,
         frequency_layers: int = 4,
-        residue: bool | None = None,
+        residue: bool = True,
         speaker_embedding: bool = True,
         modal_embedding: bool = False,
         anchor_map: bool = True,
         dropout: float = 0.4,
-        input_dropout: float | None = None,
+        input_dropout: float = 0.2,
         fusion_width: int | None = None,
         text_views: int = 1,
         views_norm: str = "layer",
-        max_edges: int = 1000,
-        max_nodes: int = 5200,
         variant: str = "default",
     ):
-        official = check_choice(variant, self.variants, "variant", self) == "official"
-        check_choice(views_norm, NORMS, "views_norm", self)
-        super().__init__(
-            dims,
-            num_classes,
-            num_speakers,
-            fusion,
-            placement,
-            input_dropout=(0.0 if official else 0.2) if input_dropout is None else input_dropout,
-            dropout=dropout,
-            text_views=text_views,
-            views_norm="none" if views_norm == "dialogue" else views_norm,
-            reads_padding=official,
-        )
-        self.variant, self.views_norm = variant, views_norm
-        self.base, self.encode_all = check_choice(base, BASES, "base", self), encode_all
-        width = 512 if official else 256
-        self.hidden = check_positive(hidden or width, "hidden", self)
-        self.graph_width = check_positive(graph_width or hidden or width, "graph_width", self)
-        self.depths = (_depth(hyper_layers, "hyper_layers"), _depth(frequency_layers, "frequency_layers"))
-        self.residue = not official if residue is None else residue
-        self.anchor_map = anchor_map
-        self.tables: _Tables | None = None
-        if official:
-            check_positive(max_edges, "max_edges", self)
-            self.tables = _Tables(max_edges, check_positive(max_nodes, "max_nodes", self))
-        self.speakers = nn.Embedding(self.num_speakers, self.hidden) if speaker_embedding else None
-        self.modal_embedding = modal_embedding
-        self.out = nn.Linear(self._build(self.hidden, fusion_width), self.num_classes)
+        super().__init__(dims, num_classes, num_speakers, fusion, placement, fusion_width=fusion_width)
+        self.views = self.build_views(text_views, check_choice(views_norm, NORMS, "views_norm", self))
+        self.input_dropout = Dropout(check_probability(input_dropout, "input_dropout", self))
+        self.dropout = check_probability(dropout, "dropout", self)
+        self.base = check_choice(base, BASES, "base", self)
+        self.hidden = check_positive(hidden, "hidden", self)
+        width = check_positive(graph_width or hidden, "graph_width", self)
+        if hidden % 2 or (base == "transformer" and hidden % 4):
+            raise OptionError(f"hidden={hidden} must be even, and a multiple of 4 with base='transformer'")
+        self.residue = residue
+        self.speakers = self.build_speakers(speaker_embedding)
+        widths = self.seam("early", widths_of(self.views, self.dims))
+        nodes = self.seam("pre-graph", dict.fromkeys(widths, hidden), hidden, kind="beside")
+        self.build_encoders(list(widths.values()), anchor_map, encode_all)
+        self.node_map = nn.Linear(hidden, width)
+        self.modes = nn.Embedding(len(nodes), hidden) if modal_embedding else None
+        self.hyper = nn.ModuleList(HypergraphConv(width) for _ in range(_depth(hyper_layers, "hyper_layers")))
+        depth = _depth(frequency_layers, "frequency_layers")
+        self.frequency = nn.ModuleList(FrequencyConv(width) for _ in range(depth))
+        if hyper_layers:
+            self.build_weights(width, len(nodes))
+        after = self.seam("late", dict.fromkeys(nodes, 2 * width + residue * hidden), "sum")
+        self.out = nn.Linear(sum(after.values()), self.num_classes)
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
-    def _build_encoders(self, widths: list[int]) -> None:
-        hidden, official = self.hidden, self.variant == "official"
-        if not self.anchor_map and widths[0] != hidden:
-            raise OptionError(
-                f"anchor_map=False needs hidden={widths[0]}, the width of the first modality, not {hidden}"
-            )
-        if hidden % 2 or (self.base == "transformer" and hidden % 4):
-            raise OptionError(f"hidden={hidden} must be even, and a multiple of 4 with base='transformer'")
-        self.maps = nn.ModuleList(
-            nn.Linear(w, hidden) if i or self.anchor_map else nn.Identity() for i, w in enumerate(widths)
-        )
-        self.encoders = nn.ModuleList()
-        for _ in widths if self.encode_all else widths[:1]:
-            if self.base == "transformer":
-                # Dropout, feed-forward width and the place of the norms as torch's layer has them.
-                encoder: nn.Module = GroupedTransformer(
-                    1, hidden, 1, heads=4, hidden=2048 if official else None, norm="post", dropout=0.1
-                )
-            else:
-                encoder = ContextEncoder(hidden, hidden // 2, self.base, dropout=self.dropout, bare=official)
-            self.encoders.append(encoder)
+    def build_views(self, count: int, norm: str) -> Views | None:
+        """What averages the views of the first modality."""
+        if count == 1:
+            return None
+        width = self.dims[self.names[0]]
+        return DialogueViews(width, count) if norm == "dialogue" else Views(width, count, norm)
 
-    def _build_relations(self) -> int:
-        width, (hyper, frequency) = self.graph_width, self.depths
-        self.node_map = nn.Linear(self.hidden, width)
-        self.modes = nn.Embedding(len(self.nodes), self.hidden) if self.modal_embedding else None
-        self.hyper = nn.ModuleList(HypergraphConv(width) for _ in range(hyper))
-        self.frequency = nn.ModuleList(FrequencyConv(width) for _ in range(frequency))
-        if hyper and self.tables is None:
-            # Plain means to begin with.
-            self.score = nn.Linear(width, 2, bias=False)
-            nn.init.zeros_(self.score.weight)
-            self.share = nn.Parameter(torch.zeros(len(self.nodes)))
-        return 2 * width + self.residue * self.hidden
+    def build_speakers(self, wanted: bool) -> nn.Embedding | None:
+        """A vector per speaker."""
+        return nn.Embedding(self.num_speakers, self.hidden) if wanted else None
+
+    def build_encoders(self, widths: list[int], anchor_map: bool, every: bool) -> None:
+        """A linear map per stream, and an encoder of the first one or of `every` one."""
+        if not anchor_map and widths[0] != self.hidden:
+            raise OptionError(
+                f"anchor_map=False needs hidden={widths[0]}, the width of the first modality, not {self.hidden}"
+            )
+        self.maps = nn.ModuleList(
+            nn.Linear(w, self.hidden) if i or anchor_map else nn.Identity() for i, w in enumerate(widths)
+        )
+        self.encoders = nn.ModuleList(self.build_encoder() for _ in (widths if every else widths[:1]))
+
+    def build_encoder(self) -> nn.Module:
+        """The encoder of one stream."""
+        if self.base == "transformer":
+            # Dropout and the place of the norms as torch's layer has them.
+            options = {"heads": 4, "hidden": self.feed_forward}
+            return GroupedTransformer(1, self.hidden, 1, norm="post", dropout=0.1, **options)
+        width = self.hidden // 2
+        return ContextEncoder(self.hidden, width, self.base, dropout=self.dropout, bare=self.reads_padding)
+
+    def build_weights(self, width: int, modalities: int) -> None:
+        """What weighs nodes and hyperedges: plain means to begin with."""
+        self.score = nn.Linear(width, 2, bias=False)
+        nn.init.zeros_(self.score.weight)
+        self.share = nn.Parameter(torch.zeros(modalities))
 
     # -- forward -------------------------------------------------------------------------------------------------------
 
-    def _view(self, x: Tensor, present: Tensor) -> Tensor:
-        assert self.views is not None
-        real = torch.ones_like(present) if self.variant == "official" else present
-        if self.views_norm == "dialogue":
-            x = _dialogue_norm(x.unflatten(-1, (self.views.views, -1)), real).flatten(-2)
-        return self.views(x, real)
+    def run(self, streams: dict[str, Tensor | None], dialogues: Dialogues) -> Tensor:
+        streams = self.fuse_at("early", self.averaged_views(streams, dialogues), dialogues)
+        encoded = self.fuse_at("pre-graph", self.encoded(streams, dialogues), dialogues)
+        related = self.relate(encoded, dialogues)
+        joined = self.fuse_at("late", related, dialogues)
+        x = torch.cat(list(joined.values()), -1)  # type: ignore[arg-type]
+        dialogues.show({**related, "context": x})
+        x = dropout(x, self.dropout, self.training)
+        decided = self.placement == "late" and self.fusion is not None and self.fusion.decides
+        return self.out(x if decided else F.relu(x))
 
-    def _encode(self, inputs: list[Tensor | None], dialogues: Dialogues) -> list[Tensor | None]:
-        layout, official = dialogues.layout, self.variant == "official"
-        said = None if self.speakers is None else self.speakers(dialogues.speakers)
-        out: list[Tensor | None] = []
-        for i, x in enumerate(inputs):
-            if x is not None:
-                x = self.maps[i](x)
-                if said is not None and not official:
-                    x = x + said
-                if i < len(self.encoders):
-                    encoder = self.encoders[i]
-                    if isinstance(encoder, GroupedTransformer):
-                        tokens = Tokens(layout, stand_in=official)
-                        x = tokens.layout.unpack(encoder(tokens.pack(x).unsqueeze(0), tokens)[0])
-                    else:
-                        x = encoder(x, layout, dialogues.mask, dialogues.speakers)
-                if said is not None and official and i == 0:
-                    x = x + said
-            out.append(x)
-        return out
+    def averaged_views(self, streams: Streams, dialogues: Dialogues) -> dict[str, Tensor | None]:
+        """The streams, the views of the first one averaged."""
+        return averaged(self.views, streams, dialogues.present)
 
-    def _relate(self, nodes: list[Tensor], dialogues: Dialogues) -> list[Tensor]:
-        official = self.variant == "official"
-        x = torch.stack(nodes, 1)
+    def encoded(self, streams: Streams, dialogues: Dialogues) -> dict[str, Tensor | None]:
+        """The encodings of as many streams."""
+        streams = {m: None if x is None else self.input_dropout(x) for m, x in streams.items()}
+        return {
+            m: None if x is None else self.encode_stream(i, x, dialogues) for i, (m, x) in enumerate(streams.items())
+        }
+
+    def encode_stream(self, number: int, x: Tensor, dialogues: Dialogues) -> Tensor:
+        """The encoding of one stream, `(B, T, hidden)`."""
+        x = self.maps[number](x)
+        return self.context(number, x if self.speakers is None else x + self.speakers(dialogues.speakers), dialogues)
+
+    def context(self, number: int, x: Tensor, dialogues: Dialogues) -> Tensor:
+        """What the encoder of a stream, if it has one, makes of it."""
+        if number >= len(self.encoders):
+            return x
+        encoder = self.encoders[number]
+        if isinstance(encoder, GroupedTransformer):
+            tokens = self.tokens(dialogues.layout)
+            return tokens.layout.unpack(encoder(tokens.pack(x).unsqueeze(0), tokens)[0])
+        return encoder(x, dialogues.layout, dialogues.mask, dialogues.speakers)
+
+    def relate(self, streams: Streams, dialogues: Dialogues) -> dict[str, Tensor]:
+        """What the modalities are after both branches, `(B, T, .)` each."""
+        presence = self.presence(list(streams), dialogues)
+        x = torch.stack(self.nodes(streams, dialogues), 1)
         if self.modes is not None:
             x = x + self.modes.weight[:, None]
-        if not official:
-            x = dropout(x, self.dropout, self.training)
-        presence = dialogues.presence()
-        if official or presence is None:
-            presence = dialogues.mask.unsqueeze(-1).expand(-1, -1, len(nodes))
+        x = self.drop_nodes(x)
         first = self.node_map(x)
         hyper = frequency = first
         if len(self.hyper):
-            hypergraph = self._hypergraph(first, presence, dialogues)
+            hypergraph = self.hypergraph(first, presence, dialogues)
             for conv in self.hyper:
                 hyper = conv(hyper, hypergraph)
         for conv in self.frequency:
             frequency = frequency + conv(frequency, presence)
         out = torch.cat([*([x] if self.residue else []), hyper, frequency], -1)
-        return [zero_padded(y, presence[..., i]) for i, y in enumerate(out.unbind(1))]
+        return {
+            m: zero_padded(y, presence[..., i]) for i, (m, y) in enumerate(zip(streams, out.unbind(1), strict=True))
+        }
 
-    def _hypergraph(self, nodes: Tensor, presence: Tensor, dialogues: Dialogues) -> ModalHypergraph:
-        if self.tables is not None:
-            total, modalities = sum(dialogues.layout.lengths), nodes.shape[1]
-            self.tables.check(total + modalities * nodes.shape[0], total * modalities)
-            shape = (nodes.shape[0], modalities, nodes.shape[2])
-            return numbered_hypergraph(self.tables.hyperedge_weight, self.tables.EW_weight, shape, dialogues.mask)
+    def hypergraph(self, nodes: Tensor, presence: Tensor, dialogues: Dialogues) -> ModalHypergraph:
+        """The weights of hyperedges and nodes."""
         context, cross = self.score(nodes).unbind(-1)
         hypergraph = weighted_hypergraph(context, cross, self.share.sigmoid(), presence)
-        if dialogues.keep:
-            dialogues.attention |= {"context": hypergraph.gather_context, "cross": hypergraph.gather_cross}
+        dialogues.show_attention(context=hypergraph.gather_context, cross=hypergraph.gather_cross)
         return hypergraph
 
-    def _read(self, x: Tensor) -> Tensor:
-        x = dropout(x, self.dropout, self.training)
-        decided = self.placement == "late" and self.fusion is not None and self.fusion.decides
-        return self.out(x if decided else F.relu(x))
+    def tokens(self, layout: Layout) -> Tokens:
+        """The utterances that a transformer reads."""
+        return Tokens(layout)
 
-    # -- official weights ----------------------------------------------------------------------------------------------
+    def nodes(self, streams: Streams, dialogues: Dialogues) -> list[Tensor]:
+        """The encodings, zero where a modality is missing."""
+        return as_nodes(streams, dialogues.present)
 
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load an official `Model` (`graph_type="hyper"`, `att_type="concat_DHT"`, modalities `avl`).
+    def presence(self, names: list[str], dialogues: Dialogues) -> Tensor:
+        """bool `(B, T, M)`: what is a node."""
+        return torch.stack([dialogues.present[m] for m in names], -1)
 
-        Needs `variant="official"`, text, audio and visual in this order, and the fusion `concat`, late. Parts that exist
-        upstream and are not used there are left out.
-        """
-        letters = self._official_order("lav")
-        if len(letters) != 3:
-            raise ReferenceWeightsError(f"M3Net: the official model has 3 modalities, this host has {len(letters)}")
-        state = dict(state_dict)
-        parts: dict[str, nn.Module] = {"smax_fc.": self.out, "graph_model.fc1.": self.node_map}
-        ignored = ["hidfc.", "graph_model.hyperedge_attr", *(f"norm{k}N{x}." for k in "BL" for x in "abcd")]
-        if self.views is not None:
-            kind = {"layer": "L", "batch": "B"}.get(self.views_norm)
-            if kind:
-                parts |= {k.replace("BN", f"{kind}N"): v for k, v in self.views.reference_parts().items()}
-                ignored = [p for p in ignored if p not in parts]
-        for i, letter in enumerate(letters):
-            if isinstance(self.maps[i], nn.Linear):
-                parts[f"linear_{letter}."] = self.maps[i]
-            else:
-                ignored.append(f"linear_{letter}.")
-            prefix = f"{'trans' if self.base == 'transformer' else self.base}_{letter}."
-            if i >= len(self.encoders):
-                # The transformers of the other modalities exist upstream whether they are used or not.
-                ignored += [prefix] if self.base == "transformer" else []
-                continue
-            encoder = self.encoders[i]
-            if isinstance(encoder, GroupedTransformer):
-                own = {f"layers.0.{k[len(prefix) :]}": v for k, v in state.items() if k.startswith(prefix)}
-                state = {k: v for k, v in state.items() if not k.startswith(prefix)}
-                state |= {prefix + k: v for k, v in encoder.renamed([own], TORCH_NAMES).items()}
-                state |= {prefix + k: own[k] for k in own.keys() - encoder.official_names(TORCH_NAMES)}
-                parts[prefix] = encoder
-            else:
-                assert isinstance(encoder, ContextEncoder)
-                parts[prefix] = encoder.rnn
-        for prefix, module in (("speaker_embeddings.", self.speakers), ("modal_embeddings.", self.modes)):
-            if module is None:
-                ignored.append(f"graph_model.{prefix}")
-            else:
-                parts[f"graph_model.{prefix}"] = module
-        if self.modes is not None and "graph_model.modal_embeddings.weight" in state:
-            # The official table is in the order a, v, l.
-            state["graph_model.modal_embeddings.weight"] = state["graph_model.modal_embeddings.weight"].roll(1, 0)
-        assert self.tables is not None
-        parts["graph_model.tables."] = self.tables
-        for k in ("hyperedge_weight", "EW_weight"):
-            if f"graph_model.{k}" in state:
-                state[f"graph_model.tables.{k}"] = state.pop(f"graph_model.{k}")
-        for i, conv in enumerate(self.hyper, 1):
-            prefix = f"graph_model.hyperconv{i}."
-            parts[prefix] = conv
-            for k in ("weight", "edgeweight", "edgefc.weight", "edgefc.bias"):
-                state.pop(prefix + k, None)
-        parts |= {f"graph_model.conv{i}.": conv for i, conv in enumerate(self.frequency, 1)}
-        copy_reference_parts(parts, state, ignored)
-
-
-class _Tables(nn.Module):
-    """Weights of hyperedges and nodes by their running number in the batch, under their official names."""
-
-    def __init__(self, edges: int, nodes: int):
-        super().__init__()
-        self.hyperedge_weight = nn.Parameter(torch.ones(edges))
-        self.EW_weight = nn.Parameter(torch.ones(nodes))
-
-    def check(self, edges: int, nodes: int) -> None:
-        """Raise `ShapeError` when a batch has more than the tables."""
-        if edges > len(self.hyperedge_weight) or nodes > len(self.EW_weight):
-            raise ShapeError(
-                f"a batch of {edges} hyperedges and {nodes} nodes does not fit the tables of the official M3NET, "
-                f"{len(self.hyperedge_weight)} and {len(self.EW_weight)}; take smaller batches, larger max_edges and "
-                "max_nodes, or variant='default', which has no such limit"
-            )
-
-
-def _dialogue_norm(x: Tensor, mask: Tensor) -> Tensor:
-    """Every view of every dialogue `(B, T, views, d)` to mean zero and deviation one over its steps and features."""
-    there = mask[..., None, None]
-    count = (mask.sum(1) * x.shape[-1]).clamp(min=1).view(-1, 1, 1, 1)
-    centred = torch.where(there, x - torch.where(there, x, 0.0).sum((1, 3), keepdim=True) / count, 0.0)
-    return centred * (centred.square().sum((1, 3), keepdim=True) / count + 1e-5).rsqrt()
+    def drop_nodes(self, x: Tensor) -> Tensor:
+        """Dropout on the nodes."""
+        return dropout(x, self.dropout, self.training)
 
 
 def _depth(value: int, option: str) -> int:

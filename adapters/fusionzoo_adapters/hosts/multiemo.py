@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fusionzoo
-from fusionzoo._options import check_choice, check_positive, check_probability
-from fusionzoo.errors import OptionError, ReferenceWeightsError
-from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike
-from fusionzoo.host import FusionLike, Host, HostOutput
+from fusionzoo._options import check_positive, check_probability
+from fusionzoo.errors import OptionError
+from fusionzoo.fusion import Dims, Fused, Fusion
+from fusionzoo.host import FusionLike, Host
 from fusionzoo.kernels.dropout import Dropout
 from fusionzoo.kernels.packing import Layout
 from fusionzoo.numerics import zero_padded
-from fusionzoo.reference import copy_reference_parts, prefixed
+from fusionzoo.seams import Dialogues
 from fusionzoo_adapters.parts.classifier import Head
 from fusionzoo_adapters.parts.dialogue_rnn import DialogueRNN, dialogue_rnns
-from fusionzoo_adapters.parts.frontend import named_for
 from fusionzoo_adapters.parts.published_fusion import (
     fuse_in_groups,
     is_named,
@@ -28,18 +27,11 @@ from fusionzoo_adapters.parts.published_fusion import (
     with_options,
     worth_grouping,
 )
-from fusionzoo_adapters.parts.text_views import mask_of
-
-if TYPE_CHECKING:
-    from fusionzoo.batch import Batch
 
 DIRECTIONS = (1, 2)
 FUSION = "multi-attn"
 #: Dialogues of similar length that the published fusion takes at a time on a CPU.
 GROUP = 4
-
-#: The official names of the three modalities, in the order of `dims`.
-_OFFICIAL = ("text", "audio", "visual")
 
 
 class UnimodalContext(nn.Module):
@@ -47,13 +39,18 @@ class UnimodalContext(nn.Module):
 
     Parameters
     ----------
-    width : of the utterances. out : of the result. hidden : of the emotion state a direction.
+    width : of the utterances.
+    out : of the result.
+    hidden : of the emotion state per direction.
     directions : 2, or 1, forward alone. With two there always is a linear map; with one only where `hidden` is not `out`.
-    bare : read padding in the forward direction, as the official code does. dropout : after the linear map.
-    state_dropout : on every state, between the steps. global_width, party_width : of the other states. rnn : further options of `DialogueRNN`.
-
-    Official counterpart: `BiModel` of MultiEMO, with `directions=2` that for IEMOCAP, with 1 that for MELD.
+    dropout : after the linear map.
+    state_dropout : on every state, between the steps.
+    global_width, party_width : of the other states.
+    rnn : further options of `DialogueRNN`.
     """
+
+    #: Whether the forward direction reads padding.
+    reads_padding: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -62,7 +59,6 @@ class UnimodalContext(nn.Module):
         hidden: int,
         *,
         directions: int = 2,
-        bare: bool = False,
         dropout: float = 0.0,
         state_dropout: float = 0.0,
         global_width: int,
@@ -70,9 +66,8 @@ class UnimodalContext(nn.Module):
         **rnn,
     ):
         super().__init__()
-        self.rnn = DialogueRNN(
-            width, global_width, party_width, hidden, bare=bare, directions=directions, dropout=state_dropout, **rnn
-        )
+        rnn |= {"directions": directions, "dropout": state_dropout, "bare": self.reads_padding}
+        self.rnn = DialogueRNN(width, global_width, party_width, hidden, **rnn)
         mapped = directions == 2 or hidden != out
         self.linear = nn.Linear(directions * hidden, out) if mapped else None
         self.dropout = Dropout(dropout)
@@ -84,16 +79,6 @@ class UnimodalContext(nn.Module):
     def finish(self, states: Tensor) -> Tensor:
         """What follows the recurrence."""
         return F.relu(self.dropout(states if self.linear is None else self.linear(states)))
-
-    def reference_parts(self, prefix: str = "") -> dict[str, nn.Module]:
-        """`{official prefix: module}`."""
-        cells = {"dialog_rnn_f.": self.rnn.forward_cell, "dialog_rnn_r.": self.rnn.backward_cell}
-        parts = {f"{prefix}{name}dialogue_cell.": cell for name, cell in cells.items() if cell is not None}
-        return parts if self.linear is None else {**parts, f"{prefix}linear.": self.linear}
-
-    def load_reference(self, state: Mapping[str, Tensor]) -> None:
-        """Load an official `BiModel`; what it holds for directions that it does not run is ignored."""
-        copy_reference_parts(self.reference_parts(), state, ("dialog_rnn_r.", "linear."))
 
 
 def contexts(
@@ -117,18 +102,15 @@ class MultiEMO(Host):
         z = \operatorname{fusion}(h^1, \dots, h^M), \qquad
         y = W_2 \operatorname{ReLU}(W_1 z + b_1) + b_2
 
-    Published with the fusion `multi-attn`, whose output map is the official `fc`, and the objectives `cross-entropy`,
+    Published with the fusion `multi-attn`, whose output map is the published `fc`, and the objectives `cross-entropy`,
     `swfc` (on the stream `fused`, which is z) and `soft-hgr` (on the streams named like the modalities: what the fusion
     reports for each, or :math:`h^m` where it reports none).
 
     Source: Shi and Huang, "MultiEMO: An Attention-Based Correlation-Aware Multimodal Fusion Framework for Emotion
-    Recognition in Conversations", ACL 2023; official code TaoShi1998/MultiEMO-ACL2023@e96458b870,
+    Recognition in Conversations", ACL 2023; code TaoShi1998/MultiEMO-ACL2023@e96458b870,
     `Model/MultiEMO_Model.py`.
 
-    `variant="official"` differs from the default in this: the fusion gets no mask, so that `multi-attn` attends to padded
-    utterances, which are not zero there, and a dialogue's outputs depend on its batch; the forward recurrence reads
-    padding (which reaches real utterances through the fusion alone); the classifier drops logits instead of hidden units,
-    which makes some classes impossible at random; no speaker embedding and no dropout of inputs.
+    `variant="official"` computes what that code does: `hosts/official/multiemo.py` says what it does differently.
 
     Parameters
     ----------
@@ -136,25 +118,26 @@ class MultiEMO(Host):
     fusion : as for every host; `multi-attn` by name is built at the host's width.
     placement : `late` (a recurrence per modality, then the fusion) or `early` (the fusion of the features, then one
         recurrence).
-    width : of the modalities from the first linear map on; None is 128, officially 256. hidden : of the emotion state a
-        direction; None for `width`.
+    width : of the modalities from the first linear map on.
+    hidden : of the emotion state per direction; None for `width`.
     global_width, party_width : of the other states; None for `width`.
     directions : 2, as published for IEMOCAP, or 1, forward alone, as for MELD.
     anchor_context : False leaves the first of several modalities without a recurrence, as published for MELD (`late`).
     listener_state, context_attention, attention_width : of the recurrence, see `dialogue-rnn`.
     head_width : hidden width of the classifier; None for `width` (published for MELD: twice that).
-    dropout : after the recurrences, in `multi-attn` by name, on what the fusion returns and in the classifier; None is
-        0.3, officially none. state_dropout : on every state, between the steps; None is 0.1, officially none.
-        input_dropout : on the features.
+    dropout : after the recurrences, in `multi-attn` by name, on what the fusion returns and in the classifier.
+    state_dropout : on every state, between the steps.
+    input_dropout : on the features.
     speaker_embedding : width of a learnt vector per speaker beside the features; True is 16.
     fusion_width : width of what the fusion returns; None for `width`, or if it comes early the anchor's.
-    variant : `default` or `official`, see above.
+    variant : `"default"` or `"official"`, see above.
 
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`; streams `fused` and one per modality, `(B, T, width)`.
     """
 
-    variants = ("default", "official")
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_adapters.hosts.official.multiemo:OfficialMultiEMO"}
     placements: ClassVar[tuple[str, ...]] = ("late", "early")
+    context: ClassVar[type[UnimodalContext]] = UnimodalContext
 
     def __init__(
         self,
@@ -164,7 +147,7 @@ class MultiEMO(Host):
         fusion: FusionLike = FUSION,
         placement: str | None = None,
         *,
-        width: int | None = None,
+        width: int = 128,
         hidden: int | None = None,
         global_width: int | None = None,
         party_width: int | None = None,
@@ -174,35 +157,32 @@ class MultiEMO(Host):
         context_attention: str = "simple",
         attention_width: int = 100,
         head_width: int | None = None,
-        dropout: float | None = None,
-        state_dropout: float | None = None,
+        dropout: float = 0.3,
+        state_dropout: float = 0.1,
         input_dropout: float = 0.2,
         speaker_embedding: int | bool = True,
         fusion_width: int | None = None,
         variant: str = "default",
     ):
-        official = check_choice(variant, self.variants, "variant", self) == "official"
-        dropout = check_probability((0.0 if official else 0.3) if dropout is None else dropout, "dropout", self)
-        state_dropout = (0.0 if official else 0.1) if state_dropout is None else state_dropout
-        width = check_positive(width or (256 if official else 128), "width", self)
-        own = {"width": width, "dropout": dropout}
-        super().__init__(dims, num_classes, num_speakers, with_options(fusion, FUSION, **own), placement)
-        self.variant, self.width = variant, width
+        dropout = check_probability(dropout, "dropout", self)
+        width = check_positive(width, "width", self)
+        named = with_options(fusion, FUSION, width=width, dropout=dropout)
+        super().__init__(dims, num_classes, num_speakers, named, placement, fusion_width=fusion_width)
+        self.width = width
         if directions not in DIRECTIONS:
             raise OptionError(f"MultiEMO: directions must be 1 or 2, not {directions!r}")
-        self.input_dropout = Dropout(0.0 if official else check_probability(input_dropout, "input_dropout", self))
-        self.speaker_embedding = speakers_of(self, False if official else speaker_embedding)
+        self.input_dropout = Dropout(check_probability(input_dropout, "input_dropout", self))
+        self.speaker_embedding = speakers_of(self, speaker_embedding)
         extra = 0 if self.speaker_embedding is None else self.speaker_embedding.embedding_dim
         hidden = check_positive(hidden or width, "hidden", self)
         check_probability(state_dropout, "state_dropout", self)
 
         def context() -> UnimodalContext:
-            return UnimodalContext(
+            return self.context(
                 width,
                 width,
                 hidden,
                 directions=directions,
-                bare=official,
                 dropout=dropout,
                 global_width=check_positive(global_width or width, "global_width", self),
                 party_width=check_positive(party_width or width, "party_width", self),
@@ -212,112 +192,59 @@ class MultiEMO(Host):
                 state_dropout=state_dropout,
             )
 
-        if fusion_width is not None:
-            check_positive(fusion_width, "fusion_width", self)
-        self.fusion: Fusion | None = None
-        inputs, joined = list(self.dims.values()), width
-        if len(self.dims) == 1:
-            del self.fusion_like
-        elif self.placement == "late":
-            # An instance brings its own width; its dims and out_dim are checked where they must fit.
-            free = None if isinstance(fusion, Fusion) else width
-            self.fusion = self.make_fusion(dict.fromkeys(self.dims, width), fusion_width or free)
-            joined = self.fusion.out_dim
-        else:
-            self.fusion = self.make_fusion(self.dims, fusion_width)
-            inputs = [self.fusion.out_dim]
+        widths = self.seam("early", self.dims)
+        (joined,) = self.seam("late", dict.fromkeys(widths, width), width).values()
         self.grouped = is_named(self.fusion, FUSION)
-        self.projections = nn.ModuleList(nn.Linear(d + extra, width) for d in inputs)
-        bare_anchor = not anchor_context and len(inputs) > 1
+        self.projections = nn.ModuleList(nn.Linear(d + extra, width) for d in widths.values())
+        bare_anchor = not anchor_context and len(widths) > 1
         self.encoders = nn.ModuleList(
-            nn.Identity() if i == 0 and bare_anchor else context() for i in range(len(inputs))
+            nn.Identity() if i == 0 and bare_anchor else context() for i in range(len(widths))
         )
-        self.dropout = Dropout(0.0 if official else dropout)
+        self.dropout = Dropout(dropout)
         head_width = check_positive(head_width or width, "head_width", self)
-        self.head = Head(joined, head_width, self.num_classes, 0.0 if official else dropout)
-        self.logit_dropout = Dropout(dropout if official else 0.0)
+        self.head = Head(joined, head_width, self.num_classes, dropout)
 
-    def encode(self, features: dict[str, Tensor | None], mask: MaskLike, batch: Batch) -> HostOutput:
-        layout = Layout.of(batch)
-        # The surplus of a dialogue with more speakers than the host was built for shares the last one's parameters.
-        speakers = torch.where(batch.mask, batch.speakers.clamp(0, self.num_speakers - 1), 0)
-        tensors = [features[m] for m in self.names]
-        if self.fusion is not None and self.placement == "late":
-            xs = self._contexts(tensors, layout, batch.mask, speakers)
-            fused = self._fuse(self.fusion, xs, mask, layout)
-            streams = {
-                m: zero_padded(x, mask_of(mask, m, batch.mask))
-                for m, x in zip(self.names, xs, strict=True)
-                if x is not None
-            }
-            z = fused.fused
+    def run(self, streams: dict[str, Tensor | None], dialogues: Dialogues) -> Tensor:
+        streams = self.fuse_at("early", streams, dialogues)
+        contexts = self.contextualize(streams, dialogues)
+        (z,) = self.fuse_at("late", contexts, dialogues).values()
+        assert z is not None
+        if len(contexts) == 1:
+            dialogues.show({"context": z, "fused": z})
         else:
-            fused = None if self.fusion is None else self._fuse(self.fusion, tensors, mask, layout)
-            tensors = tensors if fused is None else [fused.fused]
-            (z,) = self._contexts(tensors, layout, batch.mask, speakers)
-            assert z is not None
-            streams = {"context": z}
-        logits = self.logit_dropout(self.head(self.dropout(z)))
-        out = HostOutput(logits, {"fused": z}) if fused is None else self.fused_output(fused, logits)
-        out.streams = {**streams, **out.streams}
-        return out
+            dialogues.show({m: x if x is None else zero_padded(x, dialogues.present[m]) for m, x in contexts.items()})
+        return self.classify(z)
 
-    def _contexts(
-        self, tensors: Sequence[Tensor | None], layout: Layout, mask: Tensor, speakers: Tensor
-    ) -> list[Tensor | None]:
+    def contextualize(self, streams: Mapping[str, Tensor | None], dialogues: Dialogues) -> dict[str, Tensor | None]:
         """What the encoders make of as many streams, their recurrences in one loop."""
+        speakers = torch.where(dialogues.mask, dialogues.speakers, 0)
         xs: list[Tensor | None] = []
-        for project, x in zip(self.projections, tensors, strict=True):
+        for project, x in zip(self.projections, streams.values(), strict=True):
             if x is not None:
                 x = self.input_dropout(x)
                 if self.speaker_embedding is not None:
                     x = torch.cat([x, self.speaker_embedding(speakers).to(x.dtype)], -1)
                 x = project(x)
             xs.append(x)
-        there = [i for i, e in enumerate(self.encoders) if xs[i] is not None and isinstance(e, UnimodalContext)]
-        if there:
-            encoders = [self.encoders[i] for i in there]
-            done = contexts(encoders, [xs[i] for i in there], layout, mask, speakers, self.num_speakers)  # type: ignore[arg-type]
-            for i, x in zip(there, done, strict=True):
+        there = [(i, e, x) for i, (e, x) in enumerate(zip(self.encoders, xs, strict=True)) if x is not None]
+        recurrent = [(i, e, x) for i, e, x in there if isinstance(e, UnimodalContext)]
+        if recurrent:
+            places, encoders, read = zip(*recurrent, strict=True)
+            done = contexts(encoders, read, dialogues.layout, dialogues.mask, speakers, self.num_speakers)
+            for i, x in zip(places, done, strict=True):
                 xs[i] = x
-        return xs
+        return dict(zip(streams, xs, strict=True))
 
-    def _fuse(self, fusion: Fusion, tensors: Sequence[Tensor | None], mask: MaskLike, layout: Layout) -> Fused:
-        bare = self.variant == "official" and all(x is not None for x in tensors)
-        seen = None if bare else named_for(fusion, self.names, mask)
-        apart = self.grouped and not bare and not self.keep_attention and layout.device.type == "cpu"
+    def call_fusion(self, fusion: Fusion, streams: list[Tensor | None], dialogues: Dialogues) -> Fused:
+        layout = dialogues.layout
+        apart = self.grouped and not self.keep_attention and layout.device.type == "cpu"
         if apart and worth_grouping(layout.lengths, layout.steps, GROUP):
-            return fuse_in_groups(fusion, tensors, seen, layout.lengths, GROUP)
-        return fusion.fuse(list(tensors), seen, attention=self.keep_attention)
+            return fuse_in_groups(fusion, streams, dialogues.mask_for(fusion), layout.lengths, GROUP)
+        return super().call_fusion(fusion, streams, dialogues)
 
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load an official `MultiEMO` (text, audio, visual, in the order of `dims`).
-
-        Needs `variant="official"` late. With the fusion `multi-attn` its weights are loaded too, with it or `concat` (the
-        official `multi_attn_flag=False`) those of `fc`; another fusion has no counterpart there and is left as it is.
-        What the official model holds and, for MELD, never runs is ignored.
-        """
-        if self.variant != "official" or self.placement != "late" or len(self.names) != len(_OFFICIAL):
-            raise ReferenceWeightsError(
-                f"MultiEMO: official weights fit variant='official', placement='late' and three modalities; this host has "
-                f"{self.variant!r}, {self.placement!r} and {', '.join(self.names)}"
-            )
-        assert self.fusion is not None
-        parts: dict[str, nn.Module] = {"mlp.linear_1.": self.head.hidden, "mlp.linear_2.": self.head.out}
-        for name, project, encoder in zip(_OFFICIAL, self.projections, self.encoders, strict=True):
-            parts[f"{name}_fc."] = project
-            if isinstance(encoder, UnimodalContext):
-                parts |= encoder.reference_parts(f"{name}_dialoguernn.")
-        published = is_named(self.fusion, FUSION)
-        if (published or is_named(self.fusion, "concat")) and isinstance(self.fusion.out, nn.Linear):
-            parts["fc."] = self.fusion.out
-        unused = [
-            f"{m}_dialoguernn.{part}" for m in _OFFICIAL for part in ("dialog_rnn_f.", "dialog_rnn_r.", "linear.")
-        ]
-        if published:
-            # Through the fusion's own loader, which knows the official names; on a wrong state it raises before the rest.
-            self.fusion.load_reference(prefixed(state_dict, "multiattn."))
-        copy_reference_parts(parts, state_dict, [*unused, "multiattn.", "fc."])
+    def classify(self, z: Tensor) -> Tensor:
+        """Logits."""
+        return self.head(self.dropout(z))
 
 
 fusionzoo_register = fusionzoo.plugin(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,29 +11,19 @@ from torch.nn import functional as F
 
 import fusionzoo
 from fusionzoo._options import check_choice, check_positive, check_probability
-from fusionzoo.errors import ReferenceWeightsError
-from fusionzoo.fusion import Dims, Fused, Fusion, MaskLike
-from fusionzoo.host import FusionLike, Host, HostOutput
+from fusionzoo.fusion import Dims
+from fusionzoo.host import FusionLike, Host
 from fusionzoo.kernels.dropout import Dropout
 from fusionzoo.kernels.grouped_attention import Tokens
 from fusionzoo.kernels.packing import Layout
 from fusionzoo.layers import pick_heads
 from fusionzoo.numerics import zero_padded
-from fusionzoo.reference import copy_reference_parts, prefixed
-from fusionzoo.transformer import DialogueTransformer, TransformerLayer, sinusoidal_positions
-from fusionzoo_adapters.parts.frontend import named_for
-from fusionzoo_adapters.parts.published_fusion import is_named, with_options
-from fusionzoo_adapters.parts.text_views import mask_of
-
-if TYPE_CHECKING:
-    from fusionzoo.batch import Batch
+from fusionzoo.seams import Dialogues
+from fusionzoo.transformer import DialogueTransformer, sinusoidal_positions
+from fusionzoo_adapters.parts.published_fusion import with_options
 
 GATES = ("learned", "identity", "none")
 FUSION = "sdt-gate"
-
-#: What the official names call the three modalities, in the order of `dims`.
-_OFFICIAL = ("t", "a", "v")
-_INPUTS = ("textf_input.", "acouf_input.", "visuf_input.")
 
 
 class Gate(nn.Module):
@@ -53,8 +43,8 @@ class Gate(nn.Module):
 class Real:
     """The real utterances of a batch alone, `(1, N, d)` in the place of `(B, T, d)`."""
 
-    def __init__(self, batch: Batch):
-        self.tokens = Tokens(Layout.of(batch))
+    def __init__(self, layout: Layout):
+        self.tokens = Tokens(layout)
 
     def pack(self, x: Tensor) -> Tensor:
         return self.tokens.pack(x).unsqueeze(0)
@@ -69,11 +59,12 @@ class Real:
 
 
 class View(nn.Module):
-    """One modality as seen with each of several sources: an encoder and a gate a source, and a linear map of them all.
+    """One modality as seen with each of several sources: an encoder and a gate per source, and a linear map of them all.
 
     Parameters
     ----------
-    width, heads, hidden, layers, dropout : of every `DialogueTransformer`. sources : how many, the modality itself first.
+    width, heads, hidden, layers, dropout : of every `DialogueTransformer`.
+    sources : how many, the modality itself first.
     gate : `"learned"`, `"identity"` or `"none"`.
     """
 
@@ -137,11 +128,9 @@ class SDT(Host):
     logits in the streams `"<modality>.logits"`.
 
     Source: Ma et al., "A Transformer-Based Model With Self-Distillation for Multimodal Emotion Recognition in
-    Conversations", IEEE TMM 26, 2024, arXiv 2310.20494; official code butterfliesss/SDT@60af921823, `model.py`.
+    Conversations", IEEE TMM 26, 2024, arXiv 2310.20494; code butterfliesss/SDT@60af921823, `model.py`.
 
-    `variant="official"` differs from the default in this: the fusion gets no mask, so that it fills padded utterances
-    and, if it looks across utterances, reads them; the embedding has a row for the speaker of padding, which nothing
-    real reads; no dropout of inputs and none before the joint classifier.
+    `variant="official"` computes what that code does: `hosts/official/sdt.py` says what it does differently.
 
     Parameters
     ----------
@@ -150,21 +139,26 @@ class SDT(Host):
     placement : `late` (all transformers, then the fusion in the place of the last gate), `intra` (the transformers within
         the modalities alone, then the fusion, so that nothing else joins modalities), or `early` (the fusion of the
         features, then one transformer).
-    width : of the transformers; None is 128, officially 1024. heads : None for the largest of 8, 4, 2, 1 that divides it.
-    hidden : of the feed-forward blocks; None for `width`. layers : of every transformer.
+    width : of the transformers.
+    heads : None for the largest of 8, 4, 2, 1 that divides the width.
+    hidden : of the feed-forward blocks; None for `width`.
+    layers : of every transformer.
     gate : `learned`; `identity`, W fixed, as published for MELD; or `none`.
-    dropout : in the transformers, on what the fusion returns and in the students; None is 0.3, officially 0.5.
-    input_dropout : on the features. speaker_embedding : False leaves it out.
-    students : classifiers of the single modalities in the host; None is with `official` alone. Prediction does without.
+    dropout : in the transformers, on what the fusion returns and in the students.
+    input_dropout : on the features.
+    speaker_embedding : False leaves it out.
+    students : classifiers of the single modalities in the host. Prediction does without.
     fusion_width : width of what the fusion returns; None for `width`, or if it comes early the anchor's.
-    variant : `default` or `official`, see above.
+    variant : `"default"` or `"official"`, see above.
 
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`; streams `fused`, one per modality `(B, T, width)`; attention
     `"text<-audio"` `(B, heads, T, T)`: what text reads of audio.
     """
 
-    variants = ("default", "official")
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_adapters.hosts.official.sdt:OfficialSDT"}
     placements: ClassVar[tuple[str, ...]] = ("late", "intra", "early")
+    #: Whether the layers make something of padded utterances too.
+    fills_padding: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -174,181 +168,94 @@ class SDT(Host):
         fusion: FusionLike = FUSION,
         placement: str | None = None,
         *,
-        width: int | None = None,
+        width: int = 128,
         heads: int | None = None,
         hidden: int | None = None,
         layers: int = 1,
         gate: str = "learned",
-        dropout: float | None = None,
+        dropout: float = 0.3,
         input_dropout: float = 0.2,
         speaker_embedding: bool = True,
-        students: bool | None = None,
+        students: bool = False,
         fusion_width: int | None = None,
         variant: str = "default",
     ):
-        official = check_choice(variant, self.variants, "variant", self) == "official"
-        late = placement != "early"
-        super().__init__(
-            dims,
-            num_classes,
-            num_speakers,
-            with_options(fusion, FUSION, unimodal="none") if late else fusion,
-            placement,
-        )
-        self.variant = variant
-        width = check_positive(width or (1024 if official else 128), "width", self)
-        dropout = check_probability((0.5 if official else 0.3) if dropout is None else dropout, "dropout", self)
+        # Its unimodal gates are those of the views.
+        named = fusion if placement == "early" else with_options(fusion, FUSION, unimodal="none")
+        super().__init__(dims, num_classes, num_speakers, named, placement, fusion_width=fusion_width)
+        self.width = check_positive(width, "width", self)
+        dropout = check_probability(dropout, "dropout", self)
         check_choice(gate, GATES, "gate", self)
-        if fusion_width is not None:
-            check_positive(fusion_width, "fusion_width", self)
         encoder = {
             "heads": pick_heads(width, heads, self),
             "hidden": hidden,
             "layers": check_positive(layers, "layers", self),
             "dropout": dropout,
         }
-        self.input_dropout = Dropout(0.0 if official else check_probability(input_dropout, "input_dropout", self))
-        self.speaker_embedding: nn.Embedding | None = None
-        if speaker_embedding:
-            rows = self.num_speakers + official
-            self.speaker_embedding = nn.Embedding(rows, width, padding_idx=self.num_speakers if official else None)
-        self.fusion: Fusion | None = None
-        inputs, joined = list(self.dims.values()), width
-        if len(self.dims) == 1:
-            del self.fusion_like
-        elif self.placement == "early":
-            self.fusion = self.make_fusion(self.dims, fusion_width)
-            inputs = [self.fusion.out_dim]
-        else:
-            # An instance brings its own width; its dims and out_dim are checked where they must fit.
-            free = None if isinstance(fusion, Fusion) else width
-            self.fusion = self.make_fusion(dict.fromkeys(self.dims, width), fusion_width or free)
-            joined = self.fusion.out_dim
-        self.projections = nn.ModuleList(nn.Linear(d, width, bias=False) for d in inputs)
-        sources = len(inputs) if self.placement == "late" else 1
-        self.views = nn.ModuleList(View(width, sources, gate, **encoder) for _ in inputs)
-        self.students = nn.ModuleList()
-        if (official if students is None else students) and self.fusion is not None and self.placement != "early":
-            self.students.extend(nn.Linear(width, self.num_classes) for _ in inputs)
-        self.dropout = Dropout(0.0 if official else dropout)
+        self.input_dropout = Dropout(check_probability(input_dropout, "input_dropout", self))
+        self.speaker_embedding = self.build_speakers() if speaker_embedding else None
+        widths = self.seam("early", self.dims)
+        seen = self.seam("late", dict.fromkeys(widths, width), width)
+        (joined,) = self.seam("intra", seen, width).values()
+        self.projections = nn.ModuleList(nn.Linear(d, width, bias=False) for d in widths.values())
+        sources = len(widths) if self.placement == "late" else 1
+        self.views = nn.ModuleList(View(width, sources, gate, **encoder) for _ in widths)
+        alone = self.names if students and len(widths) > 1 else ()
+        self.students = nn.ModuleList(nn.Linear(width, self.num_classes) for _ in alone)
+        self.dropout = Dropout(dropout)
         self.student_dropout = Dropout(dropout)
         self.classifier = nn.Linear(joined, self.num_classes)
 
-    def encode(self, features: dict[str, Tensor | None], mask: MaskLike, batch: Batch) -> HostOutput:
-        tensors = [features[m] for m in self.names]
-        maps: dict[str, Tensor] = {}
-        if self.fusion is None or self.placement == "early":
-            fused = None if self.fusion is None else self._fuse(self.fusion, tensors, mask)
-            tensors = tensors if fused is None else [fused.fused]
-            masks = [batch.mask]
-            (z,) = self._views(tensors, masks, batch, self.names[:1] if fused is None else ("fused",), maps)
-            assert z is not None
-            streams = {"context": z}
-        else:
-            masks = [mask_of(mask, m, batch.mask) for m in self.names]
-            xs = self._views(tensors, masks, batch, self.names, maps)
-            fused = self._fuse(self.fusion, xs, mask)
-            streams = {m: x for m, x in zip(self.names, xs, strict=True) if x is not None}
-            z = fused.fused
+    def build_speakers(self) -> nn.Embedding:
+        """A vector per speaker."""
+        return nn.Embedding(self.num_speakers, self.width)
+
+    def run(self, streams: dict[str, Tensor | None], dialogues: Dialogues) -> Tensor:
+        streams = self.fuse_at("early", streams, dialogues)
+        views = self.see(streams, dialogues)
+        joined = self.fuse_at("late", views, dialogues)
+        (z,) = self.fuse_at("intra", joined, dialogues).values()
+        assert z is not None
+        dialogues.show({"context": z, "fused": z} if len(views) == 1 else views)
         logits = self.classifier(self.dropout(z))
-        out = HostOutput(logits, {"fused": z}) if fused is None else self.fused_output(fused, logits)
-        out.streams = {**streams, **out.streams}
         for m, student in zip(self.names, self.students, strict=False):
-            if m in streams:
-                out.streams[f"{m}.logits"] = student(self.student_dropout(F.relu(streams[m])))
-        if self.keep_attention:
-            out.attention |= maps
-        return out
+            if (view := views[m]) is not None:
+                dialogues.show({f"{m}.logits": student(self.student_dropout(F.relu(view)))})
+        return logits
 
-    def _offset(self, batch: Batch) -> Tensor | None:
-        """The speakers' embedding, `(B, T, width)`."""
-        if self.speaker_embedding is None:
-            return None
-        # The surplus of a dialogue with more speakers than the host was built for shares the last one's parameters.
-        speakers = batch.speakers.clamp(0, self.num_speakers - 1)
-        padding = self.num_speakers if self.variant == "official" else 0
-        return self.speaker_embedding(torch.where(batch.mask, speakers, padding))
+    def see(self, streams: Mapping[str, Tensor | None], dialogues: Dialogues) -> dict[str, Tensor | None]:
+        """Every stream as it sees itself and, late, the others.
 
-    def _views(
-        self,
-        tensors: Sequence[Tensor | None],
-        masks: Sequence[Tensor],
-        batch: Batch,
-        names: Sequence[str],
-        maps: dict[str, Tensor],
-    ) -> list[Tensor | None]:
-        """Every stream as it sees itself and, late, the others; attention weights go into `maps`.
-
-        Only real utterances go through the layers, unless the maps are wanted, which are padded, or the padding too is to
-        come out as officially, or a compiler wants shapes that do not depend on the lengths.
+        Only real utterances go through the layers, unless the maps are wanted, which are padded, or the padding too is to be
+        filled, or a compiler wants shapes that do not depend on the lengths.
         """
-        offset = self._offset(batch)
-        padded = self.variant == "official" or self.keep_attention or torch.compiler.is_compiling()
-        real = None if padded else Real(batch)
+        names = list(streams)
+        # One stream alone is read everywhere: it is zero where its modality was not recorded.
+        masks = [dialogues.mask] if len(names) == 1 else [dialogues.present[m] for m in names]
+        padded = self.fills_padding or dialogues.keep_attention or torch.compiler.is_compiling()
+        real, offset, tensors = None if padded else Real(dialogues.layout), self.said(dialogues), list(streams.values())
         if real is not None:
             tensors = [None if x is None else real.pack(x) for x in tensors]
             offset = None if offset is None else real.pack(offset)
         xs = [None if x is None else p(self.input_dropout(x)) for p, x in zip(self.projections, tensors, strict=True)]
-        out: list[Tensor | None] = []
+        out: dict[str, Tensor | None] = dict.fromkeys(names)
         for i, (view, x) in enumerate(zip(self.views, xs, strict=True)):
-            if x is not None:
-                order = [i, *(n for n in range(len(xs)) if n != i)] if self.placement == "late" else [i]
-                sources, seen = [xs[n] for n in order[1:]], [masks[n] for n in order]
-                x, weights = view(x, sources, seen, offset, self.keep_attention, real)
-                x = x if real is None else real.unpack(x)
-                maps |= {f"{names[i]}<-{names[n]}": w for n, w in zip(order, weights, strict=True) if w is not None}
-                x = x if self.variant == "official" else zero_padded(x, masks[i])
-            out.append(x)
+            if x is None:
+                continue
+            order = [i, *(n for n in range(len(xs)) if n != i)] if self.placement == "late" else [i]
+            sources, seen = [xs[n] for n in order[1:]], [masks[n] for n in order]
+            x, weights = view(x, sources, seen, offset, dialogues.keep_attention, real)
+            x = x if real is None else real.unpack(x)
+            dialogues.show_attention(**{f"{names[i]}<-{names[n]}": w for n, w in zip(order, weights, strict=True)})
+            out[names[i]] = x if self.fills_padding else zero_padded(x, masks[i])
         return out
 
-    def _fuse(self, fusion: Fusion, tensors: Sequence[Tensor | None], mask: MaskLike) -> Fused:
-        bare = self.variant == "official" and all(x is not None for x in tensors)
-        seen = None if bare else named_for(fusion, self.names, mask)
-        return fusion.fuse(list(tensors), seen, attention=self.keep_attention)
-
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load an official `Transformer_Based_Model` (text, audio, visual, in the order of `dims`).
-
-        Needs `variant="official"` late, and the speaker embedding. Another fusion than `sdt-gate` has no counterpart there
-        and is left as it is; so are students that the host was built without. Buffers of positions are ignored.
-        """
-        if self.variant != "official" or self.placement != "late" or len(self.names) != len(_OFFICIAL):
-            raise ReferenceWeightsError(
-                f"SDT: official weights fit variant='official', placement='late' and three modalities; this host has "
-                f"{self.variant!r}, {self.placement!r} and {', '.join(self.names)}"
-            )
+    def said(self, dialogues: Dialogues) -> Tensor | None:
+        """The speakers' embedding, `(B, T, width)`."""
         if self.speaker_embedding is None:
-            raise ReferenceWeightsError("SDT: the official model has a speaker embedding; build it with one")
-        # A convolution of kernel one upstream is a linear map here.
-        state = {k: v.squeeze(-1) if k.startswith(_INPUTS) and v.dim() == 3 else v for k, v in state_dict.items()}
-        parts: dict[str, nn.Module] = {
-            "speaker_embeddings.": self.speaker_embedding,
-            "all_output_layer.": self.classifier,
-        }
-        parts |= dict(zip(_INPUTS, self.projections, strict=True))
-        parts |= {f"{m}_output_layer.2.": s for m, s in zip(_OFFICIAL, self.students, strict=False)}
-        ignored = [f"{m}_output_layer." for m in _OFFICIAL]
-        for target, view in zip(_OFFICIAL, self.views, strict=True):
-            assert isinstance(view, View)
-            assert view.reduce is not None
-            parts[f"features_reduce_{target}."] = view.reduce
-            sources = (target, *(m for m in _OFFICIAL if m != target))
-            for source, encoder, gate in zip(sources, view.encoders, view.gates, strict=True):
-                assert isinstance(encoder, DialogueTransformer)
-                pair = f"{source}_{target}"
-                for i, layer in enumerate(encoder.layers):
-                    assert isinstance(layer, TransformerLayer)
-                    parts |= layer.reference_parts(f"{pair}.transformer_inter.{i}.")
-                ignored += [f"{pair}.pos_emb.", f"{pair}.transformer_inter.0.layer_norm."]
-                if isinstance(gate, Gate):
-                    parts[f"{pair}_gate."] = gate
-                else:
-                    ignored.append(f"{pair}_gate.")
-        if is_named(self.fusion, FUSION):
-            assert self.fusion is not None
-            # Through the fusion's own loader, which knows the official names; on a wrong state it raises before the rest.
-            self.fusion.load_reference(prefixed(state, "last_gate."))
-        copy_reference_parts(parts, state, [*ignored, "last_gate."])
+            return None
+        nobody = self.speaker_embedding.padding_idx or 0
+        return self.speaker_embedding(torch.where(dialogues.mask, dialogues.speakers, nobody))
 
 
 fusionzoo_register = fusionzoo.plugin(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from fusionzoo._registry import registry
 from fusionzoo.errors import FusionZooError, OptionError
 from fusionzoo.fusion import Fusion
 from fusionzoo.host import FusionLike, Host
+from fusionzoo.reference import prefixed
 from fusionzoo.specs import plain_name
 from fusionzoo_adapters.kernels.length_groups import fuse_in_groups as fuse_in_groups
 from fusionzoo_adapters.kernels.length_groups import worth_grouping as worth_grouping
@@ -30,6 +33,28 @@ def is_named(fusion: Fusion | None, name: str) -> bool:
         return isinstance(fusion, registry.get(name))
     except FusionZooError:
         return False
+
+
+def load_with_fusion(
+    host: Host, name: str, state: Mapping[str, Tensor], prefix: str, load: Callable[[Mapping[str, Tensor]], None]
+) -> None:
+    """Load official weights into a host and, where it is the one of this name, its fusion: both or neither.
+
+    Parameters
+    ----------
+    host : what has the fusion.
+    name : of the fusion that has weights upstream.
+    state : the official entries.
+    prefix : of those that are the fusion's.
+    load : loads the others.
+    """
+    fusion, own = host.built_fusion, prefixed(state, prefix)
+    if fusion is None or not is_named(fusion, name):
+        load(state)
+        return
+    copy.deepcopy(fusion).load_reference(own)  # raises before anything is copied
+    load(state)
+    fusion.load_reference(own)
 
 
 def speakers_of(host: Host, width: int | bool) -> nn.Embedding | None:

@@ -13,7 +13,8 @@ from fusionzoo.kernels.packing import Layout
 from fusionzoo.layers import MatchingAttention
 from fusionzoo.numerics import masked_softmax
 from fusionzoo_adapters.parts.classifier import DialogueAttention, Head
-from fusionzoo_adapters.parts.window_graph import Edges, WeightedRGCNConv, relation_types
+from fusionzoo_adapters.parts.relational_convolution import WeightedRGCNConv
+from fusionzoo_adapters.parts.window_graph import Edges, relation_types
 
 
 class EdgeAttention(nn.Module):

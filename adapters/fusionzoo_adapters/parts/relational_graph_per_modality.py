@@ -10,8 +10,9 @@ from torch_geometric.nn import GraphConv
 
 from fusionzoo.kernels.packing import Layout
 from fusionzoo.numerics import zero_padded
+from fusionzoo_adapters.parts.relational_convolution import WeightedRGCNConv
 from fusionzoo_adapters.parts.relational_graph import EdgeAttention, graph_inputs
-from fusionzoo_adapters.parts.window_graph import WeightedRGCNConv, window_edges, window_mask
+from fusionzoo_adapters.parts.window_graph import window_edges, window_mask
 
 BASES = 30
 

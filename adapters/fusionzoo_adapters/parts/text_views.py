@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import OptionError
-from fusionzoo.fusion import MaskLike
 from fusionzoo.numerics import zero_padded
 
 NORMS = ("layer", "batch", "none")
@@ -42,10 +41,6 @@ class Views(nn.Module):
             parts = [n(p) for n, p in zip(self.norms, parts, strict=True)]
         return zero_padded(torch.stack(list(parts)).mean(0), mask)
 
-    def reference_parts(self) -> dict[str, nn.Module]:
-        """`{official prefix: module}`: `normBNa.` to `normBNd.` (LMAM, M3NET)."""
-        return {f"normBN{letter}.": norm for letter, norm in zip("abcdefgh", self.norms, strict=False)}
-
 
 def widths_of(views: Views | None, dims: Mapping[str, int]) -> dict[str, int]:
     """The widths that the rest of a host sees."""
@@ -58,10 +53,3 @@ def averaged(
     """The streams, the views of the first one averaged."""
     name, x = next(iter(streams.items()))
     return dict(streams) if views is None or x is None else {**streams, name: views(x, present[name])}
-
-
-def mask_of(mask: MaskLike, name: str, real: Tensor) -> Tensor:
-    """bool `(B, T)`: where a modality is there; `real` are the batch's real steps."""
-    if isinstance(mask, Mapping):
-        return mask.get(name, real)
-    return real if mask is None else mask

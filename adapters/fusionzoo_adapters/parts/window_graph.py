@@ -1,22 +1,26 @@
-"""Windowed dialogue graphs and the relational convolution of DialogueGCN.
+"""Windowed dialogue graphs.
 
-Edges are made by index arithmetic from the lengths, on the CPU; nothing here loops over dialogues, nodes, edges or
-relations, and no `(E, d, d)` tensor is built.
+Edges are made by index arithmetic from the lengths, on the CPU; nothing here loops over dialogues, nodes or edges.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch_geometric.nn import MessagePassing
+from torch import Tensor
 
+from fusionzoo.errors import OptionError
 from fusionzoo.kernels.packing import Layout, to_device
-from fusionzoo.reference import copy_reference
+
+
+def check_window(value: int | None, option: str) -> int | None:
+    """A window side; None and -1 mean all."""
+    if value is None or value == -1:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise OptionError(f"{option} must be a number of utterances, 0 or more, or None for all; got {value!r}")
+    return value
 
 
 @dataclass
@@ -74,67 +78,3 @@ def relation_types(source: Tensor, target: Tensor, speakers: Tensor, parties: in
     """
     pair = speakers.index_select(0, source) * parties + speakers.index_select(0, target)
     return pair * 2 + (source >= target)
-
-
-class WeightedRGCNConv(MessagePassing):
-    """Relational graph convolution whose messages carry a weight per edge.
-
-    `y_i = root x_i + bias + sum_{(j, r) -> i} w_ji W_r x_j` with `W_r = sum_b comp_rb weight_b`. The weighted sum is
-    what `RGCNConv` of torch-geometric 1.3 computed with its `edge_norm`; later versions have no such argument. Without
-    weights the messages of each relation are averaged, as `RGCNConv` does today.
-
-    Parameters, named as those of `RGCNConv`: `weight (bases, in, out)`, `comp (relations, bases)`, `root (in, out)`,
-    `bias (out,)`. With `bases=None` there is no `comp`, and `weight` is `(relations, in, out)`.
-    """
-
-    def __init__(self, in_width: int, out_width: int, relations: int, bases: int | None = 30):
-        super().__init__(aggr="add", node_dim=0)
-        self.relations, self.bases, self.out_width = relations, bases, out_width
-        self.weight = nn.Parameter(torch.empty(bases or relations, in_width, out_width))
-        self.comp = None if bases is None else nn.Parameter(torch.empty(relations, bases))
-        self.root = nn.Parameter(torch.empty(in_width, out_width))
-        self.bias = nn.Parameter(torch.zeros(out_width))
-        # Glorot over the last two axes, as torch-geometric initialises RGCNConv.
-        for matrix in (self.weight, self.comp, self.root):
-            if matrix is not None:
-                bound = math.sqrt(6 / (matrix.shape[-2] + matrix.shape[-1]))
-                nn.init.uniform_(matrix, -bound, bound)
-
-    def forward(self, x: Tensor, edge_index: Tensor, edge_type: Tensor, edge_weight: Tensor | None = None) -> Tensor:
-        """`(N, out)` from nodes `(N, in)`, edges `(2, E)` from row 0 to row 1, types `(E,)` and weights `(E,)`."""
-        nodes, relations = x.shape[0], self.relations
-        source, target = edge_index
-        if edge_weight is None:
-            group = target * relations + edge_type
-            counts = x.new_zeros(nodes * relations).index_add(0, group, x.new_ones(len(group)))
-            edge_weight = counts.index_select(0, group).reciprocal()
-        # Every node once through every relation, (N * R, out); an edge then takes one row of it.
-        messages = self._transform(x).view(nodes * relations, self.out_width)
-        rows = torch.stack([source * relations + edge_type, target])
-        # propagate_type: (x: OptPairTensor, edge_weight: Tensor)
-        out = self.propagate(rows, x=(messages, None), edge_weight=edge_weight, size=(nodes * relations, nodes))
-        return out + F.linear(x, self.root.t(), self.bias)
-
-    def load_reference(self, state: Mapping[str, Tensor]) -> None:
-        """Load an official `RGCNConv`, of torch-geometric 1.3 (`basis`, `att`) or 2.x (`weight`, `comp`)."""
-        names = {"basis": "weight", "att": "comp"}
-        copy_reference(self, {names.get(k, k): v for k, v in state.items()})
-
-    def message(self, x_j: Tensor, edge_weight: Tensor) -> Tensor:  # type: ignore[override]
-        return x_j * edge_weight.unsqueeze(-1)
-
-    def _transform(self, x: Tensor) -> Tensor:
-        """`W_r x_n` for every node and relation, `(N, R, out)`, by the cheaper order of multiplication."""
-        if self.comp is None:
-            return torch.einsum("ni,rio->nro", x, self.weight)
-        nodes, relations, bases = x.shape[0], self.relations, self.comp.shape[1]
-        inner, outer = self.weight.shape[1:]
-        by_relation = relations * inner * outer * (bases + nodes)
-        by_basis = nodes * bases * outer * (inner + relations)
-        if by_relation <= by_basis:
-            weight = (self.comp @ self.weight.flatten(1)).view(relations, inner, outer)
-            return F.linear(x, weight.transpose(0, 1).reshape(inner, relations * outer).t()).view(
-                nodes, relations, outer
-            )
-        based = F.linear(x, self.weight.transpose(0, 1).reshape(inner, bases * outer).t()).view(nodes, bases, outer)
-        return self.comp @ based
