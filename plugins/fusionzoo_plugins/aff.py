@@ -60,7 +60,7 @@ class AFF(Fusion):
     -------
     width : common width w; default the anchor's. reduction : default 4. iterations : 1 for AFF, 2 for iAFF.
     context : `"both"`, `"local"` (L alone: each step by itself) or `"global"` (G alone).
-    variant : `"default"`, or `"official"`, the published code's.
+    variant : see `variants`.
 
     Parameters: with h hidden features and :math:`o = (M - 1) w`, each of L and G has :math:`(w + 3) h + (h + 3) o`; a
     norm over a single feature is left out. And projections.
@@ -74,7 +74,6 @@ class AFF(Fusion):
     """
 
     variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.aff:OfficialAFF"}
-    norm: ClassVar[Callable[[int], nn.Module]] = staticmethod(channel_norm)
 
     def __init__(
         self,
@@ -102,6 +101,10 @@ class AFF(Fusion):
         self.global_maps = nn.ModuleList(Pointwise(*shape) for _ in range(overall))
         self.iterations = iterations
         self.set_width(self.width)
+
+    def norm(self, width: int) -> nn.Module:
+        """The norm of a hidden layer."""
+        return channel_norm(width)
 
     def hidden_width(self, reduction: int) -> int:
         """Features between the two maps of a branch."""

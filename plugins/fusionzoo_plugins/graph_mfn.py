@@ -121,7 +121,7 @@ class GraphMFN(Fusion):
         D_1 and D_2, default 64.
     head : hidden width of a two-layer output map with ReLU, as in MMSA; None, the default, for the linear one above.
     pool : None, or `"last"`: one vector per sequence, at its last real step. dropout : inside every D, default 0.2.
-    variant : `"default"`, or `"official"`, the published code's.
+    variant : see `variants`.
 
     Parameters: with n the node width, k the pattern's, u the memory's: :math:`\sum_m 4 h_m (d_m + h_m + 2) + (2 h_m + 1)
     h_m`, networks of :math:`(i + 1) k + (k + 1) n` for every S, top and efficacies with i the width of what they read,

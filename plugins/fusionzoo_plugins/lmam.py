@@ -38,13 +38,13 @@ class LMAM(Fusion):
     Options
     -------
     rank : r; default `max(1, width // 8)`. width : d; default the anchor's. residual : add :math:`x^m_i`; `False` is the
-    plain matching of the paper's early-fusion panel. variant : `"default"`, or `"official"`, the published code's.
+    plain matching of the paper's early-fusion panel. variant : see `variants`.
 
     Parameters: :math:`2 d r + d` for the matching map, plus projections. A Q/K/V set has
     :math:`3(d^2 + d)`: at d = 512 the default is 66,048 of 787,968, 8.4 %.
 
     Source: Shou et al., "A Low-rank Matching Attention based Cross-modal Feature Fusion Method for Conversational
-    Emotion Recognition", IEEE TAFFC 16(2), 2025, arXiv 2306.17799; official code yuntaoshou/LMAM@1ac9f43823,
+    Emotion Recognition", IEEE TAFFC 16(2), 2025, arXiv 2306.17799; code yuntaoshou/LMAM@1ac9f43823,
     `baseline/LMAM.py`.
 
     Shapes: streams `(B, T, d_m)` -> `(B, T, out_dim)`; `Fused.attention["text->audio"]` is `(B, T, T)`: the weights of

@@ -24,7 +24,7 @@ class MMTMBlock(Configured, WithReference, nn.Module):
     Parameters
     ----------
     channels : of each modality. ratio : the joint vector has :math:`2 \sum_m C_m / ratio` features, one at least.
-    variant : `"default"` or that of `MMTM`.
+    variant : that of `MMTM`.
 
     >>> [tuple(y.shape) for y in MMTMBlock([8, 4])([torch.rand(2, 8, 3, 5, 5), torch.rand(2, 4, 7)])]
     [(2, 8, 3, 5, 5), (2, 4, 7)]
@@ -86,7 +86,7 @@ class MMTM(Fusion):
     scope : `"dialogue"`, or `"utterance"`: each step is squeezed and excited by itself.
     join : `"steps"`; `"anchor"`: the others enter y as their mean, beside each step of the anchor, and may have other
         lengths; `"pool"`: every stream enters as its mean, one vector `(B, out_dim)`.
-    variant : `"default"`, or `"official"`, the published code's.
+    variant : see `variants`.
 
     Parameters: with D the summed width and :math:`h = \lfloor 2 D / ratio \rfloor`, :math:`(D + 1) h + (h + 1) D`, and
     the output map.

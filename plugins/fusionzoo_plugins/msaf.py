@@ -83,7 +83,7 @@ class MSAFBlock(Configured, WithReference, nn.Module):
     channels : of each modality. block_channel : c. block_dropout, lowest_atten, reduction_factor : see `MSAF`.
     split_block : number of time segments, cut along the first axis after the channels, the rest in the last; each has
         weights of its own.
-    variant : `"default"` or that of `MSAF`.
+    variant : that of `MSAF`.
 
     >>> maps = [torch.rand(2, 32, 3, 4, 4), torch.rand(2, 20, 6), torch.rand(2, 8)]
     >>> [tuple(y.shape) for y in MSAFBlock([32, 20, 8], 8)(maps)]
@@ -91,7 +91,6 @@ class MSAFBlock(Configured, WithReference, nn.Module):
     """
 
     variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.msaf:OfficialMSAFBlock"}
-    norm: ClassVar[Norm] = staticmethod(channel_norm)
 
     def __init__(
         self,
@@ -111,6 +110,10 @@ class MSAFBlock(Configured, WithReference, nn.Module):
             SplitAttention(channels, block_channel, hidden, self.norm, lowest_atten, block_dropout)
             for _ in range(split_block)
         )
+
+    def norm(self, width: int) -> nn.Module:
+        """The norm of a hidden layer."""
+        return channel_norm(width)
 
     def hidden_width(self, block: int, reduction: int) -> int:
         """Width of the joint features."""
@@ -201,7 +204,7 @@ class MSAF(Fusion):
     scope : `"dialogue"`, or `"utterance"`: each step is squeezed and reweighed by itself.
     join : `"steps"`; `"anchor"`: the others enter y as their mean, beside each step of the anchor, and may have other
         lengths; `"pool"`: every stream enters as its mean, one vector `(B, out_dim)`.
-    variant : `"default"`, or `"official"`, the published code's.
+    variant : see `variants`.
 
     Parameters: with r joint features and n blocks, :math:`(c + 3) r + n c\,(r + 1)` a segment, and the output map; for
     [1024, 32] channels, c = 16 and r = 4 that is 5,356, the paper's first block on RAVDESS.
