@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 import fusionzoo
@@ -133,7 +134,7 @@ class AFF(Fusion):
             total = total + self.local_maps[i](u)
         if len(self.global_maps):
             total = total + self.global_maps[min(i, len(self.global_maps) - 1)](masked_mean(u, mask)).unsqueeze(1)
-        logits = total.expand(*u.shape[:2], -1).unflatten(-1, (-1, self.width)).transpose(-1, -2)
+        logits = rearrange(total.expand(*u.shape[:2], -1), "b t (m w) -> b t w m", w=self.width)
         return torch.cat([logits, torch.zeros_like(logits[..., :1])], -1)
 
 

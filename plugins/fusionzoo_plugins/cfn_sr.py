@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 import fusionzoo
@@ -141,10 +142,11 @@ class CrossModalBlock(Configured, WithReference, nn.Module):
                 f"CrossModalBlock takes a map (B, {self.channel_affine.in_features}, ...) with the places after the "
                 f"channels, got {tuple(x.shape)}; give a sequence (B, T, d) as x.transpose(1, 2)"
             )
-        places = x.flatten(3) if x.dim() > 4 else x.flatten(2).unsqueeze(2)
-        sequences = [g.transpose(1, 2) for g in guides]
-        out, weights = self.attend(places.movedim(1, -1), sequences, None, [None] * len(guides))
-        return out.movedim(-1, 1).reshape(x.shape), weights
+        # Places in each of the frames; fewer axes are one frame.
+        places = rearrange(x, "b c f ... -> b f (...) c") if x.dim() > 4 else rearrange(x, "b c ... -> b 1 (...) c")
+        sequences = [rearrange(g, "b k t -> b t k") for g in guides]
+        out, weights = self.attend(places, sequences, None, [None] * len(guides))
+        return rearrange(out, "b f n c -> b c (f n)").reshape(x.shape), weights
 
 
 class CFNSR(Fusion):

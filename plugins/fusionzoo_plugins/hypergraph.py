@@ -113,7 +113,7 @@ class HypergraphFusion(Fusion):
     def combine(self, streams: Streams) -> Fused:
         present = self.nodes_present(streams)
         xs = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, streams.present, strict=True)]
-        x = torch.stack(xs, 1)
+        x = rearrange(xs, "m b t w -> b m t w")
         first = self.fc1(x)
         presence = replace(streams, present=present).presence()
         hypergraph = self.hypergraph(first, streams.mask, presence) if self.hyperconvs else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -92,22 +93,22 @@ class LMAM(Fusion):
 
     def fuse_projected(self, xs: list[Tensor], streams: Streams) -> Fused:
         """The matching of streams `(B, T, width)`."""
-        batch, steps = streams.shape
+        steps = streams.shape[1]
         presence = streams.presence()
         memory = torch.cat(xs, 1)  # (B, M T, d), modality by modality
-        keys = None if presence is None else presence.transpose(1, 2).flatten(1)
+        keys = None if presence is None else rearrange(presence, "b t m -> b (m t)")
         # <Q P^T x, y> + <b, y>: queries and keys meet in r dimensions; the bias term depends on the key alone.
         scores = (memory @ self.query_factor) @ (memory @ self.memory_factor).transpose(1, 2)
         scores = torch.tanh((scores + (memory @ self.bias).unsqueeze(1)) * self.width**-0.5)
         weights = masked_softmax(scores, None if keys is None else keys.unsqueeze(1))
         context = F.gelu(weights @ memory)
-        z = (memory + context if self.residual else context).unflatten(1, (len(xs), steps))
-        fused = masked_mean(z.transpose(1, 2), presence)
-        per_modality = dict(zip(self.names, z.unbind(1), strict=True))
+        z = rearrange(memory + context if self.residual else context, "b (m t) d -> b t m d", t=steps)
+        fused = masked_mean(z, presence)
+        per_modality = dict(zip(self.names, z.unbind(2), strict=True))
         maps: dict[str, Tensor] = {}
         if streams.attention:
-            grid = weights.view(batch, len(xs), steps, len(xs), steps)
-            maps = {f"{q}->{k}": grid[:, i, :, j] for i, q in enumerate(self.names) for j, k in enumerate(self.names)}
+            grid = rearrange(weights, "b (q t) (k s) -> q k b t s", t=steps, s=steps)
+            maps = {f"{q}->{k}": grid[i, j] for i, q in enumerate(self.names) for j, k in enumerate(self.names)}
         return Fused(fused, per_modality, maps)
 
 

@@ -89,7 +89,9 @@ class NLGate(Fusion):
         # One flag a slot, the same for all queries: (B, T, 1, (M - 1) S).
         slots = None if presence is None else presence[..., 1:].repeat_interleave(self.memory, -1).unsqueeze(-2)
         weights = masked_softmax(self.scores(q, keys), slots)
-        return Fused((q + weights @ v).flatten(-2), {}, {"slots": weights} if streams.attention else {})
+        return Fused(
+            rearrange(q + weights @ v, "... n c -> ... (n c)"), {}, {"slots": weights} if streams.attention else {}
+        )
 
     def scores(self, q: Tensor, keys: list[Tensor]) -> Tensor:
         """`(..., N, (M - 1) S)` from queries `(..., N, c)` and mapped keys `(..., S c)` of each other modality."""
