@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import fusionzoo
-from fusionzoo._variants import variant_classes
+from fusionzoo._variants import variant_docs
 from fusionzoo.errors import FusionZooError
 from fusionzoo.specs import Card
 
@@ -82,6 +82,14 @@ def to_markdown(doc: str) -> str:
     return re.sub(r":math:`((?:[^`]|\n)*)`", lambda m: "$" + " ".join(m[1].split()) + "$", text)
 
 
+def variants(cls: Any, heading: str) -> list[str]:
+    """A section per variant: what its class says that it does differently."""
+    return [
+        f'{heading} `variant="{name}"`\n\n' + re.sub(r"^## ", f"{heading}# ", to_markdown(doc), flags=re.MULTILINE)
+        for name, doc in variant_docs(cls).items()
+    ]
+
+
 def count(name: str, dims: dict[str, int]) -> str:
     """Number of parameters, or why there are none to count."""
     try:
@@ -116,7 +124,7 @@ def page(name: str, costs: dict[str, Any]) -> str:
     ]
     if card.diagram:
         parts.append("```mermaid\nflowchart LR\n" + inspect.cleandoc(card.diagram) + "\n```")
-    parts.append(to_markdown(cls.__doc__ or ""))
+    parts += [to_markdown(cls.__doc__ or ""), *variants(cls, "##")]
     abilities = [f"- {ABILITIES[h]}" for h in ABILITIES if h in card.handles]
     parts.append("## What it takes\n\n" + "\n".join([f"- {takes(card)} modalities; {LEVELS[card.level]}", *abilities]))
     if card.variants:
@@ -180,7 +188,7 @@ def objectives() -> str:
     for name in fusionzoo.names("objective"):
         card, cls = fusionzoo.card(name, kind="objective"), fusionzoo.get(name, kind="objective")
         body = re.sub(r"^## ", "#### ", to_markdown(cls.__doc__ or ""), flags=re.MULTILINE)
-        parts += [f"## {name}", f"{card.summary[0].upper()}{card.summary[1:]}.", body]
+        parts += [f"## {name}", f"{card.summary[0].upper()}{card.summary[1:]}.", body, *variants(cls, "####")]
         if card.code:
             parts.append(f"Official code: `{card.code}`.")
     return "\n\n".join(parts) + "\n"
@@ -207,9 +215,7 @@ def host_sections() -> str:
     parts = []
     for name in fusionzoo.names("host"):
         card, cls = fusionzoo.card(name, kind="host"), fusionzoo.get(name, kind="host")
-        parts += [f"### {name}", host_text(cls)]
-        for form in variant_classes(cls)[1:]:
-            parts.append(f'#### {name} with `variant="{form.variant}"`\n\n{host_text(form)}')
+        parts += [f"### {name}", host_text(cls), *variants(cls, "####")]
         if card.code:
             parts.append(f"Official code: `{card.code}`.")
     return "\n\n".join(parts)

@@ -29,6 +29,7 @@ from typing import Any
 import pluggy
 
 from fusionzoo import hookspecs
+from fusionzoo._variants import variant_docs
 from fusionzoo.errors import (
     AmbiguousNameError,
     FusionZooError,
@@ -374,7 +375,8 @@ class Registry:
         doc = signature = ""
         try:
             with _foreign_code():
-                doc = str(inspect.getdoc(target) or "")
+                told = (f'variant="{v}": {doc}' for v, doc in variant_docs(target).items())
+                doc = "\n\n".join((str(inspect.getdoc(target) or ""), *told))
                 with contextlib.suppress(TypeError, ValueError):  # of what has none
                     signature = str(inspect.signature(target))
         except BaseException as error:

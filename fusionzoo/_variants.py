@@ -56,6 +56,11 @@ def variant_classes(cls: Any) -> list[Any]:
     return [cls, *(variant_class(cls, v) for v in table)] if isinstance(table, Mapping) else [cls]
 
 
+def variant_docs(cls: Any) -> dict[str, str]:
+    """What the variants of a class do differently, by name: the docstrings of their classes."""
+    return {c.variant: inspect.getdoc(c) or "" for c in variant_classes(cls)[1:]} if isinstance(cls, type) else {}
+
+
 def is_variant(cls: Any) -> bool:
     """Whether a class is a form of another."""
     return vars(cls).get("variant", DEFAULT) != DEFAULT

@@ -45,22 +45,20 @@ class ClipHost(Host):
     pool : what becomes of a sequence where the fusion leaves one, or where there is one modality: `POOLINGS`.
     sequence_dropout : on the states.
     fusion_width : of the fusion's output; None is the fusion's own choice.
-    variant : `"official"` is the authors' behaviour.
 
     How a fusion is used: one that takes unaligned sequences gets the states with their masks, and is built with its
     `for_sequences` where nothing else is said; any other gets the mean of each modality's real states. What it returns is
     pooled over the anchor's real steps if it has steps.
 
-    Subclasses name their published fusion in `own` with its options in `own_options`, and build `self.head`; they set
-    `official_masks` to False where the authors' code has no masks, which `variant="official"` then leaves out.
+    Subclasses name their published fusion in `own` with its options in `own_options`, and build `self.head`; one whose
+    `masked` is False reads and pools padding as well.
     """
 
     handles: ClassVar[frozenset[str]] = Host.handles | {"clips"}
     placements: ClassVar[tuple[str, ...]] = ("late",)
-    variants: ClassVar[tuple[str, ...]] = ("default", "official")
     own: ClassVar[str] = ""
-    #: Whether the authors' code knows which steps are real.
-    official_masks: ClassVar[bool] = True
+    #: Whether it is known behind the encoders which steps are real.
+    masked: ClassVar[bool] = True
     head: nn.Module
     fusion: Any
     encoders: nn.ModuleDict
@@ -77,11 +75,8 @@ class ClipHost(Host):
         pool: str = "mean",
         sequence_dropout: float = 0.0,
         fusion_width: int | None = None,
-        variant: str = "default",
-        own_options: Mapping[str, Any] | None = None,
     ):
         super().__init__(dims, num_classes, num_speakers, fusion, placement)
-        self.variant = check_choice(variant, self.variants, "variant", self)
         self.pool = check_choice(pool, POOLINGS, "pool", self)
         self.sequence_dropout = nn.Dropout(check_probability(sequence_dropout, "sequence_dropout", self))
         self.encoders = nn.ModuleDict(self.make_encoders(encoders or {}))
@@ -91,12 +86,16 @@ class ClipHost(Host):
             check_positive(fusion_width, "fusion_width", self)
         self.fusion = None
         if len(self.dims) > 1:
-            self.fusion_like = self._prepared(self.fusion_like, dict(own_options or {}))
+            self.fusion_like = self._prepared(self.fusion_like, self.own_options())
             self.fusion = self.make_fusion(self._fused_dims(), fusion_width)
             self.fused_width = self.fusion.out_dim
         else:
             del self.fusion_like
             self.fused_width = next(iter(self._fused_dims().values()))
+
+    def own_options(self) -> dict[str, Any]:
+        """Options of the published fusion where nothing else is said."""
+        return {"variant": self.variant}
 
     def make_encoders(self, given: Any) -> dict[str, nn.Module]:
         """Modality -> encoder with a `width`, from the option `encoders`."""
@@ -235,10 +234,9 @@ class ClipHost(Host):
 
     def fuse_sequences(self, encoded: Mapping[str, Encoded | None]) -> tuple[Fused, dict[str, Tensor]]:
         """The same from states."""
-        official = self.variant == "official" and not self.official_masks
         encoded = _one_dtype(encoded)
         masks = {m: e.mask for m, e in encoded.items() if e is not None}
-        if official:
+        if not self.masked:
             masks = {m: torch.ones_like(mask) for m, mask in masks.items()}
         if self.fusion is None:
             name = self.names[0]
@@ -258,7 +256,7 @@ class ClipHost(Host):
             for m, mask in masks.items()
         }
         fused = self.fusion.fuse(
-            {names[m]: x for m, x in flat.items()}, None if official else given, attention=self.keep_attention
+            {names[m]: x for m, x in flat.items()}, given if self.masked else None, attention=self.keep_attention
         )
         back = {theirs: ours for ours, theirs in names.items()}
         fused.streams = {_renamed(k, back): v for k, v in fused.streams.items()}

@@ -84,6 +84,12 @@ def within(path: str, names: Mapping[str, str], prefix: str = "") -> dict[str, s
     return {prefix + theirs: f"{path}.{own}".removesuffix(".") for theirs, own in names.items()}
 
 
+def state_within(part: WithReference, state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Official entries of which those below `prefix` are as a part's `reference_names` expects them."""
+    rest = {k: v for k, v in state.items() if not k.startswith(prefix)}
+    return rest | {prefix + k: v for k, v in part.reference_state(prefixed(state, prefix)).items()}
+
+
 def check_modalities(names: Sequence[str], count: int, model: str) -> None:
     """Raise `ReferenceWeightsError` unless there are as many modalities as the official model has.
 

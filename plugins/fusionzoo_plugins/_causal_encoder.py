@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -115,7 +116,7 @@ class PackedAttention(WithReference, nn.Module):
             k, v, added = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1)), added + 1
         if mask is not None:
             mask = F.pad(mask, (0, added), value=True).unsqueeze(-3)
-        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
+        q, k, v = (rearrange(x, "b t (h d) -> b h t d", h=self.heads) for x in (q, k, v))
         rate = self.dropout if self.training else 0.0
         weights = None
         if need_weights:
@@ -128,7 +129,7 @@ class PackedAttention(WithReference, nn.Module):
             some = mask.any(-1, keepdim=True)
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask | ~some, dropout_p=rate)
             out = torch.where(some, out, 0.0)
-        return self.out_proj(out.transpose(1, 2).flatten(2)), weights
+        return self.out_proj(rearrange(out, "b h t d -> b t (h d)")), weights
 
     def reference_names(self) -> Mapping[str, str]:
         return {"": ""}

@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from fusionzoo.errors import ShapeError
+from fusionzoo.fusion import Fused, Fusion, Streams
 from fusionzoo.numerics import masked_mean, same_length
 
 #: How reweighed streams become one: step by step; others averaged beside each of the anchor's steps; all averaged.
 JOINS = ("steps", "anchor", "pool")
 #: What is averaged before a gate is computed: every real step, or nothing.
 SCOPES = ("dialogue", "utterance")
+
+
+class ChannelFusion(Fusion):
+    """What MMTM and MSAF share: `reweighed` streams, dialogue by dialogue or step by step, become one.
+
+    Subclasses set `scope`, one of `SCOPES`, and `join`, one of `JOINS`.
+    """
+
+    unaligned = True
+    scope: str
+    join: str
+    for_sequences: ClassVar[dict[str, Any]] = {"join": "pool"}
+
+    def reweighed(self, streams: Streams) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """The streams with their channels reweighed, of the same shapes, and attention maps."""
+        raise NotImplementedError
+
+    def combine(self, streams: Streams) -> Fused:
+        if self.join == "steps" or self.scope == "utterance":
+            option = f"scope={self.scope!r}, join={self.join!r}"
+            check_aligned(streams.x, self.names, self, option, "scope='dialogue' and join='anchor'")
+        outs, maps = self.reweighed(streams)
+        fused = join_streams(outs, streams.present, self.join)
+        return Fused(fused, dict(zip(self.names, outs, strict=True)), maps if streams.attention else {})
 
 
 def join_streams(xs: Sequence[Tensor], present: Sequence[Tensor | None], how: str) -> Tensor:

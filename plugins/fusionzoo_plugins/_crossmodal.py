@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -51,10 +52,10 @@ class CrossmodalLayer(nn.Module):
         if key_mask is not None:
             allowed = allowed & key_mask[:, None, None, :]
         projected = (a.query(x), a.key(memory), a.value(memory))
-        q, k, v = (y.unflatten(-1, (a.heads, -1)).transpose(1, 2) for y in projected)
+        q, k, v = (rearrange(y, "b t (h d) -> b h t d", h=a.heads) for y in projected)
         weights = masked_softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, allowed)
         out = dropout(weights, a.dropout, self.training) @ v
-        return a.mix(out.transpose(1, 2).flatten(2)), weights if need_weights else None
+        return a.mix(rearrange(out, "b h t d -> b t (h d)")), weights if need_weights else None
 
     def forward(
         self, x: Tensor, memory: Tensor | None, key_mask: Tensor | None, causal: bool, need_weights: bool

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo._options import check_choice, check_positive, check_probability
+from fusionzoo.fusion import Fused, Fusion, Streams
 from fusionzoo.kernels.recurrence import recurrent, scan
 from fusionzoo.layers import dropout
+from fusionzoo_plugins._per_modality import Sizes, per_modality
 from fusionzoo_plugins._two_layers import TwoLayers
 
 
@@ -23,6 +27,52 @@ def lstm_step(carry: Sequence[Tensor], now: Sequence[Tensor], constants: Sequenc
     if len(now) == 1:
         return new_h, new_c
     return torch.where(now[1], new_h, h), torch.where(now[1], new_c, c)
+
+
+class MemoryFusion(Fusion):
+    """What MFN and Graph-MFN share: an LSTM per modality at the bottom, a gated memory and an output map on top.
+
+    Subclasses call `build_lstms`, build what reads the LSTMs, call `build_memory`, and implement `states`.
+    """
+
+    head: TwoLayers | None
+
+    def build_lstms(self, hidden: Sizes, pool: str | None, dropout: float, **sizes: int) -> list[int]:
+        """Check the options, `sizes` by their names; the widths of the LSTMs."""
+        widths = per_modality(hidden, self.names, "hidden", self)
+        for option, size in sizes.items():
+            check_positive(size, option, self)
+        self.pool = None if pool is None else check_choice(pool, ("last",), "pool", self)
+        self.dropout = check_probability(dropout, "dropout", self)
+        self.lstms = ModalityLSTMs(list(self.dims.values()), widths)
+        return widths
+
+    def build_memory(self, inputs: int, memory: int, update: int, retain: int, write: int, head: int | None) -> None:
+        """The memory of what is `inputs` wide, and the output map."""
+        self.memory = GatedMemory(inputs, memory, update, retain, write, self.dropout)
+        total = sum(self.lstms.hidden) + memory
+        self.head = None
+        if head is not None:
+            self.head = TwoLayers(total, check_positive(head, "head", self), self.out_dim, self.dropout)
+        self.set_width(total if head is None else self.out_dim)
+
+    def states(self, xs: list[Tensor], presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Hidden states of all modalities and the memory, `(B, T, H + u)`, and what weighs them, `(B, T, E)`.
+
+        xs : `(B, T, d_m)` each. presence : bool `(B, T, M)`, where each modality is present; None for everywhere.
+        """
+        raise NotImplementedError
+
+    def combine(self, streams: Streams) -> Fused:
+        states, weights = self.states(streams.x, streams.presence())
+        per_modality = dict(zip(self.names, states.split([*self.lstms.hidden, self.memory.width], -1), strict=False))
+        fused = states[:, -1] if self.pool else states  # the state after the last real step is the last one
+        maps = self.attention_maps(weights) if streams.attention else {}
+        return Fused(fused if self.head is None else self.head(fused), per_modality, maps)
+
+    def attention_maps(self, weights: Tensor) -> dict[str, Tensor]:
+        """What the second of `states` is as attention."""
+        return {}
 
 
 class ModalityLSTMs(nn.Module):
@@ -40,12 +90,14 @@ class ModalityLSTMs(nn.Module):
         """
         pre = torch.cat(
             [
-                F.linear(x, cell.weight_ih, cell.bias_ih + cell.bias_hh).unflatten(-1, (4, -1))
+                rearrange(
+                    F.linear(x, cell.weight_ih, cell.bias_ih + cell.bias_hh), "b t (gate h) -> b t gate h", gate=4
+                )
                 for x, cell in zip(xs, self._cells(), strict=True)
             ],
             -1,
         )  # (B, T, 4, H)
-        blocks = [cell.weight_hh.unflatten(0, (4, -1)).unbind(0) for cell in self._cells()]
+        blocks = [rearrange(cell.weight_hh, "(gate h) k -> gate h k", gate=4) for cell in self._cells()]
         recurrent_weight = torch.cat([torch.block_diag(*(b[gate] for b in blocks)) for gate in range(4)]).t()
         zeros = xs[0].new_zeros(xs[0].shape[0], sum(self.hidden))
         inputs = [pre]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from fusionzoo._options import check_positive
@@ -56,7 +57,7 @@ class ModalGraphFusion(Fusion):
 
     def combine(self, streams: Streams) -> Fused:
         xs = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, streams.present, strict=True)]
-        nodes = torch.stack(xs, 1)
+        nodes = rearrange(xs, "m b t w -> b m t w")
         out = self.gcn(nodes, angular_graph(nodes, streams.presence(), self.across))
         per_modality = [zero_padded(h, m) for h, m in zip(out.unbind(1), streams.present, strict=True)]
         return Fused(torch.cat(per_modality, -1), dict(zip(self.names, per_modality, strict=True)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from fusionzoo.errors import OptionError, ShapeError
@@ -62,10 +63,10 @@ class PairAttention(nn.Module):
         """
         q, k, v = self.query(x), self.key(key), self.value(value)
         if fill is not None and key_mask is not None:
-            q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
+            q, k, v = (rearrange(x, "b t (h d) -> b h t d", h=self.heads) for x in (q, k, v))
             scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
             weights = torch.where(key_mask[:, None, None, :], scores, fill).softmax(-1)
-            return self.mix((weights @ v).transpose(1, 2).flatten(2)), weights
+            return self.mix(rearrange(weights @ v, "b h t d -> b t (h d)")), weights
         out, weights = attend(q, k, v, self.heads, key_mask, need_weights=need_weights)
         out = self.mix(out)
         if key_mask is not None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 import fusionzoo
@@ -60,7 +61,7 @@ class AFF(Fusion):
     -------
     width : common width w; default the anchor's. reduction : default 4. iterations : 1 for AFF, 2 for iAFF.
     context : `"both"`, `"local"` (L alone: each step by itself) or `"global"` (G alone).
-    variant : `"default"`, or `"official"`, the published code's.
+    variant : see `variants`.
 
     Parameters: with h hidden features and :math:`o = (M - 1) w`, each of L and G has :math:`(w + 3) h + (h + 3) o`; a
     norm over a single feature is left out. And projections.
@@ -74,7 +75,6 @@ class AFF(Fusion):
     """
 
     variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.aff:OfficialAFF"}
-    norm: ClassVar[Callable[[int], nn.Module]] = staticmethod(channel_norm)
 
     def __init__(
         self,
@@ -103,6 +103,10 @@ class AFF(Fusion):
         self.iterations = iterations
         self.set_width(self.width)
 
+    def norm(self, width: int) -> nn.Module:
+        """The norm of a hidden layer."""
+        return channel_norm(width)
+
     def hidden_width(self, reduction: int) -> int:
         """Features between the two maps of a branch."""
         return bottleneck(self.width, reduction)
@@ -130,7 +134,7 @@ class AFF(Fusion):
             total = total + self.local_maps[i](u)
         if len(self.global_maps):
             total = total + self.global_maps[min(i, len(self.global_maps) - 1)](masked_mean(u, mask)).unsqueeze(1)
-        logits = total.expand(*u.shape[:2], -1).unflatten(-1, (-1, self.width)).transpose(-1, -2)
+        logits = rearrange(total.expand(*u.shape[:2], -1), "b t (m w) -> b t w m", w=self.width)
         return torch.cat([logits, torch.zeros_like(logits[..., :1])], -1)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 import fusionzoo
@@ -41,7 +42,7 @@ class CrossModalBlock(Configured, WithReference, nn.Module):
     heads, layers : of each guide's encoder. residual : add :math:`x_p`; False is the paper's ablation.
     causal : a guide's step reads only steps up to its own, as published.
     dropout, embed_dropout : of the encoders. spatial : False leaves the attention out, as upstream: x alone, or zeros.
-    variant : `"default"` or that of `CFNSR`.
+    variant : that of `CFNSR`.
 
     >>> x, weights = CrossModalBlock(10, width=8)(torch.rand(2, 10, 3, 4, 4), torch.rand(2, 8, 6))
     >>> x.shape, weights.shape
@@ -141,10 +142,11 @@ class CrossModalBlock(Configured, WithReference, nn.Module):
                 f"CrossModalBlock takes a map (B, {self.channel_affine.in_features}, ...) with the places after the "
                 f"channels, got {tuple(x.shape)}; give a sequence (B, T, d) as x.transpose(1, 2)"
             )
-        places = x.flatten(3) if x.dim() > 4 else x.flatten(2).unsqueeze(2)
-        sequences = [g.transpose(1, 2) for g in guides]
-        out, weights = self.attend(places.movedim(1, -1), sequences, None, [None] * len(guides))
-        return out.movedim(-1, 1).reshape(x.shape), weights
+        # Places in each of the frames; fewer axes are one frame.
+        places = rearrange(x, "b c f ... -> b f (...) c") if x.dim() > 4 else rearrange(x, "b c ... -> b 1 (...) c")
+        sequences = [rearrange(g, "b k t -> b t k") for g in guides]
+        out, weights = self.attend(places, sequences, None, [None] * len(guides))
+        return rearrange(out, "b f n c -> b c (f n)").reshape(x.shape), weights
 
 
 class CFNSR(Fusion):
@@ -173,7 +175,7 @@ class CFNSR(Fusion):
     dropout : in the encoders' layers, default 0.1; embed_dropout of their input, default 0.3.
     join : `"steps"`; `"anchor"`: guides enter y as their mean, beside each step of the anchor, and may have other lengths;
         `"pool"`: every stream enters as its mean, one vector `(B, out_dim)`, the paper's head.
-    variant : `"default"`, or `"official"`, the published code's.
+    variant : see `variants`.
 
     Parameters: :math:`(d_1 + 1) k + k + (M - 1)\,\big(k^2 + L\,(12 k^2 + 13 k) + 2 k\big)`, projections of the guides to
     k, and the output map. The paper's block (2048 channels, k = 64) has 385,345, of which the bias of w is
@@ -246,11 +248,11 @@ class CFNSR(Fusion):
         return [looked, *maps[1:]]
 
     def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the block of the official network: two modalities, the guide of the block's width, no output map."""
+        """Load the block of the published network: two modalities, the guide of the block's width, no output map."""
         if len(self.names) != 2 or list(self.project.parameters()) or list(self.out.parameters()):
             widths = list(self.dims.values())
             raise ReferenceWeightsError(
-                "the official weights are those of CFNSR for two modalities with width = the guide's and out_dim = the sum "
+                "the published weights are those of CFNSR for two modalities with width = the guide's and out_dim = the sum "
                 f"of both, which has no projections; this one has the widths {self.dims}, width="
                 f"{self.block.channel_affine.out_features} and out_dim={self.out_dim}, not {sum(widths)}"
             )

@@ -24,7 +24,7 @@ class Focal(CrossEntropy):
     Options
     -------
     gamma : :math:`\gamma`, how little the easy ones count. class_weights : as for `cross-entropy`.
-    variant : `"default"`, or `"official"`, that of MM-DFN's code.
+    variant : see `variants`.
 
     A batch without a labelled utterance gives zero. Parameters: none.
     Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017; the field's use of it

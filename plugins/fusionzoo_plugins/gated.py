@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from torch import nn
 
 import fusionzoo
@@ -54,7 +55,7 @@ class Gated(Fusion):
         hidden = torch.stack([torch.tanh(p(x)) for p, x in zip(self.project, streams.x, strict=True)], -1)
         presence = streams.presence()
         gate = masked_softmax(
-            self.gate(torch.cat(streams.x, -1)).unflatten(-1, (self.width, len(self.dims))),
+            rearrange(self.gate(torch.cat(streams.x, -1)), "... (w m) -> ... w m", w=self.width),
             None if presence is None else presence.unsqueeze(-2),
         )
         fused = (gate * hidden).sum(-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from torch import nn
 
 import fusionzoo
@@ -56,7 +57,7 @@ class GMU(Fusion):
         if len(self.dims) == 2:
             gate = masked_softmax(torch.stack([scores, torch.zeros_like(scores)], -1), present)
         else:
-            gate = torch.sigmoid(scores.unflatten(-1, (len(self.dims), self.width)).transpose(-1, -2))
+            gate = torch.sigmoid(rearrange(scores, "... (m w) -> ... w m", w=self.width))
         gated = gate * hidden
         if not streams.attention:
             return Fused(gated.sum(-1))

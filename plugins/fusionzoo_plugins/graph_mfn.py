@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fusionzoo
-from fusionzoo._options import check_choice, check_positive, check_probability
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams
+from fusionzoo.fusion import Dims
 from fusionzoo.numerics import zero_padded
-from fusionzoo_plugins._memory_fusion import GatedMemory, ModalityLSTMs, previous
-from fusionzoo_plugins._per_modality import Sizes, per_modality
+from fusionzoo_plugins._memory_fusion import MemoryFusion, previous
+from fusionzoo_plugins._per_modality import Sizes
 from fusionzoo_plugins._two_layers import TwoLayers
 
 Subset = tuple[int, ...]
@@ -92,7 +91,7 @@ class DynamicFusionGraph(nn.Module):
         return sum(2 ** len(s) - 2 for s in subsets(range(count), 2)) + 2**count - 1
 
 
-class GraphMFN(Fusion):
+class GraphMFN(MemoryFusion):
     r"""Graph memory fusion network (Graph-MFN): a memory that reads a dynamic fusion graph.
 
     .. math::
@@ -121,7 +120,7 @@ class GraphMFN(Fusion):
         D_1 and D_2, default 64.
     head : hidden width of a two-layer output map with ReLU, as in MMSA; None, the default, for the linear one above.
     pool : None, or `"last"`: one vector per sequence, at its last real step. dropout : inside every D, default 0.2.
-    variant : `"default"`, or `"official"`, the published code's.
+    variant : see `variants`.
 
     Parameters: with n the node width, k the pattern's, u the memory's: :math:`\sum_m 4 h_m (d_m + h_m + 2) + (2 h_m + 1)
     h_m`, networks of :math:`(i + 1) k + (k + 1) n` for every S, top and efficacies with i the width of what they read,
@@ -161,34 +160,14 @@ class GraphMFN(Fusion):
         missing: str = "zero",
     ):
         super().__init__(dims, out_dim, missing=missing)
-        widths = per_modality(hidden, self.names, "hidden", self)
-        sizes = {"node": node, "pattern": pattern, "memory": memory, "update": update, "retain": retain, "write": write}
-        for option, size in sizes.items():
-            check_positive(size, option, self)
-        self.pool = None if pool is None else check_choice(pool, ("last",), "pool", self)
-        self.dropout = check_probability(dropout, "dropout", self)
-        self.lstms = ModalityLSTMs(list(self.dims.values()), widths)
+        sizes = {"memory": memory, "update": update, "retain": retain, "write": write}
+        widths = self.build_lstms(hidden, pool, dropout, node=node, pattern=pattern, **sizes)
         self.vertices = nn.ModuleList(nn.Linear(2 * h, h) for h in widths)
         # Not `graph`: a module that torch.export makes has an attribute of that name.
         self.vertex_graph = DynamicFusionGraph(widths, node, pattern, self.linear, self.dropout)
-        self.memory = GatedMemory(node, memory, update, retain, write, self.dropout)
-        total = sum(widths) + memory
-        self.head = None
-        if head is not None:
-            self.head = TwoLayers(total, check_positive(head, "head", self), self.out_dim, self.dropout)
-        self.set_width(total if head is None else self.out_dim)
-
-    def combine(self, streams: Streams) -> Fused:
-        states, _ = self.states(streams.x, streams.presence())
-        per_modality = dict(zip(self.names, states.split([*self.lstms.hidden, self.memory.width], -1), strict=False))
-        fused = states[:, -1] if self.pool else states  # the state after the last real step is the last one
-        return Fused(fused if self.head is None else self.head(fused), per_modality)
+        self.build_memory(node, head=head, **sizes)
 
     def states(self, xs: list[Tensor], presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Hidden states of all modalities and the memory, `(B, T, H + u)`, and the efficacies `(B, T, E)`.
-
-        xs : `(B, T, d_m)` each. presence : bool `(B, T, M)`, where each modality is present; None for everywhere.
-        """
         h, _ = self.lstms(xs, presence)
         pairs = zip(previous(h).split(self.lstms.hidden, -1), h.split(self.lstms.hidden, -1), strict=True)
         vertices = [

@@ -50,8 +50,8 @@ class HypergraphFusion(Fusion):
     Options
     -------
     width : of x; default the anchor's. hidden : of the branches; default `width`. hyper_layers, frequency_layers :
-    depth of the branches, 0 for none. residue : put x beside them; published False. variant : `"default"`, or `"official"`, the
-    published code's. edges, incidences : sizes of its tables, which the default has not.
+    depth of the branches, 0 for none. residue : put x beside them; published False. variant : see `variants`.
+    edges, incidences : sizes of the published code's tables, which the default has not.
 
     Parameters: projections, :math:`(w + 1) h + L h + K (2 h + 1)` for width w and hidden h, :math:`2 h + M` for the
     weights, and the output map from :math:`M (w + 2 h)`.
@@ -113,7 +113,7 @@ class HypergraphFusion(Fusion):
     def combine(self, streams: Streams) -> Fused:
         present = self.nodes_present(streams)
         xs = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, streams.present, strict=True)]
-        x = torch.stack(xs, 1)
+        x = rearrange(xs, "m b t w -> b m t w")
         first = self.fc1(x)
         presence = replace(streams, present=present).presence()
         hypergraph = self.hypergraph(first, streams.mask, presence) if self.hyperconvs else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -38,13 +39,13 @@ class LMAM(Fusion):
     Options
     -------
     rank : r; default `max(1, width // 8)`. width : d; default the anchor's. residual : add :math:`x^m_i`; `False` is the
-    plain matching of the paper's early-fusion panel. variant : `"default"`, or `"official"`, the published code's.
+    plain matching of the paper's early-fusion panel. variant : see `variants`.
 
     Parameters: :math:`2 d r + d` for the matching map, plus projections. A Q/K/V set has
     :math:`3(d^2 + d)`: at d = 512 the default is 66,048 of 787,968, 8.4 %.
 
     Source: Shou et al., "A Low-rank Matching Attention based Cross-modal Feature Fusion Method for Conversational
-    Emotion Recognition", IEEE TAFFC 16(2), 2025, arXiv 2306.17799; official code yuntaoshou/LMAM@1ac9f43823,
+    Emotion Recognition", IEEE TAFFC 16(2), 2025, arXiv 2306.17799; code yuntaoshou/LMAM@1ac9f43823,
     `baseline/LMAM.py`.
 
     Shapes: streams `(B, T, d_m)` -> `(B, T, out_dim)`; `Fused.attention["text->audio"]` is `(B, T, T)`: the weights of
@@ -92,22 +93,22 @@ class LMAM(Fusion):
 
     def fuse_projected(self, xs: list[Tensor], streams: Streams) -> Fused:
         """The matching of streams `(B, T, width)`."""
-        batch, steps = streams.shape
+        steps = streams.shape[1]
         presence = streams.presence()
         memory = torch.cat(xs, 1)  # (B, M T, d), modality by modality
-        keys = None if presence is None else presence.transpose(1, 2).flatten(1)
+        keys = None if presence is None else rearrange(presence, "b t m -> b (m t)")
         # <Q P^T x, y> + <b, y>: queries and keys meet in r dimensions; the bias term depends on the key alone.
         scores = (memory @ self.query_factor) @ (memory @ self.memory_factor).transpose(1, 2)
         scores = torch.tanh((scores + (memory @ self.bias).unsqueeze(1)) * self.width**-0.5)
         weights = masked_softmax(scores, None if keys is None else keys.unsqueeze(1))
         context = F.gelu(weights @ memory)
-        z = (memory + context if self.residual else context).unflatten(1, (len(xs), steps))
-        fused = masked_mean(z.transpose(1, 2), presence)
-        per_modality = dict(zip(self.names, z.unbind(1), strict=True))
+        z = rearrange(memory + context if self.residual else context, "b (m t) d -> b t m d", t=steps)
+        fused = masked_mean(z, presence)
+        per_modality = dict(zip(self.names, z.unbind(2), strict=True))
         maps: dict[str, Tensor] = {}
         if streams.attention:
-            grid = weights.view(batch, len(xs), steps, len(xs), steps)
-            maps = {f"{q}->{k}": grid[:, i, :, j] for i, q in enumerate(self.names) for j, k in enumerate(self.names)}
+            grid = rearrange(weights, "b (q t) (k s) -> q k b t s", t=steps, s=steps)
+            maps = {f"{q}->{k}": grid[i, j] for i, q in enumerate(self.names) for j, k in enumerate(self.names)}
         return Fused(fused, per_modality, maps)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -13,6 +14,7 @@ from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.layers import dropout
 from fusionzoo.numerics import zero_padded
+from fusionzoo.reference import check_modalities
 
 
 class MAG(Fusion):
@@ -33,7 +35,7 @@ class MAG(Fusion):
     Options
     -------
     beta : largest length of the shift, in lengths of the anchor; default 1. dropout : after the norm, default 0.5.
-    variant : `"default"`, or `"official"`, the published code's.
+    variant : see `variants`.
 
     Parameters: with t the anchor's width: :math:`\sum_m \big((d_m + t + 1) t + (d_m + 1) t\big) + 2 t`, then the output
     map where `out_dim` differs.
@@ -47,7 +49,6 @@ class MAG(Fusion):
     """
 
     variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.mag:OfficialMAG"}
-    reference_table = "fusionzoo_plugins.official.mag"
 
     def __init__(
         self,
@@ -96,6 +97,13 @@ class MAG(Fusion):
         # The slope of a norm at zero is taken as zero by torch, and the ratio of nothing to nothing as that to one.
         length = torch.where(length == 0, 1.0, length)
         return (self.beta * allowed / (length + 1e-6)).to(shift.dtype)
+
+    def reference_names(self) -> Mapping[str, str]:
+        check_modalities(self.names, 3, "MAG")  # in the order text, audio, visual
+        names = {"LayerNorm.": "norm"}
+        for i, letter in enumerate("av"):
+            names |= {f"W_h{letter}.": f"gates.{i}", f"W_{letter}.": f"values.{i}"}
+        return names
 
 
 fusionzoo_register = fusionzoo.plugin(

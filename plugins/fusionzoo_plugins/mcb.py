@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from einops import reduce
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -74,7 +75,7 @@ class MCB(Fusion):
         """The count sketch `(..., D)` of `x (..., d_m)`."""
         order, sign = getattr(self, f"order_{modality}"), getattr(self, f"sign_{modality}")
         slots = F.pad(x * sign.to(x.dtype), (0, 1)).index_select(-1, order)
-        return slots.unflatten(-1, (-1, self.sketch)).sum(-2)
+        return reduce(slots, "... (n sketch) -> ... sketch", "sum", sketch=self.sketch)
 
     def combine(self, streams: Streams) -> Fused:
         presence = streams.presence()

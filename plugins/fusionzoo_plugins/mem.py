@@ -53,7 +53,7 @@ class MEM(Objective):
     Options
     -------
     temperature : what the cosines are divided by, without alignment. alignment : weight of AVEL inside this objective.
-    width, dropout, variant : of AVEL; `"official"` is the published one.
+    width, dropout, variant : of AVEL.
 
     Parameters: :math:`2 (d_m + 1)` a direction, and AVEL's where alignment is not 0. The stacks stay the fusion's.
     Source: Li et al., "Enhancing Modal Fusion by Alignment and Label Matching for Multimodal Emotion Recognition"

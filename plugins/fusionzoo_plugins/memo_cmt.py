@@ -95,7 +95,7 @@ class MemoCMT(Fusion):
         attentions; default the anchor's. fused_width : f, of the rows; default w. dropout : on the attention weights,
         and twice on the rows, as published; default 0.05.
     aligned : whether equal lengths mean equal steps (`pool=None`): True, False (never), or None, the default: they do
-        where all lengths agree. variant : `"default"`, or `"official"`, the published code's.
+        where all lengths agree. variant : see `variants`.
 
     Parameters: projections, then per ordered pair :math:`4 w^2 + 4 w + w f + 3 f`, then the output map: two of 2,954,496
     at w = f = 768.

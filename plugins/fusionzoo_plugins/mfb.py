@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from einops import reduce
 from torch import Tensor, nn
 
 import fusionzoo
@@ -67,7 +68,7 @@ class MFB(Fusion):
         levels: list[Tensor] = []
         for level in expanded.chunk(self.order, -1):
             levels.append(level if not levels else levels[-1] * level)
-        pooled = [root_and_norm(e.unflatten(-1, (self.width, self.factors)).sum(-1)) for e in levels]
+        pooled = [root_and_norm(reduce(e, "... (w f) -> ... w", "sum", f=self.factors)) for e in levels]
         return Fused(torch.cat(pooled, -1))
 
 

@@ -6,14 +6,13 @@ import torch
 from torch import Tensor
 
 import fusionzoo
-from fusionzoo._options import check_choice, check_positive, check_probability
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams
-from fusionzoo_plugins._memory_fusion import GatedMemory, ModalityLSTMs, previous
-from fusionzoo_plugins._per_modality import Sizes, per_modality
+from fusionzoo.fusion import Dims
+from fusionzoo_plugins._memory_fusion import MemoryFusion, previous
+from fusionzoo_plugins._per_modality import Sizes
 from fusionzoo_plugins._two_layers import TwoLayers
 
 
-class MFN(Fusion):
+class MFN(MemoryFusion):
     r"""Memory fusion network (MFN).
 
     .. math::
@@ -69,39 +68,20 @@ class MFN(Fusion):
         missing: str = "zero",
     ):
         super().__init__(dims, out_dim, missing=missing)
-        widths = per_modality(hidden, self.names, "hidden", self)
-        sizes = {"memory": memory, "attention": attention, "update": update, "retain": retain, "write": write}
-        for option, size in sizes.items():
-            check_positive(size, option, self)
-        self.pool = None if pool is None else check_choice(pool, ("last",), "pool", self)
-        self.dropout = check_probability(dropout, "dropout", self)
-        total = sum(widths)
-        self.lstms = ModalityLSTMs(list(self.dims.values()), widths)
-        self.attend = TwoLayers(2 * total, attention, 2 * total, self.dropout)
-        self.memory = GatedMemory(2 * total, memory, update, retain, write, self.dropout)
-        self.head = None
-        if head is not None:
-            head = check_positive(head, "head", self)
-            self.head = TwoLayers(total + memory, head, self.out_dim, self.dropout)
-        self.set_width(total + memory if head is None else self.out_dim)
-
-    def combine(self, streams: Streams) -> Fused:
-        states, weights = self.states(streams.x, streams.presence())
-        per_modality = dict(zip(self.names, states.split([*self.lstms.hidden, self.memory.width], -1), strict=False))
-        fused = states[:, -1] if self.pool else states  # the state after the last real step is the last one
-        fused = fused if self.head is None else self.head(fused)
-        return Fused(fused, per_modality, {"cells": weights} if streams.attention else {})
+        sizes = {"memory": memory, "update": update, "retain": retain, "write": write}
+        total = 2 * sum(self.build_lstms(hidden, pool, dropout, attention=attention, **sizes))
+        self.attend = TwoLayers(total, attention, total, self.dropout)
+        self.build_memory(total, head=head, **sizes)
 
     def states(self, xs: list[Tensor], presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Hidden states of all modalities and the memory, `(B, T, H + u)`, and the attention `(B, T, 2 H)`.
-
-        xs : `(B, T, d_m)` each. presence : bool `(B, T, M)`, where each modality is present; None for everywhere.
-        """
         h, c = self.lstms(xs, presence)
         cells = torch.cat([previous(c), c], -1)
         weights = self.attend(cells).softmax(-1)
         u = self.memory(weights * cells, None if presence is None else presence.any(-1))
         return torch.cat([h, u], -1), weights
+
+    def attention_maps(self, weights: Tensor) -> dict[str, Tensor]:
+        return {"cells": weights}
 
 
 fusionzoo_register = fusionzoo.plugin(

@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import Any
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -128,16 +129,18 @@ class MISA(Fusion):
         self.set_width(self.out_dim)
 
     def combine(self, streams: Streams) -> Fused:
-        batch, steps = streams.shape
+        steps = streams.shape[1]
         masks = streams.present
         common = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, masks, strict=True)]
         private = [zero_padded(p(u).sigmoid(), m) for p, u, m in zip(self.private, common, masks, strict=True)]
         shared = [zero_padded(self.shared(u).sigmoid(), m) for u, m in zip(common, masks, strict=True)]
         restored = [zero_padded(r(p + s), m) for r, p, s, m in zip(self.restore, private, shared, masks, strict=True)]
         presence = streams.presence()
-        tokens = None if presence is None else torch.cat([presence, presence], -1).flatten(0, 1)
-        hidden, weights = self.transformer(torch.stack([*private, *shared], 2).flatten(0, 1), tokens, streams.attention)
-        fused = self.head(zero_padded(hidden, tokens).flatten(1)).unflatten(0, (batch, steps))
+        there = None if presence is None else repeat(presence, "b t m -> (b t) (twice m)", twice=2)
+        tokens = rearrange([*private, *shared], "tokens b t w -> (b t) tokens w")
+        hidden, weights = self.transformer(tokens, there, streams.attention)
+        hidden = rearrange(zero_padded(hidden, there), "(b t) tokens w -> b t (tokens w)", t=steps)
+        fused = self.head(hidden)
         named = {
             f"{name}{suffix}": stream
             for suffix, group in (
@@ -148,7 +151,7 @@ class MISA(Fusion):
             )
             for name, stream in zip(self.names, group, strict=True)
         }
-        maps = {} if weights is None else {"tokens": weights.unflatten(0, (batch, steps))}
+        maps = {} if weights is None else {"tokens": rearrange(weights, "(b t) h q k -> b t h q k", t=steps)}
         return Fused(fused, named, maps, self._losses(common, private, shared, restored, masks))
 
     def _losses(

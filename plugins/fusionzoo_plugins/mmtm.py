@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,10 @@ from torch.nn import functional as F
 import fusionzoo
 from fusionzoo._options import Configured, check_choice, check_positive
 from fusionzoo.errors import ShapeError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams
+from fusionzoo.fusion import Dims, Streams
 from fusionzoo.numerics import masked_mean
 from fusionzoo.reference import WithReference, check_modalities, within
-from fusionzoo_plugins._channels import JOINS, SCOPES, check_aligned, join_streams
+from fusionzoo_plugins._channels import JOINS, SCOPES, ChannelFusion
 
 
 class MMTMBlock(Configured, WithReference, nn.Module):
@@ -24,7 +24,7 @@ class MMTMBlock(Configured, WithReference, nn.Module):
     Parameters
     ----------
     channels : of each modality. ratio : the joint vector has :math:`2 \sum_m C_m / ratio` features, one at least.
-    variant : `"default"` or that of `MMTM`.
+    variant : that of `MMTM`.
 
     >>> [tuple(y.shape) for y in MMTMBlock([8, 4])([torch.rand(2, 8, 3, 5, 5), torch.rand(2, 4, 7)])]
     [(2, 8, 3, 5, 5), (2, 4, 7)]
@@ -65,7 +65,7 @@ def _hidden(channels: Sequence[int], ratio: int) -> int:
     return max(1, 2 * sum(channels) // ratio)
 
 
-class MMTM(Fusion):
+class MMTM(ChannelFusion):
     r"""Multimodal transfer module (MMTM): squeeze all modalities, excite each.
 
     With :math:`s_m` the mean of modality m over the dialogue's real utterances,
@@ -86,7 +86,7 @@ class MMTM(Fusion):
     scope : `"dialogue"`, or `"utterance"`: each step is squeezed and excited by itself.
     join : `"steps"`; `"anchor"`: the others enter y as their mean, beside each step of the anchor, and may have other
         lengths; `"pool"`: every stream enters as its mean, one vector `(B, out_dim)`.
-    variant : `"default"`, or `"official"`, the published code's.
+    variant : see `variants`.
 
     Parameters: with D the summed width and :math:`h = \lfloor 2 D / ratio \rfloor`, :math:`(D + 1) h + (h + 1) D`, and
     the output map.
@@ -100,8 +100,6 @@ class MMTM(Fusion):
     """
 
     variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.mmtm:OfficialMMTM"}
-    unaligned = True
-    for_sequences: ClassVar[dict[str, Any]] = {"join": "pool"}
 
     def __init__(
         self,
@@ -121,19 +119,13 @@ class MMTM(Fusion):
         self.block = MMTMBlock(widths, check_positive(ratio, "ratio", self), variant=self.variant)
         self.set_width(sum(widths))
 
-    def combine(self, streams: Streams) -> Fused:
-        xs, present = streams.x, streams.present
-        if self.join == "steps" or self.scope == "utterance":
-            check_aligned(
-                xs, self.names, self, f"scope={self.scope!r}, join={self.join!r}", "scope='dialogue' and join='anchor'"
-            )
+    def reweighed(self, streams: Streams) -> tuple[list[Tensor], dict[str, Tensor]]:
         if self.scope == "utterance":
-            gates = self.block.gates(xs)
+            gates = self.block.gates(streams.x)
         else:
-            gates = self.block.gates([masked_mean(x, p) for x, p in zip(xs, present, strict=True)])
-            gates = [g.unsqueeze(1) for g in gates]
-        outs = [x * g for x, g in zip(xs, gates, strict=True)]
-        return Fused(join_streams(outs, present, self.join), dict(zip(self.names, outs, strict=True)))
+            means = [masked_mean(x, p) for x, p in zip(streams.x, streams.present, strict=True)]
+            gates = [g.unsqueeze(1) for g in self.block.gates(means)]
+        return [x * g for x, g in zip(streams.x, gates, strict=True)], {}
 
     def on_maps(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Feature maps `(B, C_m, ...)` of all modalities, excited, of the same shapes."""

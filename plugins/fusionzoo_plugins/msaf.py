@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fusionzoo
 from fusionzoo._options import Configured, check_choice, check_positive, check_probability
 from fusionzoo.errors import OptionError, ShapeError
-from fusionzoo.fusion import Dims, Fused, Fusion, Streams
+from fusionzoo.fusion import Dims, Streams
 from fusionzoo.layers import dropout
 from fusionzoo.numerics import masked_mean, masked_softmax
 from fusionzoo.reference import WithReference
-from fusionzoo_plugins._channels import (
-    JOINS,
-    SCOPES,
-    bottleneck,
-    channel_norm,
-    check_aligned,
-    join_streams,
-)
+from fusionzoo_plugins._channels import JOINS, SCOPES, ChannelFusion, bottleneck, channel_norm
 
 #: From a width to a norm over it.
 Norm = Callable[[int], nn.Module]
@@ -51,7 +45,7 @@ class SplitAttention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """`(B, d)` as `(B, blocks, c)`."""
-        return F.pad(x, (0, -x.shape[-1] % self.block)).unflatten(-1, (-1, self.block))
+        return rearrange(F.pad(x, (0, -x.shape[-1] % self.block)), "b (n c) -> b n c", c=self.block)
 
     def forward(self, squeezed: Sequence[Tensor], presence: Tensor | None) -> tuple[list[Tensor], Tensor]:
         """Factors `(B, d_m)` for each modality, and the attention `(B, blocks, c)`.
@@ -83,7 +77,7 @@ class MSAFBlock(Configured, WithReference, nn.Module):
     channels : of each modality. block_channel : c. block_dropout, lowest_atten, reduction_factor : see `MSAF`.
     split_block : number of time segments, cut along the first axis after the channels, the rest in the last; each has
         weights of its own.
-    variant : `"default"` or that of `MSAF`.
+    variant : that of `MSAF`.
 
     >>> maps = [torch.rand(2, 32, 3, 4, 4), torch.rand(2, 20, 6), torch.rand(2, 8)]
     >>> [tuple(y.shape) for y in MSAFBlock([32, 20, 8], 8)(maps)]
@@ -91,7 +85,6 @@ class MSAFBlock(Configured, WithReference, nn.Module):
     """
 
     variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.msaf:OfficialMSAFBlock"}
-    norm: ClassVar[Norm] = staticmethod(channel_norm)
 
     def __init__(
         self,
@@ -111,6 +104,10 @@ class MSAFBlock(Configured, WithReference, nn.Module):
             SplitAttention(channels, block_channel, hidden, self.norm, lowest_atten, block_dropout)
             for _ in range(split_block)
         )
+
+    def norm(self, width: int) -> nn.Module:
+        """The norm of a hidden layer."""
+        return channel_norm(width)
 
     def hidden_width(self, block: int, reduction: int) -> int:
         """Width of the joint features."""
@@ -155,7 +152,7 @@ class MSAFBlock(Configured, WithReference, nn.Module):
                     f"MSAFBlock was built for maps (B, C, ...) with C = {self.channels}"
                     f"{' and a time axis after it' if len(self.blocks) > 1 else ''}, got {tuple(x.shape)}"
                 )
-        flat = [x.flatten(2).transpose(1, 2) if x.dim() > 2 else x.unsqueeze(1) for x in maps]
+        flat = [rearrange(x, "b c ... -> b (...) c") for x in maps]
         places: list[Tensor | None] = [None] * len(maps)
         if len(self.blocks) > 1:
             places = [
@@ -175,7 +172,7 @@ def _segments(step: Tensor, length: Tensor | int, count: int) -> Tensor:
     return torch.div(step, size, rounding_mode="floor").clamp(0, count - 1)
 
 
-class MSAF(Fusion):
+class MSAF(ChannelFusion):
     r"""Multimodal split attention fusion (MSAF).
 
     Every modality's channels are split into blocks of c; with :math:`s_m` the mean of modality m over the dialogue and
@@ -201,7 +198,7 @@ class MSAF(Fusion):
     scope : `"dialogue"`, or `"utterance"`: each step is squeezed and reweighed by itself.
     join : `"steps"`; `"anchor"`: the others enter y as their mean, beside each step of the anchor, and may have other
         lengths; `"pool"`: every stream enters as its mean, one vector `(B, out_dim)`.
-    variant : `"default"`, or `"official"`, the published code's.
+    variant : see `variants`.
 
     Parameters: with r joint features and n blocks, :math:`(c + 3) r + n c\,(r + 1)` a segment, and the output map; for
     [1024, 32] channels, c = 16 and r = 4 that is 5,356, the paper's first block on RAVDESS.
@@ -216,8 +213,6 @@ class MSAF(Fusion):
     """
 
     variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.msaf:OfficialMSAF"}
-    unaligned = True
-    for_sequences: ClassVar[dict[str, Any]] = {"join": "pool"}
 
     def __init__(
         self,
@@ -252,23 +247,18 @@ class MSAF(Fusion):
         )
         self.set_width(sum(widths))
 
-    def combine(self, streams: Streams) -> Fused:
+    def reweighed(self, streams: Streams) -> tuple[list[Tensor], dict[str, Tensor]]:
         xs, present = streams.x, streams.present
-        if self.join == "steps" or self.scope == "utterance":
-            check_aligned(
-                xs, self.names, self, f"scope={self.scope!r}, join={self.join!r}", "scope='dialogue' and join='anchor'"
-            )
-        batch, steps = streams.shape
-        if self.scope == "utterance":
-            single = [None if p is None else p.reshape(-1, 1) for p in present]
-            outs, maps = self.split.attend([x.flatten(0, 1).unsqueeze(1) for x in xs], single, [None] * len(xs))
-            outs = [y.squeeze(1).unflatten(0, (batch, steps)) for y in outs]
-            maps = maps.squeeze(1).unflatten(0, (batch, steps))
-        else:
+        if self.scope == "dialogue":
             places = [self._places(x, p) for x, p in zip(xs, present, strict=True)]
             outs, maps = self.split.attend(xs, present, places)
-        attention = {"blocks": maps} if streams.attention else {}
-        return Fused(join_streams(outs, present, self.join), dict(zip(self.names, outs, strict=True)), attention)
+            return outs, {"blocks": maps}
+        steps = streams.shape[1]
+        rows = [rearrange(x, "b t d -> (b t) 1 d") for x in xs]
+        there = [None if p is None else rearrange(p, "b t -> (b t) 1") for p in present]
+        outs, maps = self.split.attend(rows, there, [None] * len(xs))
+        outs = [rearrange(y, "(b t) 1 d -> b t d", t=steps) for y in outs]
+        return outs, {"blocks": rearrange(maps, "(b t) 1 c n -> b t c n", t=steps)}
 
     def _places(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
         if self.segments == 1:

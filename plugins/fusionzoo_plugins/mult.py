@@ -60,7 +60,7 @@ class MulT(Fusion):
     positions : add sinusoidal positions, counted from 1. aligned : whether equal lengths mean equal steps: True, False
         (never), or None, the default: they do where all lengths agree.
     pool : None, or `"last"`: one vector per sequence.
-    variant : `"default"`, or `"official"` or `"multibench"`, what published code computes.
+    variant : see `variants`.
     dropout : of residuals and hidden layers, default 0.1; attention_dropout 0.1; embed_dropout 0.1; out_dropout 0, of the
         last hidden layer.
 

@@ -114,7 +114,7 @@ class MultiAttn(Fusion):
         `width // heads` features, which need not divide. hidden : of the feed-forward networks; default 4 width.
     width : common width w; default 256. dropout : on what is added to the residuals, default 0.1 (the published
         scripts: 0).
-    variant : `"default"`, or `"official"`, the published code's.
+    variant : see `variants`.
 
     Parameters: projections, then per modality and layer :math:`(M-1)(4 w^2 + 4 w) + 2 w M + 2 w h + h + w`, then the
     output map. With M = 3, w = 256, h = 1024 and without output map 18,961,920 for six layers and 6,320,640 for two.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from einops import reduce
 from torch import nn
 
 import fusionzoo
@@ -65,7 +66,7 @@ class Mutan(Fusion):
         hidden = [dropout(h, self.dropout, self.training) for h in hidden]
         factors = [s(h) for s, h in zip(self.slices, hidden, strict=True)]
         product = product_of_present(factors, streams.present)
-        return Fused(self.head(product.unflatten(-1, (self.rank, -1)).sum(-2)))
+        return Fused(self.head(reduce(product, "... (rank w) -> ... w", "sum", rank=self.rank)))
 
 
 fusionzoo_register = fusionzoo.plugin(

@@ -31,8 +31,7 @@ class NLGate(Fusion):
     Options
     -------
     tokens : N, default 8. channels : c, default 32. memory : S, default 8. project : which of q, k, v have a map; default
-        `"qkv"`. Without one the modality's width has to be N c (q) or S c (k, v). variant : `"default"`, or
-        `"official"`, MultiBench's.
+        `"qkv"`. Without one the modality's width has to be N c (q) or S c (k, v). variant : see `variants`.
 
     Parameters: :math:`(d_1 + 1) N c + 2 \sum_{m \ge 2} (d_m + 1) S c` plus the output map from N c.
     Source: Wang, Tran and Feiszli, "What Makes Training Multi-modal Classification Networks Hard?", CVPR 2020, arXiv
@@ -90,7 +89,9 @@ class NLGate(Fusion):
         # One flag a slot, the same for all queries: (B, T, 1, (M - 1) S).
         slots = None if presence is None else presence[..., 1:].repeat_interleave(self.memory, -1).unsqueeze(-2)
         weights = masked_softmax(self.scores(q, keys), slots)
-        return Fused((q + weights @ v).flatten(-2), {}, {"slots": weights} if streams.attention else {})
+        return Fused(
+            rearrange(q + weights @ v, "... n c -> ... (n c)"), {}, {"slots": weights} if streams.attention else {}
+        )
 
     def scores(self, q: Tensor, keys: list[Tensor]) -> Tensor:
         """`(..., N, (M - 1) S)` from queries `(..., N, c)` and mapped keys `(..., S c)` of each other modality."""

@@ -43,7 +43,7 @@ class SelfDistillation(Objective):
     streams : names of the students' streams. Default: `"<modality>.logits"`, taken as they are, where the fusion reports
     such (late-average, late-product, multiplicative), else the streams of the modalities.
     dims : stream name -> width, to build the students without a host; default asks the host.
-    variant : `"default"`, or `"official"`, the published code's.
+    variant : see `variants`.
 
     Parameters: per student :math:`(d_m + 1)\,C`; none where the fusion reports logits.
     Source: Ma et al., "A Transformer-Based Model With Self-Distillation for Multimodal Emotion Recognition in

@@ -5,10 +5,9 @@ With other fusions in its place it is the comparison table of CFN-SR and MSAF on
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +19,12 @@ from fusionzoo.clip_host import ClipHost
 from fusionzoo.encoders.mfccnet import MFCCNet
 from fusionzoo.encoders.outputs import Encoded
 from fusionzoo.encoders.resnext3d import ResNeXt3D
-from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
+from fusionzoo.errors import OptionError, ShapeError
 from fusionzoo.fusion import Dims, Fused, Fusion
 from fusionzoo.host import FusionLike, build_fusion
 from fusionzoo.kernels.dropout import Dropout
-from fusionzoo.reference import copy_reference_parts, prefixed
+from fusionzoo.reference import prefixed
 from fusionzoo.specs import plain_name
-from fusionzoo_adapters.parts.published_fusion import is_named
 
 if TYPE_CHECKING:
     from fusionzoo.batch import Batch
@@ -34,10 +32,6 @@ if TYPE_CHECKING:
 HEADS = ("linear", "sum", "none")
 #: Fusions that this network was published with on feature maps, and at how many places.
 _STAGES = {"cfn-sr": 1, "mmtm": 2, "msaf": 2}
-
-#: Official places of the trunks' parts in `video_model_blocks.0` and `audio_model_blocks.0`.
-_VIDEO = {"conv1": 0, "bn1": 1, "layer1": 3, "layer2": 4, "layer3": 5, "layer4": 6}
-_AUDIO = {"conv1": 0, "bn1": 2, "conv2": 3, "bn2": 6, "conv3": 8, "bn3": 10}
 
 
 class CFNSR(ClipHost):
@@ -60,24 +54,26 @@ class CFNSR(ClipHost):
     head : `"linear"` over the fused vector; `"sum"`: a linear map of each modality's vector, added up, as MSAF has it, for
         fusions on maps; `"none"`: the fusion's output are the logits, for the late fusions.
     dropout : on the flattened audio, 0.4. pool, fusion_width : see `ClipHost`.
-    weights : modality -> a checkpoint of its trunk, to begin with, as published: an official file, or the folder of a run of
+    weights : modality -> a checkpoint of its trunk, to begin with, as published: the authors' file, or the folder of a run of
         this host on that modality alone (`--modalities visual`).
-    variant : `"official"` has the quirks of the fusion's official variant, and no ReLU after the first convolution of the
-        video trunk, as the authors' joint networks.
+    variant : see `variants`.
 
-    By default clips of fewer frames are run by themselves, so that none reads padding; the official code has 30 always.
+    By default clips of fewer frames are run by themselves, so that none reads padding; the published code has 30 always.
 
     Shapes: clips of pictures `(B, 30, 3, 224, 224)` and MFCCs `(B, 212, 13)` to logits `(B, 1, C)`.
-    Parameters: 26,301,417 with `variant="official"`, one fewer without (the bias of w, which a softmax does not see);
-    25,916,080 with a late fusion and no head; 26,870,824 with concat-fc and no head; 25,940,724 with msaf (official) and
+    Parameters: 26,301,416;
+    25,916,080 with a late fusion and no head; 26,870,824 with concat-fc and no head; 25,940,724 with msaf (as published) and
     `head="sum"`.
     Source: Fu et al., "A cross-modal fusion network based on self-attention and residual structure for multimodal emotion
-    recognition", arXiv 2111.02172; official code skeletonNN/CFN-SR@2443494729, `networks/msaf_ravdess.py`, which as
+    recognition", arXiv 2111.02172; code skeletonNN/CFN-SR@2443494729, `networks/msaf_ravdess.py`, which as
     committed lacks the block's encoder; that of `msaf_ravdess_ab_1.py` is in its place. MSAF's places: anita-hu/MSAF@125e0f1eef,
     `ravdess/networks/msaf_ravdess.py`.
     """
 
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_adapters.hosts.official.cfn_sr:OfficialCFNSR"}
     own = "cfn-sr"
+    #: Whether the video trunk has a ReLU after its first convolution.
+    rectified_stem: ClassVar[bool] = True
     stages: int | None
     on_maps: bool
     early_fusion: Any
@@ -113,8 +109,6 @@ class CFNSR(ClipHost):
             encoders=encoders,
             pool=pool,
             fusion_width=num_classes if head == "none" and fusion_width is None else fusion_width,
-            variant=variant,
-            own_options={"variant": variant},
         )
         self.dropout = Dropout(check_probability(dropout, "dropout", self))
         self.mean: Tensor
@@ -143,7 +137,7 @@ class CFNSR(ClipHost):
             trunk = MFCCNet(self.dims[name], **shapes)
         else:
             options = {k: tuple(v) if k == "layers" else v for k, v in dict(how).items()}
-            trunk = ResNeXt3D(**{"rectified_stem": self.variant != "official", **options})
+            trunk = ResNeXt3D(**{"rectified_stem": self.rectified_stem, **options})
         if getattr(trunk, "fc1", None) is not None or getattr(trunk, "fc", None) is not None:
             raise OptionError("CFNSR: a trunk must be without a head; build it with classes=0")
         return trunk
@@ -221,11 +215,11 @@ class CFNSR(ClipHost):
             real = rows if present is None else rows & present.reshape(-1, 1)
             inputs[m] = clip.values
             masks[m] = real.expand(clip.values.shape[:2]) if clip.mask is None else clip.mask & real
-        return self._in_groups(inputs, masks), {}
+        return self.in_groups(inputs, masks), {}
 
-    def _in_groups(self, inputs: dict[str, Tensor], masks: dict[str, Tensor]) -> Fused:
+    def in_groups(self, inputs: dict[str, Tensor], masks: dict[str, Tensor]) -> Fused:
         """Clips of one length together, so that a convolution over time meets no padding."""
-        if self.variant == "official" or all(bool(mask.all()) for mask in masks.values()):
+        if all(bool(mask.all()) for mask in masks.values()):
             return self.fuse_clips(inputs, masks)
         lengths = torch.stack([mask.sum(1) for mask in masks.values()], 1)
         kinds, kind = lengths.unique(dim=0, return_inverse=True)
@@ -263,17 +257,20 @@ class CFNSR(ClipHost):
         trunks: list[Any] = [self.encoders[m] for m in self.names]
         xs = list(inputs)
         if self.early_fusion is not None:
-            xs = self.early_fusion.on_maps(self._there([t.early(x) for t, x in zip(trunks, xs, strict=True)], there))
+            xs = self.early_fusion.on_maps(
+                self.only_there([t.early(x) for t, x in zip(trunks, xs, strict=True)], there)
+            )
             xs = [t.late(x) for t, x in zip(trunks, xs, strict=True)]
         else:
             xs = [t.maps(x) for t, x in zip(trunks, xs, strict=True)]
         assert self.fusion is not None
-        maps = self.fusion.on_maps(self._there(xs, there))
+        maps = self.fusion.on_maps(self.only_there(xs, there))
         vectors = {m: self._vector(m, x) for m, x in zip(self.names, maps, strict=True)}
         return Fused(torch.cat(list(vectors.values()), -1), vectors)
 
-    def _there(self, maps: list[Tensor], there: Sequence[Tensor] | None) -> list[Tensor]:
-        if there is None or self.variant == "official":
+    def only_there(self, maps: list[Tensor], there: Sequence[Tensor] | None) -> list[Tensor]:
+        """The maps, zero where a clip lacks the modality."""
+        if there is None:
             return maps
         return [x * t.view(-1, *(1,) * (x.dim() - 1)) for x, t in zip(maps, there, strict=True)]
 
@@ -333,23 +330,6 @@ class CFNSR(ClipHost):
             state = torch.load(path, map_location="cpu", weights_only=True)
             state = state.get("state_dict", state)
         trunk.load_reference({k.removeprefix("module."): v for k, v in state.items()})
-
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official `MSAFNet`; one without a video trunk leaves that as it is. The first modality is the video."""
-        if self.variant != "official" or not self.on_maps or not is_named(self.fusion, "cfn-sr"):
-            raise ReferenceWeightsError("the official weights fit CFNSR(fusion='cfn-sr', variant='official') only")
-        plain = {k.removeprefix("module."): v for k, v in state_dict.items()}
-        video, audio = (self.encoders[m] for m in self.names)
-        parts: dict[str, nn.Module] = {"fc.": self.head}
-        parts |= {f"audio_model_blocks.0.{place}.": getattr(audio, n) for n, place in _AUDIO.items()}
-        if any(k.startswith("video_model_blocks.") for k in plain):
-            parts |= {f"video_model_blocks.0.{place}.": getattr(video, n) for n, place in _VIDEO.items()}
-        assert self.fusion is not None
-        block: Any = self.fusion.block
-        own = prefixed(plain, "msaf.0.")
-        copy.deepcopy(block).load_reference(own)  # refuses before anything is copied
-        copy_reference_parts(parts, plain, ("msaf.0.",))
-        block.load_reference(own)
 
 
 class _Sum(nn.Module):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
 import fusionzoo
 from fusionzoo._options import check_probability
@@ -14,7 +14,7 @@ from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused
 from fusionzoo.host import FusionLike
 from fusionzoo.kernels.dropout import Dropout
-from fusionzoo.reference import check_reference, copy_reference, prefixed
+from fusionzoo.reference import within
 from fusionzoo.specs import plain_name
 from fusionzoo_adapters.parts.published_fusion import is_named
 
@@ -36,15 +36,16 @@ class FoalNet(ClipHost):
         features of frames, or an encoder of their own: `visual: openai/clip-vit-large-patch14`.
     sequence_dropout : on the states before the fusion; dropout : before the classifier. Both are WavLM's `final_dropout`
         upstream; default 0.1.
-    pool, fusion_width : see `ClipHost`. variant : `"official"`, of the fusion foal-net: padded keys score -10000.
+    pool, fusion_width : see `ClipHost`. variant : see `variants`.
 
     Parameters: the encoders', the fusion's (12,866,560 at 1024 and 768), and 7,172 of the head for four classes.
     Source: Li et al., "Enhancing Modal Fusion by Alignment and Label Matching for Multimodal Emotion Recognition"
-    (Foal-Net), Interspeech 2024, arXiv 2408.09438; official code ASolitaryMan/Foal-Net@781849fdf6, `model.py`.
+    (Foal-Net), Interspeech 2024, arXiv 2408.09438; code ASolitaryMan/Foal-Net@781849fdf6, `model.py`.
 
     Shapes: clips, or features `(B, T, d_m)`, to logits `(B, T, C)`; utterances know nothing of each other.
     """
 
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_adapters.hosts.official.foal_net:OfficialFoalNet"}
     own = "foal-net"
 
     def __init__(
@@ -72,14 +73,15 @@ class FoalNet(ClipHost):
             pool=pool,
             sequence_dropout=sequence_dropout,
             fusion_width=fusion_width,
-            variant=variant,
-            own_options={"pool": "mean", "variant": variant},
         )
         self.dropout = Dropout(check_probability(dropout, "dropout", self))
         classifier = nn.Linear(self.fused_width, self.num_classes)
         nn.init.normal_(classifier.weight, std=0.02)
         nn.init.zeros_(classifier.bias)
         self.head = nn.Sequential(self.dropout, classifier)
+
+    def own_options(self) -> dict[str, Any]:
+        return super().own_options() | {"pool": "mean"}
 
     def _prepared(self, fusion: FusionLike, own: dict[str, Any]) -> FusionLike:
         """The published stacks stand side by side, without a map to another width."""
@@ -96,17 +98,14 @@ class FoalNet(ClipHost):
         inputs = {f"{m}.input": e.states for m, e in encoded.items() if e is not None}
         return Fused(fused.fused, inputs | fused.streams, fused.attention, fused.losses), masks
 
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the fusion and the classifier of the official `MultiTaskModel` (two modalities, audio first).
-
-        Its WavLM is loaded by `encoders`; its projections, heads and temperature belong to the objectives.
-        """
+    def reference_names(self) -> Mapping[str, str]:
         if not is_named(self.fusion, self.own) or self.fusion is None:
-            raise ReferenceWeightsError(f"the official weights are those of fusion='{self.own}' with two modalities")
-        head, own = self.head[1], prefixed(state_dict, "cls_head.")  # type: ignore[index]
-        check_reference(head, own, "cls_head.")  # refuses before anything is copied
-        self.fusion.load_reference(state_dict)
-        copy_reference(head, own)
+            raise ReferenceWeightsError(f"the published weights are those of fusion='{self.own}' with two modalities")
+        return within("fusion", self.fusion.reference_names()) | {"cls_head.": "head.1"}
+
+    def reference_unused(self) -> Sequence[str]:
+        """WavLM, which `encoders` load, and the projections, heads and temperature of the objectives."""
+        return [p for p in self.fusion.reference_unused() if p != "cls_head."]
 
 
 fusionzoo_register = fusionzoo.plugin(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,12 +12,9 @@ from torch.nn import functional as F
 import fusionzoo
 from fusionzoo._options import check_positive, check_probability
 from fusionzoo.clip_host import ClipHost
-from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims
 from fusionzoo.host import FusionLike
 from fusionzoo.kernels.dropout import dropout
-from fusionzoo.reference import check_reference, copy_reference_parts, prefixed
-from fusionzoo_adapters.parts.published_fusion import is_named
 
 
 class MemoCMT(ClipHost):
@@ -35,19 +32,18 @@ class MemoCMT(ClipHost):
         and of a single modality, which are the authors' `TextOnly` and `AudioOnly`.
     hidden : widths of the head's layers, default (128,). dropout : in the head, default 0.05.
     fusion_width : of the fused vector; None is the fusion's own. sequence_dropout : see `ClipHost`.
-    variant : `"official"` has no masks anywhere behind the encoders: what is padded is read and pooled, so that an
-        utterance depends on its batch (published with batches of one, where this makes no difference). The encoders mask.
+    variant : see `variants`.
 
-    Parameters: the encoders', the fusion's (2 x 2,954,496 at width 768), and 98,948 of the head for four classes. The
-    official third attention, which is never used (2,954,496), is left out.
+    Parameters: the encoders', the fusion's (2 x 2,954,496 at width 768), and 98,948 of the head for four classes.
     Source: Khan et al., "MemoCMT: multimodal emotion recognition using cross-modal transformer-based feature fusion",
-    Scientific Reports 15, 5473, 2025; official code tpnam0901/MemoCMT@d3248703e7, `src/models/networks.py`.
+    Scientific Reports 15, 5473, 2025; code tpnam0901/MemoCMT@d3248703e7, `src/models/networks.py`.
 
     Shapes: clips, or features `(B, T, d_m)`, to logits `(B, T, C)`; utterances know nothing of each other.
     """
 
     own = "memo-cmt"
-    official_masks = False
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_adapters.hosts.official.memo_cmt:OfficialMemoCMT"}
+    reference_table = "fusionzoo_adapters.hosts.official.memo_cmt"
     head: Head
 
     def __init__(
@@ -76,34 +72,14 @@ class MemoCMT(ClipHost):
             pool=pool,
             sequence_dropout=sequence_dropout,
             fusion_width=fusion_width,
-            variant=variant,
-            # The first row is that of the second modality's first step; of more than two it would be one pair's.
-            own_options={"pool": "mean" if pool == "cls" and len(dims) > 2 else pool, "variant": variant},
         )
         widths = [check_positive(w, "hidden", self) for w in hidden]
         self.head = Head(self.fused_width, widths, self.num_classes, check_probability(dropout, "dropout", self))
 
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official `MemoCMT`, `TextOnly` or `AudioOnly`: fusion and head.
-
-        Their encoders (`text_encoder.*`, `audio_encoder.*`) are frozen and the pretrained ones, under other names: ours come
-        from `encoders`.
-        """
-        rest = {k: v for k, v in state_dict.items() if not k.startswith(("text_encoder.", "audio_encoder."))}
-        head = {k: v for k, v in rest.items() if k.startswith(("linear_", "classifer."))}
-        for prefix, module in self.head.official_parts().items():  # refuses before anything is copied
-            check_reference(module, prefixed(head, prefix), prefix)
-        if self.fusion is None:
-            unknown = [k for k in rest if k not in head]
-            if unknown:
-                raise ReferenceWeightsError(
-                    f"the official model of one modality has no entry {unknown[0]!r}; build MemoCMT for text and audio"
-                )
-        elif is_named(self.fusion, self.own):
-            self.fusion.load_reference(rest)
-        else:
-            raise ReferenceWeightsError(f"the official weights are those of fusion='{self.own}'")
-        copy_reference_parts(self.head.official_parts(), head)
+    def own_options(self) -> dict[str, Any]:
+        # The first row is that of the second modality's first step; of more than two it would be one pair's.
+        pool = "mean" if self.pool == "cls" and len(self.dims) > 2 else self.pool
+        return super().own_options() | {"pool": pool}
 
 
 class Head(nn.Module):
@@ -126,10 +102,6 @@ class Head(nn.Module):
         for layer in self.hidden:
             x = F.leaky_relu(layer(x))
         return self.classifier(dropout(x, self.dropout, self.training))
-
-    def official_parts(self) -> dict[str, nn.Module]:
-        """Official prefixes (`linear_0.`, ..., and `classifer.`, spelt so) and our modules."""
-        return {f"linear_{i}.": layer for i, layer in enumerate(self.hidden)} | {"classifer.": self.classifier}
 
 
 fusionzoo_register = fusionzoo.plugin(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +13,11 @@ from fusionzoo._options import check_positive
 from fusionzoo._registry import registry
 from fusionzoo.clip_host import ClipHost
 from fusionzoo.encoders.outputs import Encoded
-from fusionzoo.errors import OptionError, ReferenceWeightsError
+from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, read_dims
 from fusionzoo.host import FusionLike
 from fusionzoo.numerics import lstm_precision, zero_padded
-from fusionzoo.reference import copy_reference_parts, prefixed
 from fusionzoo.specs import plain_name
-from fusionzoo_adapters.parts.published_fusion import is_named
 
 if TYPE_CHECKING:
     from fusionzoo.batch import Batch
@@ -37,17 +35,16 @@ class MSAF(ClipHost):
     Options
     -------
     channels : modality -> width of its LSTMs, or one width; default 64. Published on CMU-MOSEI: visual 32, audio 64, text 128.
-    encoders, pool, sequence_dropout, fusion_width : see `ClipHost`. variant : `"official"` reads the last step of the padded
-        sequence, and the fusion's official variant.
+    encoders, pool, sequence_dropout, fusion_width : see `ClipHost`. variant : see `variants`.
 
-    Source: Su et al., "MSAF: Multimodal Split Attention Fusion", arXiv 2012.07175; official code anita-hu/MSAF@125e0f1eef,
+    Source: Su et al., "MSAF: Multimodal Split Attention Fusion", arXiv 2012.07175; code anita-hu/MSAF@125e0f1eef,
     `cmu_mosei/networks/msaf_mosei.py`, with 16 channels a block, 5 segments, half as many joint features.
 
     Shapes: clips, or features `(B, T, d_m)`, to logits `(B, T, C)`; utterances know nothing of each other.
     """
 
+    variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_adapters.hosts.official.msaf:OfficialMSAF"}
     own = "msaf"
-    official_masks = False
     channels: dict[str, int]
     in_the_middle: bool
 
@@ -82,8 +79,6 @@ class MSAF(ClipHost):
             pool=pool,
             sequence_dropout=sequence_dropout,
             fusion_width=fusion_width,
-            variant=variant,
-            own_options={"variant": variant},
         )
         widths = self.channels
         self.first = nn.ModuleDict({m: nn.LSTM(self.widths[m], widths[m], batch_first=True) for m in names})
@@ -109,42 +104,31 @@ class MSAF(ClipHost):
         return prepared
 
     def fuse(self, batch: Batch) -> tuple[Fused, dict[str, Tensor]]:
-        encoded = {m: None if e is None else self._run(self.first, m, e) for m, e in self.sequences(batch).items()}
+        encoded = {m: None if e is None else self.run(self.first, m, e) for m, e in self.sequences(batch).items()}
         if not self.in_the_middle:
-            return self.fuse_sequences({m: None if e is None else self._last(m, e) for m, e in encoded.items()})
+            return self.fuse_sequences({m: None if e is None else self.last_state(m, e) for m, e in encoded.items()})
         fused, masks = self.fuse_sequences(encoded)
         last = []
         for m, e in encoded.items():
             if e is None:
                 last.append(fused.fused.new_zeros(len(fused.fused), self.channels[m]))
             else:
-                last.append(self._last(m, Encoded(fused.streams[m].view_as(e.states), e.mask)).states.squeeze(1))
+                last.append(self.last_state(m, Encoded(fused.streams[m].view_as(e.states), e.mask)).states.squeeze(1))
         return Fused(torch.cat(last, -1), fused.streams, fused.attention, fused.losses), masks
 
-    def _run(self, networks: nn.ModuleDict, name: str, encoded: Encoded) -> Encoded:
+    def run(self, networks: nn.ModuleDict, name: str, encoded: Encoded) -> Encoded:
+        """The states of a modality's LSTM."""
         network: nn.LSTM = networks[name]  # type: ignore[assignment]
         with lstm_precision(encoded.states, network.get_parameter("weight_ih_l0")) as x:
             states, _ = network(x)
-        return Encoded(zero_padded(states, None if self.variant == "official" else encoded.mask), encoded.mask)
+        return Encoded(zero_padded(states, encoded.mask if self.masked else None), encoded.mask)
 
-    def _last(self, name: str, encoded: Encoded) -> Encoded:
+    def last_state(self, name: str, encoded: Encoded) -> Encoded:
         """The second LSTM's state at the last real step, as a sequence of one."""
-        states, mask = self._run(self.second, name, encoded)
-        if self.variant == "official":
-            return Encoded(states[:, -1:], torch.ones_like(mask[:, -1:]))
+        states, mask = self.run(self.second, name, encoded)
         place = (mask * torch.arange(mask.shape[1], device=mask.device)).amax(1)
         last = states.gather(1, place.view(-1, 1, 1).expand(-1, 1, states.shape[-1]))
         return Encoded(last, mask.any(1, keepdim=True))
-
-    def load_reference(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load the official `MSAFLSTMNet`; its modalities are called visual, audio and text."""
-        if not is_named(self.fusion, self.own) or self.variant != "official" or self.fusion is None:
-            raise ReferenceWeightsError("the official weights are those of MSAF(fusion='msaf', variant='official')")
-        parts: dict[str, nn.Module] = {"multimodal_classifier.0.": self.head}
-        for m in self.names:
-            parts |= {f"{m}_model.0.": self.first[m], f"{m}_model.1.": self.second[m]}
-        copy_reference_parts(parts, state_dict, ("msaf.0.",))
-        self.fusion.load_reference(prefixed(state_dict, "msaf.0."))
 
 
 fusionzoo_register = fusionzoo.plugin(

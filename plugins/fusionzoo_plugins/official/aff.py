@@ -19,7 +19,9 @@ class OfficialAFF(AFF):
     """
 
     variant = "official"
-    norm = nn.BatchNorm1d
+
+    def norm(self, width: int) -> nn.Module:
+        return nn.BatchNorm1d(width)
 
     def hidden_width(self, reduction: int) -> int:
         if self.width < reduction:

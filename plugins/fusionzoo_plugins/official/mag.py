@@ -1,12 +1,9 @@
-"""MAG as thuiar/MMSA@a94e65d07f has it, and its weights."""
+"""MAG as thuiar/MMSA@a94e65d07f has it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from torch import Tensor
 
-from fusionzoo.reference import check_modalities
 from fusionzoo_plugins.mag import MAG
 
 
@@ -24,12 +21,3 @@ class OfficialMAG(MAG):
 
     def share(self, anchor: Tensor, shift: Tensor, present: Tensor | None) -> Tensor:
         return self.ratio(anchor, shift).clamp(max=1)
-
-
-def reference_names(fusion: MAG) -> Mapping[str, str]:
-    """Three modalities in the order text, audio, visual."""
-    check_modalities(fusion.names, 3, "MAG")
-    names = {"LayerNorm.": "norm"}
-    for i, letter in enumerate("av"):
-        names |= {f"W_h{letter}.": f"gates.{i}", f"W_{letter}.": f"values.{i}"}
-    return names

@@ -31,7 +31,9 @@ class OfficialMSAFBlock(MSAFBlock):
     """The block of `OfficialMSAF`."""
 
     variant = "official"
-    norm = nn.BatchNorm1d
+
+    def norm(self, width: int) -> nn.Module:
+        return nn.BatchNorm1d(width)
 
     def hidden_width(self, block: int, reduction: int) -> int:
         if block < reduction:

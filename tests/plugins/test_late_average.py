@@ -1,4 +1,4 @@
-"""Late fusions: formulas, absent modalities, and the objective that trains their experts."""
+"""Tests of late-average."""
 
 from __future__ import annotations
 
@@ -36,32 +36,6 @@ def test_late_average_of_probabilities_and_of_logits():
     torch.testing.assert_close(fusion(x), torch.stack(experts(fusion, x)).mean(0))
     with pytest.raises(OptionError, match="'probabilities', 'logits'"):
         LateAverage(DIMS, C, average="mean")
-
-
-def test_late_product_is_proportional_to_the_product_of_probabilities():
-    x = streams()
-    fusion = LateProduct(DIMS, C)
-    p = torch.stack([e.softmax(-1) for e in experts(fusion, x)]).prod(0)
-    torch.testing.assert_close(fusion(x).exp(), p / p.sum(-1, keepdim=True))
-
-
-@pytest.mark.parametrize("beta", [0.0, 0.5, 3.0])
-def test_multiplicative_scores_are_the_negated_costs(beta):
-    x = streams()
-    fusion = Multiplicative(DIMS, C, beta=beta)
-    p = [e.softmax(-1) for e in experts(fusion, x)]
-    score = sum(
-        torch.stack([1 - p[n] for n in range(3) if n != m]).prod(0) ** (beta / 2) * p[m].log() for m in range(3)
-    )
-    torch.testing.assert_close(fusion(x), score)
-    if not beta:
-        torch.testing.assert_close(fusion(x).softmax(-1), product_of(fusion)(x).exp())
-
-
-def product_of(fusion):
-    product = LateProduct(DIMS, C)
-    product.load_state_dict(fusion.state_dict())
-    return product
 
 
 @pytest.mark.parametrize("cls", [LateAverage, LateProduct, Multiplicative])

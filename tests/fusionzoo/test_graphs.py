@@ -1,0 +1,157 @@
+"""Graphs of dialogues and convolutions over them."""
+
+from __future__ import annotations
+
+import math
+from itertools import permutations
+
+import pytest
+import torch
+from torch import nn
+
+from fusionzoo.errors import OptionError
+from fusionzoo.graphs import (
+    GCNII,
+    FrequencyConv,
+    ModalGraph,
+    angular_graph,
+)
+from fusionzoo_plugins.dynamic_graph import DynamicGraphFusion
+
+B, M, T, D = 3, 3, 5, 6
+DIMS: dict[str, int] = {"text": D, "audio": D, "visual": D}
+
+
+@pytest.fixture
+def nodes():
+    return torch.randn(B, M, T, D, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def presence():
+    """Dialogues of 5, 3 and 1 utterances; the second has no audio at its second, the third no visual at all."""
+    there = (torch.arange(T) < torch.tensor([[5], [3], [1]])).unsqueeze(-1).repeat(1, 1, M)
+    there[1, 1, 1] = there[2, :, 2] = False
+    return there
+
+
+def present(presence, b):
+    """(modality, step) of every node of dialogue b."""
+    return [(m, t) for m in range(M) for t in range(T) if presence[b, t, m]]
+
+
+def rows(x, b, pairs):
+    return torch.stack([x[b, m, t] for m, t in pairs])
+
+
+def joined(p, q):
+    """Whether two different nodes are neighbours."""
+    return p != q and (p[0] == q[0] or p[1] == q[1])
+
+
+def adjacency(x, pairs, across=1.0):
+    """The normalised angular graph, edge by edge."""
+    a = torch.zeros(len(pairs), len(pairs))
+    for i, p in enumerate(pairs):
+        for j, q in enumerate(pairs):
+            if p == q or joined(p, q):
+                cosine = 0.99999 * nn.functional.cosine_similarity(x[i], x[j], 0)
+                a[i, j] = (1 - torch.acos(cosine) / math.pi) * (1.0 if p[0] == q[0] else across)
+    degree = a.sum(1)
+    return a / (degree[:, None] * degree).sqrt()
+
+
+def test_angular_graph_equals_one_built_edge_by_edge(nodes, presence):
+    dense = angular_graph(nodes, presence, 0.7).dense().unflatten(1, (M, T)).unflatten(3, (M, T))
+    for b in range(B):
+        pairs = present(presence, b)
+        expected = torch.zeros(M, T, M, T)
+        values = adjacency(rows(nodes, b, pairs), pairs, 0.7)
+        for i, (m, t) in enumerate(pairs):
+            for j, (n, s) in enumerate(pairs):
+                expected[m, t, n, s] = values[i, j]
+        torch.testing.assert_close(dense[b], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_blocks_send_what_their_dense_matrix_sends(nodes):
+    graph = ModalGraph(torch.randn(B, M, T, T), torch.randn(B, M, M, T) * (1 - torch.eye(M)).unsqueeze(-1))
+    torch.testing.assert_close((graph @ nodes).flatten(1, 2), graph.dense() @ nodes.flatten(1, 2))
+
+
+def test_a_zero_vector_is_at_a_right_angle_to_every_other(nodes):
+    x = nodes.clone()
+    x[0, 0, 0] = 0
+    x.requires_grad_()
+    graph = angular_graph(x)
+    assert bool(graph.within.isfinite().all())
+    (graph.within.square().sum() + graph.across.square().sum()).backward()
+    assert x.grad is not None
+    assert bool((x.grad[0, 0, 0] == 0).all())
+    # Relative to its weight to itself, which is nearly one, the edge to another of the same degree weighs one half.
+    two = angular_graph(torch.stack([torch.zeros(D), torch.ones(D)]).view(1, 1, 2, D))
+    assert float(two.within[0, 0, 0, 1] / two.within[0, 0, 0, 0]) == pytest.approx(0.5, abs=1e-2)
+
+
+def test_edges_by_angle_join_what_differs_most(nodes):
+    x = torch.tensor([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.2]]).view(1, 1, 3, 2)
+    alike, apart = (angular_graph(x, edges=edges).within[0, 0, 0] for edges in ("similarity", "angle"))
+    assert alike[1] > alike[2]
+    assert apart[1] < apart[2]
+
+
+def test_edges_of_a_window_end_after_twenty_utterances_and_are_constants():
+    x = torch.randn(1, 1, 30, D, requires_grad=True)
+    graph = angular_graph(x, edges="window")
+    step = torch.arange(30)
+    assert torch.equal(graph.within[0, 0] > 0, (step.unsqueeze(1) - step).abs() <= 20)
+    assert not graph.within.requires_grad
+
+
+def test_edges_of_another_name_are_refused(nodes):
+    with pytest.raises(OptionError, match="similarity"):
+        angular_graph(nodes, edges="cosine")
+
+
+def test_dynamic_layers_are_an_lstm_over_depth(nodes):
+    torch.manual_seed(1)
+    net = GCNII(D, 4, 3, dynamic=True, alpha=0.2).eval()
+    lstm = nn.LSTM(4, 4)
+    assert net.rnn is not None
+    lstm.load_state_dict({f"{k}_l0": v for k, v in net.rnn.state_dict().items()})
+    adj, x = torch.rand(T, T), nodes[0, 0]
+    h = first = net.fcs[0](x).relu()
+    state = (torch.zeros(1, T, 4), torch.zeros(1, T, 4))
+    for level, weight in enumerate(net.convs.parameters(), 1):
+        g, state = lstm(h[None], state)
+        theta = math.log(0.5 / level + 1)
+        near = adj @ g[0]
+        mixed = 0.8 * near + 0.2 * first
+        h = h + (theta * torch.cat([near, first], 1) @ weight + (1 - theta) * mixed).relu()
+    torch.testing.assert_close(net(x, adj), torch.cat([x, h], 1), rtol=1e-4, atol=1e-5)
+
+
+def test_without_edges_across_modalities_do_not_meet(nodes):
+    fusion = DynamicGraphFusion(DIMS, across=0.0, layers=2).eval()
+    xs = list(nodes.unbind(1))
+    before = fusion.fuse(xs).streams
+    after = fusion.fuse([xs[0], xs[1] + 1, xs[2]]).streams
+    torch.testing.assert_close(after["text"], before["text"])
+    assert not torch.equal(after["audio"], before["audio"])
+
+
+def test_frequency_blocks_equal_edges_one_by_one(nodes, presence):
+    torch.manual_seed(1)
+    conv = FrequencyConv(D)
+    out = conv(nodes, presence)
+    for b in range(B):
+        pairs = present(presence, b)
+        edges = [(i, j) for i, j in permutations(range(len(pairs)), 2) if joined(pairs[i], pairs[j])]
+        index = torch.tensor(edges).T
+        x = rows(nodes, b, pairs)
+        torch.testing.assert_close(rows(out, b, pairs), conv.along(x, index))
+        degree = index[0].bincount(minlength=len(pairs))
+        expected = torch.zeros_like(x)
+        for j, i in edges:
+            gate = torch.tanh(conv.gate(torch.cat([x[i], x[j]])))
+            expected[i] += gate * x[j] / (degree[i] * degree[j]).sqrt()
+        torch.testing.assert_close(rows(out, b, pairs), expected, rtol=1e-4, atol=1e-5)
