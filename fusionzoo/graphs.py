@@ -177,12 +177,7 @@ class GCNIIConv(nn.Module):
         """`x` and `initial` of shape `(B, M, T, d)` with a `ModalGraph`, or `(N, d)` with a matrix `(N, N)`."""
         hidden = send(graph, x)
         mixed = (1 - self.alpha) * hidden + self.alpha * initial
-        if self.variant:
-            # [H; h_0] W, without the concatenation.
-            of_hidden, of_initial = self.weight.chunk(2)
-            sent = F.linear(hidden, of_hidden.t()) + F.linear(initial, of_initial.t())
-        else:
-            sent = F.linear(mixed, self.weight.t())
+        sent = (torch.cat([hidden, initial], -1) if self.variant else mixed) @ self.weight
         out = self.theta * sent + (1 - self.theta) * mixed
         return out + x if self.residual else out
 
