@@ -81,7 +81,7 @@ class Tokens:
             mask = self._real_keys if key_mask is None else self._real_keys & key_mask
             mask = mask.expand(len(query), -1, -1).flatten(0, 1)
         out, _ = attend(padded(query), padded(key), padded(value), heads, mask, rate)
-        return out.view(len(query), -1, out.shape[-1]).index_select(1, self.layout.nodes)
+        return out.reshape(len(query), -1, out.shape[-1]).index_select(1, self.layout.nodes)
 
 
 class GroupedLinear(nn.Module):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fusionzoo import kernels
 from fusionzoo.batch import Batch
 from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.graphs import GCNII, GCNIIConv, angular_graph
@@ -228,7 +229,8 @@ def test_the_forward_pass_waits_for_no_device(cls):
     for options in ({}, {"placement": "pre-graph"}, {"graph": "deep"}, {"graph": "relation"}):
         host = build(cls, **options).to("meta")
         batch = make_batch([5, 3, 1]).to("meta")
-        assert host(batch).logits.shape == (3, 5, 3)
+        with kernels.use("fast"):  # torch's packed sequences do wait
+            assert host(batch).logits.shape == (3, 5, 3)
 
 
 def _official_state(host) -> dict[str, Tensor]:
