@@ -27,17 +27,19 @@ from fusionzoo._machine import conditions
 USES: dict[str, tuple[str, ...]] = {
     "dropout": ("corect", "mmgcn, 64 layers", "multiemo"),
     "attend": ("multiemo",),
-    "attend_tokens": ("cogmen", "corect"),
     "band_attention": ("cogmen", "corect"),
-    "band_convolution": ("corect",),
     "propagate": ("mmgcn, 4 layers", "mmgcn, 64 layers", "mm-dfn"),
+    "steps": ("dialogue-rnn", "multiemo"),
+    "both_ways": ("bc-lstm", "mmgcn, 4 layers", "mm-dfn"),
+    "fuse_in_groups": ("multiemo",),
+    "contrast": ("multiemo, loss",),
 }
 ALL = "all of them"
 
 
 def compare(kernel: str, contender: Contender, repeats: int) -> dict[str, float]:
     """Milliseconds of a step, plain and fast, and their ratio."""
-    names = () if kernel == ALL else (kernel,)
+    names = () if kernel == ALL else (kernel,)  # known, since the host that uses it was built
     times: dict[str, list[float]] = {form: [] for form in kernels.FORMS}
     for turn in range(repeats + 1):
         for form in kernels.FORMS:

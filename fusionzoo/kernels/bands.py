@@ -1,7 +1,7 @@
-"""Windowed graphs over packed dialogues, as bands: attention and relational convolution at a cost linear in utterances.
+"""Windowed graphs over packed dialogues: attention, as a band at a cost linear in utterances, and relational convolution.
 
-The real utterances of a batch lie dialogue after dialogue; they are cut into blocks, and every block is multiplied with
-the stretch that the windows of its utterances cover. No edge list, no padding between dialogues.
+The real utterances of a batch lie dialogue after dialogue. In the fast form they are cut into blocks, and every block is
+multiplied with the stretch that the windows of its utterances cover: no edge list, no padding between dialogues.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from fusionzoo.kernels import fast_form
 from fusionzoo.kernels.dropout import dropout
-from fusionzoo.kernels.packing import Layout, to_device
+from fusionzoo.kernels.packing import Packing, to_device
 from fusionzoo.numerics import SHIFT_INVARIANT, masked_softmax
 
 
@@ -25,7 +25,7 @@ class Band:
     `None` takes a side whole. `itself` : whether an utterance is its own neighbour.
     """
 
-    def __init__(self, layout: Layout, past: int | None, future: int | None, itself: bool = True):
+    def __init__(self, layout: Packing, past: int | None, future: int | None, itself: bool = True):
         most = max(layout.lengths) - 1
         self.layout, self.itself = layout, itself
         self.past, self.future = (most if side is None else min(side, most) for side in (past, future))
@@ -77,12 +77,6 @@ class Band:
     def mask(self) -> Tensor:
         """bool `(blocks, size, span)`: who is a neighbour of whom."""
         return to_device(self._offsets[0], self.layout.device)
-
-    @cached_property
-    def sides(self) -> Tensor:
-        """bool `(2, blocks, size, span)`: earlier neighbours, later neighbours."""
-        inside, offset = self._offsets
-        return to_device(torch.stack([inside & (offset < 0), inside & (offset > 0)]), self.layout.device)
 
     def cut(self, x: Tensor) -> Tensor:
         """`(M, N, d)` to `(M, blocks, size, d)`, zeros after the last node."""
@@ -249,75 +243,22 @@ class ModalBandConv(nn.Module):
         self.weight = nn.Parameter(torch.empty(relations, width, out).uniform_(-bound, bound))
         self.root = nn.Parameter(torch.empty(width, out).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(out))
-        order = _sources_first(modalities, modalities * (3 if temporal else 1))
-        self._order: Tensor
-        self.register_buffer("_order", order, persistent=False)
 
     def forward(self, x: Tensor, band: Band, presence: Tensor | None = None) -> Tensor:
         """Nodes `(M, N, width)`, zero where not present, to `(M, N, out)`. presence : bool `(M, N)`."""
-        return band_convolution(self, x, band, presence)
-
-
-def plain_band_convolution(conv: ModalBandConv, x: Tensor, band: Band, presence: Tensor | None) -> Tensor:
-    """`band_convolution` relation by relation, each the mean of what its edges bring."""
-    there = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if presence is None else presence
-    nodes, there = band.padded(x), band.padded(there)  # (B, M, T, width), (B, M, T)
-    out = nodes @ conv.root + conv.bias
-    if conv.temporal:
-        times = [band.pairs.tril(-1), band.pairs.triu(1), band.pairs & ~band.pairs.tril(-1) & ~band.pairs.triu(1)]
-    else:
-        times = [torch.eye(band.layout.steps, dtype=torch.bool, device=x.device)]
-    relation = iter(conv.weight)
-    for near in times:
-        for m in range(conv.modalities):
-            edges = (near & there[:, m, None]).to(x.dtype)
-            mean = edges @ nodes[:, m] / edges.sum(-1, keepdim=True).clamp(min=1)
-            out[:, m] = out[:, m] + mean @ next(relation)
-    if conv.across:
-        for source in range(conv.modalities):
-            for m in range(conv.modalities):
-                if m != source:
-                    out[:, m] = out[:, m] + nodes[:, source] @ next(relation)
-    return band.packed(out)
-
-
-@fast_form(plain_band_convolution)
-def band_convolution(conv: ModalBandConv, x: Tensor, band: Band, presence: Tensor | None) -> Tensor:
-    """What `ModalBandConv` computes, all its relations as one product per modality."""
-    modalities = conv.modalities
-    parts, weights = [], []
-    at = 0
-    if conv.temporal:
-        earlier, later = conv.weight[:modalities], conv.weight[modalities : 2 * modalities]
-        at = 2 * modalities
-        means = _means(x, band, presence)
-        parts += [means[0], means[1]]
-        weights += [earlier, later]
-    present = conv.weight[at : at + modalities] if band.itself or not conv.temporal else 0.0
-    parts.append(x)
-    weights.append((conv.root + present).expand(modalities, -1, -1))
-    if conv.across:
-        # For every receiver the other modalities in turn.
-        parts += [x.roll(-shift, 0) for shift in range(1, modalities)]
-        weights += list(conv.weight[conv._order])
-    return torch.baddbmm(conv.bias, torch.cat(parts, -1), torch.cat(weights, 1))
-
-
-def _means(x: Tensor, band: Band, presence: Tensor | None) -> Tensor:
-    """`(2, M, N, width)`: the means over earlier and over later neighbours."""
-    sides = band.sides.to(x.dtype).unsqueeze(1)
-    if presence is not None:
-        sides = sides * band.around(presence.unsqueeze(-1).to(x.dtype))
-    shares = sides / sides.sum(-1, keepdim=True).clamp(min=1)
-    means = shares @ band.around(x).transpose(-1, -2)
-    return means.flatten(2, 3)[:, :, : band.total]
-
-
-def _sources_first(modalities: int, first: int) -> Tensor:
-    """`(M - 1, M)`: number of the relation from modality m + 1 + row (modulo M) to modality m."""
-    out = torch.zeros(max(modalities - 1, 0), modalities, dtype=torch.long)
-    for m in range(modalities):
-        for row in range(modalities - 1):
-            n = (m + 1 + row) % modalities
-            out[row, m] = first + n * (modalities - 1) + (m if m < n else m - 1)
-    return out
+        there = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if presence is None else presence
+        nodes, there = band.padded(x).unbind(1), band.padded(there).unbind(1)  # (B, T, width) and (B, T) each
+        out = [y @ self.root + self.bias for y in nodes]
+        now = torch.eye(band.layout.steps, dtype=torch.bool, device=x.device)
+        times = [band.pairs.tril(-1), band.pairs.triu(1), band.pairs & now] if self.temporal else [now]
+        weights = iter(self.weight)
+        for near in times:
+            for m, y in enumerate(nodes):
+                edges = (near & there[m].unsqueeze(1)).to(x.dtype)
+                out[m] = out[m] + edges @ y / edges.sum(-1, keepdim=True).clamp(min=1) @ next(weights)
+        if self.across:
+            for source, y in enumerate(nodes):
+                for m in range(self.modalities):
+                    if m != source:
+                        out[m] = out[m] + y @ next(weights)
+        return band.packed(torch.stack(out, 1))

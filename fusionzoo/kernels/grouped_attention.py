@@ -15,26 +15,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionzoo._options import check_choice, check_positive
-from fusionzoo.kernels import fast_form
-from fusionzoo.kernels.dropout import draws_cheaply, dropout
-from fusionzoo.kernels.packing import Buckets, Layout, to_device
+from fusionzoo.kernels.dropout import dropout
+from fusionzoo.kernels.packing import Packing, to_device
 from fusionzoo.layers import pick_heads
-from fusionzoo.numerics import SHIFT_INVARIANT, masked_softmax
+from fusionzoo.numerics import SHIFT_INVARIANT, attend
 
 
 class Tokens:
     """The utterances of a batch that attention reads, dialogue after dialogue.
 
-    With `stand_in` the first padded step of every dialogue is a token too, which counts as often as the dialogue has
-    padded steps: official hosts attend to padding, whose steps are all alike, so that one stands in for all of them.
+    With `stand_in` the first padded step of every dialogue is a token too, which stands in for all of them: official hosts
+    attend to padding, whose steps are all alike.
     """
 
-    def __init__(self, layout: Layout, stand_in: bool = False):
+    def __init__(self, layout: Packing, stand_in: bool = False):
         steps = layout.steps
         lengths = [min(n + 1, steps) for n in layout.lengths] if stand_in else layout.lengths
         self.real, self.stand_in = layout, stand_in
-        self.layout = Layout(lengths, steps, layout.device) if stand_in else layout
-        self._places: dict[int, Tensor] = {}
+        self.layout = Packing(lengths, steps, layout.device) if stand_in else layout
 
     @cached_property
     def _kept(self) -> Tensor:
@@ -44,11 +42,18 @@ class Tokens:
         return to_device(real[token].nonzero().squeeze(1), self.real.device)
 
     @cached_property
-    def bias(self) -> Tensor:
-        """`(B, T)`, what is added to the scores of a key: the logarithm of how often it counts."""
-        step, n = torch.arange(self.real.steps), torch.tensor(self.real.lengths).unsqueeze(1)
-        alike = (self.real.steps - n).clamp(min=1).log() if self.stand_in else torch.full(n.shape, -math.inf)
-        return to_device(torch.where(step < n, 0.0, torch.where(step == n, alike, -math.inf)).float(), self.real.device)
+    def _at(self) -> Tensor:
+        """The token `(B * T,)` of every step; a dialogue's last one for those that have none of their own."""
+        lengths = torch.tensor(self.layout.lengths).unsqueeze(1)
+        step = torch.minimum(torch.arange(self.layout.steps), (lengths - 1).clamp(min=0))
+        first = lengths.cumsum(0) - lengths
+        return to_device((first + step).clamp(max=max(self.layout.total - 1, 0)).flatten(), self.layout.device)
+
+    @cached_property
+    def _real_keys(self) -> Tensor:
+        """bool `(B, T)`."""
+        real = torch.arange(self.real.steps) < torch.tensor(self.real.lengths).unsqueeze(1)
+        return to_device(real, self.real.device)
 
     def pack(self, x: Tensor) -> Tensor:
         """`(N, d)` from `(B, T, d)`."""
@@ -66,88 +71,17 @@ class Tokens:
         key_mask : bool `(G, B, T)`, which keys are there besides being real; a row without any key gives zeros. rate : of
         dropout on the weights.
         """
-        return attend_tokens(self, query, key, value, heads, key_mask, rate)
 
-    @cached_property
-    def buckets(self) -> Buckets:
-        return Buckets(self.layout)
+        def padded(x: Tensor) -> Tensor:
+            """`(G * B, T, d)`, where every padded step is its stand-in."""
+            return x.index_select(1, self._at).view(-1, self.layout.steps, x.shape[-1])
 
-    @cached_property
-    def order(self) -> Tensor:
-        return to_device(torch.tensor(self.buckets.order), self.layout.device)
-
-    @cached_property
-    def sorted_bias(self) -> Tensor:
-        return self.bias.index_select(0, self.order)
-
-    def place(self, groups: int) -> Tensor:
-        """Row `(G * N,)` of every token where the buckets lie one after another, `(G, b, t)` each."""
-        if groups not in self._places:
-            starts, start = torch.zeros(groups, len(self.layout.lengths), dtype=torch.long), 0
-            for rows, steps in self.buckets.groups:
-                firsts = start + torch.arange(groups * len(rows)).view(groups, -1) * steps
-                starts[:, rows] = firsts
-                start += firsts.numel() * steps
-            step = torch.arange(self.layout.steps)
-            places = (starts.unsqueeze(-1) + step)[:, step < torch.tensor(self.layout.lengths).unsqueeze(1)]
-            self._places[groups] = to_device(places.flatten(), self.layout.device)
-        return self._places[groups]
-
-
-def plain_attend_tokens(
-    tokens: Tokens, query: Tensor, key: Tensor, value: Tensor, heads: int, key_mask: Tensor | None, rate: float
-) -> Tensor:
-    """Padded, attended by the formula, packed again."""
-
-    def padded(x: Tensor) -> Tensor:
-        """`(G, B, heads, T, d / heads)`."""
-        return torch.stack([tokens.layout.unpack(y) for y in x]).unflatten(-1, (heads, -1)).transpose(2, 3)
-
-    q, k, v = padded(query), padded(key), padded(value)
-    bias = tokens.bias.to(q.dtype)
-    there = bias > -math.inf if key_mask is None else key_mask & (bias == 0)
-    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias[:, None, None, :]
-    weights = masked_softmax(scores, there.expand(len(q), -1, -1)[:, :, None, None, :])
-    out = (dropout(weights, rate, True) @ v).transpose(2, 3).flatten(3)
-    return torch.stack([tokens.layout.pack(y) for y in out])
-
-
-@fast_form(plain_attend_tokens)
-def attend_tokens(
-    tokens: Tokens, query: Tensor, key: Tensor, value: Tensor, heads: int, key_mask: Tensor | None, rate: float
-) -> Tensor:
-    """What `Tokens.attend` does: dialogues of similar length side by side, on torch's fused kernels."""
-    groups, count, width = query.shape
-    place, sizes = tokens.place(groups), [groups * b * t for b, t in tokens.buckets.shapes]
-
-    def padded(x: Tensor) -> Sequence[Tensor]:
-        rows = x.new_zeros(sum(sizes), width).index_copy_(0, place, x.reshape(groups * count, width))
-        parts = zip(rows.split(sizes), tokens.buckets.shapes, strict=True)
-        return [part.view(groups * b, t, heads, width // heads).transpose(1, 2) for part, (b, t) in parts]
-
-    bias = tokens.sorted_bias.to(query.dtype).expand(groups, -1, -1)
-    some: Tensor | None = None
-    if key_mask is not None:
-        there = key_mask.index_select(1, tokens.order) & (bias == 0)
-        some = there.any(-1)
-        # A row without any key attends to all of them and is zeroed below: no kernel sees an empty softmax.
-        bias = torch.where(there | ~some.unsqueeze(-1), 0.0, -math.inf).to(query.dtype)
-    outs, at = [], 0
-    for q, k, v, (b, t) in zip(padded(query), padded(key), padded(value), tokens.buckets.shapes, strict=True):
-        rows, at = slice(at, at + b), at + b
-        out = _attend(q, k, v, bias[:, rows, :t].reshape(groups * b, 1, 1, t), rate)
-        if some is not None:
-            out = torch.where(some[:, rows].reshape(-1, 1, 1, 1), out, 0.0)
-        outs.append(out.transpose(1, 2).reshape(-1, width))
-    return torch.cat(outs).index_select(0, place).view(groups, count, width)
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, rate: float) -> Tensor:
-    if not rate or not draws_cheaply(q):
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=rate)
-    # As in `fusionzoo.numerics.attend`: the kernel's own dropout costs more than its products.
-    weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias).softmax(-1)
-    return dropout(weights, rate, True) @ v
+        mask: Tensor | None = None
+        if key_mask is not None or not self.stand_in:
+            mask = self._real_keys if key_mask is None else self._real_keys & key_mask
+            mask = mask.expand(len(query), -1, -1).flatten(0, 1)
+        out, _ = attend(padded(query), padded(key), padded(value), heads, mask, rate)
+        return out.reshape(len(query), -1, out.shape[-1]).index_select(1, self.layout.nodes)
 
 
 class GroupedLinear(nn.Module):

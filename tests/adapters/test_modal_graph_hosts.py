@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fusionzoo import kernels
 from fusionzoo.batch import Batch
 from fusionzoo.errors import OptionError, ReferenceWeightsError
-from fusionzoo.graphs import GCNII, GCNIIConv, ModalGraph, angular_graph
+from fusionzoo.graphs import GCNII, GCNIIConv, angular_graph
 from fusionzoo.kernels.dropout import dropout
-from fusionzoo.kernels.graph_blocks import BlockGraphs, ModalBuckets, propagate
+from fusionzoo.kernels.graph_blocks import ModalBuckets, propagate
 from fusionzoo.kernels.packing import Layout
 from fusionzoo.testing.comparisons import reached
 from fusionzoo_adapters.hosts.mm_dfn import MMDFN
@@ -73,28 +74,6 @@ def test_blocks_equal_one_dense_matrix_a_dialogue(dynamic):
         for m in range(3):
             close(out[m][b, :n], torch.where(there[0, :, m, None], expected[m], 0.0))
             assert (out[m][b, n:] == 0).all()
-
-
-def test_sending_along_blocks_has_the_gradients_of_the_plain_form():
-    torch.manual_seed(0)
-    layout, _ = layout_of([4, 3])
-    buckets = ModalBuckets(layout, 3, 0.0)
-    within = torch.rand(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
-    across = torch.rand(2, 3, 3, 4, dtype=torch.float64)
-    across = (across * (1 - torch.eye(3, dtype=torch.float64)[None, :, :, None])).requires_grad_()
-    nodes = torch.randn(24, 5, dtype=torch.float64, requires_grad=True)
-
-    def sent(w: Tensor, a: Tensor, x: Tensor) -> Tensor:
-        return BlockGraphs([ModalGraph(w, a)], buckets) @ x
-
-    plain = (ModalGraph(within, across) @ nodes.view(2, 3, 4, 5)).flatten(0, 2)
-    torch.testing.assert_close(sent(within, across, nodes), plain)
-    weight = torch.randn_like(plain)
-    ours = torch.autograd.grad((sent(within, across, nodes) * weight).sum(), [within, across, nodes])
-    theirs = torch.autograd.grad((plain * weight).sum(), [within, across, nodes])
-    off = 1 - torch.eye(3, dtype=torch.float64)[None, :, :, None]
-    for mine, other, kept in zip(ours, theirs, (1.0, off, 1.0), strict=True):
-        torch.testing.assert_close(mine, other * kept)
 
 
 @pytest.mark.parametrize("variant", [False, True])
@@ -250,7 +229,8 @@ def test_the_forward_pass_waits_for_no_device(cls):
     for options in ({}, {"placement": "pre-graph"}, {"graph": "deep"}, {"graph": "relation"}):
         host = build(cls, **options).to("meta")
         batch = make_batch([5, 3, 1]).to("meta")
-        assert host(batch).logits.shape == (3, 5, 3)
+        with kernels.use("fast"):  # torch's packed sequences do wait
+            assert host(batch).logits.shape == (3, 5, 3)
 
 
 def _official_state(host) -> dict[str, Tensor]:

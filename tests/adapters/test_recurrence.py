@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fusionzoo.kernels.packing import Packing
-from fusionzoo_adapters.kernels.dialogue_rnn_loops import GRU
+from fusionzoo_adapters.kernels.gru_loop import GRU
 from fusionzoo_adapters.parts.dialogue_rnn import CONTEXT_ATTENTIONS, DialogueRNNCell, Start, steps
 
 LENGTHS = [2, 4, 1]

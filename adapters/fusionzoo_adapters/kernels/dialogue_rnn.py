@@ -27,7 +27,8 @@ from fusionzoo.kernels import fast_form
 from fusionzoo.kernels.packing import Packing
 from fusionzoo.layers import MatchingAttention, SimpleAttention
 from fusionzoo.numerics import zero_padded
-from fusionzoo_adapters.kernels.dialogue_rnn_loops import GRU, Plan, States, no_autocast
+from fusionzoo_adapters.kernels.dialogue_rnn_loops import Plan, States
+from fusionzoo_adapters.kernels.gru_loop import GRU, no_autocast
 
 
 class Cell(Protocol):

@@ -1,15 +1,15 @@
-"""The loops of DialogueRNN with their gradients written out.
+"""The loops of DialogueRNN with their gradients written out: the fast form of `dialogue_rnn.plain_steps`.
 
 Autograd would add the gradient of every weight matrix once a step, which costs more than the steps themselves. Here the
 steps only record the gradients of their gates; one product over all steps makes the weight gradients of them. The history
 that the steps attend to is written in place, where autograd would copy it at every step.
 
-Rows lie packed, step after step (`Packing`), so that no step computes a dialogue that has ended. K cells run side by side: their weights are stacked, `(K, 3d, d')` as in `nn.GRUCell`. N is the number of packed rows.
+Rows lie packed, step after step (`Packing`), so that no step computes a dialogue that has ended. K cells run side by side:
+their weights are stacked, `(K, 3d, d')` as in `nn.GRUCell`. N is the number of packed rows.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,107 +18,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fusionzoo.kernels.packing import Packing
-
-
-def gru_step(inputs: Tensor, hidden: Tensor, state: Tensor, keep: Tensor | None, saved: Tensor, out: Tensor) -> None:
-    """A GRU step from the two halves of its gates, `(..., 3d)` each with its bias, and the state `(..., d)`.
-
-    keep : factors of dropout on the new state, or None. saved `(..., 4d)` receives what `gru_step_gradient` needs, and
-    out the new state.
-    """
-    d = state.shape[-1]
-    reset, update, candidate, kept = saved.split(d, -1)
-    torch.add(inputs[..., : 2 * d], hidden[..., : 2 * d], out=saved[..., : 2 * d]).sigmoid_()
-    kept.copy_(hidden[..., 2 * d :])
-    torch.addcmul(inputs[..., 2 * d :], reset, kept, out=candidate).tanh_()
-    torch.lerp(candidate, state, update, out=out)
-    if keep is not None:
-        out.mul_(keep)
-
-
-def gru_step_gradient(grad: Tensor, state: Tensor, saved: Tensor, inputs: Tensor, hidden: Tensor) -> Tensor:
-    """Fill the gradients `(..., 3d)` of both halves of the gates; returns that of the state past the gates."""
-    d = grad.shape[-1]
-    reset, update, candidate, kept = saved.split(d, -1)
-    d_reset, d_update, new = inputs.split(d, -1)
-    past = grad * update
-    torch.ops.aten.tanh_backward.grad_input(grad - past, candidate, grad_input=new)
-    torch.ops.aten.sigmoid_backward.grad_input(new * kept, reset, grad_input=d_reset)
-    torch.ops.aten.sigmoid_backward.grad_input((state - candidate).mul_(grad), update, grad_input=d_update)
-    hidden[..., : 2 * d].copy_(inputs[..., : 2 * d])
-    torch.mul(new, reset, out=hidden[..., 2 * d :])
-    return past
-
-
-def no_autocast(x: Tensor) -> AbstractContextManager:
-    """Autocast off for the device of `x`; the meta device has none."""
-    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
-
-
-def _at(keep: Tensor | None, rows: slice) -> Tensor | None:
-    return None if keep is None else keep[:, rows]
-
-
-def _transposed(weight: Tensor) -> Tensor:
-    return weight.transpose(1, 2).contiguous()
-
-
-class GRU(torch.autograd.Function):
-    """K plain GRUs over packed rows.
-
-    gates : `(K, N, 3d)`, the inputs' share with its bias. weight, bias : `(K, 3d, d)` and `(K, 3d)` of the state's share.
-    start : `(K, B, d)`, longest dialogue first. keep : factors `(K, N, d)` of dropout on the states, or None.
-    returns : states `(K, N, d)`.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, gates: Tensor, weight: Tensor, bias: Tensor, start: Tensor, keep: Tensor | None, packing: Packing
-    ) -> Tensor:
-        d = start.shape[-1]
-        with no_autocast(gates):
-            to_gates, offset = _transposed(weight), bias.unsqueeze(1)
-            out, saved = gates.new_empty(*gates.shape[:2], d), gates.new_empty(*gates.shape[:2], 4 * d)
-            state = start
-            for i, n in enumerate(packing.sizes):
-                rows, state = packing.step(i), state[:, :n]
-                hidden = torch.baddbmm(offset, state, to_gates)
-                gru_step(gates[:, rows], hidden, state, _at(keep, rows), saved[:, rows], out[:, rows])
-                state = out[:, rows]
-        ctx.packing = packing
-        ctx.save_for_backward(weight, start, keep, out, saved)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        packing: Packing = ctx.packing
-        weight, start, keep, out, saved = ctx.saved_tensors
-        with no_autocast(grad):
-            before = _before(out, start, packing)
-            inputs = out.new_empty(*out.shape[:2], 3 * out.shape[-1])
-            hidden = torch.empty_like(inputs)
-            d_start = torch.zeros_like(start)
-            later: Tensor | None = None
-            for i in reversed(range(len(packing.sizes))):
-                rows = packing.step(i)
-                d_state = grad[:, rows]
-                if later is not None:
-                    d_state = d_state.clone()
-                    d_state[:, : later.shape[1]] += later
-                if keep is not None:
-                    d_state = d_state * keep[:, rows]
-                later = gru_step_gradient(d_state, before[:, rows], saved[:, rows], inputs[:, rows], hidden[:, rows])
-                later = torch.baddbmm(later, hidden[:, rows], weight)
-            if later is not None:
-                d_start[:, : later.shape[1]] = later
-            return inputs, hidden.mT @ before, hidden.sum(1), d_start, None, None
-
-
-def _before(states: Tensor, start: Tensor, packing: Packing) -> Tensor:
-    """The state before every row."""
-    first = start[:, : packing.sizes[0]] if packing.sizes else start[:, :0]
-    return torch.cat([first, states.index_select(1, packing.earlier)], 1)
+from fusionzoo_adapters.kernels.gru_loop import (
+    gru_step,
+    gru_step_gradient,
+    no_autocast,
+    rows_of,
+    states_before,
+    transposed,
+)
 
 
 class Attention:
@@ -151,7 +58,7 @@ class Attention:
         self.keys: Tensor | None = None
         self.vector: Tensor | None = None
         if key_weight is not None:
-            self.transposed_key_weight = _transposed(key_weight)
+            self.transposed_key_weight = transposed(key_weight)
             self.keys = past.new_zeros(*past.shape[:2], key_weight.shape[1])
             if self.history:
                 old = past[:, : self.history].unflatten(0, (-1, cells)).transpose(0, 1).flatten(1, 2)
@@ -270,7 +177,8 @@ class Plan:
 
     packing : of the batch. form : see `Attention`. parties : P.
     speaker : where in the flat table of party states `(K * R)` each row's speaker stands before its step, `(K, N)`.
-    spoken : where after it, `(K, N)`. last : where all parties stand after the last step, `(K, B, P)`. active : `(K, N)`, False at padding, where nobody speaks; None if there is none.
+    spoken : where after it, `(K, N)`. last : where all parties stand after the last step, `(K, B, P)`. active : `(K, N)`,
+    False at padding, where nobody speaks; None if there is none.
     """
 
     packing: Packing
@@ -339,7 +247,7 @@ class States(torch.autograd.Function):
             glob, context = new(K, N, d_g), gates_g.new_zeros(K, N, d_g)
             saved_g, saved_p = new(K, N, 4 * d_g), new(K, N, 4 * d_p)
             saved_l = None if gates_l is None else new(K, N, P, 4 * d_p)
-            to_g, to_p, from_g, from_p = (_transposed(w) for w in (other_g, other_p, hidden_g, hidden_p))
+            to_g, to_p, from_g, from_p = (transposed(w) for w in (other_g, other_p, hidden_g, hidden_p))
             state = past.unflatten(0, (B, K))[:, :, H - 1].transpose(0, 1) if H else gates_g.new_zeros(K, B, d_g)
             first = state
             for i, n in enumerate(packing.sizes):
@@ -348,7 +256,7 @@ class States(torch.autograd.Function):
                 gates = torch.baddbmm(gates_g[:, rows], selected, to_g)
                 state = state[:, :n]
                 hidden = torch.baddbmm(bias_g.unsqueeze(1), state, from_g)
-                gru_step(gates, hidden, state, _at(keep_g, rows), saved_g[:, rows], glob[:, rows])
+                gru_step(gates, hidden, state, rows_of(keep_g, rows), saved_g[:, rows], glob[:, rows])
                 state = glob[:, rows]
 
                 gates, attended = gates_p[:, rows], attention.context(i, n)
@@ -360,7 +268,7 @@ class States(torch.autograd.Function):
                     spoken = table[:, B * P + rows.start : B * P + rows.stop]
                 else:
                     spoken = torch.empty_like(selected)
-                gru_step(gates, hidden, selected, _at(keep_p, rows), saved_p[:, rows], spoken)
+                gru_step(gates, hidden, selected, rows_of(keep_p, rows), saved_p[:, rows], spoken)
                 attention.remember(i, state)
                 if gates_l is None:
                     continue
@@ -373,7 +281,7 @@ class States(torch.autograd.Function):
                 gates = torch.baddbmm(gates_l[:, rows], spoken, other_l.transpose(1, 2)).unsqueeze(2)
                 heard = table[:, B * P + rows.start * P : B * P + rows.stop * P].view(K, n, P, d_p)
                 before = before.view(K, n, P, d_p)
-                gru_step(gates.expand_as(hidden), hidden, before, _at(keep_l, rows), saved_l[:, rows], heard)
+                gru_step(gates.expand_as(hidden), hidden, before, rows_of(keep_l, rows), saved_l[:, rows], heard)
                 at = plan.spoken[:, rows].flatten()
                 if plan.active is not None:
                     spoken = torch.where(plan.active[:, rows, None], spoken, flat.index_select(0, at).view_as(spoken))
@@ -404,7 +312,7 @@ class States(torch.autograd.Function):
             d_table = torch.zeros_like(table) if d_out is None else d_out.clone()
             d_flat = d_table.flatten(0, 1)
             attention.prepare_gradients(d_weights)
-            before_g = _before(glob, first, packing)
+            before_g = states_before(glob, first, packing)
             selected = table.flatten(0, 1).index_select(0, plan.speaker.flatten()).view(K, N, d_p)
             in_g, in_p = new(K, N, 3 * d_g), new(K, N, 3 * d_p)
             rec_g, rec_p = torch.empty_like(in_g), torch.empty_like(in_p)

@@ -49,7 +49,7 @@ class WeightedRGCNConv(MessagePassing):
             counts = x.new_zeros(nodes * relations).index_add(0, group, x.new_ones(len(group)))
             edge_weight = counts.index_select(0, group).reciprocal()
         # Every node once through every relation, (N * R, out); an edge then takes one row of it.
-        messages = self._transform(x).view(nodes * relations, self.out_width)
+        messages = self._transform(x).reshape(nodes * relations, self.out_width)
         rows = torch.stack([source * relations + edge_type, target])
         # propagate_type: (x: OptPairTensor, edge_weight: Tensor)
         out = self.propagate(rows, x=(messages, None), edge_weight=edge_weight, size=(nodes * relations, nodes))
@@ -64,17 +64,6 @@ class WeightedRGCNConv(MessagePassing):
         return x_j * edge_weight.unsqueeze(-1)
 
     def _transform(self, x: Tensor) -> Tensor:
-        """`W_r x_n` for every node and relation, `(N, R, out)`, by the cheaper order of multiplication."""
-        if self.comp is None:
-            return torch.einsum("ni,rio->nro", x, self.weight)
-        nodes, relations, bases = x.shape[0], self.relations, self.comp.shape[1]
-        inner, outer = self.weight.shape[1:]
-        by_relation = relations * inner * outer * (bases + nodes)
-        by_basis = nodes * bases * outer * (inner + relations)
-        if by_relation <= by_basis:
-            weight = (self.comp @ self.weight.flatten(1)).view(relations, inner, outer)
-            return F.linear(x, weight.transpose(0, 1).reshape(inner, relations * outer).t()).view(
-                nodes, relations, outer
-            )
-        based = F.linear(x, self.weight.transpose(0, 1).reshape(inner, bases * outer).t()).view(nodes, bases, outer)
-        return self.comp @ based
+        """`W_r x_n` for every node and relation, `(N, R, out)`."""
+        weight = self.weight if self.comp is None else torch.einsum("rb,bio->rio", self.comp, self.weight)
+        return torch.einsum("ni,rio->nro", x, weight)
