@@ -27,7 +27,7 @@ GROUPS: dict[str, str] = {
     "host": "fusionzoo.hosts",
     "dataset": "fusionzoo.datasets",
     "adapter": "fusionzoo.adapters",
-    "recipe": "fusionzoo.runs.recipes",
+    "recipe": "fusionzoo.recipes",
 }
 KINDS = tuple(GROUPS)
 

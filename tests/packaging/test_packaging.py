@@ -191,4 +191,4 @@ def test_what_is_installed_holds_every_recipe():
     """CI runs this against the built wheel too."""
     files = importlib.resources.files("fusionzoo_adapters.recipes").iterdir()
     shipped = {f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml")}
-    assert shipped == set(project()["entry-points"]["fusionzoo.runs.recipes"])
+    assert shipped == set(project()["entry-points"]["fusionzoo.recipes"])
