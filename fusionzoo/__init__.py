@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from fusionzoo.experiments.grid import compare as compare
     from fusionzoo.experiments.saved_runs import evaluate as evaluate
     from fusionzoo.experiments.saved_runs import predict as predict
+    from fusionzoo.experiments.single_run import train as train
     from fusionzoo.fusion import Fused as Fused
     from fusionzoo.fusion import Fusion as Fusion
     from fusionzoo.hookspecs import hookimpl as hookimpl
@@ -56,7 +57,6 @@ if TYPE_CHECKING:
     from fusionzoo.runs.recipes import Recipe
     from fusionzoo.specs import Card as Card
     from fusionzoo.specs import Spec as Spec
-    from fusionzoo.training.trainer import train as train
 
 # Public name -> module that defines it (PEP 562: resolved at first use).
 _LAZY = {
@@ -80,7 +80,7 @@ _LAZY = {
     "modernise": "fusionzoo.patching",
     "patch": "fusionzoo.patching",
     "predict": "fusionzoo.experiments.saved_runs",
-    "train": "fusionzoo.training.trainer",
+    "train": "fusionzoo.experiments.single_run",
 }
 _MODULES = {
     "data",

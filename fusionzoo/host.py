@@ -190,6 +190,14 @@ class Host(Configured, Pretrained, WithReference, nn.Module):
         """Standardise features with these `{modality: (mean (d,), std (d,))}` of the training split from now on."""
         self.standardize.fit(statistics)
 
+    def check_media(self, media: Mapping[str, object]) -> None:
+        """Raise `OptionError`: this host reads features; hosts with encoders of their own check that the media suit them."""
+        encoding = [n for n in registry.usable("host") if "clips" in registry.spec(n, "host")[0].handles]
+        raise OptionError(
+            f"the host {type(self).__name__} takes features, and data.media reads recordings; take a host that encodes them "
+            f"({', '.join(encoding)}), or make features first with `fusionzoo extract` and leave data.media out"
+        )
+
     def encode(self, features: dict[str, Tensor | None], mask: MaskLike, batch: Batch) -> HostOutput:
         """The host itself.
 

@@ -153,10 +153,10 @@ def _check_site(site: Mapping[str, Any], digests: int, path: str) -> None:
 
 
 def _fusion(config: Mapping[str, Any], source: str) -> Fusion:
-    from fusionzoo.hub import _build
+    from fusionzoo.hub import build_saved
 
     with torch.random.fork_rng(devices=[]):
-        return _build(config, source)  # type: ignore[return-value]
+        return build_saved(config, source)  # type: ignore[return-value]
 
 
 def _placed(owner: nn.Module, site: Site, digests: tuple[str, ...], model: nn.Module) -> Site:

@@ -94,10 +94,10 @@ def fitting(site: AnySite, layout: str) -> str:
 
 def looks_across(fusion: Fusion) -> bool:
     """Whether a fusion looks across steps; one that nobody registered is taken to."""
-    from fusionzoo.hub import _provider_of
+    from fusionzoo.hub import provider_of
 
     try:
-        spec, _ = _provider_of(type(fusion), "fusion")
+        spec, _ = provider_of(type(fusion), "fusion")
     except FusionZooError:
         return True
     return spec.level != "utterance"
