@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from fusionzoo.experiments.grid import compare as compare
     from fusionzoo.experiments.saved_runs import evaluate as evaluate
     from fusionzoo.experiments.saved_runs import predict as predict
+    from fusionzoo.experiments.single_run import train as train
     from fusionzoo.fusion import Fused as Fused
     from fusionzoo.fusion import Fusion as Fusion
     from fusionzoo.hookspecs import hookimpl as hookimpl
@@ -62,7 +63,6 @@ if TYPE_CHECKING:
     from fusionzoo.runs.recipes import Recipe
     from fusionzoo.specs import Card as Card
     from fusionzoo.specs import Spec as Spec
-    from fusionzoo.training.trainer import train as train
 
 # Public name -> module that defines it (PEP 562: resolved at first use).
 _LAZY = {
@@ -86,7 +86,7 @@ _LAZY = {
     "modernise": "fusionzoo.patching",
     "patch": "fusionzoo.patching",
     "predict": "fusionzoo.experiments.saved_runs",
-    "train": "fusionzoo.training.trainer",
+    "train": "fusionzoo.experiments.single_run",
 }
 _MODULES = {
     "data",

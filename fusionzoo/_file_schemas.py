@@ -233,7 +233,7 @@ class ScoresOfClass(TypedDict):
 
 
 class Scores(TypedDict):
-    """`evaluate_predictions`."""
+    """`evaluate_predictions`; metrics that were added since stand beside these four."""
 
     weighted_f1: Share
     macro_f1: Share
@@ -258,7 +258,7 @@ class Averages(TypedDict):
 class Published(TypedDict):
     """What a paper reports, in percent."""
 
-    scores: NotRequired[dict[Literal["weighted_f1", "macro_f1", "ua", "wa"], Annotated[float, Within(0, 100)]] | None]
+    scores: NotRequired[dict[Name, Annotated[float, Within(0, 100)]] | None]
     protocol: NotRequired[str | None]
     flaw: NotRequired[str | None]
     source: NotRequired[str | None]
@@ -283,7 +283,7 @@ class DataOfRun(TypedDict):
 
 
 class ResultFile(TypedDict):
-    """Of a finished run."""
+    """Of a finished run; `data_now`, which is never written, says that its data have changed since."""
 
     format: Literal[1]
     host: str
@@ -291,7 +291,7 @@ class ResultFile(TypedDict):
     placement: str | None
     seed: Count
     selection: Literal["dev", "test"]
-    metric: Literal["weighted_f1", "macro_f1", "ua", "wa"]
+    metric: Name
     epoch: Annotated[int, Within(1, 2**53)]
     epochs: Annotated[int, Within(1, 2**53)]
     parameters: Count
@@ -305,6 +305,7 @@ class ResultFile(TypedDict):
     dev: Scores | None
     test: Scores | None
     recipe: NotRequired[RecipeFacts | None]
+    data_now: NotRequired[str]
 
 
 class CardFile(TypedDict):

@@ -10,7 +10,7 @@ from typing import Any
 from fusionzoo.specs import Card
 
 _MARK = "<!-- written by fusionzoo; remove this line to keep your edits -->"
-_SCORES = {"weighted_f1": "weighted F1", "macro_f1": "macro F1", "ua": "UA", "wa": "WA"}
+_NAMES = {"weighted_f1": "weighted F1", "macro_f1": "macro F1", "ua": "UA", "wa": "WA"}
 
 
 def keeps(path: Path) -> bool:
@@ -68,12 +68,15 @@ def _metadata(title: str, run: Mapping[str, Any] | None) -> str:
         result = {
             "task": {"type": "emotion-recognition-in-conversation", "name": "Emotion recognition in conversation"},
             "dataset": {"type": data, "name": data},
-            "metrics": [
-                {"type": k, "name": f"test {v}", "value": scores[k]} for k, v in _SCORES.items() if k in scores
-            ],
+            "metrics": [{"type": k, "name": f"test {v}", "value": scores[k]} for k, v in _named(scores).items()],
         }
         lines.append(f"model-index: {json.dumps([{'name': title, 'results': [result]}], ensure_ascii=False)}")
     return "\n".join([*lines, "---"])
+
+
+def _named(scores: Mapping[str, Any]) -> dict[str, str]:
+    """The metrics among a split's facts, and what they are called."""
+    return {k: _NAMES.get(k, k) for k, v in scores.items() if isinstance(v, float) and k != "log_loss"}
 
 
 def _test_scores(run: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -89,8 +92,9 @@ def _scores(run: Mapping[str, Any]) -> str:
     )
     if result.get("selection") == "test":
         lines.append("**The test scores below are therefore too high**: they were looked at to choose the model.")
-    table = ["| split | " + " | ".join(_SCORES.values()) + " |", "|---" * (len(_SCORES) + 1) + "|"]
+    names = {k: v for scores in splits.values() for k, v in _named(scores).items()}
+    table = ["| split | " + " | ".join(names.values()) + " |", "|---" * (len(names) + 1) + "|"]
     for split, scores in splits.items():
-        cells = (f"{scores[k]:.4f}" if isinstance(scores.get(k), (int, float)) else "" for k in _SCORES)
+        cells = (f"{scores[k]:.4f}" if isinstance(scores.get(k), (int, float)) else "" for k in names)
         table.append(f"| {split} | " + " | ".join(cells) + " |")
     return "\n\n".join([lines[0], " ".join(lines[1:]), "\n".join(table)])

@@ -38,9 +38,10 @@ MOVED = {
     "fusionzoo.recurrence": "fusionzoo.kernels.recurrence",
     "fusionzoo.training.checkpoint": "fusionzoo.runs.checkpoint",
     "fusionzoo.training.config": "fusionzoo.runs.config",
-    "fusionzoo.training.files": "fusionzoo.runs.files",
+    "fusionzoo.training.files": "fusionzoo._files",
     "fusionzoo.training.models": "fusionzoo.runs.models",
     "fusionzoo.training.options": "fusionzoo.runs.options",
+    "fusionzoo.training.processes": "fusionzoo._processes",
     "fusionzoo.training.runfolder": "fusionzoo.runs.folder",
 }
 

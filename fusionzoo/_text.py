@@ -12,7 +12,6 @@ import json
 import re
 import reprlib
 import unicodedata
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 _SHORT = reprlib.Repr()
@@ -56,18 +55,6 @@ def visible(text: Any, *, lines: bool = False) -> str:
 def markdown(text: Any) -> str:
     """A cell of a Markdown table."""
     return re.sub(r"([\\|`*\[\]<>])", r"\\\1", visible(text))
-
-
-def markdown_table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> list[str]:
-    """The lines of a Markdown table; cells are shown as they are, except those that are `Marked`."""
-    lines = [header, [Marked("---")] * len(header), *rows]
-    return ["| " + " | ".join(c if isinstance(c, Marked) else markdown(c) for c in line) + " |" for line in lines]
-
-
-class Marked(str):
-    """Text that is Markdown already."""
-
-    __slots__ = ()
 
 
 def markup(text: Any) -> str:

@@ -329,6 +329,14 @@ class Host(Configured, Pretrained, WithReference, nn.Module):
         """Standardise features with these `{modality: (mean (d,), std (d,))}` of the training split from now on."""
         self.standardize.fit(statistics)
 
+    def check_media(self, media: Mapping[str, object]) -> None:
+        """Raise `OptionError`: this host reads features; hosts with encoders of their own check that the media suit them."""
+        others = ", ".join(registry.names_that("host", handles="clips")) or "none is installed"
+        raise OptionError(
+            f"the host {type(self).__name__} takes features, and data.media reads recordings; take a host that encodes them "
+            f"({others}), or make features first with `fusionzoo extract` and leave data.media out"
+        )
+
     # -- running ------------------------------------------------------------------------------------------------------
 
     def run(self, streams: dict[str, Tensor | None], dialogues: Dialogues) -> Tensor:

@@ -7,7 +7,6 @@ path that a file names: what is not installed is named in the error, and neither
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 from collections.abc import Mapping
@@ -30,8 +29,10 @@ from fusionzoo.errors import CheckpointError, FusionZooError, MissingDependency,
 from fusionzoo.specs import API_CURRENT, Spec, normalise_name, plain_name
 
 M = TypeVar("M")
-WEIGHTS, CONFIG, RUN_CARD, RESULT = "model.safetensors", "config.json", "model.json", "result.json"
+WEIGHTS, CONFIG, MODEL_META, RESULT = "model.safetensors", "config.json", "model.json", "result.json"
 FORMAT = 1
+#: Kinds of plugins that can be saved.
+KINDS = ("fusion", "host")
 _LOCAL = "(local)"
 _SAFE_TEXT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -117,13 +118,9 @@ def _plain(value: Any, what: str) -> Any:
 
 
 def _kind(cls: type) -> str:
-    from fusionzoo.fusion import Fusion
-    from fusionzoo.host import Host
-
-    if issubclass(cls, Fusion):
-        return "fusion"
-    if issubclass(cls, Host):
-        return "host"
+    kind = getattr(cls, "kind", None)
+    if kind in KINDS:
+        return str(kind)
     raise CheckpointError(f"{cls.__name__} is neither a Fusion nor a Host, so it cannot be saved by name")
 
 
@@ -179,13 +176,13 @@ def save(model: Any, folder: str | PathLike[str], run: str | PathLike[str] | Non
 def read_run(run: str | PathLike[str], config: Mapping[str, Any]) -> dict[str, Any]:
     """`model` (model.json) and `result` (result.json) of a finished run that trained this kind of model."""
     folder = Path(run)
-    for name in (RUN_CARD, RESULT):
+    for name in (MODEL_META, RESULT):
         if not (folder / name).exists():
             raise CheckpointError(
                 f"{str(folder)!r} is not the folder of a finished run of `fusionzoo train`: there is no {name} in it"
             )
     found: dict[str, Any] = {
-        "model": read_json(ModelFile, folder / RUN_CARD, CheckpointError),
+        "model": read_json(ModelFile, folder / MODEL_META, CheckpointError),
         "result": read_json(ResultFile, folder / RESULT, CheckpointError),
     }
     trained, own = found["model"].get(config["kind"]), config["name"]
@@ -223,10 +220,10 @@ def load(base: type[M], source: str | PathLike[str], device: str | torch.device 
     if path:
         config = _read_config(path, str(source))
     else:
-        found = fetch(RUN_CARD, f"neither {CONFIG} nor {RUN_CARD}")
-        config = _from_run_card(read_json(ModelFile, found, CheckpointError))
+        found = fetch(MODEL_META, f"neither {CONFIG} nor {MODEL_META}")
+        config = _from_model_meta(read_json(ModelFile, found, CheckpointError))
     kind = config["kind"]
-    if not _kind_fits(base, kind):
+    if getattr(base, "kind", kind) != kind:
         raise CheckpointError(f"{str(source)!r} holds a {kind}; load it with fusionzoo.{kind.title()}.from_pretrained")
     cls = registry.get(_resolve(config, str(source)).qualified, kind)
     if not issubclass(cls, base):
@@ -242,18 +239,13 @@ def load(base: type[M], source: str | PathLike[str], device: str | torch.device 
 
 def _read_config(path: str, source: str) -> dict[str, Any]:
     config = parse_json(text_of(path, CheckpointError), path, CheckpointError)
-    if not isinstance(config, dict) or config.get("library") != OWN or config.get("kind") not in ("fusion", "host"):
+    if not isinstance(config, dict) or config.get("library") != OWN or config.get("kind") not in KINDS:
         raise CheckpointError(f"{source!r} does not hold a fusionzoo model: {CONFIG} names no fusion or host")
     if config.get("format") != FORMAT:
         raise CheckpointError(
             f"{source!r} was saved in format {shown(config.get('format'))}; update fusionzoo to read it"
         )
     return dict(check(ModelConfig, config, path, CheckpointError))
-
-
-def _kind_fits(base: type, kind: str) -> bool:
-    module = importlib.import_module(f"fusionzoo.{kind}")
-    return issubclass(base, getattr(module, kind.title()))
 
 
 def _local_files(folder: Path):
@@ -296,7 +288,7 @@ def _hub_files(source: str, download: Mapping[str, Any]):
     return fetch
 
 
-def _from_run_card(meta: ModelFile) -> dict[str, Any]:
+def _from_model_meta(meta: ModelFile) -> dict[str, Any]:
     """`config.json` from the `model.json` of a run of `fusionzoo train`."""
 
     def part(kind: str) -> dict[str, Any]:

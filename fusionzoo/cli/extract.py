@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from fusionzoo.cli.interrupts import goes_on
+from fusionzoo.cli.options import Quiet, Reader
 from fusionzoo.errors import OptionError
 
-_Each = "A value for all media, or e.g. text=cls,audio=mean."
+EACH = "A value for all media, or e.g. text=cls,audio=mean."
 
 
 def _each(text: str | None, convert: Any = str) -> Any:
@@ -51,14 +52,12 @@ def extract(
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("features"),
     name: Annotated[str | None, typer.Option(help="Name of the file; default: the corpus's.")] = None,
     kind: Annotated[str | None, typer.Option(help="Which release it is; default: recognised by its layout.")] = None,
-    reader: Annotated[
-        list[str] | None, typer.Option(help="Option of the release's reader, for example classes=4.")
-    ] = None,
-    layer: Annotated[str | None, typer.Option(help=f"last, an index, mean4 or views. {_Each}")] = None,
-    pooling: Annotated[str | None, typer.Option(help=f"auto, mean, cls, max or min. {_Each}")] = None,
-    normalise: Annotated[str | None, typer.Option(help=f"Vectors of length 1: auto, true or false. {_Each}")] = None,
-    revision: Annotated[str | None, typer.Option(help=f"Of a model of the hub. {_Each}")] = None,
-    batch_size: Annotated[str | None, typer.Option(help=f"Utterances at a time. {_Each}")] = None,
+    reader: Reader = None,
+    layer: Annotated[str | None, typer.Option(help=f"last, an index, mean4 or views. {EACH}")] = None,
+    pooling: Annotated[str | None, typer.Option(help=f"auto, mean, cls, max or min. {EACH}")] = None,
+    normalise: Annotated[str | None, typer.Option(help=f"Vectors of length 1: auto, true or false. {EACH}")] = None,
+    revision: Annotated[str | None, typer.Option(help=f"Of a model of the hub. {EACH}")] = None,
+    batch_size: Annotated[str | None, typer.Option(help=f"Utterances at a time. {EACH}")] = None,
     max_length: Annotated[int | None, typer.Option(help="Tokens at most, of text.", min=1)] = None,
     seconds: Annotated[float | None, typer.Option(help="Seconds at most, of sound.", min=0.0)] = None,
     scale: Annotated[str | None, typer.Option(help="Of samples: auto, standard, unit or int16.")] = None,
@@ -68,7 +67,7 @@ def extract(
     precision: Annotated[str | None, typer.Option(help="no, bf16 or fp16; default: accelerate's, else no.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
     workers: Annotated[int, typer.Option(help="Threads that read files.", min=1)] = 2,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the result.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run pretrained encoders over a raw corpus and write features for --data; goes on after an interruption."""
     from fusionzoo.cli import show

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from fusionzoo._files import write_text
 from fusionzoo._text import visible
 from fusionzoo.errors import OptionError
+from fusionzoo.reporting.table import Table
+from fusionzoo.scoring.metrics import METRICS
 
 if TYPE_CHECKING:
     from fusionzoo.experiments.cost import Cost
+    from fusionzoo.experiments.single_run import RunResult
     from fusionzoo.specs import Card
-    from fusionzoo.training.trainer import RunResult
 
 _STYLE = {"available": "", "loaded": "green", "disabled": "dim", "shadowed": "yellow", "ambiguous": "yellow"}
 
@@ -49,7 +51,7 @@ def plugins(rows: list[dict[str, Any]], long: bool, as_json: bool) -> None:
     if not rows:
         print("nothing is installed; from fusionzoo's folder run: pip install -e .")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = RichTable(box=None, pad_edge=False, header_style="bold")
     columns = ["kind", "name", "distribution", "version", "status", *(["summary"] if long else ["module"])]
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -72,7 +74,7 @@ def card(card: Card, as_json: bool) -> None:
 
 def run(result: RunResult) -> None:
     """A finished run; what was chosen on the test split stands in red."""
-    from fusionzoo.training.trainer import DATA_CHANGED, SELECTED_ON_TEST
+    from fusionzoo.experiments.single_run import DATA_CHANGED, SELECTED_ON_TEST
 
     with_red(str(result), [SELECTED_ON_TEST, DATA_CHANGED])
 
@@ -84,22 +86,19 @@ def with_red(text: str, red: Sequence[str]) -> None:
 
 
 def metrics(metrics: Mapping[str, Any], title: str, as_json: bool, out: Path | None) -> None:
-    """Metrics of one split: the four averages and the per-class table."""
+    """Metrics of one split: the table of classes and the averages."""
     text = json.dumps(metrics, indent=2, default=str)
     if out is not None:
         write_text(out, text + "\n")
     if as_json:
         print(text)
         return
-    table = Table(title=_cell(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for column in ("class", "precision", "recall", "F1", "utterances"):
-        table.add_column(column, justify="left" if column == "class" else "right")
-    for name, row in metrics["per_class"].items():
-        scores = (f"{row[k]:.4f}" for k in ("precision", "recall", "f1"))
-        table.add_row(_cell(name), *scores, str(row["support"]))
-    console().print(table)
-    averages = {"weighted F1": "weighted_f1", "macro F1": "macro_f1", "UA": "ua", "WA": "wa"}
-    print("   ".join(f"{label} {metrics[key]:.4f}" for label, key in averages.items()))
+    rows = [
+        [name, *(r[k] for k in ("precision", "recall", "f1")), r["support"]] for name, r in metrics["per_class"].items()
+    ]
+    table = Table(["class", "precision", "recall", "F1", "utterances"], rows)
+    table.notes.append("   ".join(f"{m.short} {m.show(metrics[k])}" for k, m in METRICS.items()))
+    say(f"{title}\n{table.text()}")
 
 
 def widths(text: str | None) -> dict[str, int]:
@@ -123,9 +122,8 @@ def costs(title: str, as_json: bool, out: Path | None) -> Iterator[Callable[[Cos
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
     rows: list[dict[str, Any]] = []
-    terminal = console()
     progress = Progress(
-        SpinnerColumn(), TextColumn("{task.description}", markup=False), console=terminal, transient=True
+        SpinnerColumn(), TextColumn("{task.description}", markup=False), console=console(), transient=True
     )
     with progress:
         task = progress.add_task("measuring")
@@ -141,13 +139,11 @@ def costs(title: str, as_json: bool, out: Path | None) -> Iterator[Callable[[Cos
     if as_json:
         print(text)
         return
-    table = Table(title=_cell(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
     with_memory = any(r["peak_mib"] is not None for r in rows)
-    heads = ["", "ms", "ratio", "MFLOPs / utterance", "parameters", *(["peak MiB"] if with_memory else [])]
-    for head in heads:
-        table.add_column(head, justify="right" if head else "left")
+    header = ["", "ms", "ratio", "MFLOPs / utterance", "parameters", *(["peak MiB"] if with_memory else [])]
+    cells = []
     for r in rows:
-        cells: list[Any] = [_cell(r["name"]), f"{r['milliseconds']:.1f}", f"{r['ratio']:.2f}"]
-        cells += ["" if r["mflops"] is None else f"{r['mflops']:.2f}", f"{r['parameters']:,}"]
-        table.add_row(*cells, *([f"{r['peak_mib']:.0f}"] if with_memory else []))
-    terminal.print(table)
+        flops, memory = ("" if r[k] is None else format(r[k], f) for k, f in (("mflops", ".2f"), ("peak_mib", ".0f")))
+        line = [r["name"], f"{r['milliseconds']:.1f}", f"{r['ratio']:.2f}", flops, f"{r['parameters']:,}", memory]
+        cells.append(line[: len(header)])
+    say(f"{title}\n{Table(header, cells).text()}")

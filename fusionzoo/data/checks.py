@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fusionzoo.data.conventions import SPLITS, UNLABELLED
 from fusionzoo.errors import close_matches_hint
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ def _at(corpus: Corpus, row: int) -> str:
 
 
 def _shape_problems(corpus: Corpus) -> list[str]:
-    from fusionzoo.data.corpus import UNLABELLED
-
     where, rows, out = corpus.source, len(corpus), []
     columns = {
         "dialogue_id": corpus.dialogue_id,
@@ -124,8 +123,6 @@ def _dialogue_problems(corpus: Corpus) -> list[str]:
 
 
 def _split_problems(corpus: Corpus) -> list[str]:
-    from fusionzoo.data.corpus import SPLITS
-
     where, out = corpus.source, []
     unknown = np.flatnonzero(~np.isin(corpus.split, SPLITS))
     if len(unknown):
@@ -149,8 +146,6 @@ def _split_problems(corpus: Corpus) -> list[str]:
 
 
 def _label_problems(corpus: Corpus) -> list[str]:
-    from fusionzoo.data.corpus import UNLABELLED
-
     label, classes = corpus.label, corpus.num_classes
     bad = np.flatnonzero(((label < 0) & (label != UNLABELLED)) | (label >= classes))
     if not len(bad):

@@ -14,12 +14,10 @@ import numpy as np
 
 from fusionzoo._text import brief
 from fusionzoo._types import JSON, CorpusSummary, SplitSize
+from fusionzoo.data.checks import find_problems
+from fusionzoo.data.conventions import SPLITS as SPLITS
+from fusionzoo.data.conventions import UNLABELLED as UNLABELLED
 from fusionzoo.errors import DataError, close_matches_hint
-
-#: The label of an utterance that has none; the loss and the metrics leave it out.
-UNLABELLED = -100
-#: The splits of a corpus, in the order in which they are reported.
-SPLITS = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)
@@ -249,8 +247,6 @@ class Corpus:
 
     def problems(self) -> list[str]:
         """Everything that `validate` would refuse, one message each; empty when the corpus is sound."""
-        from fusionzoo.data.checks import find_problems
-
         return find_problems(self)
 
 

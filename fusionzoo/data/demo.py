@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusionzoo.data._demo_bayes import DemoModel
+from fusionzoo.data.conventions import SPLITS
 from fusionzoo.data.corpus import Corpus
 from fusionzoo.errors import DataError, OptionError, close_matches_hint
 from fusionzoo.plugin import plugin
 
-SPLITS = ("train", "dev", "test")
 DEFAULT_DIALOGUES = (200, 40, 110)
 IEMOCAP_LABELS = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
 DEFAULT_DIMS = {"text": 32, "audio": 24, "visual": 16}

@@ -7,24 +7,37 @@ from __future__ import annotations
 
 import statistics
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 import fusionzoo
 from fusionzoo._options import check_positive
+from fusionzoo._registry import registry
+from fusionzoo.data.loading import split_of
 from fusionzoo.errors import OptionError
+from fusionzoo.experiments.grid import Entry, make_cells
 from fusionzoo.fusion import Dims, Fusion, read_dims
+from fusionzoo.runs.config import RunConfig
+from fusionzoo.runs.data_section import load_corpus
+from fusionzoo.runs.flops import flops_of
+from fusionzoo.runs.models import (
+    WeightedObjective,
+    build_host,
+    check_fusion_built,
+    class_counts,
+    describe_model,
+    settle_fusion,
+)
+from fusionzoo.runs.options import NO_FUSION
 
 if TYPE_CHECKING:
     from fusionzoo.batch import Batch
     from fusionzoo.data.corpus import Corpus
-    from fusionzoo.runs.config import RunConfig
 
 #: Widths of the field: RoBERTa-large, openSMILE IS10, DenseNet.
 FIELD = {"text": 1024, "audio": 1582, "visual": 342}
@@ -34,10 +47,12 @@ FIELD = {"text": 1024, "audio": 1582, "visual": 342}
 class Cost:
     """One row of `fusionzoo bench`.
 
+    Parameters
+    ----------
     name : of the fusion, or `host + fusion`.
     milliseconds : median of a training step: forward, loss, backward.
     ratio : median of a step's time over that of the baseline's next to it.
-    mflops : millions of floating-point operations in the matrix products of one forward pass, an utterance; None where
+    mflops : millions of floating-point operations in the matrix products of one forward pass, per utterance; None where
         torch cannot count them.
     parameters : that are trained.
     peak_mib : of GPU memory a step adds to model and batch; None on a CPU, where torch does not know.
@@ -73,15 +88,8 @@ class _Contender:
         return clock() - start
 
     def mflops(self) -> float | None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                # oneDNN's fused recurrences hide their products from the counter.
-                with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
-                    self.loss()
-            except (RuntimeError, NotImplementedError):
-                return None
-        return counter.get_total_flops() / max(self.utterances, 1) / 1e6
+        total = flops_of(self.loss)
+        return None if total is None else total / max(self.utterances, 1) / 1e6
 
     def peak_mib(self) -> float | None:
         if not self.cuda:
@@ -123,8 +131,53 @@ def _measure(
     return costs
 
 
+def bench(
+    fusions: Sequence[Entry] | None = None,
+    hosts: Sequence[Entry] | None = None,
+    config: RunConfig | None = None,
+    *,
+    dims: Dims = FIELD,
+    out_dim: int | None = 512,
+    batch_size: int = 16,
+    steps: int = 110,
+    repeats: int = 3,
+    device: torch.device | str | None = None,
+    report: Callable[[Cost], None] | None = None,
+) -> list[Cost]:
+    """What fusions cost, alone or in hosts: a training step of each beside one of the first.
+
+    Parameters
+    ----------
+    fusions : names, or mappings with `name` and options; the first one is the baseline. None for all, after concat.
+    hosts : likewise; None for the fusions alone.
+    config : what the models of hosts share, their data included.
+    dims, out_dim, steps : of fusions alone: widths in and out, and utterances of the longest dialogue.
+    batch_size : dialogues per step.
+    repeats : measured steps of each.
+    device : where they are measured; None for what is there.
+    report : called with each row as it comes.
+
+    Raises
+    ------
+    OptionError : there is no such device, or a size is below one.
+    ConfigError : an option that nothing takes.
+    """
+    base = RunConfig() if config is None else config
+    base.training.batch_size = check_positive(batch_size, "batch_size", "bench")
+    on = pick_device(device)
+    corpus = None if hosts is None else load_corpus(base.data)
+    alone = corpus is not None and len(corpus.modalities) == 1
+    chosen = fusions or ([NO_FUSION] if alone else ["concat", *(n for n in registry.usable() if n != "concat")])
+    cells = make_cells(base, Path(), hosts, chosen, 1)
+    if corpus is not None:
+        return bench_hosts([c.config for c in cells], corpus, repeats=repeats, device=on, report=report)
+    entries = [{**c.config.fusion.options, "name": c.config.fusion.name, "label": c.fusion} for c in cells]
+    sizes: Any = {"batch_size": batch_size, "steps": steps, "repeats": repeats}
+    return bench_fusions(entries, dims, out_dim, device=on, report=report, **sizes)
+
+
 def bench_fusions(
-    fusions: Sequence[str],
+    fusions: Sequence[Entry],
     dims: Dims = FIELD,
     out_dim: int | None = 512,
     *,
@@ -137,8 +190,23 @@ def bench_fusions(
 ) -> list[Cost]:
     """A training step of each fusion on dialogues of 2/11 of `steps` (20 of 110) to `steps` utterances.
 
-    Gradients to the inputs are included. The first fusion is the baseline of the ratios. options : of a fusion, by its name. report : called with each row as
-    it comes. Raises `OptionError` for sizes below one, and what the fusions themselves raise for `dims`.
+    Gradients to the inputs are included. The first fusion is the baseline of the ratios.
+
+    Parameters
+    ----------
+    fusions : names, or mappings with `name`, options, and an optional `label`.
+    dims : widths of the modalities.
+    out_dim : width of what comes out.
+    options : of a fusion, by its name.
+    batch_size : dialogues.
+    steps : utterances of the longest one.
+    repeats : measured steps of each.
+    device : where they are measured.
+    report : called with each row as it comes.
+
+    Raises
+    ------
+    OptionError : a size is below one; and what the fusions themselves raise for `dims`.
     """
     dims, device = read_dims(dims), torch.device(device)
     for name, value in {"batch_size": batch_size, "steps": steps}.items():
@@ -148,11 +216,14 @@ def bench_fusions(
     streams = {m: torch.randn(batch_size, steps, d, device=device, requires_grad=True) for m, d in dims.items()}
     utterances = int(mask.sum())
 
-    def contender(name: str) -> _Contender:
-        fusion: Fusion = fusionzoo.get(name)(dims, out_dim, **(options or {}).get(name, {})).to(device)
-        return _Contender(name, fusion, lambda: fusion(streams, mask).sum(), utterances, device)
+    def contender(entry: Entry) -> _Contender:
+        own: dict[str, Any] = {"name": entry} if isinstance(entry, str) else dict(entry)
+        name = own.pop("name")
+        label = own.pop("label", name)
+        fusion: Fusion = fusionzoo.get(name)(dims, out_dim, **{**(options or {}).get(name, {}), **own}).to(device)
+        return _Contender(label, fusion, lambda: fusion(streams, mask).sum(), utterances, device)
 
-    return _measure([lambda name=name: contender(name) for name in _some(fusions, "fusion")], repeats, report)
+    return _measure([lambda one=one: contender(one) for one in _some(fusions, "fusion")], repeats, report)
 
 
 def bench_hosts(
@@ -165,24 +236,18 @@ def bench_hosts(
 ) -> list[Cost]:
     """A training step (forward, the configuration's objectives, backward) of each model on a batch of the train split.
 
-    The first configuration is the baseline of the ratios; its `training.batch_size` is that of all, so that all see the
-    same dialogues. Otherwise as `bench_fusions`.
+    Parameters
+    ----------
+    configs : one per model. The first one is the baseline of the ratios; its `training.batch_size` is that of all, so that
+        all see the same dialogues.
+    corpus : where the batch is taken from.
+    repeats, device, report : as for `bench_fusions`.
     """
-    from fusionzoo.data.loading import ResidentSplit
-    from fusionzoo.runs.models import (
-        WeightedObjective,
-        build_host,
-        check_fusion_built,
-        class_counts,
-        describe_model,
-        settle_fusion,
-    )
-
     device = torch.device(device)
     for config in configs:
         settle_fusion(config, corpus)
     size = _some(configs, "host")[0].training.batch_size
-    batch: Batch = next(iter(ResidentSplit(corpus, "train", device).batches(size, shuffle=True, seed=0, epoch=0)))
+    batch: Batch = next(iter(split_of(corpus, "train", device).batches(size, shuffle=True, seed=0, epoch=0)))
 
     def contender(config: RunConfig) -> _Contender:
         torch.manual_seed(config.training.seed)
@@ -194,7 +259,7 @@ def bench_hosts(
     return _measure([lambda config=config: contender(config) for config in configs], repeats, report)
 
 
-def pick_device(name: str | None) -> torch.device:
+def pick_device(name: torch.device | str | None) -> torch.device:
     """`cpu`, `cuda`, `cuda:1`, ...; None or `auto` for what is there. Raises `OptionError` for one that is not."""
     if name in (None, "auto"):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

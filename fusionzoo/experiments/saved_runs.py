@@ -9,17 +9,18 @@ import numpy as np
 import torch
 
 from fusionzoo._csv import csv_text
+from fusionzoo._files import write_json, write_text
+from fusionzoo.data.corpus import Corpus
+from fusionzoo.data.loading import split_of
 from fusionzoo.errors import CheckpointError, DataError, ShapeError, TrainingError
 from fusionzoo.runs.config import DataConfig, RunConfig
-from fusionzoo.runs.files import write_json, write_text
-from fusionzoo.runs.folder import absolute_source, load_corpus
-from fusionzoo.runs.models import corpus_sha256, load_model
+from fusionzoo.runs.data_section import absolute_source, corpus_sha256, load_corpus
+from fusionzoo.runs.models import load_model
 from fusionzoo.scoring.inference import prediction_header, prediction_rows, split_probabilities
 from fusionzoo.scoring.metrics import evaluate_predictions
 
 if TYPE_CHECKING:
     from fusionzoo._types import Scores
-    from fusionzoo.data.corpus import Corpus
     from fusionzoo.host import Host
 
 
@@ -43,11 +44,19 @@ def evaluate(
     split : `train`, `dev` or `test`.
     out : a JSON file to write the scores to.
     allow_missing : whether data may lack a modality that the model knows; the fusion's `missing=` then stands in for it.
-    device, batch_size : where (`None` or `auto`: a GPU where there is one) and how; rounding apart, no score depends on them.
+    device : `None` or `auto` for a GPU where there is one.
+    batch_size : dialogues at a time; rounding apart, no score depends on it.
     options : handed to the reader of `data`.
 
-    Returns what `evaluate_predictions` returns, and `run`, `split`, `data`, `data_sha256`, `selection`.
-    Raises `CheckpointError`, `ShapeError` (widths), `DataError` (modalities, classes, speakers, no labels).
+    Returns
+    -------
+    What `evaluate_predictions` returns, and `run`, `split`, `data`, `data_sha256`, `selection`.
+
+    Raises
+    ------
+    CheckpointError : the folder holds no model, or a damaged one.
+    ShapeError : the data have other widths.
+    DataError : the data have other modalities, classes or speakers, or no labels.
     """
     host, meta, corpus = _prepare(run, data, allow_missing, device, options)
     _check_classes(corpus, meta, run)
@@ -80,10 +89,13 @@ def predict(
 
     Parameters
     ----------
+    run, data, allow_missing, device, batch_size, options : as for `evaluate`.
     out : the CSV file: split, dialogue, utterance, true (empty when unlabelled), predicted, `p_<class>`.
     split : only this split; `None` for all.
 
-    The others are those of `evaluate`. Returns the path of the file.
+    Returns
+    -------
+    The path of the file.
     """
     host, meta, corpus = _prepare(run, data, allow_missing, device, options)
     if (corpus.label >= 0).any():
@@ -103,8 +115,6 @@ def predict(
 def _prepare(
     run: str | Path, data: str | Path | Corpus | None, allow_missing: bool, device: str | None, options: dict[str, Any]
 ) -> tuple[Host, dict[str, Any], Corpus]:
-    from fusionzoo.data.corpus import Corpus
-
     if device in (None, "auto"):
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -165,8 +175,6 @@ def _check_classes(corpus: Corpus, meta: dict[str, Any], run: str | Path) -> Non
 
 
 def _probabilities(host: Host, corpus: Corpus, split: str, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    from fusionzoo.data.loading import split_of
-
     corpus.dialogues(split)  # an unknown split is reported with the names of those there are
     if not (corpus.split == split).any():
         return np.zeros(0, int), np.zeros((0, host.num_classes), np.float32)

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from fusionzoo._files import write_json
 from fusionzoo._options import check_choice, check_positive
+from fusionzoo._processes import forget_accelerate, several_processes
 from fusionzoo.data.corpus import Corpus
 from fusionzoo.data.npz import save_npz
 from fusionzoo.data.raw import RawCorpus, RawUtterance, read_raw
@@ -22,8 +24,6 @@ from fusionzoo.errors import DataError, MediaError, OptionError, OutputError, Tr
 from fusionzoo.extraction.features import Feature, make_features
 from fusionzoo.extraction.progress import Bar
 from fusionzoo.extraction.store import Shard, Store, plan_shards
-from fusionzoo.runs.files import write_json
-from fusionzoo.training.processes import forget_accelerate, several_processes
 
 PRECISIONS = ("no", "bf16", "fp16")
 

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from fusionzoo._file_schemas import FailedRows
+from fusionzoo._files import write_bytes, write_json
 from fusionzoo._schema import check, parse_json, read_json
 from fusionzoo._weights import read_tensors
 from fusionzoo.errors import CheckpointError
-from fusionzoo.runs.files import write_bytes, write_json
 
 
 @dataclass

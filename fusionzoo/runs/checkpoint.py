@@ -29,10 +29,10 @@ import torch
 from torch import Tensor
 
 from fusionzoo._file_schemas import ManifestFile, StateFile
+from fusionzoo._files import json_text, sha256_file, sync_file, sync_folder, write_json
 from fusionzoo._schema import bytes_of, check_regular, read_json
 from fusionzoo._weights import pack_weights, read_weights
 from fusionzoo.errors import CheckpointError, FusionZooWarning
-from fusionzoo.runs.files import json_text, sha256_file, sync_file, sync_folder, write_json
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"epoch-(\d+)")

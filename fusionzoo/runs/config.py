@@ -23,6 +23,7 @@ from fusionzoo._schema import plain, shown
 from fusionzoo._types import Options
 from fusionzoo.errors import ConfigError, close_matches_hint
 from fusionzoo.runs.options import NO_FUSION, accepted_options, check_options, coerce, default_options
+from fusionzoo.scoring.metrics import MAIN, METRICS
 
 #: What reports say where the fusion is `none`.
 WITHOUT_FUSION = "no fusion: one modality"
@@ -199,7 +200,7 @@ class TrainingConfig(Section):
     ema: float = field(default=0.99, metadata={"min": 0.0, "max": 0.99999})
     seed: int = field(default=0, metadata={"min": 0})
     selection: str = field(default="dev", metadata={"choices": ("dev", "test")})
-    metric: str = field(default="weighted_f1", metadata={"choices": ("weighted_f1", "macro_f1", "ua", "wa")})
+    metric: str = field(default=MAIN, metadata={"choices": METRICS})
     tracker: str | None = None
     deterministic: bool = False
     threads: int = field(default=1, metadata={"min": 0})

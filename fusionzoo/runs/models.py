@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -16,13 +15,12 @@ from torch import Tensor, nn
 
 import fusionzoo
 from fusionzoo._file_schemas import ModelFile
+from fusionzoo._files import write_bytes, write_json
 from fusionzoo._options import options_in_force
-from fusionzoo._registry import registry
 from fusionzoo._schema import read_json
 from fusionzoo._weights import building_for, load_weights, pack_weights, read_weights
-from fusionzoo.errors import CheckpointError, ConfigError, OptionError
+from fusionzoo.errors import CheckpointError, ConfigError
 from fusionzoo.runs.config import FusionConfig, RunConfig
-from fusionzoo.runs.files import write_bytes, write_json
 from fusionzoo.runs.options import NO_FUSION, SUPPLIED, accepted_options
 
 if TYPE_CHECKING:
@@ -30,25 +28,7 @@ if TYPE_CHECKING:
     from fusionzoo.host import Host, HostOutput
     from fusionzoo.objective import Objective
 
-WEIGHTS, CARD = "model.safetensors", "model.json"
-
-
-def corpus_sha256(corpus: Corpus) -> str:
-    """Hash of everything in a corpus that can change a run: features, labels, speakers, order and split."""
-    from fusionzoo.data.clips.corpus import ClipCorpus
-
-    if isinstance(corpus, ClipCorpus):
-        return corpus.sha256()
-    digest = hashlib.sha256()
-    for name in (*corpus.features,):
-        digest.update(name.encode())
-        digest.update(corpus.features[name].tobytes())
-        if name in corpus.present:
-            digest.update(corpus.present[name].tobytes())
-    digest.update(corpus.label.tobytes())
-    for column in (corpus.dialogue_id, corpus.speaker, corpus.split, corpus.label_names):
-        digest.update("\0".join(map(str, column)).encode())
-    return digest.hexdigest()
+WEIGHTS, MODEL_META = "model.safetensors", "model.json"
 
 
 def host_options(config: RunConfig, corpus: Corpus) -> dict[str, Any]:
@@ -162,21 +142,6 @@ def build_host(meta: Mapping[str, Any]) -> Host:
     )
 
 
-def check_media(host: Host, corpus: Corpus) -> None:
-    """Raise `OptionError` where a corpus of clips does not fit the host's encoders, or the host takes none."""
-    from fusionzoo.clip_host import ClipHost
-
-    media = getattr(corpus, "media", None)
-    if media and not isinstance(host, ClipHost):
-        others = ", ".join(registry.names_that("host", handles="clips")) or "none is installed"
-        raise OptionError(
-            f"the host {type(host).__name__} takes features, and data.media reads recordings; take a host that encodes them "
-            f"({others}), or make features first with `fusionzoo extract` and leave data.media out"
-        )
-    if media and isinstance(host, ClipHost):
-        host.check_media(media)
-
-
 def class_counts(corpus: Corpus) -> Tensor:
     """Labelled utterances of each class in the train split, `(C,)`."""
     labels = corpus.label[(corpus.split == "train") & (corpus.label >= 0)]
@@ -235,15 +200,15 @@ def whole_state(host: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tenso
 def save_model(folder: Path, state: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
     """Write `model.safetensors` and `model.json`, each atomically."""
     write_bytes(folder / WEIGHTS, pack_weights(state))
-    write_json(folder / CARD, meta)
+    write_json(folder / MODEL_META, meta)
 
 
 def read_model_card(run: str | Path) -> dict[str, Any]:
     """The contents of a run folder's `model.json`."""
-    path = Path(run) / CARD
+    path = Path(run) / MODEL_META
     if not path.exists():
         raise CheckpointError(
-            f"{str(run)!r} is not the folder of a trained run: it has no {CARD}; give the --out folder of `fusionzoo train`"
+            f"{str(run)!r} is not the folder of a trained run: it has no {MODEL_META}; give the --out folder of `fusionzoo train`"
         )
     meta: dict[str, Any] = {**read_json(ModelFile, path, CheckpointError)}
     if len(meta["label_names"]) != meta["num_classes"]:

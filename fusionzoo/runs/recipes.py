@@ -31,19 +31,20 @@ file, or a mapping of the same shape. Nothing here imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fusionzoo._schema import plain, shown
-from fusionzoo.errors import ConfigError, UnknownNameError, close_matches_hint
+from fusionzoo.data.folds import FoldPlan
+from fusionzoo.errors import ConfigError, OptionError, UnknownNameError, close_matches_hint
+from fusionzoo.runs.config import RunConfig, merge_sections, read_yaml
+from fusionzoo.scoring.metrics import METRICS
 from fusionzoo.specs import Spec, normalise_name, plain_name
 
 SECTIONS = ("data", "host", "fusion", "objective", "training")
 PROTOCOLS = ("honest", "published")
-#: Metrics that a published score may be of.
-METRICS = ("weighted_f1", "macro_f1", "ua", "wa")
 
 _WORDS = ("summary", "system", "paper", "code", "features")
 _PUBLISHED = ("scores", "protocol", "flaw", "source")
@@ -112,8 +113,6 @@ class Recipe:
     @classmethod
     def load(cls, path: str | Path, name: str | None = None) -> Recipe:
         """From a YAML file; a file of the five sections alone is a recipe too, without a published protocol."""
-        from fusionzoo.runs.config import read_yaml
-
         return cls.from_mapping(read_yaml(path), name or Path(path).stem, str(path))
 
     def resolve(self, protocol: str | None = None, variant: str | None = None) -> dict[str, Any]:
@@ -121,8 +120,6 @@ class Recipe:
 
         protocol : `honest` (the default) or `published`. variant : a name in `variants`, None for none.
         """
-        from fusionzoo.runs.config import merge_sections
-
         merged: dict[str, Any] = {}
         for part in self._parts(protocol, variant):
             merge_sections(merged, {s: part[s] for s in SECTIONS if s in part}, self.origin)
@@ -181,8 +178,6 @@ class Recipe:
 
         Raises `ConfigError` or `UnknownNameError`, naming recipe, key and closest match.
         """
-        from fusionzoo.experiments.cross_validation import FoldPlan
-        from fusionzoo.runs.config import RunConfig
 
         for variant in (None, *self.variants):
             for protocol in PROTOCOLS if self.protocols else ("honest",):
@@ -216,6 +211,41 @@ def load_recipe(name: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
     if isinstance(found, Recipe):
         return found
     return Recipe.from_mapping(found, plain) if isinstance(found, Mapping) else Recipe.load(found, plain)
+
+
+def configuration_of(
+    recipe: Recipe,
+    file: str | Path | None = None,
+    sets: Iterable[str] = (),
+    *,
+    protocol: str | None = None,
+    variant: str | None = None,
+    check: bool = True,
+    **arguments: object,
+) -> RunConfig:
+    """The configuration of a run by a recipe.
+
+    Parameters
+    ----------
+    recipe : what is done.
+    file, sets, check, arguments : what is changed in it, see `RunConfig.from_sources`.
+    protocol : `honest` (the default) or `published`.
+    variant : a name in its `variants`, None for none.
+
+    Raises
+    ------
+    OptionError : it needs data, and none are named.
+    ConfigError : a key or an option is wrong.
+    """
+    sections, sets = recipe.resolve(protocol, variant), list(sets)
+    given = (sections.get("data") or {}, (read_yaml(file).get("data") or {}) if file is not None else {})
+    named = arguments.get("data") is not None or any(s.startswith("data.source=") for s in sets)
+    if recipe.published and not named and not any("source" in g for g in given):
+        raise OptionError(
+            f"the recipe {recipe.name!r} needs data: give the features' file or folder with --data (published with: "
+            f"{recipe.features or 'see its card'}); --data demo tries it on generated conversations"
+        )
+    return RunConfig.from_sources(file, sets=sets, recipe=sections, check=check, **arguments)
 
 
 def register_folder(register: Callable[[Spec], None], module: str, folder: Path) -> None:
@@ -279,7 +309,7 @@ def _mapping(value: Any, origin: str, where: str) -> dict[str, Any]:
     return dict(value)
 
 
-def _known(values: Mapping[str, Any], known: tuple[str, ...], origin: str, where: str) -> None:
+def _known(values: Mapping[str, Any], known: Iterable[str], origin: str, where: str) -> None:
     for key in values:
         if key not in known:
             raise ConfigError(

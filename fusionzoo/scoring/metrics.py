@@ -1,18 +1,16 @@
-"""The field's scores, always together.
+"""The field's scores, always together: one table, `METRICS`, which everything that chooses, shows or compares reads.
 
-weighted_f1   F1 per class, averaged with the classes' shares (W-F1)
-macro_f1      F1 per class, plain average
-ua            unweighted accuracy: recall per class, plain average over the classes that occur
-wa            weighted accuracy: share of utterances that are right
-log_loss      mean negative log-probability of the true class, where probabilities are given
 per_class     precision, recall, F1 and support of each class
 confusion     rows true, columns predicted, counts
+log_loss      mean negative log-probability of the true class, where probabilities are given
 never_predicted   classes that occur but that no utterance was given
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -21,15 +19,99 @@ from numpy.typing import ArrayLike
 from fusionzoo._types import Scores
 from fusionzoo.errors import DataError, ShapeError
 
-#: Scores by which runs are chosen and compared.
-SCORES = ("weighted_f1", "macro_f1", "ua", "wa")
+#: Less than one count, for divisions by none.
+_TINY = 1e-12
 
-#: What the scores are called in tables.
-SHORT_NAMES = {"weighted_f1": "W-F1", "macro_f1": "macro F1", "ua": "UA", "wa": "WA"}
+
+class Counts:
+    """What confusion matrices `(..., C, C)`, rows true, say of each class `(..., C)`."""
+
+    def __init__(self, confusion: ArrayLike):
+        self.confusion = np.asarray(confusion, dtype=np.float64)
+        self.right = np.diagonal(self.confusion, axis1=-2, axis2=-1)
+        #: How often each class is true, and how often it was given.
+        self.support, self.given = self.confusion.sum(-1), self.confusion.sum(-2)
+        self.total = np.maximum(self.support.sum(-1), _TINY)
+
+    @cached_property
+    def precision(self) -> np.ndarray:
+        """Of what was given a class, the share that is right; zero where nothing was."""
+        return self.right / np.maximum(self.given, _TINY)
+
+    @cached_property
+    def recall(self) -> np.ndarray:
+        """Of a class, the share that was found; zero where it does not occur."""
+        return self.right / np.maximum(self.support, _TINY)
+
+    @cached_property
+    def f1(self) -> np.ndarray:
+        """Harmonic mean of the two."""
+        return 2 * self.right / np.maximum(self.support + self.given, _TINY)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score of predictions.
+
+    Parameters
+    ----------
+    short : what tables call it.
+    of : its values `(...)` from the counts of confusion matrices `(..., C, C)`.
+    higher_is_better : which epoch of a run is the best one.
+    format : of its values in tables.
+    """
+
+    short: str
+    of: Callable[[Counts], np.ndarray]
+    higher_is_better: bool = True
+    format: str = ".4f"
+
+    def gain(self, value: float) -> float:
+        """The value turned so that more is better."""
+        return value if self.higher_is_better else -value
+
+    def show(self, value: float | None) -> str:
+        """The value as tables show it; nothing for None."""
+        return "" if value is None else format(value, self.format)
+
+
+def _unweighted_accuracy(counts: Counts) -> np.ndarray:
+    occurs = counts.support > 0
+    return (counts.recall * occurs).sum(-1) / np.maximum(occurs.sum(-1), 1)
+
+
+#: Every score by which runs are chosen and compared, by its name in configurations and files. Whoever adds one adds a line:
+#: the choices of `training.metric`, recipes, histories, results, reports and comparisons follow. The first one is the
+#: field's, and stands where there is room for one.
+METRICS: dict[str, Metric] = {
+    # F1 per class, averaged with the classes' shares.
+    "weighted_f1": Metric("W-F1", lambda counts: (counts.f1 * counts.support).sum(-1) / counts.total),
+    # F1 per class, plain average.
+    "macro_f1": Metric("macro F1", lambda counts: counts.f1.mean(-1)),
+    # Unweighted accuracy: recall per class, plain average over the classes that occur.
+    "ua": Metric("UA", _unweighted_accuracy),
+    # Weighted accuracy: share of utterances that are right.
+    "wa": Metric("WA", lambda counts: counts.right.sum(-1) / counts.total),
+}
+#: The metric that stands where there is room for one.
+MAIN = next(iter(METRICS))
+#: Which is no confusion's: of probabilities, lower is better.
+LOG_LOSS = "log_loss"
+
+
+def short_name(metric: str) -> str:
+    """What tables call a metric; one that is not known here, of a file from elsewhere, keeps its name."""
+    return METRICS[metric].short if metric in METRICS else metric
+
+
+def scores_from_confusion(confusion: ArrayLike) -> dict[str, np.ndarray]:
+    """Every metric of confusion matrices `(..., C, C)`, rows true."""
+    counts = Counts(confusion)
+    return {name: metric.of(counts) for name, metric in METRICS.items()}
 
 
 def evaluate_predictions(y_true: ArrayLike, y_pred: ArrayLike, label_names: Sequence[str]) -> Scores:
-    """Scores of predictions by scikit-learn; plain Python values, ready for JSON.
+    """Scores of predictions; plain Python values, ready for JSON.
 
     Parameters
     ----------
@@ -37,11 +119,37 @@ def evaluate_predictions(y_true: ArrayLike, y_pred: ArrayLike, label_names: Sequ
     y_pred : `(N,)` class indices or `(N, C)` probabilities.
     label_names : the C classes in order.
 
-    Raises `ShapeError` when the lengths or C differ, `DataError` when nothing is labelled or an index is too large.
+    Raises
+    ------
+    ShapeError : the lengths or C differ.
+    DataError : nothing is labelled, or an index is too large.
     """
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+    from sklearn.metrics import confusion_matrix
 
-    true, predicted = np.asarray(y_true), np.asarray(y_pred)
+    true, predicted, probabilities = _labelled(np.asarray(y_true), np.asarray(y_pred), label_names)
+    confusion = confusion_matrix(true, predicted, labels=list(range(len(label_names))))
+    counts = Counts(confusion)
+    scores: dict[str, Any] = {name: float(metric.of(counts)) for name, metric in METRICS.items()}
+    if probabilities is not None:
+        chosen = probabilities[np.arange(len(true)), true].astype(np.float64)
+        scores[LOG_LOSS] = float(-np.log(np.clip(chosen, 1e-12, None)).mean())
+    columns = {"precision": counts.precision, "recall": counts.recall, "f1": counts.f1}
+    scores |= {
+        "utterances": len(true),
+        "per_class": {
+            name: {**{k: float(v[i]) for k, v in columns.items()}, "support": int(counts.support[i])}
+            for i, name in enumerate(label_names)
+        },
+        "confusion": confusion.tolist(),
+        "never_predicted": [n for i, n in enumerate(label_names) if counts.support[i] and not counts.given[i]],
+    }
+    return cast(Scores, scores)
+
+
+def _labelled(
+    true: np.ndarray, predicted: np.ndarray, label_names: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """True and predicted classes where there is a label, and the probabilities that the latter came from, if any."""
     classes = len(label_names)
     if len(true) != len(predicted) or (predicted.ndim == 2 and predicted.shape[1] != classes):
         raise ShapeError(
@@ -59,48 +167,4 @@ def evaluate_predictions(y_true: ArrayLike, y_pred: ArrayLike, label_names: Sequ
     top = int(max(true.max(), predicted.max()))
     if top >= classes:
         raise DataError(f"class index {top} is outside the {classes} classes {', '.join(label_names)}")
-    labels = list(range(classes))
-    columns: Any = precision_recall_fscore_support(true, predicted, labels=labels, zero_division=0.0)  # type: ignore[arg-type]
-    precision, recall, f1, support = columns
-    occurs = support > 0
-    scores: dict[str, Any] = {
-        "weighted_f1": float(np.average(f1, weights=support)),
-        "macro_f1": float(f1.mean()),
-        "ua": float(recall[occurs].mean()),
-        "wa": float((true == predicted).mean()),
-    }
-    if probabilities is not None:
-        chosen = probabilities[np.arange(len(true)), true].astype(np.float64)
-        scores["log_loss"] = float(-np.log(np.clip(chosen, 1e-12, None)).mean())
-    scores |= {
-        "utterances": len(true),
-        "per_class": {
-            name: {
-                "precision": float(precision[i]),
-                "recall": float(recall[i]),
-                "f1": float(f1[i]),
-                "support": int(support[i]),
-            }
-            for i, name in enumerate(label_names)
-        },
-        "confusion": confusion_matrix(true, predicted, labels=labels).tolist(),
-        "never_predicted": [n for i, n in enumerate(label_names) if occurs[i] and not (predicted == i).any()],
-    }
-    return cast(Scores, scores)
-
-
-def scores_from_confusion(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """The four scores from confusion matrices `(..., C, C)`, rows true; the vectorised twin of `evaluate_predictions`."""
-    confusion = np.asarray(confusion, dtype=np.float64)
-    right = np.diagonal(confusion, axis1=-2, axis2=-1)
-    support, given = confusion.sum(-1), confusion.sum(-2)
-    f1 = 2 * right / np.maximum(support + given, 1e-12)
-    total = np.maximum(support.sum(-1), 1e-12)
-    occurs = support > 0
-    recall = right / np.maximum(support, 1e-12)
-    return {
-        "weighted_f1": (f1 * support).sum(-1) / total,
-        "macro_f1": f1.mean(-1),
-        "ua": (recall * occurs).sum(-1) / np.maximum(occurs.sum(-1), 1),
-        "wa": right.sum(-1) / total,
-    }
+    return true, predicted, probabilities

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fusionzoo.scoring.metrics import scores_from_confusion
+from fusionzoo.scoring.metrics import MAIN, scores_from_confusion
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> dict[str, float | None]:
@@ -66,7 +66,7 @@ def dialogue_confusions(
 def bootstrap_difference(
     a: Sequence[Mapping[str, np.ndarray]],
     b: Sequence[Mapping[str, np.ndarray]],
-    metric: str = "weighted_f1",
+    metric: str = MAIN,
     resamples: int = 2000,
     level: float = 0.95,
     seed: int = 0,

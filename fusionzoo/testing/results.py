@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fusionzoo._text import visible
 from fusionzoo._types import JSON
+from fusionzoo.errors import FusionZooError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 PASSED, FAILED, SKIPPED, EXPECTED = "passed", "failed", "skipped", "expected-failure"
 STATUSES = (PASSED, FAILED, SKIPPED, EXPECTED)
 _STYLE = {PASSED: "green", FAILED: "bold red", SKIPPED: "dim", EXPECTED: "yellow"}
+
+
+class CheckFailure(FusionZooError, AssertionError):
+    """A rule of the contract is broken; the message says what was seen, what was expected and how to repair it."""
 
 
 @dataclass
@@ -145,8 +150,6 @@ class CheckResults(list[CheckResult]):
 
     def raise_if_failed(self) -> None:
         """Raise `CheckFailure` naming every check that failed; for a test that wants all checks in one."""
-        from fusionzoo.testing.runner import CheckFailure
-
         if not self.ok:
             lines = [f"- {r.check}: {r.reason}" for r in self.failed] or ["- no check was run"]
             raise CheckFailure("\n".join([self.summary(), *lines]))

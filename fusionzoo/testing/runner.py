@@ -19,15 +19,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fusionzoo._installed import safe_text
-from fusionzoo.errors import FusionZooError, OptionError, close_matches_hint
-from fusionzoo.testing.results import EXPECTED, FAILED, PASSED, SKIPPED, CheckResult, CheckResults
+from fusionzoo.errors import OptionError, close_matches_hint
+from fusionzoo.testing.results import EXPECTED, FAILED, PASSED, SKIPPED, CheckFailure, CheckResult, CheckResults
 
 if TYPE_CHECKING:
     from fusionzoo.testing.subjects import Subject
-
-
-class CheckFailure(FusionZooError, AssertionError):
-    """A rule of the contract is broken; the message says what was seen, what was expected and how to repair it."""
 
 
 class CheckSkipped(Exception):

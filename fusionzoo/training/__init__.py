@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 from fusionzoo._lazy import attach
 
 if TYPE_CHECKING:
+    from fusionzoo.experiments.single_run import RunResult as RunResult
+    from fusionzoo.experiments.single_run import train as train
     from fusionzoo.runs.config import RunConfig as RunConfig
     from fusionzoo.runs.models import load_model as load_model
-    from fusionzoo.training.trainer import RunResult as RunResult
-    from fusionzoo.training.trainer import train as train
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "RunConfig": "fusionzoo.runs.config",
-        "RunResult": "fusionzoo.training.trainer",
+        "RunResult": "fusionzoo.experiments.single_run",
         "load_model": "fusionzoo.runs.models",
-        "train": "fusionzoo.training.trainer",
+        "train": "fusionzoo.experiments.single_run",
     },
 )

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fusionzoo.scoring.metrics import MAIN, METRICS
 from fusionzoo.training.schedule import best_epoch
 
 if TYPE_CHECKING:
@@ -48,10 +49,10 @@ class Progress:
 
     def epoch(self, row: Mapping[str, Any], split: str, scores: Sequence[float]) -> None:
         """An epoch is finished: `row` of the history and the choosing score of all epochs so far."""
-        best = best_epoch(scores)
+        best, main, chosen = best_epoch(scores), METRICS[MAIN], METRICS[self.config.training.metric]
         note = (
-            f"loss {row['train_loss']:.4f}  {split} W-F1 {row[f'{split}_weighted_f1']:.4f}  "
-            f"best {scores[best - 1]:.4f} (epoch {best})"
+            f"loss {row['train_loss']:.4f}  {split} {main.short} {main.show(row[f'{split}_{MAIN}'])}  "
+            f"best {chosen.show(chosen.gain(scores[best - 1]))} (epoch {best})"
         )
         if self.bar is not None:
             self.bar.update(self.task, completed=row["epoch"], note=note)

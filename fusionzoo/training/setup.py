@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from fusionzoo._processes import forget_accelerate
 from fusionzoo.errors import MissingDependency, TrainingError
 from fusionzoo.runs.config import RunConfig, flatten
-from fusionzoo.training.processes import forget_accelerate
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

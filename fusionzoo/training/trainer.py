@@ -1,8 +1,9 @@
 """The training loop.
 
-`train` builds everything from a `RunConfig`, trains, and leaves a run folder. The loop below is written for a GPU: the
-features lie on the device (clips are read as they are asked for), nothing inside a step waits for it (losses and the confusion matrix are summed there and read
-once an epoch), and each process of `accelerate launch` takes its share of the dialogues. On a CPU it is the same loop.
+`Trainer` is one run: what it is made of, an epoch, a checkpoint. The loop is written for a GPU: the features lie on the
+device (clips are read as they are asked for), nothing inside a step waits for it (losses and the confusion matrix are
+summed there and read once an epoch), and each process of `accelerate launch` takes its share of the dialogues. On a CPU
+it is the same loop. What makes a run of it, with its folder and its report, is `fusionzoo.experiments.single_run.train`.
 
 What makes a resumed run give the same numbers: the random stream of an epoch is seeded from (seed, epoch, process), the
 order of its batches from (seed, epoch), and learning rate and stopping are functions of the step and the history. So a
@@ -13,9 +14,6 @@ from __future__ import annotations
 
 import copy
 import time
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,10 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusionzoo._types import Options, Scores
+from fusionzoo._file_schemas import RecipeFacts, ResultFile
+from fusionzoo._lazy import attach
 from fusionzoo._weights import load_weights
-from fusionzoo.data.leaks import warn_of_leaks
-from fusionzoo.errors import CheckpointError, FusionZooWarning, TrainingError
+from fusionzoo.data.loading import feature_statistics, split_of
+from fusionzoo.errors import CheckpointError, TrainingError
 from fusionzoo.runs import folder as runfolder
 from fusionzoo.runs.checkpoint import (
     Checkpoint,
@@ -36,136 +35,48 @@ from fusionzoo.runs.checkpoint import (
     remove_old_checkpoints,
     write_checkpoint,
 )
-from fusionzoo.runs.config import RunConfig, model_title
+from fusionzoo.runs.config import RunConfig
+from fusionzoo.runs.data_section import corpus_sha256
+from fusionzoo.runs.flops import flops_per_utterance
 from fusionzoo.runs.models import (
     WeightedObjective,
     build_host,
     check_fusion_built,
-    check_media,
     class_counts,
-    corpus_sha256,
     count_parameters,
     describe_model,
     resolve,
     save_model,
-    settle_fusion,
     trained_state,
     whole_state,
 )
 from fusionzoo.scoring.inference import split_probabilities
-from fusionzoo.scoring.metrics import SHORT_NAMES, evaluate_predictions, scores_from_confusion
-from fusionzoo.scoring.published import published_lines
+from fusionzoo.scoring.metrics import LOG_LOSS, MAIN, METRICS, evaluate_predictions, scores_from_confusion
 from fusionzoo.training.progress import Progress
 from fusionzoo.training.schedule import best_epoch, lr_factor, out_of_patience
 from fusionzoo.training.setup import (
-    make_accelerator,
     make_optimizer,
     restore_optimizer,
     seed_everything,
     start_tracker,
-    torch_settings,
     update_average,
 )
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from fusionzoo._types import Scores
+    from fusionzoo.data.clips.loading import ClipBatches, ClipSplit
     from fusionzoo.data.corpus import Corpus
+    from fusionzoo.data.resident import Batches, ResidentSplit
 
+#: An epoch as a row of `metrics.csv`.
+Epoch = dict[str, Any]
 
-SELECTED_ON_TEST = "THE EPOCH WAS SELECTED ON THE TEST SPLIT: the test score is too high"
-DATA_CHANGED = "THE DATA HAVE CHANGED SINCE THIS RUN FINISHED: these are its scores on the data as they were; train anew with another --out"
-
-
-@dataclass
-class RunResult:
-    """A finished run: its folder and the contents of its `result.json`."""
-
-    folder: Path
-    result: dict[str, Any]
-    is_main: bool = True
-
-    def __str__(self) -> str:
-        r = self.result
-        lines = [
-            f"{model_title(r['host'], r['fusion'])}, seed {r['seed']}: epoch {r['epoch']} of {r['epochs']}, {r['seconds']:.1f} s"
-        ]
-        for split in ("dev", "test"):
-            if r[split]:
-                scores = "   ".join(f"{label} {r[split][key]:.4f}" for key, label in SHORT_NAMES.items())
-                lines.append(f"{split:<5} {scores}")
-        if r.get("recipe"):
-            lines += published_lines(r["recipe"], r["test"] or r["dev"])
-        if r["selection"] == "test":
-            lines.append(SELECTED_ON_TEST)
-        if "data_now" in r:
-            lines.append(DATA_CHANGED)
-        return "\n".join([*lines, f"run folder: {self.folder}"])
-
-    @property
-    def test(self) -> Scores | None:
-        """Scores on the test split, `None` where it has no labels."""
-        return self.result["test"]
-
-    @property
-    def dev(self) -> Scores | None:
-        """Scores on the dev split."""
-        return self.result["dev"]
-
-
-def train(
-    config: RunConfig | Options | str | Path,
-    out: str | Path,
-    resume: bool = False,
-    quiet: bool = False,
-    corpus: Corpus | None = None,
-    recipe: Options | None = None,
-) -> RunResult:
-    """Train one model and leave a run folder.
-
-    Parameters
-    ----------
-    config : a `RunConfig`, its sections as a mapping, or the path of a YAML file (such as a run's own `config.yaml`).
-    out : the run folder. Without `resume` it must not hold a run.
-    resume : continue from the newest whole checkpoint, to the numbers of an uninterrupted run; start where there is none;
-        return the result of a run that has finished, with a warning and the key `data_now` (a SHA-256) in it where the
-        data are not those that it was trained on any more.
-    quiet : print nothing.
-    corpus : data already in memory, instead of `config.data.source`.
-    recipe : what reports say about the recipe that the configuration came from, see `fusionzoo.runs.recipes.Recipe.facts`.
-
-    Raises `ConfigError`, `DataError`, `CheckpointError` (resuming with another configuration, model or data) and
-    `TrainingError` (a loss that is not finite, a split that is missing, a device that is not there).
-    """
-    if not isinstance(config, RunConfig):
-        config = RunConfig.from_sources(config)
-    else:
-        config = copy.deepcopy(config)
-        config.check_plugins()
-    folder = Path(out)
-    runfolder.anchor_paths(config.data)
-    before = runfolder.claim(folder, config, resume)
-    with torch_settings(config):
-        accelerator = make_accelerator(config, folder)
-        if corpus is None:
-            corpus = runfolder.load_corpus(config.data)
-        settle_fusion(config, corpus)
-        warn_of_leaks(corpus)
-        run = _Run(config, folder, corpus, accelerator, recipe)
-        if before is not None:
-            finished = runfolder.finished_as(folder, before, run.config, corpus)
-            if finished is not None:
-                if finished["data"]["sha256"] != run.data_sha256:
-                    finished |= {"data_now": run.data_sha256}
-                    warnings.warn(f"{folder}: {DATA_CHANGED}", FusionZooWarning, stacklevel=2)
-                return RunResult(folder, finished, accelerator.is_main_process)
-            run.restore()
-        accelerator.wait_for_everyone()  # every process has looked at the folder before the first one writes to it
-        if accelerator.is_main_process:
-            runfolder.write_start(folder, run.config, corpus, run.data_sha256, accelerator)
-        with Progress(config, enabled=accelerator.is_main_process and not quiet) as progress:
-            run.fit(progress)
-        return RunResult(folder, run.finish(), accelerator.is_main_process)
+# In version 0.1 they stood here.
+__getattr__, _, _ = attach(
+    __name__, {"train": "fusionzoo.experiments.single_run", "RunResult": "fusionzoo.experiments.single_run"}
+)
 
 
 def _finite(value: float) -> float | None:
@@ -173,8 +84,22 @@ def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-class _Run:
-    """One training run: what it is made of, an epoch, a checkpoint."""
+class Trainer:
+    """One training run: what it is made of, an epoch, a checkpoint.
+
+    Parameters
+    ----------
+    config : its configuration.
+    folder : where its checkpoints and its model are written.
+    corpus : what it is trained on.
+    accelerator : device, precision and processes.
+    recipe : what its result says about the recipe that the configuration came from.
+
+    Raises
+    ------
+    TrainingError : a split that is needed has no labels.
+    ConfigError : the fusion that is named would not be built.
+    """
 
     def __init__(
         self,
@@ -182,10 +107,8 @@ class _Run:
         folder: Path,
         corpus: Corpus,
         accelerator: Accelerator,
-        recipe: Mapping[str, Any] | None = None,
+        recipe: RecipeFacts | None = None,
     ):
-        from fusionzoo.data.loading import feature_statistics
-
         self.config, self.settings, self.folder = config, config.training, folder
         self.corpus, self.accelerator, self.recipe = corpus, accelerator, recipe
         self.device = accelerator.device
@@ -200,7 +123,7 @@ class _Run:
         if corpus.features:
             self.host.fit_features(feature_statistics(corpus, "train"))
         else:
-            check_media(self.host, corpus)
+            self.host.check_media(getattr(corpus, "media", {}))
         self.objective = WeightedObjective(config, corpus.num_classes, class_counts(corpus), self.host).to(self.device)
         self.config = resolve(config, self.host, self.objective)
         self.meta = describe_model(self.config, corpus, self.data_sha256)
@@ -214,22 +137,20 @@ class _Run:
         if any(p.requires_grad for p in self.objective.parameters()):
             self.loss = accelerator.prepare(self.objective)
 
-        self.splits: dict[str, Any] = {}
-        self.history: list[dict[str, Any]] = []
+        self.splits: dict[str, ResidentSplit | ClipSplit] = {}
+        self.history: list[Epoch] = []
         self.seconds = 0.0
         self.steps = len(self.batches(epoch=1))
 
     # -- data -----------------------------------------------------------------------------------------------------
 
-    def resident(self, split: str) -> Any:
+    def resident(self, split: str) -> ResidentSplit | ClipSplit:
         """A split on the device; moved there when first asked for."""
-        from fusionzoo.data.loading import split_of
-
         if split not in self.splits:
             self.splits[split] = split_of(self.corpus, split, self.device)
         return self.splits[split]
 
-    def batches(self, epoch: int) -> Any:
+    def batches(self, epoch: int) -> Batches | ClipBatches:
         """This process's batches of an epoch."""
         return self.resident("train").batches(
             self.settings.batch_size,
@@ -247,20 +168,21 @@ class _Run:
     def columns(self) -> list[str]:
         """What the loop and the report need of every epoch."""
         judged = [self.selecting, *(["dev"] if self.watching_dev and self.selecting != "dev" else [])]
-        scores = [f"{s}_{k}" for s in judged for k in ("weighted_f1", "macro_f1", "ua", "wa", "log_loss")]
-        return ["epoch", "lr", "train_loss", "train_weighted_f1", "seconds", *scores]
+        scores = [f"{s}_{k}" for s in judged for k in (*METRICS, LOG_LOSS)]
+        return ["epoch", "lr", "train_loss", f"train_{MAIN}", "seconds", *scores]
 
     @property
     def scores(self) -> list[float]:
-        """What the epochs are chosen by."""
-        return [row[f"{self.selecting}_{self.settings.metric}"] for row in self.history]
+        """What the epochs are chosen by; higher is better."""
+        metric = METRICS[self.settings.metric]
+        return [metric.gain(row[f"{self.selecting}_{self.settings.metric}"]) for row in self.history]
 
     @property
     def watched(self) -> list[float]:
         """What the learning rate of a plateau schedule is lowered by; higher is better."""
         if self.settings.plateau_on == "score":
             return self.scores
-        column = "train_loss" if self.settings.plateau_on == "train_loss" else "dev_log_loss"
+        column = "train_loss" if self.settings.plateau_on == "train_loss" else f"dev_{LOG_LOSS}"
         return [-row[column] for row in self.history]
 
     def fit(self, progress: Progress) -> None:
@@ -328,16 +250,14 @@ class _Run:
         return {
             "lr": lr,
             "train_loss": loss_sum / utterances,
-            "train_weighted_f1": float(scores["weighted_f1"]),
+            f"train_{MAIN}": float(scores[MAIN]),
             "grad_norm": _finite(norms / (self.steps * accelerator.num_processes)),
         }
 
     def judge(self, split: str) -> dict[str, float]:
         """Scores of the evaluated weights on a split, as columns of the history."""
-        scores = self.predict(split)[0]
-        assert scores is not None  # _check_splits made sure of labels
-        assert "log_loss" in scores  # there are probabilities
-        return {f"{split}_{k}": scores[k] for k in ("weighted_f1", "macro_f1", "ua", "wa", "log_loss")}
+        scores = cast("dict[str, float]", self.predict(split)[0])  # _check_splits made sure of labels
+        return {f"{split}_{k}": scores[k] for k in (*METRICS, LOG_LOSS)}
 
     def predict(self, split: str) -> tuple[Scores | None, np.ndarray, np.ndarray]:
         """Scores (None without labels), rows of the corpus, and probabilities of a split."""
@@ -361,27 +281,31 @@ class _Run:
         last = epoch == settings.epochs or out_of_patience(self.scores, settings.patience)
         if self.accelerator.is_main_process:
             if epoch == best or last or epoch % settings.checkpoint_every == 0:
-                average = None if self.average is None else trained_state(self.average)
-                scaler = self.accelerator.scaler
-                optimizer = {
-                    "optimizer": self.optimizer.state_dict(),
-                    "objective": self.objective.state_dict(),
-                    "scaler": scaler.state_dict() if scaler is not None else None,
-                }
-                state = {
-                    "epoch": epoch,
-                    "best": {"epoch": best, "score": self.scores[best - 1]},
-                    "history": self.history,
-                    "seconds": self.seconds,
-                    "data_sha256": self.data_sha256,
-                    "steps": self.steps,
-                }
-                write_checkpoint(self.folder, Checkpoint(trained_state(self.host), average, optimizer, state))
+                write_checkpoint(self.folder, self.checkpoint())
                 remove_old_checkpoints(self.folder, max(settings.keep, 1), best)
             if epoch == best:
                 save_model(self.folder, (self.average or self.host).state_dict(), self.meta)
             runfolder.write_history(self.folder, self.history)
         self.accelerator.wait_for_everyone()
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything that training goes on from, as it is now."""
+        best, scaler = best_epoch(self.scores), self.accelerator.scaler
+        optimizer = {
+            "optimizer": self.optimizer.state_dict(),
+            "objective": self.objective.state_dict(),
+            "scaler": scaler.state_dict() if scaler is not None else None,
+        }
+        state = {
+            "epoch": len(self.history),
+            "best": {"epoch": best, "score": METRICS[self.settings.metric].gain(self.scores[best - 1])},
+            "history": self.history,
+            "seconds": self.seconds,
+            "data_sha256": self.data_sha256,
+            "steps": self.steps,
+        }
+        average = None if self.average is None else trained_state(self.average)
+        return Checkpoint(trained_state(self.host), average, optimizer, state)
 
     def restore(self) -> None:
         """Continue from the newest whole checkpoint, if there is one."""
@@ -414,13 +338,24 @@ class _Run:
 
     # -- the end --------------------------------------------------------------------------------------------------
 
-    def finish(self) -> dict[str, Any]:
-        """Take the best epoch's weights, score them on every split that was set aside, write the run folder."""
+    def finish(self) -> tuple[ResultFile, dict[str, tuple[np.ndarray, np.ndarray]]]:
+        """Take the best epoch's weights and score them on every split that was set aside.
+
+        Returns
+        -------
+        The contents of `result.json`; and split -> rows of the corpus, and probabilities for them.
+        """
         best = best_epoch(self.scores)
         chosen = read_checkpoint(checkpoint_folder(self.folder, best))
         state = whole_state(self.host, chosen.model if chosen.average is None else chosen.average)
         load_weights(self.average or self.host, state, f"the checkpoint of epoch {best}")
+        if self.accelerator.is_main_process:
+            save_model(self.folder, state, self.meta)
         outcome = {s: self.predict(s) for s in ("dev", "test") if (self.corpus.split == s).any()}
+        scores = {s: o[0] for s, o in outcome.items()}
+        return self._result(best, scores), {s: o[1:] for s, o in outcome.items()}
+
+    def _result(self, best: int, scores: dict[str, Scores | None]) -> ResultFile:
         result: dict[str, Any] = {
             "format": 1,
             "host": self.config.host.name,
@@ -432,27 +367,19 @@ class _Run:
             "epoch": best,
             "epochs": len(self.history),
             "parameters": count_parameters(self.host),
-            "flops_per_utterance": runfolder.flops_per_utterance(self.meta, self.corpus, self.selecting),
+            "flops_per_utterance": flops_per_utterance(self.meta, self.corpus, self.selecting),
             "seconds": self.seconds,
             "device": str(self.device),
             "precision": self.accelerator.mixed_precision,
             "processes": self.accelerator.num_processes,
             "fingerprint": self.config.fingerprint(),
             "data": {"name": self.corpus.name, "sha256": self.data_sha256, "info": self.corpus.info},
-            "dev": outcome["dev"][0] if "dev" in outcome else None,
-            "test": outcome["test"][0] if "test" in outcome else None,
+            "dev": scores.get("dev"),
+            "test": scores.get("test"),
         }
         if self.recipe is not None:
             result["recipe"] = dict(self.recipe)
-        if self.accelerator.is_main_process:
-            save_model(self.folder, state, self.meta)
-            runfolder.write_finish(
-                self.folder, self.config, self.corpus, self.history, result, {s: o[1:] for s, o in outcome.items()}
-            )
-            if not self.settings.keep:
-                runfolder.remove_checkpoints(self.folder)
-        self.accelerator.wait_for_everyone()
-        return result
+        return cast(ResultFile, result)
 
 
 # -- pieces ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import json
 import pytest
 
 from fusionzoo._csv import csv_text, read_csv
-from fusionzoo._text import Marked, brief, json_text, markdown, markdown_table, markup, unmathematical, visible
+from fusionzoo._text import brief, json_text, markdown, markup, unmathematical, visible
 
 STEERING = {
     "escape": ("\x1b[31mred", r"\x1b[31mred"),
@@ -49,7 +49,6 @@ def test_lines_stay_where_text_has_lines():
 
 def test_tables_pages_and_plots():
     assert markdown("a|b*c`[d](e)\n<f>") == r"a\|b\*c\`\[d\](e)\\n\<f\>"
-    assert markdown_table(["x", "y"], [["a|b", Marked("**1**")]])[1:] == ["| --- | --- |", r"| a\|b | **1** |"]
     assert markup('<b>"&\x1b') == r"&lt;b&gt;&quot;&amp;\x1b"
     assert unmathematical("$\\frac{1}") == "\\$\\frac{1}"
     assert len(brief(list(range(10**5)))) < 100

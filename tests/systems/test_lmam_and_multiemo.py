@@ -189,7 +189,7 @@ def test_lmam_on_iemocap(tmp_path, models, capfd):
     reached = score(capfd, features, tmp_path / "run", "lmam-text-cnn-iemocap", *small, "host.fusion_width=24")
     assert reached > 0.6, reached  # chance is 0.17, words alone about 0.5
     out = call(
-        capfd, "train", "lmam-text-cnn-iemocap", "--data", features, "--folds", "session", "--out", tmp_path / "cv",
+        capfd, "cross-validate", "lmam-text-cnn-iemocap", "--data", features, "--folds", "session", "--out", tmp_path / "cv",
         "--device", "cpu", "--quiet", *(x for s in (*small, "training.epochs=1") for x in ("--set", s)),
     )  # fmt: skip
     assert "Session5" in out

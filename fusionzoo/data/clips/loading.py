@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from fusionzoo.batch import Batch, Clip
+from fusionzoo.data.batching import BatchPlan, class_weights, plan_batches
 from fusionzoo.data.clips.corpus import ClipCorpus
-from fusionzoo.data.loading import _Plan, class_weights, plan_batches
 from fusionzoo.errors import DataError
 
 #: Batches that threads read ahead of the one that is asked for.
@@ -89,7 +89,7 @@ class ClipBatches:
     `repeated[i]` is True where batch i repeats one that another rank has too.
     """
 
-    def __init__(self, data: ClipSplit, plan: _Plan, seeds: tuple[int, ...] | None):
+    def __init__(self, data: ClipSplit, plan: BatchPlan, seeds: tuple[int, ...] | None):
         self._data, self._plan, self._seeds = data, plan, seeds
         self.repeated = tuple(plan.repeated)
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shlex
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import pytest
+import typer
 
 from fusionzoo.cli import main
+from fusionzoo.cli.options import ModelOptions, expanded
 
 TINY = [
     "--set", "data.dialogues=[6,3,3]", "--set", "data.length=[3,6]", "--set", "host.hidden=4", "--set", "host.head_width=4",
@@ -69,7 +74,7 @@ def test_evaluate_repeats_the_score_and_writes_json(run_folder, tmp_path, capfd)
     assert json.loads(out)["weighted_f1"] == pytest.approx(expected)
     assert json.loads((tmp_path / "scores.json").read_text()) == json.loads(out)
     status, out, _ = call(capfd, "evaluate", run_folder, "--split", "dev")
-    assert "weighted F1" in out
+    assert "W-F1" in out
     assert "frustrated" in out
 
 
@@ -97,15 +102,52 @@ def test_compare_is_resumable_and_prints_the_table(tmp_path, capfd):
     assert all(p.stat().st_mtime_ns == t for p, t in stamps.items())
 
 
-def test_train_with_several_seeds_is_a_comparison_of_one(tmp_path, capfd):
-    status, out, _ = call(
-        capfd, "train", "--host", "bc-lstm", "--fusion", "sum", "--seeds", 2, "--out", tmp_path, *TINY
-    )
-    assert status == 0
-    assert "±" in out
-    status, _, err = call(capfd, "train", "--seed", 1, "--seeds", 2)
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        (["--seeds", "2"], "fusionzoo compare"),
+        (["--folds", "2"], "fusionzoo cross-validate"),
+        (["--folds", "2", "--seeds", "2"], "fusionzoo cross-validate"),
+    ],
+)
+def test_train_names_the_command_that_makes_several_runs(asked, named, tmp_path, capfd):
+    options = ["--host", "bc-lstm", "--fusion", "sum", "--out", tmp_path / "of two", *TINY]
+    status, out, err = call(capfd, "train", *options, *asked)
     assert status == 2
-    assert "exclude each other" in err
+    assert named in err
+    line = shlex.split(err.splitlines()[-1])
+    assert line[0] == "fusionzoo"
+    status, out, err = call(capfd, *line[1:], "--quiet")
+    assert status == 0, err
+    assert "±" in out
+    assert len(list(tmp_path.glob("of two/runs/*/result.json"))) == (4 if len(asked) == 4 else 2)
+
+
+def test_compare_says_that_it_always_resumes(tmp_path, capfd):
+    command = ["compare", "--hosts", "bc-lstm", "--seeds", "1", "--out", tmp_path, "--quiet", *TINY]
+    assert call(capfd, *command)[0] == 0
+    status, _, err = call(capfd, *command, "--resume")
+    assert status == 0
+    assert "compare always resumes" in err
+
+
+@dataclass
+class More(ModelOptions):
+    batch_size: Annotated[int | None, typer.Option(help="Dialogues per step.")] = None
+
+
+def test_an_option_is_added_in_one_place():
+    """A field of the group is an option of every command that takes the group, and reaches the configuration."""
+
+    app, seen = typer.Typer(), []
+
+    @app.command()
+    @expanded
+    def command(asked: More) -> None:
+        seen.append(asked.configuration())
+
+    app(["--batch-size", "3", "--fusion", "sum"], standalone_mode=False)
+    assert (seen[0].training.batch_size, seen[0].fusion.name) == (3, "sum")
 
 
 def test_plugins_and_info(capfd):

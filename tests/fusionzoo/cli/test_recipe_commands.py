@@ -70,7 +70,18 @@ def test_protocols_decide_what_is_chosen_on_and_every_report_says_so(recipe, cap
 
 
 def test_several_seeds_beside_the_published_number(recipe, capfd):
-    command = ["train", recipe, "--seeds", 2, "--protocol", "published", "--out", "seeds", "--set", "training.epochs=1"]
+    command = [
+        "compare",
+        recipe,
+        "--seeds",
+        2,
+        "--protocol",
+        "published",
+        "--out",
+        "seeds",
+        "--set",
+        "training.epochs=1",
+    ]
     status, out, err = call(capfd, *command)
     assert status == 0, err
     for words in ("±", "published 70.50", "Selected on the test split"):
@@ -78,7 +89,7 @@ def test_several_seeds_beside_the_published_number(recipe, capfd):
 
 
 def test_folds_as_one_command(recipe, capfd):
-    command = ["train", recipe, "--folds", "3", "--out", "cv", "--set", "training.epochs=1"]
+    command = ["cross-validate", recipe, "--folds", "3", "--out", "cv", "--set", "training.epochs=1"]
     status, out, err = call(capfd, *command)
     assert status == 0, err
     assert "mean ± sd over folds" in out
@@ -87,7 +98,7 @@ def test_folds_as_one_command(recipe, capfd):
     assert config["data"]["split"].endswith("fold2.json")
     status, out, err = call(capfd, *command)
     assert status == 0
-    assert err.count("finished before") == 3
+    assert "3 of 3 runs are finished already" in err
     # A fold is a run like any other, and its own configuration runs it again.
     status, out, _ = call(capfd, "train", "--config", "cv/runs/fold2__seed0/config.yaml", "--out", "again", "--quiet")
     assert status == 0
@@ -96,6 +107,19 @@ def test_folds_as_one_command(recipe, capfd):
     status, out, _ = call(capfd, "reproduce", "cv", "--quiet", "--tolerance", "0")
     assert status == 0
     assert "same to the last digit" in out
+
+
+def test_a_recipe_with_folds_is_cross_validated_by_train(recipe, capfd):
+    recipe.write_text(yaml.safe_dump(RECIPE | {"folds": 2, "training": RECIPE["training"] | {"epochs": 1}}))
+    status, out, err = call(capfd, "train", recipe, "--out", "folds", "--quiet")
+    assert status == 0, err
+    assert "mean ± sd over folds" in out
+    status, out, err = call(capfd, "train", recipe, "--folds", "none", "--out", "one", "--quiet")
+    assert status == 0, err
+    assert (recipe.parent / "one" / "result.json").exists()
+    status, _, err = call(capfd, "train", recipe, "--seeds", "3")
+    assert status == 2
+    assert f"fusionzoo cross-validate {recipe} --seeds 3" in err
 
 
 def test_a_recipe_beside_what_was_published(recipe, capfd):
@@ -174,8 +198,9 @@ def test_refusals(recipe, capfd):
         ("train", "--protocol", "honest"): "belong to a recipe",
         ("train", recipe, "--protocol", "publishd"): "did you mean 'published'",
         ("train", recipe, "--variant", "smu"): "did you mean 'sum'",
-        ("train", recipe, "--folds", "sesion"): "Folds can be made by",
-        ("train", recipe, "--folds", "1"): "2 or more",
+        ("cross-validate", recipe, "--folds", "sesion"): "Folds can be made by",
+        ("cross-validate", recipe, "--folds", "1"): "2 or more",
+        ("cross-validate", recipe): "needs folds",
         ("reproduce", "multiemo-iemocpa"): "did you mean 'multiemo-iemocap'",
         ("reproduce", "empty"): "card.json",
         ("reproduce", "empty", "--protocol", "honest"): "done again as it was",

@@ -118,7 +118,7 @@ def test_speakers_in_two_splits_are_told_and_roles_are_no_speakers():
 
 
 def test_a_speaker_in_two_sessions_is_refused_where_sessions_are_left_out(tmp_path: Path):
-    from fusionzoo.experiments.cross_validation import FoldPlan, check_speakers
+    from fusionzoo.data.folds import FoldPlan, check_speakers
 
     corpus = make()
     corpus.extras["session"] = np.repeat([f"Ses{i}" for i in range(5)], 40)

@@ -26,7 +26,15 @@ def test_cells_and_files(grid):
     names = [f"bc-lstm__{f}__seed{s}" for f in ("concat", "sum") for s in (0, 1)]
     assert list(stamps(grid.folder)) == names
     files = {p.name for p in grid.folder.iterdir()} - {"runs"}
-    assert files == {"config.yaml", "summary.json", "summary.csv", "summary.md", "report.html", "comparison.png"}
+    assert files == {
+        "config.yaml",
+        "summary.json",
+        "summary.csv",
+        "summary.md",
+        "summary.tex",
+        "report.html",
+        "comparison.png",
+    }
     assert grid.failed == {}
 
 
@@ -115,7 +123,10 @@ def test_the_grid_is_checked_before_anything_runs(tmp_path, make_config):
 def test_options_of_the_configuration_count_for_whoever_takes_them(tmp_path, make_config):
     config = make_config("fusion.rank=4", fusion="lmam", placement="early")
     cells = make_cells(config, tmp_path, ["bc-lstm", "dialogue-gcn"], ["concat", "lmam"], [7])
-    assert [(c.host, c.fusion, c.seed) for c in cells][:2] == [("bc-lstm", "concat", 7), ("bc-lstm", "lmam", 7)]
+    assert [(c.host, c.fusion, c.config.training.seed) for c in cells][:2] == [
+        ("bc-lstm", "concat", 7),
+        ("bc-lstm", "lmam", 7),
+    ]
     assert [c.config.fusion.options for c in cells] == [{}, {"rank": 4}, {}, {"rank": 4}]
     assert [c.config.host.options.get("hidden") for c in cells] == [8, 8, 8, 8]
     assert {c.config.host.placement for c in cells} == {"early"}

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 import fusionzoo
+from fusionzoo._processes import forget_accelerate
 from fusionzoo.errors import HostChangedError, PatchError, SiteNotReachedError
 from fusionzoo.patching.wrappers import host_of
-from fusionzoo.training.processes import forget_accelerate
 
 
 class Host(nn.Module):

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from fusionzoo.reporting.run import best_reachable, have_plots, page, paragraph, table
+from fusionzoo.reporting.pages import page, paragraph
+from fusionzoo.reporting.plots import have_plots
+from fusionzoo.reporting.table import Table
+from fusionzoo.scoring.ceiling import best_reachable
 
 
 @pytest.mark.parametrize(
@@ -23,7 +26,7 @@ def test_no_ceiling_where_the_data_know_none():
 
 
 def test_everything_from_outside_is_escaped():
-    text = page("<script>a</script>", [paragraph("<b>", "warning"), table(["<i>"], [["<u>", 0.123456, None]])])
+    text = page("<script>a</script>", [paragraph("<b>", "warning"), Table(["<i>"], [["<u>", 0.123456, None]]).html()])
     assert not any(tag in text for tag in ("<script>", "<b>", "<i>", "<u>"))
     assert "<td>0.1235</td><td></td>" in text
     assert '<p class="warning">&lt;b&gt;</p>' in text

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss
 
 from fusionzoo.errors import DataError, ShapeError
-from fusionzoo.scoring.metrics import SCORES, evaluate_predictions, scores_from_confusion
+from fusionzoo.scoring.metrics import METRICS, evaluate_predictions, scores_from_confusion
 
 NAMES = ["happy", "sad", "neutral"]
 
@@ -40,7 +40,7 @@ def test_the_two_ways_to_score_agree():
     stacked = np.stack([np.array(scores["confusion"])] * 2)
     for key, values in scores_from_confusion(stacked).items():
         assert values == pytest.approx([scores[key]] * 2)
-    assert set(SCORES) <= set(scores)
+    assert set(METRICS) <= set(scores)
 
 
 def test_unlabelled_utterances_are_left_out():

@@ -13,14 +13,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fusionzoo.experiments.single_run import train
 from fusionzoo.runs.checkpoint import list_checkpoints
-from fusionzoo.training.trainer import train
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="SIGKILL is a POSIX signal")
 
 MID_EPOCH = """
-from fusionzoo.training.trainer import _Run
-batches = _Run.batches
+from fusionzoo.training.trainer import Trainer
+batches = Trainer.batches
 def stall(self, epoch):
     whole = batches(self, epoch)
     if epoch != 3:
@@ -32,7 +32,7 @@ def stall(self, epoch):
                 time.sleep(60)
             yield batch
     return some()
-_Run.batches = stall
+Trainer.batches = stall
 """
 
 MID_CHECKPOINT = """
@@ -51,7 +51,7 @@ checkpoint.sync_file = stall
 def killed_run(tmp_path: Path, config_file: Path, out: Path, stall: str) -> None:
     script = tmp_path / "child.py"
     script.write_text(
-        "import sys, time\n" + textwrap.dedent(stall) + "from fusionzoo.training.trainer import train\n"
+        "import sys, time\n" + textwrap.dedent(stall) + "from fusionzoo.experiments.single_run import train\n"
         "train(sys.argv[1], sys.argv[2], quiet=True)\n"
     )
     child = subprocess.Popen(

@@ -20,10 +20,10 @@ from torch import nn
 
 import fusionzoo
 from fusionzoo.errors import CheckpointError, ConfigError, TrainingError
+from fusionzoo.experiments.single_run import train
 from fusionzoo.runs.checkpoint import list_checkpoints
 from fusionzoo.runs.config import RunConfig
 from fusionzoo.scoring.metrics import evaluate_predictions
-from fusionzoo.training.trainer import train
 
 
 def rows(path) -> list[dict[str, str]]:
@@ -381,7 +381,7 @@ class TestLoop:
     def test_progress_is_a_bar_on_a_terminal(self, tmp_path, make_config):
         pty = pytest.importorskip("pty")
         (tmp_path / "c.yaml").write_text(make_config(epochs=2).to_yaml())
-        script = "import sys; from fusionzoo.training.trainer import train; train(sys.argv[1], sys.argv[2])"
+        script = "import sys; from fusionzoo.experiments.single_run import train; train(sys.argv[1], sys.argv[2])"
         leader, follower = pty.openpty()
         command = [sys.executable, "-c", script, str(tmp_path / "c.yaml"), str(tmp_path / "r")]
         child = subprocess.Popen(command, stderr=follower, stdout=subprocess.DEVNULL)

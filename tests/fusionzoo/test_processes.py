@@ -14,7 +14,7 @@ import fusionzoo
 CHILD = """
 import json, os, sys
 from pathlib import Path
-from fusionzoo.training.trainer import train
+from fusionzoo.experiments.single_run import train
 result = train(sys.argv[1], sys.argv[2], quiet=True)
 Path(sys.argv[2]).with_name(f"rank{os.environ['RANK']}.json").write_text(json.dumps([result.is_main, result.dev["weighted_f1"]]))
 """

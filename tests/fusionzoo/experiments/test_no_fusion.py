@@ -16,9 +16,9 @@ from fusionzoo.experiments.cross_validation import cross_validate
 from fusionzoo.experiments.grid import compare
 from fusionzoo.experiments.reproduction import read_card, reproduce_card
 from fusionzoo.experiments.saved_runs import evaluate, predict
+from fusionzoo.experiments.single_run import train
 from fusionzoo.runs.config import FusionConfig, RunConfig
 from fusionzoo.runs.models import check_fusion_built
-from fusionzoo.training.trainer import train
 
 FEW = {"data": {"source": "demo", "dialogues": [12, 3, 3], "length": [2, 5], "modalities": ["text"]}}
 SMALL = {**FEW, "host": {"name": "bc-lstm", "hidden": 4, "head_width": 8}, "training": {"epochs": 1, "keep": 0}}
@@ -121,8 +121,8 @@ def test_the_commands(tmp_path, monkeypatch, capsys):
     code, said = run("train", "--data", "words.npz", "--fusion", "gated")
     assert (code, "'gated' would not be built" in said) == (2, True)
     assert run("train", "--data", "words.npz", "--fusion", "none", "--out", "explicit", "--quiet")[0] == 0
-    assert run("train", "--data", "words.npz", "--seeds", "2", "--out", "seeds", "--quiet")[0] == 0
-    assert run("train", "--data", "words.npz", "--folds", "2", "--out", "folds", "--quiet")[0] == 0
+    assert run("compare", "--data", "words.npz", "--seeds", "2", "--out", "seeds", "--quiet")[0] == 0
+    assert run("cross-validate", "--data", "words.npz", "--folds", "2", "--out", "folds", "--quiet")[0] == 0
     code, said = run("compare", "--data", "words.npz", "--hosts", "bc-lstm", "--fusions", "concat,lmam", "--seeds", "1")
     assert (code, "'concat' would not be built" in said) == (2, True)
     code, said = run("bench", "--data", "words.npz", "--hosts", "bc-lstm", "--repeats", "1", "--batch", "2")

@@ -1,0 +1,56 @@
+"""The commands about data files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fusionzoo.cli.extract import reader_options
+from fusionzoo.cli.options import Json, Modalities, Reader, Split, comma
+
+data_app = typer.Typer(help="Look at data files and turn them into the safe columnar layout.", no_args_is_help=True)
+
+
+@data_app.command("inspect")
+def data_inspect(
+    path: Annotated[Path, typer.Argument(help="A data file, a folder of pickles, or the folder of a release.")],
+    reader: Reader = None,
+    json: Json = False,
+) -> None:
+    """Say what a data file or a release holds, what is missing, and what will be left out; executes nothing of it."""
+    from fusionzoo.cli import show
+    from fusionzoo.data.inspection import inspect
+
+    inspection = inspect(path, reader_options(reader))
+    show.say(inspection.to_json() if json else inspection)
+    if inspection.problems:
+        raise typer.Exit(1)
+
+
+@data_app.command("convert")
+def data_convert(
+    source: Annotated[Path, typer.Argument(help="A .pkl or .npz data file.")],
+    target: Annotated[Path, typer.Argument(help="The .npz file to write.")],
+    split: Split = None,
+    modalities: Modalities = None,
+    label_names: Annotated[str | None, typer.Option(help="Names of the classes, comma-separated.")] = None,
+    dev_fraction: Annotated[float, typer.Option(help="Share of train drawn as dev where there is none.")] = 0.1,
+    split_seed: Annotated[int, typer.Option(help="Seed of that draw.")] = 0,
+) -> None:
+    """Turn a data file into the safe columnar .npz layout."""
+    from fusionzoo.cli import show
+    from fusionzoo.data.convert import convert
+
+    options: dict[str, Any] = {} if label_names is None else {"label_names": comma(label_names)}
+    done = convert(
+        source,
+        target,
+        split=split,
+        modalities=comma(modalities),
+        dev_fraction=dev_fraction,
+        split_seed=split_seed,
+        **options,
+    )
+    show.say(done)

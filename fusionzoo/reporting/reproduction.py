@@ -1,0 +1,65 @@
+"""What was reported beside what comes out here: as a table, a page and files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fusionzoo._files import write_json, write_text
+from fusionzoo.reporting.pages import page, paragraph, warning
+from fusionzoo.reporting.table import Table
+
+
+@dataclass
+class Reproduction:
+    """A recipe or a run that was done again.
+
+    Parameters
+    ----------
+    folder : where the reports lie.
+    title : what was done again.
+    table : the scores there and here, in percent.
+    notes : what else is to be known.
+    warnings : what stands in red.
+    differences : metric -> ours minus the recorded score, of a run that was done again; empty for a recipe.
+    changes : what runs differ in from the recipe or the card, by protocol (`run` for a card): key -> [there, here].
+    """
+
+    folder: Path
+    title: str
+    table: Table
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    differences: dict[str, float] = field(default_factory=dict)
+    changes: dict[str, dict[str, list[object]]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        where = f"report: {self.folder / 'report.html'}"
+        return "\n".join([self.title, self.table.text(), *self.changed, *self.notes, *self.warnings, where])
+
+    @property
+    def changed(self) -> list[str]:
+        """The changes in words, one line per protocol: `honest: changed from the recipe: training.epochs 60 -> 1.`"""
+        of = "the card" if "run" in self.changes else "the recipe"
+        lines = []
+        for label, changes in self.changes.items():
+            listed = ", ".join(f"{k} {_value(there)} -> {_value(here)}" for k, (there, here) in changes.items())
+            before = "" if label == "run" else f"{label}: "
+            lines.append(f"{before}{f'changed from {of}: {listed}' if listed else f'nothing is changed from {of}'}.")
+        return lines
+
+    def write(self) -> None:
+        """`reproduction.md`, `reproduction.json` and `report.html`."""
+        lines = [self.title, "", self.table.markdown(), "", *self.changed, *self.notes]
+        lines += [*(f"**{w}**" for w in self.warnings), ""]
+        write_text(self.folder / "reproduction.md", "\n".join(lines))
+        facts = {"title": self.title, "header": self.table.header, "rows": self.table.rows}
+        keys = ("changes", "notes", "warnings", "differences")
+        write_json(self.folder / "reproduction.json", facts | {k: getattr(self, k) for k in keys})
+        parts = [*map(warning, self.warnings), self.table.html(), *map(paragraph, self.changed)]
+        parts += [paragraph(n, "note") for n in self.notes]
+        write_text(self.folder / "report.html", page(self.title, parts))
+
+
+def _value(value: object) -> str:
+    return "none" if value is None else str(value)
