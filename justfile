@@ -27,9 +27,9 @@ test-one NAME:
 check NAME:
     {{bin}}/fusionzoo check {{NAME}}
 
-# Lint, format, types, import contracts.
+# Lint, format, types, import contracts, declared dependencies.
 lint:
-    {{bin}}/ruff check . && {{bin}}/ruff format --check . && {{bin}}/pyright && {{bin}}/lint-imports --no-cache
+    {{bin}}/ruff check . && {{bin}}/ruff format --check . && {{bin}}/pyright && {{bin}}/lint-imports --no-cache && {{bin}}/deptry .
 
 # Mend what ruff can mend by itself.
 format:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -94,13 +95,22 @@ def check(
     only: Annotated[str | None, typer.Option(help="Names of the checks to run, comma-separated.")] = None,
     expect: Annotated[list[str] | None, typer.Option(help="check=reason of a failure that is expected.")] = None,
     slow: Annotated[bool, typer.Option("--slow", help="Also compile and export.")] = False,
+    example: Annotated[
+        str | None,
+        typer.Option(help="Of an adapter: script.py:function, which returns a small model and a call for it."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run the conformance suite on a plugin: what passed, failed, was skipped, and why."""
     from fusionzoo.cli import show
     from fusionzoo.testing import run
 
-    results = run(name, kind, slow=slow, expect=expect or (), only=comma(only))
+    build = None
+    if example is not None:
+        from fusionzoo.cli.targets import build_target
+
+        build = partial(build_target, example)
+    results = run(name, kind, slow=slow, expect=expect or (), only=comma(only), example=build)
     if json:
         typer.echo(results.to_json())
     else:

@@ -58,7 +58,7 @@ class TuplePickle(PickleReader):
     names: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
-    def recognises(cls, content: Any, /) -> bool:
+    def recognise(cls, content: Any, /) -> bool:
         """By which entries are dicts and which are collections of ids."""
         if not isinstance(content, tuple | list):
             return False
@@ -112,9 +112,9 @@ class CosmicIemocapPickle(TuplePickle):
     names = ("speakers", "labels", *TEXT_VIEWS, "sentences", "train", "test", "dev")
 
     @classmethod
-    def recognises(cls, content: Any, /) -> bool:
+    def recognise(cls, content: Any, /) -> bool:
         """By its entries, and by labels where COGMEN's of MOSEI, which has as many dicts, has features."""
-        return super().recognises(content) and _is_numbers(content[1])
+        return super().recognise(content) and _is_numbers(content[1])
 
 
 class CosmicMeldPickle(TuplePickle):
@@ -149,7 +149,7 @@ class SplitPickle(PickleReader):
     looks_like = "split-pickle, a dict of splits as in COGMEN and CORECT"
 
     @staticmethod
-    def recognises(content: Any, /) -> bool:
+    def recognise(content: Any, /) -> bool:
         """By splits that are lists of dicts with a `vid`."""
         if not isinstance(content, dict) or "train" not in content or not set(content) <= set(_SPLIT_KEYS):
             return False

@@ -61,7 +61,7 @@ class MultiEmoFolder(PickleFolder):
     looks_like = "MultiEMO's Speakers.pkl with TextFeatures.pkl"
 
     @staticmethod
-    def recognises(path: Path, /) -> bool:
+    def recognise(path: Path, /) -> bool:
         """By the names of the files."""
         names = set(_pickles(path))
         return "speakers.pkl" in names and bool(names & set(_MULTIEMO.values()))
@@ -113,7 +113,7 @@ class M3NetFolder(PickleFolder):
     looks_like = "M3NET's IEMOCAP_features.pkl with iemocap_features_roberta.pkl"
 
     @staticmethod
-    def recognises(path: Path, /) -> bool:
+    def recognise(path: Path, /) -> bool:
         """By the names of the files."""
         names = set(_pickles(path))
         roberta = {n for n in names if n.endswith("_roberta.pkl")}
@@ -130,7 +130,7 @@ class M3NetFolder(PickleFolder):
         parts: list[dict[str, Any]] = []
         for path, kind, layouts in ((first, "classic", CLASSIC), (second, "COSMIC", COSMIC)):
             content = load_pickle(path)
-            layout = next((c for c in layouts if c.recognises(content)), None)
+            layout = next((c for c in layouts if c.recognise(content)), None)
             if layout is None:
                 raise DataError(f"{path}: holds {describe(content)}, expected the {kind} tuple. Fetch it again.")
             parts.append({f: _by_text(e) for f, e in layout.entries(content, path)[0].items()})

@@ -58,7 +58,7 @@ class ReleaseReader(Reader):
     media: ClassVar[tuple[str, ...]] = ()
 
     @staticmethod
-    def recognises(path: Path, /) -> bool:
+    def recognise(path: Path, /) -> bool:
         """Whether a folder (or the file that lists one) is this release; opens no recording and never raises."""
         raise NotImplementedError
 
@@ -74,7 +74,7 @@ class FeatureReader(Reader):
     handles = frozenset({"features"})
 
     @staticmethod
-    def recognises(path: Path, /) -> bool:
+    def recognise(path: Path, /) -> bool:
         """Whether this is its layout, by names and first bytes; never raises."""
         raise NotImplementedError
 
@@ -110,7 +110,7 @@ class PickleReader(Reader):
     handles = frozenset({"pickles"})
 
     @staticmethod
-    def recognises(content: Any, /) -> bool:
+    def recognise(content: Any, /) -> bool:
         """Whether this is its layout; never raises."""
         raise NotImplementedError
 
@@ -160,11 +160,11 @@ def reader_for(base: type[_R], what: Any) -> tuple[str, _R] | None:
     """Name and reader of the first that recognises a path, or the content of a pickle; None where nobody does."""
     for name, reader in readers_of(base).items():
         try:
-            recognised = reader.recognises(what)  # type: ignore[attr-defined]
+            recognised = reader.recognise(what)  # type: ignore[attr-defined]
         except Exception as error:  # somebody else's code; whatever it raises, the others are asked
             shown = f"{what}" if isinstance(what, Path) else f"a {type(what).__name__}"
             warnings.warn(
-                f"the reader {name!r} failed to look at {shown} and is passed over: {described(error)}. Its recognises() "
+                f"the reader {name!r} failed to look at {shown} and is passed over: {described(error)}. Its recognise() "
                 "should return False for what it does not know.",
                 FusionZooWarning,
                 stacklevel=2,

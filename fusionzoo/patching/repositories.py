@@ -24,7 +24,7 @@ and one way to the site are needed; everything else has a default.
         torch-geometric. `fusionzoo.modernise(model)` puts them in force for this instance; so does `patch` while it runs
         `example`, and only then.
     test_host() -> (model, args, kwargs)
-        A small model of the kind and a call for it, for `fusionzoo check`.
+        A small model of the kind and a call for it, for `fusionzoo check`, which else is given one (`--example`).
 """
 
 from __future__ import annotations

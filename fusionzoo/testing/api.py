@@ -81,6 +81,7 @@ def check_objective(
 def check_adapter(
     adapter: object,
     *,
+    example: Callable[[], object] | None = None,
     patch: Callable[..., object] | None = None,
     expected_failures: Expected = None,
     only: Iterable[str] | None = None,
@@ -90,12 +91,14 @@ def check_adapter(
 
     Parameters
     ----------
-    adapter : a registered name, a class or an object with `test_host() -> (model, args, kwargs)`, a small model of the
-        kind that it adapts and a call for it; built anew, with the same weights, each time.
+    adapter : a registered name, a class or an object.
+    example : returns `(model, args, kwargs)`, a small model of the kind that it adapts and a call for it; built anew, with the
+        same weights, each time. None takes the adapter's own `test_host`; where it has none, the checks that need a model
+        are skipped and say so.
     patch : called as `patch(model, fusion)`; default `fusionzoo.patch`.
     expected_failures, only, slow : as for `check_fusion`.
     """
-    return _check("adapter", adapter, None, expected_failures, only, slow, patch=patch)
+    return _check("adapter", adapter, None, expected_failures, only, slow, patch=patch, example=example)
 
 
 def _check(
@@ -125,6 +128,7 @@ def run(
     expect: Iterable[str] = (),
     only: Iterable[str] | None = None,
     options: OptionSets = None,
+    example: Callable[[], object] | None = None,
 ) -> CheckResults:
     """What `fusionzoo check NAME` does: find the kind, run its checks; `.table()`, `.to_json()` and `.exit_code` follow.
 
@@ -132,13 +136,18 @@ def run(
     ----------
     name : of a registered plugin; `kind:name` and `distribution:name` say which one where several have it.
     kind : of the plugin; default the fusion of that name where there is one, else the kind that has it.
-    slow, only, options : as for `check_fusion`. expect : expected failures as `check=reason`.
+    slow, only, options : as for `check_fusion`.
+    expect : expected failures as `check=reason`.
+    example : of an adapter, as for `check_adapter`.
     """
     kind, name = registry.resolve(name, kind)
+    if example is not None and kind != "adapter":
+        raise OptionError(f"an example is a model for an adapter to patch, and {name!r} is a {kind}; leave it out")
     expected: dict[str, str] = {}
     for entry in expect:
         check, equals, reason = entry.partition("=")
         if not equals or not reason.strip():
             raise OptionError(f"an expected failure is given as check=reason, not {entry!r}")
         expected[check.strip()] = reason.strip()
-    return _check(kind, name, options, expected, only, slow)
+    more = {"example": example} if kind == "adapter" else {}
+    return _check(kind, name, options, expected, only, slow, **more)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterable, Mapping
 from copy import copy
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,18 +13,16 @@ from torch import Tensor, nn
 
 from fusionzoo._registry import registry
 from fusionzoo._types import OptionSets
-from fusionzoo.batch import Batch, Clip
+from fusionzoo.batch import Batch
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Fusion, read_dims
 from fusionzoo.host import Host, HostOutput
 from fusionzoo.objective import IGNORE, Objective
 from fusionzoo.specs import Spec
+from fusionzoo.testing.batches import CLASSES, DIMS, SPEAKERS, as_clips, dialogues
 from fusionzoo.testing.comparisons import ragged
 
-#: Small, unequal, with a prime: no width divides another.
-DIMS = {"text": 12, "audio": 7, "visual": 9}
 OUT = 10
-CLASSES, SPEAKERS = 3, 2
 
 
 class Subject:
@@ -160,33 +158,14 @@ class HostSubject(Subject):
         return self.cls(self.dims if dims is None else dims, CLASSES, SPEAKERS, **{**self.options, **options})
 
     def batch(
-        self,
-        lengths: Iterable[int] = (5, 3, 1),
-        *,
-        steps: int | None = None,
-        fill: float = 0.0,
-        seed: int = 0,
-        dims: Mapping[str, int] | None = None,
+        self, lengths: Iterable[int] = (5, 3, 1), *, dims: Mapping[str, int] | None = None, **options: Any
     ) -> Batch:
-        """Dialogues of these lengths; what one holds depends on its number and `seed`, not on its batch or padding."""
-        lengths = list(lengths)
-        steps = steps or max(lengths)
-        dims = self.dims if dims is None else dims
-        mask = torch.arange(steps) < torch.tensor(lengths).unsqueeze(1)
-        features = {m: torch.full((len(lengths), steps, d), fill) for m, d in dims.items()}
-        speakers, labels = torch.zeros(2, len(lengths), steps, dtype=torch.long)
-        for b, n in enumerate(lengths):
-            generator = torch.Generator().manual_seed(1000 * seed + b)
-            for m, d in dims.items():
-                features[m][b, :n] = torch.randn(n, d, generator=generator)
-            speakers[b, :n] = (torch.arange(n) + torch.randint(2, (n,), generator=generator).cumsum(0)) % SPEAKERS
-            labels[b, :n] = torch.randint(CLASSES, (n,), generator=generator)
-        labels[~mask] = IGNORE
-        return Batch(features, mask, speakers, labels, [f"d{b}" for b in range(len(lengths))], None, lengths)
+        """Dialogues of this host's widths, or of others; options as for `fusionzoo.testing.batches.dialogues`."""
+        return dialogues(lengths, self.dims if dims is None else dims, **options)
 
     def inputs(self, seed: int = 0, steps: int = 5) -> Any:
         batch = self.batch((steps, max(1, steps - 2), 1), seed=seed)
-        return with_sequences(batch, seed) if self.handles("clips") else batch
+        return as_clips(batch, seed) if self.handles("clips") else batch
 
     def run(self, module: Any, inputs: Any) -> Tensor:
         return module(inputs).logits
@@ -194,18 +173,6 @@ class HostSubject(Subject):
     def loss(self, module: Any, inputs: Any) -> Tensor:
         out = module(inputs)
         return weighted(out.logits) + sum(out.losses.values(), torch.zeros(()))
-
-
-def with_sequences(batch: Batch, seed: int = 0) -> Batch:
-    """The same dialogues as clips of two to four frames: of a single one attention and recurrence have nothing to learn."""
-    generator = torch.Generator().manual_seed(seed)
-    rows = batch.mask.numel()
-    clips = {}
-    for i, (m, x) in enumerate(batch.features.items()):
-        steps = torch.arange(4) < 2 + (torch.arange(rows).unsqueeze(1) + i) % 3
-        values = torch.randn(rows, 4, x.shape[-1], generator=generator)
-        clips[m] = Clip(values, steps & batch.mask.view(-1, 1))
-    return replace(batch, features={}, clips=clips)
 
 
 #: Width of the streams that objectives are given, and what their names end in.
@@ -300,6 +267,29 @@ def spec_of(cls: type, kind: str) -> Spec | None:
         hook(register=found.append)
     mine = [s for s in found if s.kind == kind and s.target.rpartition(":")[2] == cls.__qualname__]
     return mine[0] if mine else None
+
+
+def small_options(cls: Any) -> dict[str, Any]:
+    """Options with which a step of a host takes milliseconds, by the names that hosts' options have.
+
+    What the class's `test_params()` says first, if it says anything; else widths of 8, two layers of depth, windows of two
+    utterances and no dropout. So a host is tried with every fusion by being there.
+    """
+    if callable(getattr(cls, "test_params", None)):
+        return option_sets(cls, None)[0]
+    taken = inspect.signature(cls).parameters
+    small = {name: _small(name) for name in taken}
+    return {name: value for name, value in small.items() if value is not None}
+
+
+def _small(option: str) -> float | None:
+    if option in ("fusion_width", "input_width"):  # None is not a size there: what is not asked for
+        return None
+    if option in ("hidden", "width", "channels") or option.endswith("_width"):
+        return 8
+    if option in ("depth", "window_past", "window_future"):
+        return 2
+    return 0.0 if option == "dropout" or option.endswith("_dropout") else None
 
 
 SUBJECTS: dict[str, type[Subject]] = {s.kind: s for s in (FusionSubject, HostSubject, ObjectiveSubject)}

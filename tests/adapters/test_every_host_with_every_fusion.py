@@ -10,26 +10,13 @@ import fusionzoo
 from fusionzoo.batch import Batch
 from fusionzoo.errors import OptionError
 from fusionzoo.host import Host, HostOutput
+from fusionzoo.testing.batches import dialogues
 from fusionzoo.testing.comparisons import gradients, reached
+from fusionzoo.testing.subjects import small_options
 
 DIMS = {"text": 8, "audio": 6, "visual": 5}
+LENGTHS = (5, 1, 3)
 CLASSES, SPEAKERS = 3, 2
-GRAPH = {"hidden": 4, "graph_width": 4, "dropout": 0.0}
-WINDOW = {"window_past": 2, "window_future": 1}
-#: Widths that keep a step in milliseconds.
-TINY = {
-    "bc-lstm": {"hidden": 4, "head_width": 16, "dropout": 0.0},
-    "cogmen": {"hidden": 8, "dropout": 0.0, "input_dropout": 0.0, **WINDOW},
-    "corect": {"hidden": 8, "dropout": 0.0, "input_dropout": 0.0, **WINDOW},
-    "dialogue-gcn": {**GRAPH, "head_width": 16, **WINDOW},
-    "dialogue-rnn": {"hidden": 4, "head_width": 16, "global_width": 4, "party_width": 4, "dropout": 0.0},
-    "m3net": {"hidden": 8, "graph_width": 8, "dropout": 0.0, "input_dropout": 0.0},
-    "mm-dfn": {**GRAPH, "depth": 2},
-    "mmgcn": {**GRAPH, "depth": 2},
-    "multiemo": {"width": 8, "dropout": 0.0},
-    "sdt": {"width": 8, "heads": 2, "dropout": 0.0},
-    "text-cnn": {"hidden": 8, "head_width": 16, "dropout": 0.0},
-}
 #: Of conversations; hosts of clips take recordings and have tests of their own.
 HOSTS = [n for n in fusionzoo.names("host") if fusionzoo.card(n, "host").spec.level in ("dialogue", "utterance")]
 FUSIONS = fusionzoo.names()
@@ -37,17 +24,8 @@ FUSIONS = fusionzoo.names()
 
 def build(host: str, fusion: str, placement: str | None = None, dims: dict[str, int] = DIMS) -> Host:
     torch.manual_seed(0)
-    return fusionzoo.get(host, kind="host")(dims, CLASSES, SPEAKERS, fusion, placement, **TINY[host])
-
-
-def make_batch(dims: dict[str, int] = DIMS, device: str = "cpu") -> Batch:
-    generator = torch.Generator().manual_seed(1)
-    lengths = [5, 1, 3]
-    mask = torch.arange(5) < torch.tensor(lengths)[:, None]
-    features = {m: torch.randn(3, 5, d, generator=generator) for m, d in dims.items()}
-    speakers = torch.randint(SPEAKERS, mask.shape, generator=generator) * mask
-    labels = torch.where(mask, torch.randint(CLASSES, mask.shape, generator=generator), -100)
-    return Batch(features, mask, speakers, labels, ["a", "b", "c"], None, lengths).to(device)
+    cls = fusionzoo.get(host, kind="host")
+    return cls(dims, CLASSES, SPEAKERS, fusion, placement, **small_options(cls))
 
 
 def total_loss(out: HostOutput, batch: Batch) -> Tensor:
@@ -57,7 +35,7 @@ def total_loss(out: HostOutput, batch: Batch) -> Tensor:
 
 def step(host: Host) -> None:
     """A training step after which every modality had a gradient and every weight of the fusion that got one moved."""
-    batch = make_batch(host.dims)
+    batch = dialogues(LENGTHS, host.dims)
     for x in batch.features.values():
         x.requires_grad_()
     before = {n: p.detach().clone() for n, p in host.named_parameters()}
@@ -100,7 +78,9 @@ def test_takes_a_training_step_at_its_other_places(host, placement, fusion):
 @pytest.mark.parametrize("host", HOSTS)
 def test_what_does_not_fit_says_why(host, fusion):
     most = fusionzoo.card(fusion).spec.modalities[1]
-    with pytest.raises(OptionError, match=rf"fuses 2 to {most} modalities, got {most + 1} .*; concat, sum"):
+    with pytest.raises(
+        OptionError, match=rf"fuses 2 to {most} modalities, got {most + 1} .*; so many are taken by: .*concat"
+    ):
         build(host, fusion, dims={f"m{i}": 4 for i in range(most + 1)})
 
 
@@ -109,6 +89,6 @@ def test_no_step_waits_for_a_device(host):
     """A tensor without values cannot be looked at: forward pass, losses and backward pass run without reading one."""
     with torch.device("meta"):
         model = build(host, "lmam")
-    batch = make_batch(device="meta")
+    batch = dialogues(LENGTHS, DIMS).to("meta")
     total_loss(model.train()(batch), batch).backward()
     assert any(p.grad is not None for p in model.parameters())

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import fusionzoo
+from fusionzoo._registry import registry
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -29,10 +30,12 @@ def blocks(path: Path, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.name)
-def test_python_blocks_run(page, tmp_path, monkeypatch):
+def test_python_blocks_run(page, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
     module = types.ModuleType(f"docs_{page.stem}")
     monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(registry, "_local", list(registry._local))  # what a page registers is gone with its module
+    request.addfinalizer(registry.refresh)
     for i, body in enumerate(blocks(page, "python")):
         exec(compile(body, f"{page.name}[{i}]", "exec"), module.__dict__)
 

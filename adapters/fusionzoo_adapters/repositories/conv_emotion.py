@@ -59,13 +59,6 @@ class ConvEmotion:
         """Which steps are real."""
         return mask_of(args, kwargs, 2, "umask")
 
-    @staticmethod
-    def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
-        """A small model with the names and the expression that this adapter looks for."""
-        from fusionzoo_adapters.repositories import _stand_ins
-
-        return _stand_ins.BiModel.small()
-
 
 fusionzoo_register = fusionzoo.plugin(
     ConvEmotion,

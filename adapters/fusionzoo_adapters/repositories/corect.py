@@ -49,13 +49,6 @@ class CORECT:
         data = given(args, kwargs, 0, "data")
         return {} if data is None else {"lengths": data["text_len_tensor"]}
 
-    @staticmethod
-    def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
-        """A small model with the names and the expression that this adapter looks for."""
-        from fusionzoo_adapters.repositories import _stand_ins
-
-        return _stand_ins.CORECT.small()
-
 
 fusionzoo_register = fusionzoo.plugin(
     CORECT,

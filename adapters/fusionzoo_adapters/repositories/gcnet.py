@@ -40,13 +40,6 @@ class GCNet:
         """Which steps are real."""
         return mask_of(args, kwargs, 2, "umask")
 
-    @staticmethod
-    def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
-        """A small model with the names and the expression that this adapter looks for."""
-        from fusionzoo_adapters.repositories import _stand_ins
-
-        return _stand_ins.GraphModel.small()
-
 
 fusionzoo_register = fusionzoo.plugin(
     GCNet,

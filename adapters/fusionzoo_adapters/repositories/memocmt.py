@@ -37,13 +37,6 @@ class MemoCMT:
             model, "", [("forward", code)], streams, kind="rows", axis=1, layout="(B, T, d)", result=streams[0][1]
         )
 
-    @staticmethod
-    def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
-        """A small model with the names and the expression that this adapter looks for."""
-        from fusionzoo_adapters.repositories import _stand_ins
-
-        return _stand_ins.MemoCMT.small()
-
 
 fusionzoo_register = fusionzoo.plugin(
     MemoCMT,

@@ -33,13 +33,6 @@ class MISA:
         streams = [(m, width) for m in ("text", "visual", "audio") * 2]
         return declare(model, "", [("alignment", "torch.cat((h[0], h[1], h[2]")], streams, layout="(B, d)")
 
-    @staticmethod
-    def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
-        """A small model with the names and the expression that this adapter looks for."""
-        from fusionzoo_adapters.repositories import _stand_ins
-
-        return _stand_ins.MISA.small()
-
 
 fusionzoo_register = fusionzoo.plugin(
     MISA,

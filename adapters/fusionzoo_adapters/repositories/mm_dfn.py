@@ -46,13 +46,6 @@ class MMDFN:
         """The dialogues' lengths."""
         return lengths_of(args, kwargs, 3, "seq_lengths")
 
-    @staticmethod
-    def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
-        """A small model with the names and the expression that this adapter looks for."""
-        from fusionzoo_adapters.repositories import _stand_ins
-
-        return _stand_ins.DialogueGNNModel.small()
-
 
 fusionzoo_register = fusionzoo.plugin(
     MMDFN,

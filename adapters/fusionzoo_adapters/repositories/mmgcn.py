@@ -64,13 +64,6 @@ class MMGCN:
         """The dialogues' lengths."""
         return lengths_of(args, kwargs, 3, "seq_lengths")
 
-    @staticmethod
-    def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
-        """A small model with the names and the expression that this adapter looks for."""
-        from fusionzoo_adapters.repositories import _stand_ins
-
-        return _stand_ins.DialogueGCNModel.small()
-
 
 fusionzoo_register = fusionzoo.plugin(
     MMGCN,

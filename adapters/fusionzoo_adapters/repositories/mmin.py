@@ -37,13 +37,6 @@ class MMIN:
                 widths[name] = net.hidden_size if hasattr(net, "hidden_size") else net.embd[0].out_features
         return InputSite("x", widths, "(B, d)", path="netC")
 
-    @staticmethod
-    def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
-        """A small model with the names and the expression that this adapter looks for."""
-        from fusionzoo_adapters.repositories import _stand_ins
-
-        return _stand_ins.UttFusion.small()
-
 
 fusionzoo_register = fusionzoo.plugin(
     MMIN,

@@ -51,13 +51,6 @@ class MMSA:
             streams = [("text", inner.dh_l), ("audio", inner.dh_a), ("visual", inner.dh_v), ("", inner.mem_dim)]
         return declare(model, path, [("forward", code)], streams, layout="(B, d)")
 
-    @staticmethod
-    def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
-        """A small model with the names and the expression that this adapter looks for."""
-        from fusionzoo_adapters.repositories import _stand_ins
-
-        return _stand_ins.LF_DNN.small()
-
 
 fusionzoo_register = fusionzoo.plugin(
     MMSA,

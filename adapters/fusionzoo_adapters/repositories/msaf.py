@@ -54,13 +54,6 @@ class MSAF:
         operands = tuple(Stream(name, (0, w, 1)) for name, w in streams)
         return replace(site, operands=operands, result=(len(streams), 0, width, 1), feature_axis=-2)
 
-    @staticmethod
-    def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
-        """A small model with the names and the expression that this adapter looks for."""
-        from fusionzoo_adapters.repositories import _stand_ins
-
-        return _stand_ins.MSAFLSTMNet.small()
-
 
 fusionzoo_register = fusionzoo.plugin(
     MSAF,

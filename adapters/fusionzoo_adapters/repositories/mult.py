@@ -35,13 +35,6 @@ class MulT:
         streams = [("text", 2 * model.d_l), ("audio", 2 * model.d_a), ("visual", 2 * model.d_v)]
         return declare(model, "", [("forward", "torch.cat([last_h_l, last_h_a, last_h_v]")], streams, layout="(B, d)")
 
-    @staticmethod
-    def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
-        """A small model with the names and the expression that this adapter looks for."""
-        from fusionzoo_adapters.repositories import _stand_ins
-
-        return _stand_ins.MULTModel.small()
-
 
 fusionzoo_register = fusionzoo.plugin(
     MulT,

@@ -41,13 +41,6 @@ class MultiEMO:
         """Which steps are real."""
         return mask_of(args, kwargs, 4, "utterance_masks")
 
-    @staticmethod
-    def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
-        """A small model with the names and the expression that this adapter looks for."""
-        from fusionzoo_adapters.repositories import _stand_ins
-
-        return _stand_ins.MultiEMO.small()
-
 
 fusionzoo_register = fusionzoo.plugin(
     MultiEMO,

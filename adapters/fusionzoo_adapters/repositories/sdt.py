@@ -44,13 +44,6 @@ class SDT:
         """Which steps are real."""
         return mask_of(args, kwargs, 3, "u_mask")
 
-    @staticmethod
-    def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
-        """A small model with the names and the expression that this adapter looks for."""
-        from fusionzoo_adapters.repositories import _stand_ins
-
-        return _stand_ins.Transformer_Based_Model.small()
-
 
 fusionzoo_register = fusionzoo.plugin(
     SDT,

@@ -35,13 +35,6 @@ class TelME:
         streams = [("visual", model.VISUAL_DIM), ("audio", model.ACOUSTIC_DIM)]
         return declare(model, "", [("forward", "torch.cat((visual, acoustic)")], streams, layout="(B, d)")
 
-    @staticmethod
-    def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
-        """A small model with the names and the expression that this adapter looks for."""
-        from fusionzoo_adapters.repositories import _stand_ins
-
-        return _stand_ins.ASF.small()
-
 
 fusionzoo_register = fusionzoo.plugin(
     TelME,

@@ -32,13 +32,6 @@ class TFN:
         with torch.random.fork_rng(devices=[]):
             return tuple(torch.randn(*s, device=like.device, dtype=like.dtype) for s in shapes), {}
 
-    @staticmethod
-    def test_host() -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
-        """A small model with the names and the expression that this adapter looks for."""
-        from fusionzoo_adapters.repositories import _stand_ins
-
-        return _stand_ins.TFN.small()
-
 
 fusionzoo_register = fusionzoo.plugin(
     TFN,

@@ -38,7 +38,7 @@ _SENTENCES = 350  # an emotion
 _FOLDERS = {"train": "train", "evaluation": "dev", "test": "test"}
 
 
-def recognises(root: Path) -> bool:
+def recognise(root: Path) -> bool:
     """Whether a folder is (or holds, one level down) ESD: a speaker's folder with an emotion's folder in it."""
     return _home(root) is not None
 
@@ -198,7 +198,7 @@ class Esd(ReleaseReader):
     precedence = 40
     media = ("text", "audio")
     looks_like = "ESD (0011/Angry/0011_000351.wav)"
-    recognises = staticmethod(recognises)
+    recognise = staticmethod(recognise)
     read = staticmethod(read_esd)
 
 

@@ -70,7 +70,7 @@ class _Turn:
     where: str
 
 
-def recognises(root: Path) -> bool:
+def recognise(root: Path) -> bool:
     """Whether a folder is (or holds, one level down) IEMOCAP's full release."""
     return _home(root) is not None
 
@@ -305,7 +305,7 @@ class Iemocap(ReleaseReader):
     precedence = 10
     media = ("text", "audio", "video")
     looks_like = "IEMOCAP (Session1/dialog/EmoEvaluation)"
-    recognises = staticmethod(recognises)
+    recognise = staticmethod(recognise)
     read = staticmethod(read_iemocap)
 
 

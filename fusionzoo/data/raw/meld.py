@@ -66,7 +66,7 @@ class _Clips:
     bad: dict[tuple[int, int], str]
 
 
-def recognises(root: Path) -> bool:
+def recognise(root: Path) -> bool:
     """Whether a folder holds at least one of MELD's csv files, at most two folders down."""
     return bool(_find_csv(root))
 
@@ -348,7 +348,7 @@ class Meld(ReleaseReader):
     precedence = 20
     media = ("text", "audio", "video")
     looks_like = "MELD (train_sent_emo.csv)"
-    recognises = staticmethod(recognises)
+    recognise = staticmethod(recognise)
     read = staticmethod(read_meld)
 
 

@@ -30,7 +30,7 @@ _FIELDS = ("modality", "channel", "emotion", "intensity", "statement", "repetiti
 _LIMITS = (3, 2, 8, 2, 2, 2, 24)
 
 
-def recognises(root: Path) -> bool:
+def recognise(root: Path) -> bool:
     """Whether a folder holds Actor_NN folders with clips named after RAVDESS's fields."""
     for folder in _actors(root):
         for entry in entries(folder):
@@ -193,7 +193,7 @@ class Ravdess(ReleaseReader):
     precedence = 30
     media = ("audio", "video")
     looks_like = "RAVDESS (Actor_01/01-01-06-01-02-01-01.mp4)"
-    recognises = staticmethod(recognises)
+    recognise = staticmethod(recognise)
     read = staticmethod(read_ravdess)
 
 

@@ -32,7 +32,7 @@ _IEMOCAP = re.compile(r"^((Ses\d(\d)[FM])_\w+?)_([FM])(?:XX)?\d+$")
 _PARTS = {"train": "train", "valid": "dev", "val": "dev", "dev": "dev", "test": "test"}
 
 
-def recognises(root: Path) -> bool:
+def recognise(root: Path) -> bool:
     """Whether this is an .scp list, or a folder with some."""
     if root.is_file():
         return root.suffix.lower() == ".scp"
@@ -58,7 +58,7 @@ def read_scp(
     video : the folder of ready `.npy` features, `session01/<id>.npy` or flat. They are `features["video"]`.
     dev_fraction, seed : without a dev list, this share of the train dialogues becomes dev.
     """
-    if not recognises(root):
+    if not recognise(root):
         raise DataError(
             f"{root}: expected an .scp list of 'id wavpath label' lines, or a folder with train.scp and others."
         )
@@ -256,7 +256,7 @@ class FoalNetLists(ReleaseReader):
     precedence = 50
     media = ("audio", "video")
     looks_like = "Foal-Net's lists (*.scp)"
-    recognises = staticmethod(recognises)
+    recognise = staticmethod(recognise)
     read = staticmethod(read_scp)
 
 

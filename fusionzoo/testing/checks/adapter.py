@@ -18,12 +18,23 @@ from fusionzoo.testing.runner import describe_error, fail, rules, skip
 rule = rules("adapter", theme="patching", needs=("host_given", "patches"))
 
 
+#: A small model and the arguments of a call of it.
+Example = Callable[[], tuple[nn.Module, Any, Any]]
+
+
 class AdapterSubject:
-    """An adapter, its small host, and the function that patches."""
+    """An adapter, a small host of its kind, and the function that patches."""
 
     kind = "adapter"
 
-    def __init__(self, adapter: Any, *, patch: Callable[..., Any] | None = None, fusion: str = "gated"):
+    def __init__(
+        self,
+        adapter: Any,
+        *,
+        example: Example | None = None,
+        patch: Callable[..., Any] | None = None,
+        fusion: str = "gated",
+    ):
         if isinstance(adapter, str):
             self.name = adapter
             adapter = registry.get(adapter, "adapter")
@@ -31,10 +42,10 @@ class AdapterSubject:
             self.name = getattr(adapter, "__name__", type(adapter).__name__)
         self.cls = adapter
         self.adapter = adapter() if isinstance(adapter, type) else adapter
-        if not callable(getattr(self.adapter, "test_host", None)):
+        self.example: Example | None = example or getattr(self.adapter, "test_host", None)
+        if self.example is not None and not callable(self.example):
             raise OptionError(
-                f"the adapter {self.name} has no test_host() -> (model, args, kwargs); give it one that builds a small model "
-                "of the kind it adapts and a call for it"
+                f"the example of the adapter {self.name} is called for (model, args, kwargs), and {self.example!r} cannot be"
             )
         self.patch_function = patch or _patch_function()
         self.fusion = fusion
@@ -53,9 +64,14 @@ class AdapterSubject:
         return ""
 
     def host(self) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any]]:
-        """The model in eval mode, seeded, and the arguments of a call."""
+        """The model in eval mode, seeded, and the arguments of a call; skips the check where nobody gave one."""
+        if self.example is None:
+            skip(
+                "there is no model to patch: the adapter has no test_host(), and none was given: "
+                "check_adapter(name, example=function) or --example script.py:function, which returns (model, args, kwargs)"
+            )
         torch.manual_seed(0)
-        model, args, kwargs = self.adapter.test_host()
+        model, args, kwargs = self.example()
         return model.eval(), tuple(args), dict(kwargs)
 
     def patch(self, model: nn.Module) -> Any:
@@ -157,16 +173,54 @@ def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
     return [k for k in {**before, **after} if (k in before) != (k in after) or before[k] != after[k]]
 
 
+def _members(subject: AdapterSubject) -> Any:
+    """The adapter, if it is one that `fusionzoo.patch` finds by looking at a model; skips the check else."""
+    if not callable(getattr(subject.adapter, "recognise", None)):
+        skip("it has no recognise(), so that no model is ever taken for its own")
+    return subject.adapter
+
+
+@rule(needs=())
+def foreign_models_passed_over(subject):
+    """recognise() is False, and raises nothing, for models that are certainly not its own."""
+    adapter = _members(subject)
+    for model in (nn.Module(), nn.Linear(3, 2), nn.Sequential(nn.Linear(3, 2), nn.ReLU()), nn.LSTM(3, 2)):
+        try:
+            answer = adapter.recognise(model)
+        except Exception as error:
+            fail(
+                f"recognise() of {type(model).__name__} raises {describe_error(error)}",
+                "return False for what it does not know",
+            )
+        if answer:
+            fail(f"it recognises {type(model).__name__}", "look for the class's name and the parts that are used")
+
+
+@rule(needs=())
+def site_named(subject):
+    """It says where the streams meet: site, or an example to look for it with."""
+    adapter = _members(subject)
+    if not any(hasattr(adapter, member) for member in ("site", "example")):
+        fail("it has neither site nor example", "give one of those that fusionzoo.patching.repositories lists")
+
+
+@rule(needs=())
+def own_model_recognised(subject):
+    """recognise() is True for the example."""
+    adapter = _members(subject)
+    model, *_ = subject.host()
+    if not adapter.recognise(model):
+        fail(f"it does not recognise {type(model).__name__}, its own example", "look for what the model really has")
+
+
 @rule(needs=())
 def host_given(subject):
-    """test_host() gives a model and a call for it, the same each time under the same seed."""
+    """The example is a model and a call for it, the same each time under the same seed."""
     first, second = (outputs(*subject.host()) for _ in range(2))
     if not first:
-        fail("the test host's call returns no tensor", "return (model, args, kwargs) of a call that returns tensors")
+        fail("the example's call returns no tensor", "return (model, args, kwargs) of a call that returns tensors")
     if not _identical(first, second):
-        fail(
-            "two test hosts built under the same seed differ", "build model and arguments from torch's global generator"
-        )
+        fail("two examples built under the same seed differ", "build model and arguments from torch's global generator")
 
 
 @rule(needs=("host_given",))

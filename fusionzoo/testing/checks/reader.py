@@ -84,7 +84,7 @@ def docstring_present(subject):
 
 @rule()
 def passes_over_what_it_does_not_know(subject):
-    """recognises() is False, and raises nothing, for what is certainly not its layout."""
+    """recognise() is False, and raises nothing, for what is certainly not its layout."""
     if issubclass(subject.cls, PickleReader):
         for content in STRANGE:
             _not_recognised(subject, content, f"{content!r}")
@@ -102,9 +102,9 @@ def passes_over_what_it_does_not_know(subject):
 
 def _not_recognised(subject: ReaderSubject, what: Any, words: str) -> None:
     try:
-        answer = subject.reader.recognises(what)
+        answer = subject.reader.recognise(what)
     except Exception as error:
-        fail(f"recognises() of {words} raises {describe_error(error)}", "return False for what it does not know")
+        fail(f"recognise() of {words} raises {describe_error(error)}", "return False for what it does not know")
     if answer:
         fail(f"it recognises {words}", "look for more of the layout, so that other readers get their turn")
 

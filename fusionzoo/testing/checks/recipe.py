@@ -16,8 +16,8 @@ from fusionzoo.host import Host
 from fusionzoo.runs.config import RunConfig
 from fusionzoo.runs.models import WeightedObjective, build_host
 from fusionzoo.runs.recipes import PROTOCOLS, Recipe, load_recipe
+from fusionzoo.testing.batches import SPEAKERS, as_clips, dialogues
 from fusionzoo.testing.runner import describe_error, fail, rules
-from fusionzoo.testing.subjects import SPEAKERS, HostSubject, with_sequences
 
 rule = rules("recipe", theme="recipe", needs=("resolves",))
 
@@ -143,5 +143,5 @@ def _width(name: str, medium: Any, config: RunConfig) -> int:
 
 def _batch(host: Host, dims: dict[str, int]) -> Batch:
     if isinstance(host, ClipHost):
-        return host.example() if host.encoders else with_sequences(HostSubject(type(host), dims=dims).batch((5, 3, 4)))
-    return HostSubject(type(host), dims=dims).batch((5, 3, 4))
+        return host.example() if host.encoders else as_clips(dialogues((5, 3, 4), dims))
+    return dialogues((5, 3, 4), dims)

@@ -28,7 +28,7 @@ class Tapes(ReleaseReader):
     media = ("text", "audio")
     looks_like = "tapes (*.tape)"
 
-    def recognises(self, path: Path, /) -> bool:
+    def recognise(self, path: Path, /) -> bool:
         return path.is_dir() and any(path.glob("*.tape"))
 
     def read(self, root: Path, /, *, side: str = "A") -> RawCorpus:
@@ -49,7 +49,7 @@ class First(Tapes):
 class Records(PickleReader):
     """A list of records, one per utterance."""
 
-    def recognises(self, content: object, /) -> bool:
+    def recognise(self, content: object, /) -> bool:
         return isinstance(content, list) and bool(content) and all(isinstance(c, dict) and "talk" in c for c in content)
 
     def entries(self, content, path, /):
@@ -66,7 +66,7 @@ class Numbers(FeatureReader):
 
     looks_like = "lines of numbers (*.num)"
 
-    def recognises(self, path: Path, /) -> bool:
+    def recognise(self, path: Path, /) -> bool:
         return path.suffix == ".num"
 
     def read(self, path: Path, /, *, label_names=None, name=None, keep_all=False, scale: float = 1.0) -> Corpus:
@@ -82,7 +82,7 @@ class Fails(ReleaseReader):
 
     media = ("audio",)
 
-    def recognises(self, path: Path, /) -> bool:
+    def recognise(self, path: Path, /) -> bool:
         raise ZeroDivisionError("oh")
 
 
@@ -200,7 +200,7 @@ def test_a_distributions_reader_is_found(tmp_path: Path):
         """A folder of tapes."""
         media = ("text",)
         @staticmethod
-        def recognises(path): return path.is_dir() and any(path.glob("*.tape"))
+        def recognise(path): return path.is_dir() and any(path.glob("*.tape"))
         @staticmethod
         def read(root):
             return RawCorpus("tapes", root, ("calm",), (RawUtterance("a", "a", 0, "A", 0, split="train", text="hm"),))
@@ -243,7 +243,7 @@ def test_ours_pass_the_checks(name: str):
 class Anything(ReleaseReader):
     media = ("smell",)
 
-    def recognises(self, path, /):
+    def recognise(self, path, /):
         return True
 
     def read(self, root, side, /):
@@ -253,7 +253,7 @@ class Anything(ReleaseReader):
 class Touchy(PickleReader):
     """A layout whose first entry is looked at without asking whether there is one."""
 
-    def recognises(self, content, /):
+    def recognise(self, content, /):
         return content[0] == "mine"
 
 
@@ -265,4 +265,4 @@ def test_checks_find_what_is_wrong(registry):
     assert "by position or without a default" in failed["options_by_name"]
     assert "smell" in failed["media_named"]
     (touchy,) = [r for r in run("touchy", "reader") if r.status == "failed"]
-    assert "recognises() of None raises TypeError" in touchy.reason
+    assert "recognise() of None raises TypeError" in touchy.reason

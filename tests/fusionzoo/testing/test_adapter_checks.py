@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 
 import pytest
@@ -11,7 +10,7 @@ from torch import nn
 
 import fusionzoo
 from fusionzoo.errors import FusionZooError, OptionError
-from fusionzoo.testing import all_checks, check_adapter
+from fusionzoo.testing import all_checks, check_adapter, run
 
 
 class Joiner(nn.Module):
@@ -305,6 +304,10 @@ BREAKERS = {
 }
 
 
+#: Checks of how an adapter is found.
+RECOGNITION = {"foreign_models_passed_over", "site_named", "own_model_recognised"}
+
+
 @pytest.fixture(autouse=True)
 def restore():
     cat = torch.cat
@@ -319,7 +322,7 @@ def told(results):
 def test_a_faithful_patch_passes():
     results = check_adapter(Adapter, patch=Patch)
     assert results.ok, told(results)
-    assert not results.skipped
+    assert {r.check for r in results.skipped} == RECOGNITION  # the adapter above is found by nobody
 
 
 @pytest.mark.parametrize("name", BREAKERS)
@@ -339,12 +342,47 @@ def test_a_patch_that_cannot_be_pickled_is_caught():
 
 
 def test_every_check_has_a_breaker():
-    assert {c.name for c in all_checks("adapter")} == {*BREAKERS, "host_given", "pickle_works"}
+    assert {c.name for c in all_checks("adapter")} == {*BREAKERS, *RECOGNITION, "host_given", "pickle_works"}
 
 
-def test_without_a_patcher_or_a_host_it_says_so(monkeypatch):
+class Anybodys(Adapter):
+    """Takes every model for its own, and does not say where its streams meet."""
+
+    @staticmethod
+    def recognise(model):
+        return True
+
+
+class Nobodys(Anybodys):
+    site = "join"
+
+    @staticmethod
+    def recognise(model):
+        return bool(model.never_there)
+
+
+def test_recognition_is_checked():
+    anybodys = check_adapter(Anybodys, patch=Patch, only=RECOGNITION)
+    assert {r.check for r in anybodys.failed} == {"foreign_models_passed_over", "site_named"}
+    nobodys = check_adapter(Nobodys, patch=Patch, only=RECOGNITION)
+    assert {r.check for r in nobodys.failed} == {"foreign_models_passed_over", "own_model_recognised"}
+
+
+def test_an_example_comes_from_the_caller_too():
+    class Bare:
+        """An adapter without a model."""
+
+    without = check_adapter(Bare, patch=Patch)
+    assert all(r.status == "skipped" for r in without)
+    assert "check_adapter(name, example=function)" in without[-1].reason
+    assert not check_adapter(Bare, patch=Patch, example=Adapter.test_host).failed
+    with pytest.raises(OptionError, match="cannot be"):
+        check_adapter(Bare, patch=Patch, example="a model")
+    with pytest.raises(OptionError, match="'lmam' is a fusion; leave it out"):
+        run("lmam", example=Adapter.test_host)
+
+
+def test_without_a_patcher_it_says_so(monkeypatch):
     monkeypatch.setattr(fusionzoo, "patch", None, raising=False)
     with pytest.raises(FusionZooError, match=r"cannot patch models yet.*patch=function"):
         check_adapter(Adapter)
-    with pytest.raises(OptionError, match=r"test_host\(\)"):
-        check_adapter(copy, patch=Patch)

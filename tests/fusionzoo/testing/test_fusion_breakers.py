@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import replace
 
-import fusion_breakers_a  # noqa: F401
-import fusion_breakers_b  # noqa: F401
-import fusion_breakers_c  # noqa: F401
-import fusion_breakers_d  # noqa: F401
+import fusion_breakers_gradients  # noqa: F401
+import fusion_breakers_inputs  # noqa: F401
+import fusion_breakers_padding  # noqa: F401
+import fusion_breakers_sizes  # noqa: F401
 import pytest
 import torch
 from sound_fusions import BREAKERS, SPEC, Sound, SoundPool, SoundUnaligned

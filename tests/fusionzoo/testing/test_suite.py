@@ -9,7 +9,7 @@ import sys
 import textwrap
 from typing import ClassVar
 
-import fusion_breakers_a  # noqa: F401 - fills BREAKERS
+import fusion_breakers_inputs  # noqa: F401 - fills BREAKERS
 import pytest
 import torch
 from rich.console import Console

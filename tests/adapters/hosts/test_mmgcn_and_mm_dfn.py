@@ -16,6 +16,7 @@ from fusionzoo.graphs import GCNII, GCNIIConv, angular_graph
 from fusionzoo.kernels.dropout import dropout
 from fusionzoo.kernels.graph_blocks import ModalBuckets, propagate
 from fusionzoo.kernels.packing import Layout
+from fusionzoo.testing.batches import dialogues
 from fusionzoo.testing.comparisons import reached
 from fusionzoo_adapters.hosts.mm_dfn import MMDFN
 from fusionzoo_adapters.hosts.mmgcn import MMGCN
@@ -25,16 +26,6 @@ DIMS = {"text": 6, "audio": 5, "visual": 4}
 SMALL = {"hidden": 4, "graph_width": 5, "depth": 2, "dropout": 0.0}
 LENGTHS = [5, 1, 3, 9, 8]
 HOSTS = [MMGCN, MMDFN]
-
-
-def make_batch(lengths: list[int], steps: int | None = None, dims=DIMS) -> Batch:
-    steps = steps or max(lengths)
-    mask = torch.arange(steps) < torch.tensor(lengths).unsqueeze(1)
-    generator = torch.Generator().manual_seed(1)
-    features = {m: torch.randn(len(lengths), steps, d, generator=generator) for m, d in dims.items()}
-    speakers = torch.randint(2, mask.shape, generator=generator) * mask
-    labels = torch.zeros_like(speakers).masked_fill(~mask, -100)
-    return Batch(features, mask, speakers, labels, [str(b) for b in range(len(lengths))], None, list(lengths))
 
 
 def build(cls, dims=DIMS, **options):
@@ -128,7 +119,7 @@ def test_each_speaker_is_read_alone(bare, parties):
 
 
 def test_a_speaker_weight_of_zero_leaves_the_recurrence_out():
-    batch = make_batch([4, 2])
+    batch = dialogues([4, 2], DIMS)
     host = build(MMDFN, speaker_weights=(0, 0, 0))
     assert host.parties is None
     one = build(MMDFN, speaker_weights=(0, 0, 1))
@@ -165,7 +156,7 @@ def test_dropout_keeps_the_mean_and_drops_the_share():
 @pytest.mark.parametrize("cls", HOSTS)
 def test_the_default_depends_on_no_padding_and_no_batch(cls):
     host = build(cls, layers=2, context="all", modal_embedding=True)
-    batch = make_batch(LENGTHS)
+    batch = dialogues(LENGTHS, DIMS)
     logits = host(batch).logits
     for row, n in enumerate(LENGTHS):
         alone = {m: x[row : row + 1, :n] for m, x in batch.features.items()}
@@ -180,13 +171,13 @@ def test_the_default_depends_on_no_padding_and_no_batch(cls):
 def test_any_number_of_modalities(cls, placement, count):
     dims = {f"m{i}": 3 + i for i in range(count)}
     host = build(cls, dims, placement=placement, fusion="gated")
-    out = host(make_batch([4, 2], dims=dims))
+    out = host(dialogues([4, 2], dims))
     assert out.logits.shape == (2, 4, 3)
     assert out.attention == {}
     several = count > 1 and placement != "early"
     assert (set(dims) <= set(out.streams)) == (several or count == 1)
     host.keep_attention = True
-    edges = host(make_batch([4, 2], dims=dims)).attention["edges"]
+    edges = host(dialogues([4, 2], dims)).attention["edges"]
     nodes = 1 if not several else count + (placement == "pre-graph")
     assert edges.shape == (2, nodes, 4, 4)
 
@@ -198,7 +189,7 @@ def test_every_graph_at_every_placement(cls, graph, variant):
     for placement in cls.placements:
         # So wide that not every unit of a ReLU is dead.
         host = build(cls, graph=graph, placement=placement, variant=variant, graph_width=32).train()
-        batch = make_batch([4, 2])
+        batch = dialogues([4, 2], DIMS)
         for x in batch.features.values():
             x.requires_grad_()
         nn.functional.cross_entropy(host(batch).logits.flatten(0, 1), torch.arange(8) % 3).backward()
@@ -209,7 +200,7 @@ def test_every_graph_at_every_placement(cls, graph, variant):
 @pytest.mark.parametrize("cls", HOSTS)
 def test_an_absent_modality_has_no_node(cls):
     host = build(cls)
-    batch = make_batch([5, 3])
+    batch = dialogues([5, 3], DIMS)
     absent = copy.copy(batch)
     absent.features = {m: x for m, x in batch.features.items() if m != "audio"}
     masked = copy.copy(batch)
@@ -228,7 +219,7 @@ def test_the_forward_pass_waits_for_no_device(cls):
     # On the meta device there are no values: whatever asks for one raises.
     for options in ({}, {"placement": "pre-graph"}, {"graph": "deep"}, {"graph": "relation"}):
         host = build(cls, **options).to("meta")
-        batch = make_batch([5, 3, 1]).to("meta")
+        batch = dialogues([5, 3, 1], DIMS).to("meta")
         with kernels.use("fast"):  # torch's packed sequences do wait
             assert host(batch).logits.shape == (3, 5, 3)
 
@@ -250,7 +241,7 @@ def test_official_weights_fit_concatenations_in_any_order(cls):
     host.load_reference(state)
     ours = build(cls, variant="official", **weights)
     ours.load_reference(state)
-    batch = make_batch([4, 2])
+    batch = dialogues([4, 2], DIMS)
     close(ours(batch).logits, host(batch).logits)
     before = copy.deepcopy(ours.state_dict())
     with pytest.raises(ReferenceWeightsError, match=r"other\.weight"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from fusion_breakers_c import Extended
+from fusion_breakers_gradients import Extended
 from sound_fusions import breaks
 
 

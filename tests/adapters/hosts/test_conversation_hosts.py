@@ -13,6 +13,7 @@ import fusionzoo
 from fusionzoo.batch import Batch
 from fusionzoo.errors import OptionError, ReferenceWeightsError, ShapeError
 from fusionzoo.host import Host
+from fusionzoo.testing.batches import dialogues
 from fusionzoo.testing.comparisons import reached
 
 DIMS = {"text": 6, "audio": 5, "visual": 4}
@@ -45,21 +46,6 @@ def build(name: str, dims=DIMS, fusion="concat", **options) -> Host:
     return fusionzoo.get(host, kind="host")(dims, 3, 2, fusion=fusion, **{**own, **options}).eval()
 
 
-def make_batch(lengths: list[int], steps: int | None = None, dims=DIMS, fill: float = 0.0, seed: int = 1) -> Batch:
-    """Random dialogues; a dialogue's values depend on its number and `seed` only, not on the padding."""
-    steps = steps or max(lengths)
-    mask = torch.arange(steps) < torch.tensor(lengths).unsqueeze(1)
-    features = {m: torch.full((len(lengths), steps, d), fill) for m, d in dims.items()}
-    speakers = torch.zeros(len(lengths), steps, dtype=torch.long)
-    for b, n in enumerate(lengths):
-        generator = torch.Generator().manual_seed(seed * 100 + b)
-        for m, d in dims.items():
-            features[m][b, :n] = torch.randn(n, d, generator=generator)
-        speakers[b, :n] = torch.randint(2, (n,), generator=generator)
-    labels = torch.zeros_like(speakers).masked_fill(~mask, -100)
-    return Batch(features, mask, speakers, labels, [str(b) for b in range(len(lengths))], None, list(lengths))
-
-
 def only(batch: Batch, row: int) -> Batch:
     """One dialogue of a batch, without padding."""
     n = batch.lengths_list()[row]
@@ -77,7 +63,7 @@ def close(a: Tensor, b: Tensor) -> None:
 
 
 def test_shapes_and_zero_padding(host):
-    batch = make_batch([5, 1, 3])
+    batch = dialogues([5, 1, 3], DIMS)
     out = host(batch)
     assert out.logits.shape == (3, 5, 3)
     assert torch.isfinite(out.logits).all()
@@ -86,8 +72,8 @@ def test_shapes_and_zero_padding(host):
 
 
 def test_padding_is_never_read(host):
-    expected = host(make_batch([5, 1, 3]))
-    poisoned = make_batch([5, 1, 3], steps=9, fill=float("nan"))
+    expected = host(dialogues([5, 1, 3], DIMS))
+    poisoned = dialogues([5, 1, 3], DIMS, steps=9, fill=float("nan"))
     poisoned.speakers[:, 5:] = 1
     out = host(poisoned)
     close(out.logits[:, :5], expected.logits)
@@ -99,7 +85,7 @@ def test_padding_is_never_read(host):
 
 
 def test_a_dialogue_does_not_depend_on_its_batch(host):
-    batch = make_batch([5, 1, 3, 7])
+    batch = dialogues([5, 1, 3, 7], DIMS)
     together = host(batch).logits
     for row, n in enumerate(batch.lengths_list()):
         close(host(only(batch, row)).logits[0], together[row, :n])
@@ -107,7 +93,7 @@ def test_a_dialogue_does_not_depend_on_its_batch(host):
 
 def test_gradient_reaches_every_modality_and_parameter(host):
     host.train()
-    batch = make_batch([6, 3])
+    batch = dialogues([6, 3], DIMS)
     for x in batch.features.values():
         x.requires_grad_()
     logits = host(batch).logits
@@ -119,7 +105,7 @@ def test_gradient_reaches_every_modality_and_parameter(host):
 
 
 def test_missing_modalities(host):
-    batch = make_batch([5, 3])
+    batch = dialogues([5, 3], DIMS)
     whole = host(batch).logits
     absent = copy.copy(batch)
     absent.features = {m: x for m, x in batch.features.items() if m != "audio"}
@@ -138,7 +124,7 @@ def test_missing_modalities(host):
 
 
 def test_round_trips(host):
-    batch = make_batch([4, 2])
+    batch = dialogues([4, 2], DIMS)
     expected = host(batch).logits
     fresh = copy.deepcopy(host)
     with torch.no_grad():
@@ -152,7 +138,7 @@ def test_round_trips(host):
 
 
 def test_speakers_matter(host):
-    batch = make_batch([6])
+    batch = dialogues([6], DIMS)
     expected = host(batch).logits
     batch.speakers = 1 - batch.speakers
     assert not torch.allclose(host(batch).logits, expected, atol=1e-6)
@@ -160,14 +146,14 @@ def test_speakers_matter(host):
 
 def test_without_graph_and_embedding_nobody_knows_the_speakers():
     host = build("dialogue-gcn no graph", speaker_embedding=False)
-    batch = make_batch([6])
+    batch = dialogues([6], DIMS)
     expected = host(batch).logits
     batch.speakers = 1 - batch.speakers
     torch.testing.assert_close(host(batch).logits, expected)
 
 
 def test_more_speakers_than_the_host_was_built_for(host):
-    batch = make_batch([6])
+    batch = dialogues([6], DIMS)
     batch.speakers[0] = torch.tensor([0, 1, 2, 3, 1, 7])
     merged = copy.copy(batch)
     merged.speakers = batch.speakers.clamp(max=1)
@@ -179,7 +165,7 @@ def test_input_dropout_acts_in_training_only(host):
         k for k, v in BUILDS.items() if v[0] == ("bc-lstm" if "BcLSTM" in type(host).__name__ else "dialogue-gcn")
     )
     noisy = build(name, input_dropout=0.5)
-    batch = make_batch([6])
+    batch = dialogues([6], DIMS)
     torch.testing.assert_close(noisy(batch).logits, noisy(batch).logits, atol=0, rtol=0)
     noisy.train()
     assert not torch.allclose(noisy(batch).logits, noisy(batch).logits)
@@ -188,7 +174,7 @@ def test_input_dropout_acts_in_training_only(host):
 @pytest.mark.parametrize("name", ["bc-lstm late", "dialogue-gcn early"])
 @pytest.mark.parametrize("fusion", ["concat", "gated", ("gated", {"missing": "learned"}), "sum"])
 def test_takes_any_fusion(name, fusion):
-    assert build(name, fusion=fusion)(make_batch([4, 2])).logits.shape == (2, 4, 3)
+    assert build(name, fusion=fusion)(dialogues([4, 2], DIMS)).logits.shape == (2, 4, 3)
 
 
 @pytest.mark.parametrize("name", ["bc-lstm late", "dialogue-gcn early", "dialogue-gcn late"])
@@ -197,7 +183,7 @@ def test_takes_a_fusion_instance_with_its_own_names(name):
     fusion = fusionzoo.get("gated")(widths, out_dim=7)
     host = build(name, fusion=fusion)
     assert host.fusion is fusion
-    batch = make_batch([4, 2])
+    batch = dialogues([4, 2], DIMS)
     batch.present = {"audio": torch.arange(4).expand(2, 4) > 0}
     assert host(batch).logits.shape == (2, 4, 3)
 
@@ -206,7 +192,7 @@ def test_takes_a_fusion_instance_with_its_own_names(name):
 def test_one_modality_needs_no_fusion(name):
     host = build(name, dims={"text": 6})
     assert host.fusion is None
-    assert host(make_batch([4, 2], dims={"text": 6})).logits.shape == (2, 4, 3)
+    assert host(dialogues([4, 2], {"text": 6})).logits.shape == (2, 4, 3)
 
 
 @pytest.mark.parametrize("name", ["bc-lstm attention", "dialogue-gcn early", "dialogue-gcn no graph"])
@@ -241,7 +227,7 @@ def _official_parts(host) -> dict[str, nn.Module]:
 def test_official_variant_has_no_speaker_embedding_and_reads_padding():
     host = build("bc-lstm late", variant="official")
     assert host.speaker_embedding is None
-    batch = make_batch([2], steps=4)
+    batch = dialogues([2], DIMS, steps=4)
     assert not torch.allclose(host(batch).logits[:, :2], host(only(batch, 0)).logits, atol=1e-6)
 
 
@@ -270,13 +256,13 @@ def test_impossible_options_are_named(name, options, message):
 def test_official_slots_are_limited_and_say_so():
     host = build("dialogue-gcn early", variant="official", max_seq_len=4)
     with pytest.raises(ShapeError, match="max_seq_len=5"):
-        host(make_batch([5]))
-    assert build("dialogue-gcn early")(make_batch([150])).logits.shape == (1, 150, 3)
+        host(dialogues([5], DIMS))
+    assert build("dialogue-gcn early")(dialogues([150], DIMS)).logits.shape == (1, 150, 3)
 
 
 def test_the_forward_pass_waits_for_no_device():
     # On the meta device there are no values: whatever asks for one (item, nonzero, a boolean index) raises.
     for name in ("bc-lstm late", "dialogue-gcn early", "dialogue-gcn late", "dialogue-gcn dialogue-rnn"):
         host = build(name).to("meta")
-        batch = make_batch([5, 3, 1]).to("meta")
+        batch = dialogues([5, 3, 1], DIMS).to("meta")
         assert host(batch).logits.shape == (3, 5, 3)

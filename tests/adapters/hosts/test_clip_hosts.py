@@ -162,7 +162,7 @@ def test_what_a_batch_must_hold():
 @pytest.fixture(scope="module")
 def tiny():
     pytest.importorskip("transformers")
-    path = Path(__file__).parents[1] / "fusionzoo/encoders/models.py"
+    path = Path(__file__).parents[2] / "fusionzoo/encoders/models.py"
     spec = importlib.util.spec_from_file_location("tiny_models_of_hosts", path)
     assert spec is not None
     assert spec.loader is not None

@@ -1,12 +1,8 @@
-"""Small models with the names and the one expression that an adapter looks for; no code of a repository is here.
-
-They are shipped because `test_host()` belongs to an adapter: `check_adapter`, the suite that other people's adapters are run
-through, asks ours for one too. `test_host` imports them, so that nobody pays who does not ask.
-"""
+"""Small models with the names and the one expression that an adapter looks for; no code of a repository is here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -477,3 +473,27 @@ class LF_DNN(nn.Module):
     @classmethod
     def small(cls) -> Call:
         return cls(), (torch.randn(4, 5), torch.randn(4, 3), torch.randn(4, 2)), {}
+
+
+#: Adapter -> a small model of its kind and a call for it, `(model, args, kwargs)`.
+EXAMPLES: dict[str, Callable[[], Call]] = {
+    "cogmen": COGMEN.small,
+    "conv-emotion": BiModel.small,
+    "corect": CORECT.small,
+    "gcnet": GraphModel.small,
+    "lmam": LSTMModel.small,
+    "lmf": LMF.small,
+    "m3net": Model.small,
+    "memocmt": MemoCMT.small,
+    "misa": MISA.small,
+    "mm-dfn": DialogueGNNModel.small,
+    "mmgcn": DialogueGCNModel.small,
+    "mmin": UttFusion.small,
+    "mmsa": LF_DNN.small,
+    "msaf": MSAFLSTMNet.small,
+    "mult": MULTModel.small,
+    "multiemo": MultiEMO.small,
+    "sdt": Transformer_Based_Model.small,
+    "telme": ASF.small,
+    "tfn": TFN.small,
+}
