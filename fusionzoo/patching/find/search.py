@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fusionzoo.errors import ModalityError, NoSiteError, PatchError
 from fusionzoo.patching.calls import attempt, explained, fresh, misfit
 from fusionzoo.patching.find.grouping import sites_of
+from fusionzoo.patching.fuse.joins import OPERATIONS
 from fusionzoo.patching.modalities import ORDER, Leaf, ModalitiesLike, find_modalities
 from fusionzoo.patching.signatures import bind, forward_of
 from fusionzoo.patching.sites import SiteList, dtype_name
@@ -122,7 +123,7 @@ def trace_model(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
         return bit[leaf.modality or ""]
 
     trace = Trace([], names, leaves, arguments)
-    run(model, args, kwargs, trace, bits)
+    run(model, args, kwargs, trace, bits, OPERATIONS)
     return trace
 
 

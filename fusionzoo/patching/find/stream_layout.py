@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fusionzoo.patching.fuse.joins import Join
 from fusionzoo.patching.trace.events import Event, Operand, Trace
 from fusionzoo.patching.trace.labels import read_positions
 
@@ -37,41 +38,26 @@ def feature_axis(event: Event, operands: list[Operand]) -> int:
     """The axis of features: the last one, unless positions of the input run along it."""
     o = next((o for o in operands if o.bits), operands[0])
     rank = len(o.shape)
-    if event.kind == "outer" or rank < 3:
+    if event.join.multiplies or rank < 3:
         return -1
     if not (_varying(o, rank - 1, 0) or _varying(o, rank - 1, 1)):
-        if o.shape[-1] == 1 and event.kind in ("stack", "sum", "product") and all(x.shape[-1] == 1 for x in operands):
+        if o.shape[-1] == 1 and event.join.unit_last and all(x.shape[-1] == 1 for x in operands):
             return -2
         return -1
     free = [d for d in range(1, rank - 1) if not (_varying(o, d, 0) or _varying(o, d, 1))]
     return free[-1] - rank if free else -1
 
 
-def leading_axes(operands: list[Operand], result: tuple[int, ...]) -> int:
-    """How many axes in front an outer product leaves alone."""
-    shapes = [o.shape for o in operands if o.bits]
-    count = min(len(s) for s in shapes) - 1
-    for d in range(count):
-        if any(s[d] != result[d] for s in shapes):
-            return d
-    return count
-
-
 def layout(
-    kind: str, axis: int | None, feature: int, operands: list[Operand], time: int | None, leading: int, flat: bool
+    join: Join, axis: int | None, feature: int, operands: list[Operand], time: int | None, leading: int, flat: bool
 ) -> tuple[str, bool]:
     """The layout of the streams at a join, and whether the trace proves it.
 
-    leading : of an outer product, see `leading_axes`.
+    leading : of an outer product, see `Join.leading`.
     flat : whether the model's streams have no axis of time: they are vectors, one per sample.
     """
     o = next((o for o in operands if o.bits), operands[0])
-    rank = len(o.shape)
-    dims = list(range(leading)) if kind == "outer" else [d for d in range(rank) if d != feature % rank]
-    if kind == "rows" and axis is not None and len(dims) > 1 and all(x.shape[axis] == 1 for x in operands):
-        dims = [d for d in dims if d != axis]  # one slot per modality
-    if kind in ("sum", "product", "stack") and feature == -2:
-        dims = [d for d in dims if d != rank - 1]
+    dims = join.step_axes(feature, axis, leading, [o.shape, *(x.shape for x in operands)])
     if len(dims) == 1:
         along = [_varying(o, dims[0], i) for i in (0, 1)]
         if all(along) and any(_once(o, dims[0], i) for i in ((0, 1) if time is None else (1 - time,))):

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusionzoo.patching.torch_calls import tensors_in
+from fusionzoo.patching.torch_calls import PRODUCTS, is_outer, tensors_in
 from fusionzoo.patching.trace.labels import (
     ALL_POSITIONS,
     broadcast,
@@ -31,7 +31,6 @@ from fusionzoo.patching.trace.torch_operations import (
     FIRST_ONLY,
     LIKENESS,
     MOVES,
-    PRODUCTS,
     RECURRENT,
     REDUCTIONS,
     SCATTERS,
@@ -201,18 +200,6 @@ def _recurrent(name: str, args: Sequence[Any], outs: list[Tensor], get: Get) -> 
     return [lab, *[last for _ in outs[1:]]]
 
 
-def is_outer(a: Tensor, b: Tensor) -> bool:
-    """Whether a product sums over nothing: `(B, n, 1) @ (B, 1, m)`."""
-    return a.dim() >= 2 and a.shape[-1] == 1
-
-
-def spreads(a: Sequence[int], b: Sequence[int]) -> bool:
-    """Whether two shapes broadcast against each other: `(B, n, 1) * (B, 1, m)`."""
-    rank = min(len(a), len(b))
-    pairs = list(zip(a[len(a) - rank :], b[len(b) - rank :], strict=True))
-    return any(x == 1 < y for x, y in pairs) and any(y == 1 < x for x, y in pairs)
-
-
 def _product(a: Tensor, b: Tensor, la: Tensor | None, lb: Tensor | None, out: Tensor) -> Tensor | None:
     rows = None if la is None else merge(la, [la.dim() - 1]) if la.dim() > 1 else merge(la)
     if lb is None:
@@ -226,7 +213,7 @@ def _product(a: Tensor, b: Tensor, la: Tensor | None, lb: Tensor | None, out: Te
     if rows is None:
         square = a.shape[-1] == a.shape[-2] and lb.shape[-2] > 1
         return lb if square else columns
-    if is_outer(a, b):
+    if is_outer(a):
         return broadcast([rows, columns], out.shape)
     if a.shape[-1] == a.shape[-2] and not is_pure(rows) and b.shape[-1] != a.shape[-1]:
         return lb  # an adjacency computed from several streams
