@@ -334,9 +334,8 @@ def _differ(operands: list[Operand]) -> bool:
 
 
 def run(
+    forward: Callable[[], Any],
     model: nn.Module,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
     trace: Trace,
     bits: Callable[[Leaf], Any],
     joins: Mapping[str, Meeting],
@@ -345,8 +344,10 @@ def run(
 
     Parameters
     ----------
-    model, args, kwargs
-        What to run.
+    forward : callable
+        Calls the model.
+    model : nn.Module
+        What it calls.
     trace : Trace
         What to fill in.
     bits : callable
@@ -372,7 +373,7 @@ def run(
     try:
         eager = torch.compiler.set_stance("force_eager")  # a model may have been compiled in place
         with untouched(model), torch.no_grad(), eager, tracer:
-            trace.output = model(*args, **kwargs)
+            trace.output = forward()
     finally:
         for hook in hooks:
             hook.remove()
