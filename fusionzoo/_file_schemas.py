@@ -153,7 +153,7 @@ class SiteInPatch(TypedDict):
     file: str
     line: Place
     function: str
-    kind: Literal["cat", "rows", "stack", "sum", "product", "outer", "cross-attention"]
+    kind: str  # of `fuse.joins.JOINS`, which the patcher looks up
     op: str
     operands: Annotated[list[OperandOfSite], Within(1, 1000)]
     result: Shape

@@ -37,8 +37,8 @@ def build_target(target: str) -> tuple[nn.Module, tuple[Any, ...], dict[str, Any
     model, args = built[:2]
     if len(built) == 3:
         return model, tuple(args) if isinstance(args, (list, tuple)) else (args,), dict(built[2])
-    _, (args, kwargs) = readings(host_of(model), args)[0]
-    return model, args, kwargs
+    _, call = readings(host_of(model), args)[0]
+    return model, call.args, call.kwargs
 
 
 def sites_of(target: str, modalities: ModalitiesLike = None) -> SiteList:

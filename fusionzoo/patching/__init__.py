@@ -5,6 +5,7 @@ one instance, by rewriting the expression at its place in the source; `Patch` ta
 repositories by sight.
 """
 
+from fusionzoo.patching.calls import Call as Call
 from fusionzoo.patching.find.search import find_sites as find_sites
 from fusionzoo.patching.loading import load_patch as load_patch
 from fusionzoo.patching.patched import Patch as Patch

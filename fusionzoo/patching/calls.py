@@ -18,8 +18,38 @@ from torch import Tensor, nn
 from fusionzoo.errors import FusionZooError, PatchError, close_matches_hint
 from fusionzoo.patching.signatures import forward_of, signature_of
 
-Call = tuple[tuple[Any, ...], dict[str, Any]]
 T = TypeVar("T")
+
+
+class Call:
+    """What a model is called with, written as the call is: `Call(text, audio, mask=mask)`.
+
+    `find_sites` and `patch` take one where a batch in another form could be meant in several ways.
+
+    Attributes
+    ----------
+    args : tuple
+        The positional arguments.
+    kwargs : dict
+        The keyword arguments.
+    """
+
+    def __init__(self, /, *args: Any, **kwargs: Any):
+        self.args, self.kwargs = args, kwargs
+
+    def __repr__(self) -> str:
+        return (
+            f"Call({', '.join([*map(describe, self.args), *(f'{k}={describe(v)}' for k, v in self.kwargs.items())])})"
+        )
+
+    def of(self, function: Callable[..., T]) -> T:
+        """Call a function with the arguments."""
+        return function(*self.args, **self.kwargs)
+
+    def fresh(self) -> Call:
+        """The call with containers and tensors copied, so that a host which writes into them leaves the caller's alone."""
+        memo: dict[int, Any] = {}
+        return Call(*_fresh(self.args, memo), **_fresh(self.kwargs, memo))
 
 
 def readings(model: nn.Module, inputs: Any) -> list[tuple[str, Call]]:
@@ -41,38 +71,40 @@ def readings(model: nn.Module, inputs: Any) -> list[tuple[str, Call]]:
 
 
 def _readings(model: nn.Module, inputs: Any) -> list[tuple[str, Call]]:
-    one: tuple[str, Call] = ("one argument", ((inputs,), {}))
+    one: tuple[str, Call] = ("one argument", Call(inputs))
+    if isinstance(inputs, Call):
+        return [("the call", inputs)]
     if isinstance(inputs, Mapping):
         if all(isinstance(k, str) for k in inputs):
-            return [("keyword arguments", ((), dict(inputs))), one]
+            return [("keyword arguments", Call(**inputs)), one]
         return [one]
     if isinstance(inputs, tuple) and hasattr(inputs, "_fields"):
-        spread: tuple[str, Call] = (f"{len(inputs)} arguments", (tuple(inputs), {}))
+        spread: tuple[str, Call] = (f"{len(inputs)} arguments", Call(*inputs))
         named = set(inputs._fields) <= set(_parameters(model))  # type: ignore[attr-defined]
         return [spread, one] if named else [one, spread]
     if isinstance(inputs, (tuple, list)):
-        out: list[tuple[str, Call]] = [(f"{len(inputs)} arguments", (tuple(inputs), {})), one]
+        out: list[tuple[str, Call]] = [(f"{len(inputs)} arguments", Call(*inputs)), one]
         pair = len(inputs) == 2 and isinstance(inputs[0], (tuple, list)) and isinstance(inputs[1], Mapping)
         if pair and all(isinstance(k, str) for k in inputs[1]):
-            out.insert(0, ("(args, kwargs)", (tuple(inputs[0]), dict(inputs[1]))))
+            out.insert(0, ("(args, kwargs)", Call(*inputs[0], **inputs[1])))
         return out
     return [one]
 
 
-def attempt(model: nn.Module, inputs: Any, function: Callable[[tuple[Any, ...], dict[str, Any]], T]) -> T:
+def attempt(model: nn.Module, inputs: Any, function: Callable[[Call], T]) -> T:
     """What a function of a call gives for the first reading with which it does not fail; else the first one's error."""
     found = readings(model, inputs)
     first: Exception | None = None
-    for _, (args, kwargs) in found:
+    for _, call in found:
         try:
-            return function(args, kwargs)
+            return function(call)
         except Exception as error:  # the host's own code may raise anything at arguments of another kind
             first = first or error
     assert first is not None
     if len(found) > 1:
         first.add_note(
-            f"inputs= was read as {', then as '.join(words for words, _ in found)}; say which with inputs=(args, kwargs): "
-            "a tuple and a dict"
+            f"inputs= was read as {', then as '.join(words for words, _ in found)}; say which with "
+            "inputs=(args, kwargs), a tuple and a dict, or inputs=fusionzoo.patching.Call(...)"
         )
     raise first
 
@@ -83,11 +115,11 @@ def misfit(model: nn.Module, call: Call) -> str | None:
     if signature is None:
         return None
     known, kinds = signature.parameters, {p.kind for p in signature.parameters.values()}
-    strange = [k for k in call[1] if k not in known]
+    strange = [k for k in call.kwargs if k not in known]
     if strange and inspect.Parameter.VAR_KEYWORD not in kinds:
         return f"got an unexpected keyword argument {strange[0]!r}{close_matches_hint(strange[0], list(known))}"
     try:
-        signature.bind(*call[0], **call[1])
+        signature.bind(*call.args, **call.kwargs)
     except TypeError as error:
         return str(error)
     return None
@@ -103,22 +135,21 @@ def explained(model: nn.Module, call: Call, function: Callable[[], T]) -> T:
         why = misfit(model, call)
         if why is None:
             raise
-        given = ", ".join([*map(describe, call[0]), *(f"{k}={describe(v)}" for k, v in call[1].items())])
-        raise PatchError(f"{shown(model)} was called with ({given}): {why}") from error
+        raise PatchError(f"{shown(model)} was called with {str(call).removeprefix('Call')}: {why}") from error
 
 
-def fresh(value: Any, memo: dict[int, Any]) -> Any:
+def _fresh(value: Any, memo: dict[int, Any]) -> Any:
     """Containers and tensors of a call copied, so that a host which writes into them leaves the caller's alone."""
     if isinstance(value, Tensor):
         if id(value) not in memo:
             memo[id(value)] = value.detach().clone().requires_grad_(value.requires_grad)
         return memo[id(value)]
     if type(value) in (list, tuple):
-        return type(value)(fresh(v, memo) for v in value)
+        return type(value)(_fresh(v, memo) for v in value)
     if type(value) is dict:
-        return {k: fresh(v, memo) for k, v in value.items()}
+        return {k: _fresh(v, memo) for k, v in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(fresh(v, memo) for v in value))
+        return type(value)(*(_fresh(v, memo) for v in value))
     if hasattr(value, "__dict__") and not callable(value) and not isinstance(value, (nn.Module, type)):
         try:
             return copy.deepcopy(value)

@@ -32,7 +32,7 @@ def resolve(
             f"site= is one of fusionzoo.find_sites(model, ...), an InputSite, an index or 'file.py:47', not {type(site).__name__}"
         )
     if inputs is not None:
-        sites = attempt(model, inputs, lambda args, kwargs: sites_of_call(model, args, kwargs, modalities))
+        sites = attempt(model, inputs, lambda call: sites_of_call(model, call, modalities))
         if site is None or isinstance(site, int):
             index = site or 0
             if not -len(sites) <= index < len(sites):

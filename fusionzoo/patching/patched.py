@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from fusionzoo._weights import load_weights
 from fusionzoo.errors import SiteNotReachedError
-from fusionzoo.patching.calls import explained, fresh
+from fusionzoo.patching.calls import Call, explained
 from fusionzoo.patching.fuse.layer import FusionLayer
 from fusionzoo.patching.rewrite.override import drop
 from fusionzoo.patching.saving import save
@@ -93,11 +93,11 @@ class Patch:
             )
         layer = self.layer
         before = layer.calls
-        call = tuple(fresh(args, {})), fresh(kwargs, {})
+        call = Call(*args, **kwargs).fresh()
         eager = torch.compiler.set_stance("force_eager")  # a model may have been compiled in place
         with untouched(self.host), torch.no_grad(), eager:
             layer._random = dict(layer._random)
-            explained(self.host, call, lambda: self.host(*call[0], **call[1]))
+            explained(self.host, call, lambda: call.of(self.host))
         reached, layer.calls = layer.calls > before, before
         if not reached:
             raise SiteNotReachedError(

@@ -95,7 +95,7 @@ def patch(
     install(prepared)
     if inputs is not None:
         try:
-            attempt(host, inputs, lambda args, kwargs: prepared.verify(*args, **kwargs))
+            attempt(host, inputs, lambda call: call.of(prepared.verify))
         except Exception:
             prepared.remove()
             raise

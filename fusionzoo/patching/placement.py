@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 
 import torch
@@ -43,17 +42,12 @@ def make_plan(site: AnySite, mode: str, token: str) -> tuple[Plan, int | None]:
         plan = Plan("input", mode, dict.fromkeys(site.widths, ()), dict(site.widths), 1, None, -1, layout, site.total,
                     True, token, False, site.where)  # fmt: skip
         return plan, site.total if mode == "replace" else None
-    separate = site.kind in ("rows", "stack")
-    if separate:
-        width = site.stream_width(site.operands[next(iter(site.groups.values()))[0]].shape)
-    elif site.kind == "outer":
-        width = math.prod(site.result[site.leading :])
-    else:
-        width = site.result[site.feature_axis]
+    operand = site.operands[next(iter(site.groups.values()))[0]]
+    width = site.join.back_width(site.features(operand.shape), site.features(site.result))
     what = f"{site.where} ({site.function})"
     plan = Plan(site.kind, mode, site.groups, site.widths, len(site.operands), site.axis, site.feature_axis, site.layout,
-                width, True, token, site.varies, what, sources=site.sources, leading=site.leading, separate=separate)  # fmt: skip
-    return plan, None if mode == "residual" or separate else width
+                width, True, token, site.varies, what, sources=site.sources, leading=site.leading)  # fmt: skip
+    return plan, None if mode == "residual" or plan.separate else width
 
 
 def fitting(site: AnySite, layout: str) -> str:
@@ -81,8 +75,7 @@ def check_fit(site: AnySite, plan: Plan, context: Context | None, fusion: Fusion
     if not plan.across:
         return
     name = type(fusion).__name__
-    pieces = plan.kind == "rows" and any(len(w) > 1 for w in plan.groups.values())
-    if plan.layout == "(N, d)" and context is None and not pieces:
+    if plan.layout == "(N, d)" and context is None and not plan.join.tells_dialogues(plan.groups):
         raise LayoutError(
             f"{name} looks across steps, and the streams at {site.where} are a flat list of nodes, in which it would mix "
             "dialogues; give context=lambda model, args, kwargs: {'lengths': ...}, or take a fusion of level 'utterance'"

@@ -45,6 +45,7 @@ from fusionzoo.errors import FusionZooError, FusionZooWarning, NoSiteError, Patc
 from fusionzoo.patching.call_chain import Step
 from fusionzoo.patching.find.search import find_sites
 from fusionzoo.patching.fuse.contexts import Context
+from fusionzoo.patching.fuse.joins import JOINS
 from fusionzoo.patching.layouts import check_layout
 from fusionzoo.patching.repairs import in_force, repair
 from fusionzoo.patching.sites import InputSite, Site, Stream, grouped
@@ -156,7 +157,7 @@ def declare(
     for name, expression in steps[1:]:
         found.append(_declared(found[-1][1], name, expression))
     streams = tuple(Stream(m, (0,) * (rank - 1) + (w,)) for m, w in operands)
-    width = result or (sum(w for _, w in operands) if kind == "cat" else operands[0][1])
+    width = result or JOINS[kind].result_width([w for _, w in operands])
     last = found[-1][0]
     return Site(
         path=path,

@@ -17,7 +17,9 @@ from fusionzoo._schema import check, parse_json, shown
 from fusionzoo._weights import read_tensors
 from fusionzoo.errors import CheckpointError, PatchError
 from fusionzoo.patching.fuse.contexts import ArgumentContext
+from fusionzoo.patching.fuse.joins import JOINS
 from fusionzoo.patching.fuse.layer import FusionLayer
+from fusionzoo.patching.sites import InputSite
 
 if TYPE_CHECKING:
     from fusionzoo.patching.patched import Patch
@@ -86,6 +88,9 @@ def read(path: Path) -> tuple[PatchFile, dict[str, torch.Tensor]]:
 def _check_site(site: Mapping[str, Any], digests: int, path: str) -> None:
     """That the numbers of a site point at what is there."""
     operands, steps = site["operands"], site["steps"]
+    kinds = [kind for kind in JOINS if kind != InputSite.kind]  # which has a record of its own
+    if site["kind"] not in kinds:
+        raise CheckpointError(f"{path}: site.kind: expected one of {', '.join(kinds)}, got {shown(site['kind'])}")
     if digests != len(steps):
         raise CheckpointError(f"{path}: digests: expected {len(steps)}, one for every step, got {digests}")
     ranks = {len(o["shape"]) for o in operands}

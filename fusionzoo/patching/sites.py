@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,7 @@ from fusionzoo._types import JSON
 from fusionzoo.errors import ModalityError, PatchError
 from fusionzoo.patching.arguments import parse_path
 from fusionzoo.patching.call_chain import Kept, Position, Step
+from fusionzoo.patching.fuse.joins import JOINS, Join
 from fusionzoo.patching.layouts import check_layout
 from fusionzoo.patching.modalities import ORDER
 
@@ -91,18 +91,19 @@ class Site:
     @property
     def widths(self) -> dict[str, int]:
         """Modality -> width of the stream that a fusion put here receives."""
-        side_by_side = self.kind not in ("rows", "cross-attention")
-        out = {}
-        for name, where in self.groups.items():
-            widths = [self.stream_width(self.operands[i].shape) for i in where]
-            out[name] = sum(widths) if side_by_side else widths[0]
-        return out
+        return {
+            name: self.join.stream_width([self.features(self.operands[i].shape) for i in where])
+            for name, where in self.groups.items()
+        }
 
-    def stream_width(self, shape: tuple[int, ...]) -> int:
-        """Features of an operand of this shape."""
-        if self.kind == "outer":
-            return math.prod(shape[self.leading :])
-        return shape[self.feature_axis] if shape else 1
+    @property
+    def join(self) -> Join:
+        """The kind, as an object."""
+        return JOINS[self.kind]
+
+    def features(self, shape: tuple[int, ...]) -> int:
+        """Features of an operand, or of the result, of this shape."""
+        return self.join.features(shape, self.feature_axis, self.leading)
 
     @property
     def where(self) -> str:

@@ -8,6 +8,15 @@ from typing import Any
 
 from torch import Tensor
 
+#: Operations that multiply and sum, and those that attend.
+PRODUCTS = frozenset(
+    (
+        "matmul", "mm", "bmm", "mv", "dot", "vdot", "inner", "addmm", "baddbmm", "addbmm", "addmv", "spmm", "sparse_mm",
+        "__matmul__", "__rmatmul__",
+    )
+)  # fmt: skip
+ATTENTIONS = ("multi_head_attention_forward", "scaled_dot_product_attention")
+
 
 def name_of(func: Any) -> str:
     """An operation's name without decoration: `Tensor.T` is `T`, `add_` and `__iadd__` are `add`."""
@@ -36,3 +45,8 @@ def tensors_in(value: Any) -> list[Tensor]:
     if isinstance(value, Mapping):
         return [t for v in value.values() for t in tensors_in(v)]
     return []
+
+
+def is_outer(a: Tensor) -> bool:
+    """Whether a product with this on its left sums over nothing: `(B, n, 1) @ (B, 1, m)`."""
+    return a.dim() >= 2 and a.shape[-1] == 1

@@ -8,7 +8,7 @@ from typing import Any
 from fusionzoo.patching.call_chain import Position
 from fusionzoo.patching.find.ranking import score
 from fusionzoo.patching.find.real_steps import of_input, of_join
-from fusionzoo.patching.find.stream_layout import feature_axis, layout, leading_axes, time_axis
+from fusionzoo.patching.find.stream_layout import feature_axis, layout, time_axis
 from fusionzoo.patching.sites import InputSite, Site, SiteList, Stream, dtype_name, grouped
 from fusionzoo.patching.source import expression_at, operands_of, span, step_source
 from fusionzoo.patching.trace.events import Event, Operand, Trace
@@ -63,7 +63,7 @@ def _absorb(trace: Trace) -> None:
             if event.node is None:  # not all of the way there could be rewritten
                 break
     for event in trace.events:
-        if event.kind not in ("sum", "product", "outer"):
+        if not event.join.nests:
             continue
         operands: list[Operand] = []
         inner: list[Position] = []
@@ -82,7 +82,7 @@ def _absorb(trace: Trace) -> None:
 
 def _part_of(before: Event, event: Event) -> bool:
     if (
-        before.kind != event.kind
+        before.join is not event.join
         or before.steps[:-1] != event.steps[:-1]
         or before.steps[-1].key != event.steps[-1].key
     ):
@@ -120,7 +120,8 @@ def _with_earlier(
 
 def _continued(before: Event, event: Event) -> bool:
     return (
-        event.kind == before.kind == "sum"
+        event.join.continues
+        and before.join is event.join
         and before.frame == event.frame
         and before.steps[:-1] == event.steps[:-1]
         and before.steps[-1].key == event.steps[-1].key
@@ -137,7 +138,7 @@ def _lead(bits: int, names: list[str]) -> str:
 def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     event = events[0]
     last = event.steps[-1]
-    kind, axis = event.kind, event.dim
+    axis = event.axis
     if event.node is None and event.op == "attention":
         if event.raw is None:  # in matrix products, which nothing would hold together
             trace.seen.append(f"an attention in {last.qualname} of {last.file}, whose source cannot be read")
@@ -151,20 +152,16 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
         return None
     streams = tuple(Stream(_lead(o.bits, trace.names), o.shape) for o in operands)
     feature = feature_axis(event, operands)
-    rank = len(event.result)
-    if kind == "cat" and axis is not None and axis % rank != feature % rank:
-        kind = "rows"
+    join = event.join.along(axis, feature, len(event.result))
     varies = any([o.bits for o in e.operands] != [o.bits for o in event.operands] for e in events)
-    groups = grouped(streams, varies)
-    if kind == "cross-attention":  # the query first: its steps are the result's
-        groups = dict(sorted(groups.items(), key=lambda g: g[1][0]))
+    groups = join.ordered(grouped(streams, varies))
     if len(groups) < 2:
         return None
-    leading = leading_axes(operands, event.result) if kind == "outer" else 1
+    leading = join.leading([o.shape for o in operands if o.bits], event.result)
     flat = all(x.tensor.dim() == 2 and x.tensor.is_floating_point() for x in trace.leaves if x.modality or x.widths)
-    arrangement, sure = layout(kind, axis, feature, operands, time, leading, flat)
-    if kind == "rows" and arrangement in ("(B, d)", "(T, d)") and any(len(g) > 1 for g in groups.values()):
-        arrangement = "(N, d)"  # a piece per dialogue
+    arrangement, sure = layout(join, axis, feature, operands, time, leading, flat)
+    if arrangement in ("(B, d)", "(T, d)") and join.tells_dialogues(groups):
+        arrangement = "(N, d)"
     stream = next((o for o in operands if o.bits), operands[0])
     found = of_join(trace, arrangement, stream, time, feature, axis) if sure and not varies else None
     how = "rewrite" if event.node is not None else "intercept"
@@ -174,7 +171,7 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
         file=last.file,
         line=last.position[0],
         function=last.qualname,
-        kind=kind,
+        kind=join.kind,
         op=event.op,
         operands=streams,
         result=event.result,

@@ -6,8 +6,6 @@ import math
 
 from fusionzoo.patching.sites import Site
 
-_KIND_SCORE = {"cat": 60, "stack": 45, "rows": 40, "sum": 40, "outer": 35, "product": 15, "cross-attention": 12}
-
 
 def score(site: Site, late: float) -> float:
     pure = {s.lead for s in site.operands if s.lead and "+" not in s.lead}
@@ -19,7 +17,7 @@ def score(site: Site, late: float) -> float:
         pure_share = max(pure_share, 0.9)
     elif len(parts) > 2 and len(union) == total and not any(p >= union for p in parts):
         pure_share = max(pure_share, 0.75 * min(len(parts), total) / total)  # all gated pairs rather than one of them
-    score = 300.0 * pure_share + 100.0 * len(union) / total + _KIND_SCORE.get(site.kind, 0) + 25.0 * late
+    score = 300.0 * pure_share + 100.0 * len(union) / total + site.join.weight + 25.0 * late
     if site.op in ("sub", "div"):  # a distance or a norm more often than a fusion
         score -= 30.0
     score -= 6.0 * math.log2(site.calls)
@@ -31,6 +29,6 @@ def score(site: Site, late: float) -> float:
         score -= 30.0
     if site.layout == "(..., d)":
         score -= 40.0
-    if all(site.stream_width(s.shape) == 1 for s in site.operands):
+    if all(site.features(s.shape) == 1 for s in site.operands):
         score -= 80.0
     return score

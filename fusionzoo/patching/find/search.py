@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from fusionzoo.errors import ModalityError, NoSiteError, PatchError
-from fusionzoo.patching.calls import attempt, explained, fresh, misfit
+from fusionzoo.patching.calls import Call, attempt, explained, misfit
 from fusionzoo.patching.find.grouping import sites_of
+from fusionzoo.patching.fuse.joins import OPERATIONS
 from fusionzoo.patching.modalities import ORDER, Leaf, ModalitiesLike, find_modalities
 from fusionzoo.patching.signatures import bind, forward_of
 from fusionzoo.patching.sites import SiteList, dtype_name
@@ -44,29 +44,28 @@ def find_sites(model: nn.Module, *args: object, modalities: ModalitiesLike = Non
     >>> find_sites(model, text, audio, visual)[0]                                    # doctest: +SKIP
     Site(cat (cat, axis -1) of text:200, audio:200, visual:200 at model.py:47 in Net.forward ...)
     """
-    model = host_of(model)
+    model, call = host_of(model), Call(*args, **kwargs)
     if len(args) != 1 or kwargs or not isinstance(model, nn.Module) or isinstance(args[0], Tensor):
-        return sites_of_call(model, args, kwargs, modalities)
-    if misfit(model, (args, kwargs)) is not None:
-        return attempt(model, args[0], lambda a, k: sites_of_call(model, a, k, modalities))
+        return sites_of_call(model, call, modalities)
+    if isinstance(args[0], Call):
+        return sites_of_call(model, args[0], modalities)
+    if misfit(model, call) is not None:
+        return attempt(model, args[0], lambda meant: sites_of_call(model, meant, modalities))
     try:
-        return sites_of_call(model, args, kwargs, modalities)
+        return sites_of_call(model, call, modalities)
     except Exception:  # what was given to inputs= may have been given here: (batch,), {"batch": batch}, (args, kwargs)
         if not isinstance(args[0], (tuple, list, Mapping)):
             raise
         try:
-            return attempt(model, args[0], lambda a, k: sites_of_call(model, a, k, modalities))
+            return attempt(model, args[0], lambda meant: sites_of_call(model, meant, modalities))
         except Exception:  # neither reading runs: the error of the call as it was written says more
             pass
         raise
 
 
-def sites_of_call(
-    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], modalities: ModalitiesLike = None
-) -> SiteList:
+def sites_of_call(model: nn.Module, call: Call, modalities: ModalitiesLike = None) -> SiteList:
     """`find_sites` of a model without wrappers, with one call's arguments."""
-    call = tuple(args), dict(kwargs)
-    trace = explained(model, call, lambda: trace_model(model, *call, modalities))
+    trace = explained(model, call, lambda: trace_model(model, call, modalities))
     sites = sites_of(trace)
     if not sites:
         alike = [x.path for x in trace.leaves if x.modality]
@@ -79,7 +78,7 @@ def sites_of_call(
     return sites
 
 
-def trace_model(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], modalities: ModalitiesLike) -> Trace:
+def trace_model(model: nn.Module, call: Call, modalities: ModalitiesLike) -> Trace:
     """One traced forward."""
     if not isinstance(model, nn.Module):
         raise PatchError(
@@ -96,9 +95,8 @@ def trace_model(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
         raise PatchError(
             f"{type(model).__name__} is not initialised yet: {lazy} gets its shape in the first forward; call the model once before"
         )
-    memo: dict[int, Any] = {}
-    args, kwargs = fresh(tuple(args), memo), fresh(dict(kwargs), memo)
-    arguments = bind(forward_of(model), args, kwargs)
+    call = call.fresh()
+    arguments = bind(forward_of(model), call.args, call.kwargs)
     leaves = find_modalities(arguments, modalities)
     names: list[str] = []
     for leaf in leaves:
@@ -122,7 +120,7 @@ def trace_model(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
         return bit[leaf.modality or ""]
 
     trace = Trace([], names, leaves, arguments)
-    run(model, args, kwargs, trace, bits)
+    run(lambda: call.of(model), model, trace, bits, OPERATIONS)
     return trace
 
 

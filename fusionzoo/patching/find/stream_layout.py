@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Iterator
 
+import torch
+
+from fusionzoo.patching.fuse.joins import Join
 from fusionzoo.patching.trace.events import Event, Operand, Trace
 from fusionzoo.patching.trace.labels import read_positions
 
@@ -37,107 +39,96 @@ def feature_axis(event: Event, operands: list[Operand]) -> int:
     """The axis of features: the last one, unless positions of the input run along it."""
     o = next((o for o in operands if o.bits), operands[0])
     rank = len(o.shape)
-    if event.kind == "outer" or rank < 3:
+    if event.join.multiplies or rank < 3:
         return -1
     if not (_varying(o, rank - 1, 0) or _varying(o, rank - 1, 1)):
-        if o.shape[-1] == 1 and event.kind in ("stack", "sum", "product") and all(x.shape[-1] == 1 for x in operands):
+        if o.shape[-1] == 1 and event.join.unit_last and all(x.shape[-1] == 1 for x in operands):
             return -2
         return -1
     free = [d for d in range(1, rank - 1) if not (_varying(o, d, 0) or _varying(o, d, 1))]
     return free[-1] - rank if free else -1
 
 
-def leading_axes(operands: list[Operand], result: tuple[int, ...]) -> int:
-    """How many axes in front an outer product leaves alone."""
-    shapes = [o.shape for o in operands if o.bits]
-    count = min(len(s) for s in shapes) - 1
-    for d in range(count):
-        if any(s[d] != result[d] for s in shapes):
-            return d
-    return count
-
-
 def layout(
-    kind: str, axis: int | None, feature: int, operands: list[Operand], time: int | None, leading: int, flat: bool
+    join: Join, axis: int | None, feature: int, operands: list[Operand], time: int | None, leading: int, flat: bool
 ) -> tuple[str, bool]:
     """The layout of the streams at a join, and whether the trace proves it.
 
-    leading : of an outer product, see `leading_axes`.
+    leading : of an outer product, see `Join.leading`.
     flat : whether the model's streams have no axis of time: they are vectors, one per sample.
     """
     o = next((o for o in operands if o.bits), operands[0])
-    rank = len(o.shape)
-    dims = list(range(leading)) if kind == "outer" else [d for d in range(rank) if d != feature % rank]
-    if kind == "rows" and axis is not None and len(dims) > 1 and all(x.shape[axis] == 1 for x in operands):
-        dims = [d for d in dims if d != axis]  # one slot per modality
-    if kind in ("sum", "product", "stack") and feature == -2:
-        dims = [d for d in dims if d != rank - 1]
-    if len(dims) == 1:
-        along = [_varying(o, dims[0], i) for i in (0, 1)]
-        if all(along) and any(_once(o, dims[0], i) for i in ((0, 1) if time is None else (1 - time,))):
-            return "(B, d)", True  # one step of every dialogue
-        if all(along) or any(_runs(o, dims[0], i) for i in (0, 1)):
-            return "(N, d)", True
-        if any(along) and time is not None and along[time]:
-            return "(T, d)", True
-        return "(B, d)", True
+    dims = join.step_axes(feature, axis, leading, [o.shape, *(x.shape for x in operands)])
     if not dims:
         return "(B, d)", True
-    if len(dims) == 2 and flat:
-        return "(..., d)", True
-    if len(dims) == 2:
-        first = [_varying(o, dims[0], i) for i in (0, 1)]
-        second = [_varying(o, dims[1], i) for i in (0, 1)]
-        if time is not None and (first[time] or second[time] or first[1 - time] or second[1 - time]):
-            time_first = first[time] or (second[1 - time] and not first[1 - time])
-            return ("(T, B, d)" if time_first else "(B, T, d)"), True
-        if second[0] and not second[1] and not first[0]:
-            return "(T, B, d)" if time == 1 else "(B, T, d)", False
-        return "(B, T, d)", False
+    if len(dims) == 1:
+        return _of_one_axis(o, dims[0], time), True
+    if len(dims) == 2 and not flat:
+        return _of_two_axes(o, dims, time)
     return "(..., d)", True
+
+
+def _of_one_axis(o: Operand, dim: int, time: int | None) -> str:
+    along = [_varying(o, dim, i) for i in (0, 1)]
+    if all(along) and any(_once(o, dim, i) for i in ((0, 1) if time is None else (1 - time,))):
+        return "(B, d)"  # one step of every dialogue
+    if all(along) or any(_runs(o, dim, i) for i in (0, 1)):
+        return "(N, d)"
+    return "(T, d)" if time is not None and along[time] else "(B, d)"
+
+
+def _of_two_axes(o: Operand, dims: list[int], time: int | None) -> tuple[str, bool]:
+    first, second = ([_varying(o, dim, i) for i in (0, 1)] for dim in dims)
+    if time is not None and (any(first) or any(second)):
+        time_first = first[time] or (second[1 - time] and not first[1 - time])
+        return ("(T, B, d)" if time_first else "(B, T, d)"), True
+    time_first = time == 1 and second[0] and not second[1] and not first[0]
+    return ("(T, B, d)" if time_first else "(B, T, d)"), False
 
 
 def time_axis(trace: Trace) -> int | None:
     """Which axis of the input is time: 0, 1, or None where nothing tells."""
-    votes = list(trace.time_votes)
     shapes = [x.tensor.shape for x in trace.leaves if (x.modality or x.widths) and x.tensor.dim() >= 3]
     if not shapes:
         return None
-    s0, s1 = shapes[0][:2]
-    if s0 != s1:
-        for leaf in trace.leaves:
-            shape = tuple(leaf.tensor.shape)
-            if leaf.modality or leaf.widths:
-                continue
-            if shape == (s1, s0):
-                votes[0] += 2  # a mask (B, T) beside features (T, B, d)
-            elif "mask" in leaf.hint and shape == (s0, s1):
-                votes[1] += 2
-            elif len(shape) == 1 and not leaf.tensor.is_floating_point() and shape[0] in (s0, s1):
-                votes[1 if shape[0] == s0 else 0] += 2
-        for value in trace.arguments.values():
-            if (
-                isinstance(value, (list, tuple))
-                and value
-                and all(type(v) is int for v in value)
-                and len(value) in (s0, s1)
-            ):
-                votes[1 if len(value) == s0 else 0] += 2
-    for x in trace.events:
-        for o in x.operands:
-            if o.labels is not None and o.labels.dim() == 2 and _varying(o, 0, 0) and _varying(o, 0, 1):
-                slow = _slow_axis(o.labels)
-                if slow is not None:
-                    votes[1 - slow] += 1
+    votes = [*trace.time_votes]
+    first, second = shapes[0][:2]
+    if first != second:
+        for axis in _told_by_arguments(trace, first, second):
+            votes[axis] += 2
+    for operand in (o for event in trace.events for o in event.operands):
+        slow = _slow_axis(operand)
+        if slow is not None:
+            votes[1 - slow] += 1
     if votes[0] == votes[1]:
         return None
     return 0 if votes[0] > votes[1] else 1
 
 
-def _slow_axis(labels: Tensor) -> int | None:
-    """In a flat list, the input axis that changes slowly is the batch."""
+def _told_by_arguments(trace: Trace, first: int, second: int) -> Iterator[int]:
+    """The axis of time that masks and lengths beside streams `(first, second, d)` speak for."""
+    for leaf in trace.leaves:
+        shape = tuple(leaf.tensor.shape)
+        if leaf.modality or leaf.widths:
+            continue
+        if shape == (second, first):
+            yield 0  # a mask (B, T) beside features (T, B, d)
+        elif "mask" in leaf.hint and shape == (first, second):
+            yield 1
+        elif len(shape) == 1 and not leaf.tensor.is_floating_point() and shape[0] in (first, second):
+            yield 1 if shape[0] == first else 0
+    for value in trace.arguments.values():
+        listed = isinstance(value, (list, tuple)) and len(value) in (first, second) and len(value) > 0
+        if listed and all(type(v) is int for v in value):
+            yield 1 if len(value) == first else 0
+
+
+def _slow_axis(o: Operand) -> int | None:
+    """In a flat list of both axes' positions, the input axis that changes slowly, which is the batch."""
+    if o.labels is None or o.labels.dim() != 2 or not (_varying(o, 0, 0) and _varying(o, 0, 1)):
+        return None
     changes = []
     for axis in (0, 1):
-        line = read_positions(labels[:, 0], axis)
+        line = read_positions(o.labels[:, 0], axis)
         changes.append(int((line[1:] != line[:-1]).sum()))
     return None if changes[0] == changes[1] else (0 if changes[0] < changes[1] else 1)

@@ -6,7 +6,7 @@ the other, as the steps `(T, d)` of one dialogue, or with other axes in front, `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,23 +95,3 @@ def _dialogues(xs: list[Tensor], context: dict[str, Any], what: str) -> Arranged
         return y.flatten(0, 1).index_select(0, index)
 
     return Arranged([pad(x) for x in xs], mask, back)
-
-
-def spread(groups: Mapping[str, tuple[int, ...]], before: int, now: int) -> dict[str, tuple[int, ...]] | None:
-    """Positions of the modalities in a list of another length, made in the same manner: in blocks, or in turn."""
-    order = [""] * before
-    for m, where in groups.items():
-        for i in where:
-            order[i] = m
-    count = len(groups)
-    if before % count or now % count or "" in order:
-        return None
-    size = before // count
-    if all(len(set(order[i * size : (i + 1) * size])) == 1 for i in range(count)):
-        blocks = order[::size] if size else order
-        new = [m for m in blocks for _ in range(now // count)]
-    elif all(order[i] == order[i % count] for i in range(before)):
-        new = [order[i % count] for i in range(now)]
-    else:
-        return None
-    return {m: tuple(i for i, x in enumerate(new) if x == m) for m in groups}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,11 +12,15 @@ from torch import Tensor, nn
 
 from fusionzoo.errors import FusionZooError, ShapeError
 from fusionzoo.fusion import Fusion
-from fusionzoo.patching.fuse.arrange import Arranged, arrange, spread
+from fusionzoo.patching.fuse.arrange import Arranged, arrange
 from fusionzoo.patching.fuse.contexts import Context, read_context
+from fusionzoo.patching.fuse.joins import JOINS, Join
 from fusionzoo.patching.fuse.own_randomness import OwnRandomness
 from fusionzoo.patching.running_calls import running_call
 from fusionzoo.patching.torch_calls import tensors_in
+
+#: Earlier expressions of a join by their number: function, arguments, keyword arguments.
+Kept = Mapping[int, tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,16 @@ class Plan:
     unaligned: bool = False  # whether the fusion takes streams of different lengths
     leading: int = 1
     sources: tuple[tuple[int, int], ...] = ()  # where operands of earlier expressions belong to the join: the site's
-    separate: bool = field(default=False)  # rows and stacks: every modality's rows get a projection of their own
+
+    @property
+    def join(self) -> Join:
+        """The kind, as an object."""
+        return JOINS[self.kind]
+
+    @property
+    def separate(self) -> bool:
+        """Whether every modality's own operands get the fused stream, each by a projection of its own."""
+        return self.join.separate
 
 
 class FusionLayer(nn.Module):
@@ -69,9 +82,7 @@ class FusionLayer(nn.Module):
         self._random: dict[str, Any] = {}
         # The usual join, whose operands are the streams: a time loop passes here at every step.
         single = all(len(where) == 1 for where in plan.groups.values())
-        self._direct = (
-            single and not plan.sources and plan.kind in ("cat", "sum", "product") and plan.feature_axis == -1
-        )
+        self._direct = single and not plan.sources and plan.join.direct and plan.feature_axis == -1
         own = tuple(getattr(fusion, "dims", plan.widths))  # an instance may have names of its own
         self._names = tuple(plan.widths) if set(own) == set(plan.widths) else own
         self._usual: list[Any] = []  # shapes that were found to fit
@@ -111,39 +122,31 @@ class FusionLayer(nn.Module):
         function: Callable[..., Any] | None,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
-        kept: Mapping[int, tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]] | None = None,
+        kept: Kept | None = None,
     ) -> Any:
-        """Act on what a join returned, or on an argument that holds joined features.
+        """Act on what a join returned, or, without a function, on an argument that holds joined features.
 
-        kept : earlier expressions of the same join, with their arguments.
+        Parameters
+        ----------
+        result : object
+            What the host computed.
+        function : callable or None
+            What it computed it with.
+        args, kwargs : tuple and dict
+            What it called that with.
+        kept : dict, optional
+            Earlier expressions of the same join, with their arguments.
         """
-        if self.plan.kind == "input":
-            return self._input(result)
-        assert function is not None
         if self._direct and isinstance(result, Tensor) and kwargs.keys() <= _AXIS:
-            xs = args[0] if self.plan.kind == "cat" else args
-            if len(xs) == self.plan.slots:
-                streams = [xs[i] for i in self._order]
-                shapes = [getattr(x, "shape", None) for x in streams]
-                if shapes == self._usual or shapes == [(*result.shape[:-1], w) for w in self.plan.widths.values()]:
-                    self._usual[:] = shapes  # nn.Module assigns slowly
-                    self._count[0] += 1
-                    fused, arranged = self._fuse(streams)
-                    delta = arranged.back(self._project("joined", fused))
-                    if self._in_place and function in _FRESH and delta.dtype is result.dtype:
-                        return result.sub_(delta)  # as in _combine; nobody else holds what cat has just made
-                    return self._combine(result, delta)
+            changed = self._directly(result, function, args)
+            if changed is not None:
+                return changed
+        if function is None:
+            return self._at_argument(result)
         target = result if isinstance(result, Tensor) else next(iter(tensors_in(result)), None)
         if target is None:
             return result
-        operands = _operands(function, args, kwargs)
-        if self.plan.sources:
-            known = {-1: operands, **{k: _operands(*call) for k, call in (kept or {}).items()}}
-            try:
-                operands = [known[k][j] for k, j in self.plan.sources]
-            except (KeyError, IndexError):  # another way through the host's code led here
-                return self._misfit(result, f"no operands of {len(self.plan.sources)} streams")
-        changed = self._at_join(target, operands)
+        changed = self._at_join(target, function, args, kwargs, kept or {})
         if changed is target:
             return result
         self._count[0] += 1
@@ -151,140 +154,58 @@ class FusionLayer(nn.Module):
             return changed
         return type(result)([changed, *list(result)[1:]]) if type(result) in (list, tuple) else changed
 
-    def _input(self, joined: Any) -> Tensor:
-        """Act on an argument that holds the joined features."""
-        plan = self.plan
-        total = sum(plan.widths.values())
-        if not isinstance(joined, Tensor) or joined.shape[-1] != total:
-            shape = tuple(joined.shape) if isinstance(joined, Tensor) else type(joined).__name__
-            raise ShapeError(f"{plan.what}: expected {total} features ({plan.widths}), got {shape}")
-        parts = list(joined.split(list(plan.widths.values()), -1))
-        fused, arranged = self._fuse(parts)
+    def _directly(self, result: Tensor, function: Any, args: Sequence[Any]) -> Tensor | None:
+        """The usual join, in as few steps as it can be done."""
+        xs = self.plan.join.operands(args)
+        if len(xs) != self.plan.slots:
+            return None
+        streams = [xs[i] for i in self._order]
+        shapes = [getattr(x, "shape", None) for x in streams]
+        if shapes != self._usual and shapes != [(*result.shape[:-1], w) for w in self.plan.widths.values()]:
+            return None
+        self._usual[:] = shapes  # nn.Module assigns slowly
         self._count[0] += 1
-        return self._combine(joined, arranged.back(self._project("joined", fused)))
+        fused, arranged = self.fuse(streams)
+        delta = arranged.back(self.project("joined", fused))
+        if self._in_place and function in _FRESH and delta.dtype is result.dtype:
+            return result.sub_(delta)  # as in _combine; nobody else holds what cat has just made
+        return self._combine(result, delta)
 
-    # -- joins ----------------------------------------------------------------------------------------------------
+    def _at_argument(self, joined: Any) -> Tensor:
+        if not isinstance(joined, Tensor):
+            raise ShapeError(f"{self.plan.what}: expected a tensor of {self.plan.widths}, got {type(joined).__name__}")
+        changed = self._changed(joined, [joined], self.plan.groups)
+        self._count[0] += 1
+        return changed
 
-    def _at_join(self, target: Tensor, operands: list[Tensor]) -> Tensor:
-        plan = self.plan
-        groups = plan.groups
-        if plan.kind in ("cat", "rows", "stack") and len(operands) != plan.slots:
-            groups = spread(groups, plan.slots, len(operands))
+    def _at_join(
+        self, target: Tensor, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], kept: Kept
+    ) -> Tensor:
+        operands = _operands(function, args, kwargs)
+        if self.plan.sources:
+            known = {-1: operands, **{k: _operands(*call) for k, call in kept.items()}}
+            try:
+                operands = [known[k][j] for k, j in self.plan.sources]
+            except (KeyError, IndexError):  # another way through the host's code led here
+                return self._misfit(target, f"no operands of {len(self.plan.sources)} streams")
+        groups = self.plan.join.places(self.plan, len(operands))
         if len(operands) < 2:  # `0 + x` at the beginning of a sum: nothing is joined yet
             return target
-        if groups is None or any(i >= len(operands) for where in groups.values() for i in where):
-            return self._misfit(target, f"{len(operands)} operands instead of {plan.slots}")
-        streams = {m: [operands[i] for i in where] for m, where in groups.items()}
-        if plan.kind in ("rows", "stack"):
-            return self._rows(target, operands, streams)
-        if plan.kind == "outer":
-            lead = target.shape[: plan.leading]
-            xs = [torch.cat([x.reshape(*lead, -1) for x in parts], -1) for parts in streams.values()]
-            if not self._fits(xs):
-                return self._misfit(target, _shapes(xs))
-            fused, arranged = self._fuse(xs)
-            return self._combine(target, arranged.back(self._project("joined", fused)).reshape(target.shape))
-        axis = plan.feature_axis
-        if plan.kind == "cross-attention":
-            return self._attention(target, streams)
-        lead = target.movedim(axis, -1).shape[:-1]
-        xs = []
-        for parts in streams.values():
-            wide = [p.movedim(axis, -1) if p.dim() >= -axis else p for p in parts]
-            wide = [p.expand(*lead, p.shape[-1]) for p in wide]
-            xs.append(wide[0] if len(wide) == 1 else torch.cat(wide, -1))
-        if not self._fits(xs):
-            return self._misfit(target, _shapes(xs))
-        fused, arranged = self._fuse(xs)
-        delta = arranged.back(self._project("joined", fused))
-        return self._combine(target, delta.movedim(-1, axis))
+        if groups is None:
+            return self._misfit(target, f"{len(operands)} operands instead of {self.plan.slots}")
+        return self._changed(target, operands, groups)
 
-    def _rows(self, target: Tensor, operands: list[Tensor], streams: dict[str, list[Tensor]]) -> Tensor:
-        """Rows or slots joined: what is fused goes back into every modality's."""
-        plan = self.plan
-        axis, feature = plan.axis or 0, plan.feature_axis
-        stacked = plan.kind == "stack"
-        slots = not stacked and operands[0].dim() > 2 and all(o.shape[axis] == 1 for o in operands)
-        xs = []
-        for parts in streams.values():
-            wide = [(p.squeeze(axis) if slots else p).movedim(feature, -1) for p in parts]
-            if stacked and feature == -2:
-                wide = [p.squeeze(-2) for p in wide]
-            if len(wide) == 1:
-                xs.append(wide[0])
-            else:
-                xs.append(torch.cat(wide, -1 if stacked or slots else axis))
-        if not self._fits(xs):
-            return self._misfit(target, _shapes(xs))
-        pieces = None
-        if not stacked and not slots and plan.layout == "(N, d)":
-            first = next(iter(streams.values()))
-            pieces = [p.shape[axis] for p in first] if len(first) > 1 else None
-        if stacked or slots or len({x.shape for x in (x[..., 0] for x in xs)}) == 1:
-            fused, arranged = self._fuse(xs, {"lengths": pieces} if pieces else None)
-            deltas = {m: arranged.back(self._project(m, fused)) for m in streams}
-        else:
-            deltas = self._unaligned_rows(xs, list(streams), axis)
-        out: list[Tensor] = []
-        places = {i: (m, j) for m, where in self._places(len(operands)).items() for j, i in enumerate(where)}
-        for i, o in enumerate(operands):
-            if i not in places:
-                out.append(torch.zeros_like(o))
-                continue
-            m, j = places[i]
-            delta = deltas[m]
-            if not (stacked or slots) and len(streams[m]) > 1:
-                sizes = [p.shape[axis] for p in streams[m]]
-                delta = delta.split(sizes, axis)[j]
-            delta = delta.unsqueeze(-1) if stacked and feature == -2 else delta.movedim(-1, feature)
-            out.append(delta.unsqueeze(axis) if slots else delta.expand(o.shape))
-        joined = torch.stack(out, axis) if stacked else torch.cat(out, axis)
-        return self._combine(target, joined)
-
-    def _places(self, count: int) -> dict[str, tuple[int, ...]]:
-        plan = self.plan
-        return plan.groups if count == plan.slots else spread(plan.groups, plan.slots, count) or {}
-
-    def _unaligned_rows(self, xs: list[Tensor], names: list[str], axis: int) -> dict[str, Tensor]:
-        """Lists of different lengths: an unaligned fusion follows its anchor, others see each list's mean."""
-        if self.plan.unaligned and self.plan.layout in ("(B, T, d)", "(T, B, d)"):
-            fused, arranged = self._fuse(xs)
-            steps = fused if fused.dim() == 3 and fused.shape[1] == arranged.streams[0].shape[1] else None
-            vector = fused.mean(1) if fused.dim() == 3 else fused
-        else:
-            steps, arranged = None, None
-            flat = [x.mean(axis) for x in xs]
-            flat = [x.unsqueeze(0) for x in flat] if flat[0].dim() == 1 else flat
-            vector = self._call(flat, None)
-        out = {}
-        for i, (m, x) in enumerate(zip(names, xs, strict=True)):
-            if i == 0 and steps is not None and arranged is not None:
-                out[m] = arranged.back(self._project(m, steps))
-            else:
-                delta = self._project(m, vector)
-                delta = delta.squeeze(0) if x.dim() == 2 else delta
-                out[m] = delta.unsqueeze(axis).expand(*x.shape[:-1], delta.shape[-1])
-        return out
-
-    def _attention(self, target: Tensor, streams: dict[str, list[Tensor]]) -> Tensor:
-        """An attention between streams: the query's steps are those of the result."""
-        time = 0 if self.plan.layout == "(T, B, d)" else -2
-        xs = []
-        for parts in streams.values():
-            x = parts[0]  # keys and values are one stream
-            if x.shape[:-1] != target.shape[:-1] and not (self.plan.unaligned and self.plan.layout != "(..., d)"):
-                x = x.mean(time, keepdim=True).expand(*target.shape[:-1], x.shape[-1])
-            xs.append(x)
-        if not self._fits(xs):
-            return self._misfit(target, _shapes(xs))
-        fused, arranged = self._fuse(xs)
-        delta = arranged.back(self._project("joined", fused))
-        if delta.shape != target.shape:
+    def _changed(self, target: Tensor, operands: list[Tensor], groups: dict[str, tuple[int, ...]]) -> Tensor:
+        """What the host computed with the fusion in it."""
+        join = self.plan.join.as_given(self.plan, operands)
+        parts = {m: [operands[i] for i in where] for m, where in groups.items()}
+        xs = join.streams(self.plan, parts, target)
+        if [x.shape[-1] for x in xs] != list(self.plan.widths.values()):
+            return self._misfit(target, ", ".join(str(tuple(x.shape)) for x in xs))
+        delta = join.put_back(self.plan, target, operands, groups, join.fused(self, xs, parts))
+        if delta is None:
             return self._misfit(target, f"a result of {tuple(target.shape)}")
         return self._combine(target, delta)
-
-    def _fits(self, xs: list[Tensor]) -> bool:
-        return [x.shape[-1] for x in xs] == list(self.plan.widths.values())
 
     def _misfit(self, target: Tensor, got: str) -> Tensor:
         """A place where the same line joins streams of other widths is left alone there; else it is an error."""
@@ -297,7 +218,8 @@ class FusionLayer(nn.Module):
 
     # -- the fusion -----------------------------------------------------------------------------------------------
 
-    def _fuse(self, xs: list[Tensor], known: dict[str, Any] | None = None) -> tuple[Tensor, Arranged]:
+    def fuse(self, xs: list[Tensor], known: dict[str, Any] | None = None) -> tuple[Tensor, Arranged]:
+        """Fuse streams in the host's layout: what comes out, and the way back. `known` goes before what the context says."""
         if self.plan.layout == "(B, d)" and xs[0].dim() == 2:
             return self._call(xs, None), _AS_IT_IS
         context = {**self._context(xs[0]), **(known or {})}
@@ -357,8 +279,13 @@ class FusionLayer(nn.Module):
         except AttributeError:  # none, or its module was exchanged
             return next((p for p in self.parameters() if p.is_floating_point()), None)
 
-    def _project(self, name: str, fused: Tensor) -> Tensor:
-        return self._parts[1][name if self.plan.separate else "joined"](fused)
+    def fuse_vectors(self, xs: list[Tensor]) -> Tensor:
+        """Fuse streams `(B, d)`."""
+        return self._call(xs, None)
+
+    def project(self, name: str, fused: Tensor) -> Tensor:
+        """The fused stream at the host's width."""
+        return self._parts[1][name](fused)
 
     def _combine(self, target: Tensor, delta: Tensor) -> Tensor:
         if delta.dtype != target.dtype or delta.device != target.device:
@@ -382,10 +309,6 @@ def _operands(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping
     bound = getattr(function, "__self__", None)
     named = {k: v for k, v in kwargs.items() if k != "out"}
     return [x for x in tensors_in([bound, list(args), named]) if x.dim() > 0]
-
-
-def _shapes(xs: Sequence[Tensor]) -> str:
-    return ", ".join(str(tuple(x.shape)) for x in xs)
 
 
 def _head(x: Tensor) -> Tensor:

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from fusionzoo.patching.call_chain import Position, Step
 from fusionzoo.patching.modalities import Leaf
+
+
+class Meeting(Protocol):
+    """A kind of join, as far as the tracer has to know it."""
+
+    attends: bool
+
+    def as_called(self, name: str, args: Sequence[Any], inputs: Sequence[Tensor]) -> Any:
+        """The kind of a call of one of its operations."""
+        ...
+
+    def axis(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], rank: int) -> int | None:
+        """The axis along which operands are joined."""
+        ...
 
 
 @dataclass
@@ -29,7 +43,7 @@ class Event:
     """One join, once."""
 
     index: int
-    kind: str
+    join: Any  # the kind: a `Meeting`
     op: str
     operands: list[Operand]
     result: tuple[int, ...]
@@ -39,7 +53,7 @@ class Event:
     owner: nn.Module
     path: str
     steps: list[Step]
-    dim: int | None
+    axis: int | None
     consumer: str = ""
     absorbed: bool = False
     frame: int = 0

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusionzoo.patching.torch_calls import tensors_in
+from fusionzoo.patching.torch_calls import ATTENTIONS, PRODUCTS, is_outer, tensors_in
 from fusionzoo.patching.trace.labels import (
     ALL_POSITIONS,
     broadcast,
@@ -31,7 +31,6 @@ from fusionzoo.patching.trace.torch_operations import (
     FIRST_ONLY,
     LIKENESS,
     MOVES,
-    PRODUCTS,
     RECURRENT,
     REDUCTIONS,
     SCATTERS,
@@ -91,47 +90,53 @@ def _special(
     inputs: list[Tensor],
     get: Get,
 ) -> Sequence[Tensor | None] | None:
-    x = inputs[0]
+    """What the rule for an operation gives; None where there is none, or it does not know."""
     if name in MOVES:
         return _move(name, func, args, kwargs, get)
     if name in SUMS_LAST or name in RECURRENT or name in CELLS:
         return _recurrent(name, args, outs, get)
     if name in PRODUCTS:
-        three = name.startswith(("add", "badd"))
-        a, b = inputs[1:3] if three else inputs[:2]
-        if "rmatmul" in name:
-            a, b = b, a
-        return [_product(a, b, get(a), get(b), outs[0])]
+        return [_matrix_product(name, inputs, outs[0], get)]
     if name == "einsum":
         return [_einsum(args, outs[0], get)]
-    if name in ("multi_head_attention_forward", "scaled_dot_product_attention"):
-        query = get(x)
-        if query is None:
-            return None
-        query = merge(query, [query.dim() - 1])
-        # The weights, when asked for, are (B, Tq, Tk) of a query (Tq, B, E).
-        weights = None if len(outs) < 2 or query.dim() != 3 else query.transpose(0, 1)
-        return [query, weights]
+    if name in ATTENTIONS:
+        return _attention(inputs[0], outs, get)
     if name.startswith("conv") or "pool" in name or name == "interpolate":
-        lab = get(x)
-        if lab is None:
-            return None
-        out = outs[0]
-        if lab.dim() != out.dim():
-            return None
-        dims = [1] if name.startswith("conv") else []
-        return [merge(lab, [*dims, *(i for i in range(2, lab.dim()) if x.shape[i] != out.shape[i])])]
+        return _local(name, inputs[0], outs[0], get)
     if name in ("embedding", "one_hot"):
-        index = args[0] if isinstance(args[0], Tensor) else None
-        lab = get(index) if index is not None else None
+        lab = get(args[0])
         return None if lab is None else [lab.unsqueeze(-1)]
     if name in REDUCTIONS:
-        return _reduction(x, args, kwargs, outs, get)
-    if name in ("masked_fill", "softmax", "log_softmax", "layer_norm", "dropout", "batch_norm", "where"):
-        return None
+        return _reduction(inputs[0], args, kwargs, outs, get)
     if name in SCATTERS:
         return [_scatter(args, kwargs, outs[0], get)]
     return None
+
+
+def _matrix_product(name: str, inputs: list[Tensor], out: Tensor, get: Get) -> Tensor | None:
+    a, b = inputs[1:3] if name.startswith(("add", "badd")) else inputs[:2]
+    if "rmatmul" in name:
+        a, b = b, a
+    return _product(a, b, get(a), get(b), out)
+
+
+def _attention(query: Tensor, outs: list[Tensor], get: Get) -> Sequence[Tensor | None] | None:
+    labels = get(query)
+    if labels is None:
+        return None
+    labels = merge(labels, [labels.dim() - 1])
+    # The weights, when asked for, are (B, Tq, Tk) of a query (Tq, B, E).
+    weights = None if len(outs) < 2 or labels.dim() != 3 else labels.transpose(0, 1)
+    return [labels, weights]
+
+
+def _local(name: str, x: Tensor, out: Tensor, get: Get) -> Sequence[Tensor | None] | None:
+    """Convolutions and pooling: positions stay along axes that keep their length."""
+    labels = get(x)
+    if labels is None or labels.dim() != out.dim():
+        return None
+    channels = [1] if name.startswith("conv") else []
+    return [merge(labels, [*channels, *(i for i in range(2, labels.dim()) if x.shape[i] != out.shape[i])])]
 
 
 def _stand_in(value: Any, get: Get) -> Any:
@@ -201,18 +206,6 @@ def _recurrent(name: str, args: Sequence[Any], outs: list[Tensor], get: Get) -> 
     return [lab, *[last for _ in outs[1:]]]
 
 
-def is_outer(a: Tensor, b: Tensor) -> bool:
-    """Whether a product sums over nothing: `(B, n, 1) @ (B, 1, m)`."""
-    return a.dim() >= 2 and a.shape[-1] == 1
-
-
-def spreads(a: Sequence[int], b: Sequence[int]) -> bool:
-    """Whether two shapes broadcast against each other: `(B, n, 1) * (B, 1, m)`."""
-    rank = min(len(a), len(b))
-    pairs = list(zip(a[len(a) - rank :], b[len(b) - rank :], strict=True))
-    return any(x == 1 < y for x, y in pairs) and any(y == 1 < x for x, y in pairs)
-
-
 def _product(a: Tensor, b: Tensor, la: Tensor | None, lb: Tensor | None, out: Tensor) -> Tensor | None:
     rows = None if la is None else merge(la, [la.dim() - 1]) if la.dim() > 1 else merge(la)
     if lb is None:
@@ -226,7 +219,7 @@ def _product(a: Tensor, b: Tensor, la: Tensor | None, lb: Tensor | None, out: Te
     if rows is None:
         square = a.shape[-1] == a.shape[-2] and lb.shape[-2] > 1
         return lb if square else columns
-    if is_outer(a, b):
+    if is_outer(a):
         return broadcast([rows, columns], out.shape)
     if a.shape[-1] == a.shape[-2] and not is_pure(rows) and b.shape[-1] != a.shape[-1]:
         return lb  # an adjacency computed from several streams
@@ -240,34 +233,41 @@ def _einsum(args: Sequence[Any], out: Tensor, get: Get) -> Tensor | None:
         return None
     left, right = equation.split("->")
     terms = left.split(",")
+    tagged = [(term, x, lab) for term, x in zip(terms, operands, strict=True) if (lab := get(x)) is not None]
     parts: list[Tensor] = []
     contracted = False
-    for term, x in zip(terms, operands, strict=True):
-        lab = get(x)
-        if lab is None:
-            continue
+    for term, x, lab in tagged:
         if parts and contracted:
             break  # the first stream leads, as a query does
-        term_ = list(term)
-        for i, letter in enumerate(term):
-            if letter in right:
-                continue
-            twins = [m for t in terms if letter in t for m in t if m not in term and m in right]
-            size = x.shape[i]
-            other = next((m for m in twins if out.shape[right.index(m)] == size), None)
-            if other is not None and get(x) is not None and sum(get(o) is not None for o in operands) == 1:
-                term_[i] = other  # message passing by a square matrix
-            else:
+        summed = [(i, letter) for i, letter in enumerate(term) if letter not in right]
+        contracted |= any(sum(letter in other for other, _, _ in tagged) > 1 for _, letter in summed)
+        names = list(term)
+        for i, letter in summed:
+            twin = _twin(letter, x.shape[i], term, terms, right, out) if len(tagged) == 1 else None
+            if twin is None:
                 lab = merge(lab, [i])
-            contracted |= sum(letter in t and get(o) is not None for t, o in zip(terms, operands, strict=True)) > 1
-        order = [term_.index(m) if m in term_ else None for m in right]
-        lab = lab.permute([i for i in order if i is not None] + [i for i, m in enumerate(term_) if m not in right])
-        lab = lab.reshape(lab.shape[: sum(i is not None for i in order)])
-        for i, where in enumerate(order):
-            if where is None:
-                lab = lab.unsqueeze(i)
-        parts.append(lab)
+            else:
+                names[i] = twin
+        parts.append(_in_order(lab, names, right))
     return broadcast(parts, out.shape) if parts else None
+
+
+def _twin(letter: str, size: int, term: str, terms: list[str], right: str, out: Tensor) -> str | None:
+    """In message passing by a square matrix, the letter of the result that a letter which is summed over comes back as."""
+    others = [m for t in terms if letter in t for m in t if m not in term and m in right]
+    return next((m for m in others if out.shape[right.index(m)] == size), None)
+
+
+def _in_order(labels: Tensor, names: list[str], right: str) -> Tensor:
+    """Labels whose axes have these names, with the axes of the result."""
+    order = [names.index(m) if m in names else None for m in right]
+    kept = [i for i in order if i is not None]
+    labels = labels.permute(kept + [i for i, m in enumerate(names) if m not in right])
+    labels = labels.reshape(labels.shape[: len(kept)])
+    for i, where in enumerate(order):
+        if where is None:
+            labels = labels.unsqueeze(i)
+    return labels
 
 
 def _reduction(

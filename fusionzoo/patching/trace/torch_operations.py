@@ -34,12 +34,6 @@ CELLS = frozenset(
         "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell",
     )
 )  # fmt: skip
-PRODUCTS = frozenset(
-    (
-        "matmul", "mm", "bmm", "mv", "dot", "vdot", "inner", "addmm", "baddbmm", "addbmm", "addmv", "spmm", "sparse_mm",
-        "__matmul__", "__rmatmul__",
-    )
-)  # fmt: skip
 SCATTERS = frozenset(
     (
         "index_add", "scatter_add", "scatter_reduce", "index_reduce",
@@ -63,15 +57,3 @@ SILENT = frozenset(
 LIKENESS = frozenset(
     ("type_as", "to", "view_as", "expand_as", "reshape_as")
 )  # of the second tensor: its values do not matter
-
-ATTENTIONS = ("multi_head_attention_forward", "scaled_dot_product_attention")
-
-# What meets in these is a join: the site's kind.
-JOINING = {
-    **dict.fromkeys(("cat", "concat", "concatenate", "hstack", "vstack", "dstack", "column_stack", "row_stack"), "cat"),
-    "stack": "stack",
-    **dict.fromkeys(("add", "sub", "maximum", "minimum", "lerp", "addcmul", "max", "min", "where"), "sum"),
-    **dict.fromkeys(("mul", "div"), "product"),
-    **dict.fromkeys((*PRODUCTS, "einsum", "outer", "ger", "kron", "tensordot", "bilinear"), "outer"),
-    **dict.fromkeys(ATTENTIONS, "cross-attention"),
-}

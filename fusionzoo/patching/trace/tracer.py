@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -13,8 +14,8 @@ from torch.overrides import TorchFunctionMode
 
 from fusionzoo.patching.call_chain import Step, chain, receiver, user_frames
 from fusionzoo.patching.modalities import Leaf
-from fusionzoo.patching.torch_calls import name_of, tensors_in
-from fusionzoo.patching.trace.events import Event, Operand, Trace
+from fusionzoo.patching.torch_calls import ATTENTIONS, PRODUCTS, name_of, tensors_in
+from fusionzoo.patching.trace.events import Event, Meeting, Operand, Trace
 from fusionzoo.patching.trace.labels import (
     MODALITY_MASK,
     compress,
@@ -27,16 +28,27 @@ from fusionzoo.patching.trace.labels import (
     read_positions,
 )
 from fusionzoo.patching.trace.no_trace_left import untouched
-from fusionzoo.patching.trace.propagation import combined, is_outer, propagate, spreads
-from fusionzoo.patching.trace.torch_operations import ATTENTIONS, JOINING, PRODUCTS, RECURRENT
+from fusionzoo.patching.trace.propagation import combined, propagate
+from fusionzoo.patching.trace.torch_operations import RECURRENT
+
+
+@dataclass
+class TorchCall:
+    """A call of a torch operation: its plain name, its arguments, the tensors among them, and whose call it is."""
+
+    name: str
+    args: Any
+    kwargs: Any
+    inputs: list[Tensor]
+    frame: FrameType
 
 
 class Tracer(TorchFunctionMode):
     """Propagates labels through every torch call and notes joins."""
 
-    def __init__(self, model: nn.Module, trace: Trace, stop: FrameType):
+    def __init__(self, model: nn.Module, trace: Trace, joins: Mapping[str, Meeting], stop: FrameType):
         super().__init__()
-        self.model, self.trace, self.stop = model, trace, stop
+        self.model, self.trace, self.joins, self.stop = model, trace, joins, stop
         self.labels: dict[int, Tensor] = {}
         self.keep: dict[int, Tensor] = {}  # so that no id is used twice
         self.registered = {id(m): name for name, m in model.named_modules()}
@@ -67,7 +79,7 @@ class Tracer(TorchFunctionMode):
             return func(*args, **kwargs)
         if self.waiting:
             self._consume(tagged, sys._getframe(1))
-        before = [(x, self.labels[id(x)]) for x in tagged] if name in JOINING else []
+        before = [(x, self.labels[id(x)]) for x in tagged] if name in self.joins else []
         out = func(*args, **kwargs)
         if name == "__setitem__":
             self._assign(args)
@@ -81,7 +93,7 @@ class Tracer(TorchFunctionMode):
         else:
             new = propagate(name, func, args, kwargs, out, self.get)
         if len(before) > 1:
-            via |= self._join(name, inputs, before, new, args, kwargs, out)
+            via |= self._join(TorchCall(name, args, kwargs, inputs, sys._getframe(1)), before, new, out)
         for x, labels in new:
             self.tag(x, labels, via)
             base = x._base
@@ -113,86 +125,73 @@ class Tracer(TorchFunctionMode):
 
     # -- joins ----------------------------------------------------------------------------------------------------
 
-    def _join(
-        self, name: str, inputs: list[Tensor], before: list[tuple[Tensor, Tensor]], new: list[Any], args: Any, kwargs: Any, out: Any
-    ) -> int:  # fmt: skip
-        kind = JOINING[name]
-        operands = [self._operand(x) for x in inputs]
-        known = {id(t): v for t, v in before}
-        for o in operands:  # as they were before an in-place operation
-            o.labels = known.get(o.tensor)
-            o.bits = 0 if o.labels is None else modalities(o.labels)
-        streams = [o for o in operands if o.bits]
-        results = tensors_in(out)
-        if not results or not _differ(streams):
+    def _join(self, call: TorchCall, before: list[tuple[Tensor, Tensor]], new: list[Any], out: Any) -> int:
+        """Note a join, if the call is one: the bit by which what comes of it will be known."""
+        operands, results = self._operands(call.inputs, before), tensors_in(out)
+        if call.name in ATTENTIONS and _differ(operands):
+            operands = operands[:3]  # query, keys and values
+        if not results or not _differ(operands):
             return 0
-        if kind == "outer":
-            a, b = (*inputs, inputs[0])[:2]
-            contracts = name not in ("outer", "ger", "kron", "bilinear", "einsum") and not is_outer(a, b)
-            if name == "einsum":
-                contracts = any(c not in args[0].split("->")[-1] for c in args[0].split("->")[0] if c.isalpha())
-            kind = "cross-attention" if contracts else "outer"
-        elif kind == "cross-attention" and len(operands) > 2:
-            operands, streams = operands[:3], [o for o in operands[:3] if o.bits]
-            if not _differ(streams):
-                return 0
-        elif kind == "product" and len(operands) == 2 and spreads(*(o.shape for o in operands)):
-            kind = "outer"
-        frames = user_frames(sys._getframe(2), self.stop)
-        if not frames:
-            return 0
-        found = chain(frames, self.registered)
+        join = self.joins[call.name].as_called(call.name, call.args, call.inputs)
+        frames = user_frames(call.frame, self.stop)
+        found = chain(frames, self.registered) if frames else None
         if found is None:
-            self.trace.seen.append(f"{name} of {len(streams)} streams outside any module's method")
+            if frames:
+                count = sum(o.bits != 0 for o in operands)
+                self.trace.seen.append(f"{call.name} of {count} streams outside any module's method")
             return 0
         owner, steps = found
-        callee: nn.Module | None = None
-        lifted = None
-        scores: Event | None = None
-        raw = (name, operands, owner, self.registered[id(owner)], steps) if name in ATTENTIONS else None
-        if kind == "cross-attention":
-            lifted = self._called(sys._getframe(2), frames[0], owner, steps) or self._lift(frames)
-            if lifted is not None:
-                owner, steps, operands, callee = lifted
-            elif name in PRODUCTS or name == "einsum":
-                scores = self._scores(inputs[:2], frames[0])
-        dim = kwargs.get("dim", kwargs.get("axis"))
-        if dim is None and len(args) > 1 and isinstance(args[1], int):
-            dim = args[1]
-        if dim is None and kind in ("cat", "stack"):
-            dim = {"hstack": 1 if results[0].dim() > 1 else 0, "column_stack": 1, "dstack": 2}.get(name, 0)
+        first = results[0]
         event = Event(
-            len(self.trace.events),
-            kind,
-            name,
-            operands,
-            tuple(results[0].shape),
-            next((lab for x, lab in new if x is results[0]), None),
-            results[0].dtype,
-            results[0].device,
-            owner,
-            self.registered[id(owner)],
-            steps,
-            None if dim is None else dim % results[0].dim(),
+            index=len(self.trace.events),
+            join=join,
+            op=call.name,
+            operands=operands,
+            result=tuple(first.shape),
+            result_labels=next((lab for x, lab in new if x is first), None),
+            dtype=first.dtype,
+            device=first.device,
+            owner=owner,
+            path=self.registered[id(owner)],
+            steps=steps,
+            axis=join.axis(call.name, call.args, call.kwargs, first.dim()),
             frame=id(frames[0]),
         )
-        if kind == "cross-attention":
-            event.op, event.raw = "attention", raw
-            event.callee = callee
-            event.lifted = lifted is not None
-            if lifted is not None:
-                event.frame = id(self.frames[-1])
-            query = next(o for o in operands if o.bits)
-            if scores is not None:
-                scores.absorbed, event.scores = True, scores.index
-                event.operands = [next(o for o in scores.operands if o.bits), operands[1]]
-            elif lifted is not None or raw is not None:
-                event.result, event.result_labels = query.shape, query.labels
+        if join.attends:
+            self._attention(event, call, frames)
         self.trace.events.append(event)
-        self.results[id(results[0])] = event.index
-        self.waiting.add(id(results[0]))
-        self.keep[id(results[0])] = results[0]
+        self.results[id(first)] = event.index
+        self.waiting.add(id(first))
+        self.keep[id(first)] = first
         return 1 << event.index
+
+    def _operands(self, inputs: list[Tensor], before: list[tuple[Tensor, Tensor]]) -> list[Operand]:
+        """The operands of a call as they were before it, which may have written into one."""
+        known = {id(t): v for t, v in before}
+        operands = [self._operand(x) for x in inputs]
+        for o in operands:
+            o.labels = known.get(o.tensor)
+            o.bits = 0 if o.labels is None else modalities(o.labels)
+        return operands
+
+    def _attention(self, event: Event, call: TorchCall, frames: list[FrameType]) -> None:
+        """The site of an attention is the call whose arguments are the streams, wherever the products stand."""
+        if call.name in ATTENTIONS:
+            event.raw = call.name, event.operands, event.owner, event.path, event.steps
+        event.op = "attention"
+        lifted = self._called(call.frame, frames[0], event.owner, event.steps) or self._lift(frames)
+        scores: Event | None = None
+        if lifted is not None:
+            event.owner, event.steps, event.operands, event.callee = lifted
+            event.path, event.lifted, event.frame = self.registered[id(event.owner)], True, id(self.frames[-1])
+        elif call.name in PRODUCTS or call.name == "einsum":
+            scores = self._scores(call.inputs[:2], frames[0])
+        if scores is not None:
+            scores.absorbed, event.scores = True, scores.index
+            event.operands = [next(o for o in scores.operands if o.bits), event.operands[1]]
+        elif lifted is not None or event.raw is not None:
+            query = next(o for o in event.operands if o.bits)
+            event.result, event.result_labels = query.shape, query.labels
 
     def _scores(self, inputs: list[Tensor], frame: FrameType) -> Event | None:
         """The product of query and keys, in the same function, from which a product with values takes its weights."""
@@ -322,8 +321,9 @@ class Tracer(TorchFunctionMode):
             self.labels[id(o)] = rows.reshape((-1, *[1] * (o.dim() - 1)))
 
 
-def _differ(streams: list[Operand]) -> bool:
+def _differ(operands: list[Operand]) -> bool:
     """Whether streams of different modalities meet, and not the parts of one."""
+    streams = [o for o in operands if o.bits]
     if len(streams) < 2:
         return False
     planes = [plane(o.labels) for o in streams if o.labels is not None]
@@ -334,11 +334,29 @@ def _differ(streams: list[Operand]) -> bool:
 
 
 def run(
-    model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], trace: Trace, bits: Callable[[Leaf], Any]
+    forward: Callable[[], Any],
+    model: nn.Module,
+    trace: Trace,
+    bits: Callable[[Leaf], Any],
+    joins: Mapping[str, Meeting],
 ) -> None:
-    """Run the model once with labels; nothing of the model or of the random state is changed by it."""
+    """Run the model once with labels; nothing of the model or of the random state is changed by it.
+
+    Parameters
+    ----------
+    forward : callable
+        Calls the model.
+    model : nn.Module
+        What it calls.
+    trace : Trace
+        What to fill in.
+    bits : callable
+        The label of an argument's tensor.
+    joins : mapping
+        Name of a torch operation -> the kind of join that it is where streams meet in it.
+    """
     stop = sys._getframe(0)
-    tracer = Tracer(model, trace, stop)
+    tracer = Tracer(model, trace, joins, stop)
     for one in trace.leaves:
         tracer.keep[id(one.tensor)] = one.tensor
         if one.modality is not None or one.widths is not None:
@@ -355,7 +373,7 @@ def run(
     try:
         eager = torch.compiler.set_stance("force_eager")  # a model may have been compiled in place
         with untouched(model), torch.no_grad(), eager, tracer:
-            trace.output = model(*args, **kwargs)
+            trace.output = forward()
     finally:
         for hook in hooks:
             hook.remove()

@@ -14,6 +14,7 @@ from torch import nn
 
 import fusionzoo
 from fusionzoo.errors import ModalityError, PatchError
+from fusionzoo.patching import Call
 from fusionzoo.patching.arguments import get_argument, set_argument
 from fusionzoo.patching.calls import readings
 
@@ -125,7 +126,8 @@ def test_doors_of_patch(shake, door):
     cls, inputs = DOORS[door]
     torch.manual_seed(0)
     model = cls().eval()
-    args, kwargs = readings(model, inputs)[0][1]
+    call = readings(model, inputs)[0][1]
+    args, kwargs = call.args, call.kwargs
     names = modalities_of(cls, inputs)
     if cls is Listed and len(args) == 2 and isinstance(args[0], torch.Tensor):  # which only running it can tell
         args = (list(args),)
@@ -185,6 +187,20 @@ def test_arguments_that_do_not_fit_are_said_in_words():
     patch = fusionzoo.patch(model, "gated", inputs=(TEXT, AUDIO))
     with pytest.raises(PatchError, match="too many positional arguments"):
         patch.verify(TEXT, AUDIO, MASK, MASK)
+
+
+def test_a_call_means_itself_for_find_sites_and_for_patch():
+    """Where a list could be the arguments or one of them, a `Call` says which, in the same form for both."""
+    model = Listed()
+    call = Call([TEXT, AUDIO], umask=MASK)
+    names = modalities_of(Listed, [TEXT, AUDIO])
+    site = fusionzoo.find_sites(model, call, modalities=names)[0]
+    patch = fusionzoo.patch(model, "gated", inputs=call, modalities=names)
+    assert (patch.site.where, patch.site.kind) == (site.where, site.kind)
+    assert patch.calls == 0
+    assert str(call) == "Call(list of 2, umask=tensor [3, 5])"
+    with pytest.raises(PatchError, match=r"does not fit .* as the call: .*unexpected keyword argument 'nothing'"):
+        fusionzoo.patch(model, "gated", inputs=Call(TEXT, nothing=AUDIO))
 
 
 def test_where_two_readings_fail_both_are_named():

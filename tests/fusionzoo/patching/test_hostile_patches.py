@@ -97,6 +97,12 @@ def test_a_loaded_module_of_others_is_not_looked_into(saved, monkeypatch):
         fusionzoo.load_patch(Net(), rewrite(saved, change))
 
 
+@pytest.mark.parametrize("kind", ["input", "nothing", ""])
+def test_a_kind_of_join_that_there_is_not_is_refused(saved, kind):
+    with pytest.raises(CheckpointError, match=r"site\.kind: expected one of cat, rows"):
+        fusionzoo.load_patch(Net(), rewrite(saved, lambda meta: meta["site"].update(kind=kind)))
+
+
 @pytest.mark.parametrize("path", ["trap", "conjured", "head.weight", "__class__", "head.__init__"])
 def test_an_attribute_that_the_file_names_is_not_looked_up(saved, path):
     with pytest.raises(HostChangedError, match="has none"):

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import copy
-import pickle
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 import fusionzoo
-from fusionzoo._registry import registry
 from fusionzoo.errors import (
-    CheckpointError,
-    HostChangedError,
     LayoutError,
     ModalityError,
     NoSiteError,
@@ -26,7 +21,6 @@ from fusionzoo.errors import (
     ShapeError,
     SiteNotReachedError,
 )
-from fusionzoo.patching.repositories import adapter_for
 
 HERE = Path(__file__).parent
 
@@ -91,99 +85,6 @@ def test_two_patches(build, hosts, shake):
     b.remove()
     assert torch.equal(model(*args), expected)
     assert not torch.equal(three, expected)
-
-
-@pytest.mark.parametrize("name", ["FreeFunction", "FlatNodes", "Wrapped", "Cat"])
-def test_save_load_in_a_fresh_process(build, hosts, shake, tmp_path, name):
-    model, args, kwargs = build(getattr(hosts, name))
-    patch = fusionzoo.patch(
-        model, "lmam", first(model, args, kwargs), layout=None if name == "FlatNodes" else "(B, T, d)"
-    )
-    shake(patch)
-    expected = model(*args, **kwargs)
-    expected = expected["logits"] if isinstance(expected, dict) else expected
-    patch.save(tmp_path / "p.safetensors")
-    torch.save(
-        {"host": {k: v for k, v in model.state_dict().items() if "fusionzoo" not in k}, "y": expected},
-        tmp_path / "w.pt",
-    )
-    code = f"""
-    import sys, torch, fusionzoo
-    sys.path.insert(0, {str(HERE)!r})
-    import hosts
-    saved = torch.load({str(tmp_path / "w.pt")!r})
-    model = hosts.{name}().eval()
-    model.load_state_dict(saved["host"])
-    state = torch.get_rng_state()
-    patch = fusionzoo.load_patch(model, {str(tmp_path / "p.safetensors")!r})
-    assert torch.equal(state, torch.get_rng_state())
-    args, kwargs = hosts.{name}.call()
-    assert torch.equal(model(*args, **kwargs), saved["y"])
-    """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
-
-
-def test_load_says_what_does_not_fit(build, hosts, tmp_path):
-    model, args, kwargs = build(hosts.FreeFunction)
-    patch = fusionzoo.patch(model, "gated", first(model, args, kwargs))
-    path = patch.save(tmp_path / "p.safetensors")
-    with pytest.raises(HostChangedError):
-        fusionzoo.load_patch(hosts.Cat(), path)
-    with pytest.raises(CheckpointError, match="no saved patch"):
-        fusionzoo.load_patch(model, tmp_path / "other")
-    (tmp_path / "broken").write_bytes(b"no")
-    with pytest.raises(CheckpointError, match="damaged"):
-        fusionzoo.load_patch(model, tmp_path / "broken")
-    state = patch.state_dict()
-    given = dict(state)
-    given.pop(next(iter(given)))
-    with pytest.raises(CheckpointError, match="1 tensors of the model are not in it"):
-        patch.load_state_dict(given)
-    assert len(given) == len(state) - 1
-    with pytest.raises(CheckpointError, match="not in the model"):
-        patch.load_state_dict({**state, "more": torch.zeros(1)})
-
-
-def test_changed_host_code_is_noticed(tmp_path):
-    source = """
-    import torch
-    from torch import nn
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.head = nn.Linear(6, 2)
-        def forward(self, text, audio):
-            return self.head(torch.cat([text, audio], -1))
-    """
-    source = textwrap.dedent(source)
-    check = """
-    import sys, torch, fusionzoo
-    sys.path.insert(0, {folder!r})
-    from net import Net
-    {body}
-    """
-    save = "m = Net(); x = (torch.randn(2, 4), torch.randn(2, 2)); fusionzoo.patch(m, 'gated', inputs=x).save({path!r})"
-    load = "fusionzoo.load_patch(Net(), {path!r}); print('loaded')"
-    path = str(tmp_path / "p.safetensors")
-
-    def run(text, body):
-        (tmp_path / "net.py").write_text(text)
-        code = textwrap.dedent(check).format(folder=str(tmp_path), body=body.format(path=path))
-        return subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True)
-
-    assert run(source, save).returncode == 0
-    assert "loaded" in run("# a line above\n\n" + source, load).stdout
-    changed = run(source.replace("[text, audio]", "[text * 2, audio]"), load)
-    assert "HostChangedError" in changed.stderr
-    assert "has changed since the patch was saved" in changed.stderr
-
-
-def test_pickle(build, hosts, shake):
-    for cls in (hosts.FreeFunction, hosts.FlatNodes, hosts.Rows, hosts.Child):
-        model, args, kwargs = build(cls)
-        shake(fusionzoo.patch(model, "gated", first(model, args, kwargs)))
-        other = pickle.loads(pickle.dumps(model))
-        assert torch.equal(other(*args, **kwargs), model(*args, **kwargs))
 
 
 def test_other_instances_classes_and_globals_are_left_alone(build, hosts, shake):
@@ -427,75 +328,38 @@ def test_signature_and_trace_of_a_patched_model(build, hosts):
     assert (site.line, site.kind) == (patch.site.line, "cat")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["Cat", "FreeFunction", "FlatNodes"])
-def test_compile(build, hosts, shake, name):
-    model, args, kwargs = build(getattr(hosts, name))
-    expected = model(*args)
-    patch = fusionzoo.patch(model, "gated", first(model, args, kwargs))
-    compiled = torch.compile(model, backend="eager")
-    assert torch.allclose(compiled(*args), expected)
+class Chained(nn.Sequential):
+    """A container with a forward of its own, which runs whatever is registered in it."""
+
+    def forward(self, text, audio):
+        text, audio = (m(x) for m, x in zip(self, (text, audio), strict=True))
+        return torch.cat([text, audio], -1)
+
+
+class Listing(nn.ModuleList):
+    """The same as a list that can be called."""
+
+    forward = Chained.forward
+
+
+@pytest.mark.parametrize("container", [Chained, Listing])
+def test_a_container_that_joins_in_a_forward_of_its_own(shake, container, tmp_path):
+    parts = nn.Linear(6, 4), nn.Linear(5, 4)
+    model = Chained(*parts) if container is Chained else Listing(parts)
+    batch = torch.randn(3, 6), torch.randn(3, 5)
+    plain, length = model(*batch), len(model)
+    patch = fusionzoo.patch(model, "gated", inputs=batch)
+    assert torch.equal(model(*batch), plain)
     shake(patch)
-    torch.compiler.reset()
-    assert torch.allclose(torch.compile(model, backend="eager")(*args), model(*args), atol=1e-5)
-
-
-def _wrapped_in_two_processes(rank, port, path, wrapper, first):
-    import os
-
-    import torch.distributed as dist
-    from torch.distributed.fsdp import fully_shard
-    from torch.nn.parallel import DistributedDataParallel
-
-    sys.path.insert(0, str(HERE))
-    import hosts
-
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=2)
-    mesh = torch.distributed.init_device_mesh("cpu", (2,))
-    wrap = DistributedDataParallel if wrapper == "ddp" else lambda m: fully_shard(m, mesh=mesh)
-    torch.manual_seed(0)
-    model = hosts.FreeFunction().eval()
-    args, _ = hosts.FreeFunction.call()
-    torch.manual_seed(rank)  # whoever wraps starts all processes from the first one's weights
-    if first == "wrap":
-        model = wrap(model)
-    patch = fusionzoo.patch(model, "lmam", inputs=args, layout="(B, T, d)")
-    if first == "patch":
-        model = wrap(model)
-    opt = torch.optim.SGD(model.parameters(), 0.1)
-    for _ in range(2):
-        opt.zero_grad()
-        model(*(x + rank for x in args)).square().mean().backward()
-        opt.step()
-    full = [p.full_tensor() if hasattr(p, "full_tensor") else p for p in patch.parameters()]
-    torch.save([p.detach() for p in full], f"{path}/{wrapper}-{first}-{rank}.pt")
-    dist.destroy_process_group()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("wrapper", ["ddp", "fsdp"])
-def test_two_processes_agree_whichever_comes_first_the_patch_or_the_wrapper(tmp_path, wrapper):
-    import socket
-
-    for first in ("patch", "wrap"):
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
-        code = f"""
-        import sys
-        sys.path.insert(0, {str(HERE)!r})
-        import test_patch
-        test_patch._wrapped_in_two_processes(int(sys.argv[1]), {port}, {str(tmp_path)!r}, {wrapper!r}, {first!r})
-        """
-        runs = [subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), str(r)]) for r in range(2)]
-        assert [r.wait(120) for r in runs] == [0, 0]
-    read = {n: torch.load(tmp_path / f"{wrapper}-{n}.pt") for n in ("patch-0", "patch-1", "wrap-0", "wrap-1")}
-    for name in ("patch", "wrap"):
-        assert all(torch.equal(x, y) for x, y in zip(read[f"{name}-0"], read[f"{name}-1"], strict=True))
-    if wrapper == "ddp":  # which starts from the first process's weights; FSDP leaves each its own shards
-        assert all(torch.allclose(x, y, atol=1e-6) for x, y in zip(read["patch-0"], read["wrap-0"], strict=True))
-    assert any(x.abs().sum() > 0 for x in read["wrap-0"])
+    trained = model(*batch)
+    assert not torch.equal(trained, plain)
+    assert len(model) == length
+    assert torch.equal(copy.deepcopy(model)(*batch), trained)
+    patch.save(tmp_path / "p.safetensors")
+    patch.remove()
+    assert torch.equal(model(*batch), plain)
+    fusionzoo.load_patch(model, tmp_path / "p.safetensors")
+    assert torch.equal(model(*batch), trained)
 
 
 def test_command_line(tmp_path, hosts):
@@ -510,167 +374,3 @@ def test_command_line(tmp_path, hosts):
     done = subprocess.run([*command, f"{script}:built"], capture_output=True, text=True)
     assert done.returncode == 2
     assert "did you mean 'build'" in done.stderr
-
-
-class Known:
-    """An adapter that traces a small call of the model."""
-
-    repairs = ()
-
-    @staticmethod
-    def recognise(model):
-        return type(model).__name__ == "FlatNodes"
-
-    @staticmethod
-    def example(model):
-        return type(model).call()
-
-    @staticmethod
-    def context(model, args, kwargs):
-        return {"lengths": args[3]}
-
-
-class Declared(Known):
-    """An adapter that names the expression."""
-
-    @staticmethod
-    def site(model):
-        steps = [("forward", "torch.cat([t, a, v]")]
-        return fusionzoo.patching.declare(model, "", steps, [("text", 8), ("audio", 8), ("visual", 8)], layout="(N, d)")
-
-
-class Broken:
-    """An adapter with a typo in it."""
-
-    def recognise(self, model):
-        return model.no_such_attribute
-
-
-def test_a_broken_adapter_is_told_and_hides_no_other(build, hosts, monkeypatch):
-    known = {"broken": Broken, "known": Known}
-    monkeypatch.setattr(registry, "names", lambda kind: sorted(known))
-    monkeypatch.setattr(registry, "get", lambda name, kind="fusion": known[name])
-    model, _, _ = build(hosts.FlatNodes)
-    with pytest.warns(UserWarning, match=r"adapter 'broken' failed to look at FlatNodes .*no_such_attribute"):
-        assert isinstance(adapter_for(model), Known)
-
-
-def install_adapter(monkeypatch, adapter):
-    """As if this were the only adapter that is installed."""
-    get = registry.get
-    monkeypatch.setattr(registry, "names", lambda kind: ["known"])
-    monkeypatch.setattr(registry, "get", lambda name, kind="fusion": adapter if name == "known" else get(name, kind))
-
-
-@pytest.mark.parametrize("adapter", [Known, Declared])
-def test_adapters(build, hosts, shake, monkeypatch, adapter):
-    install_adapter(monkeypatch, adapter)
-    model, args, _ = build(hosts.FlatNodes)
-    expected = model(*args)
-    patch = fusionzoo.patch(model, "lmam")
-    assert patch.site.layout == "(N, d)"
-    assert torch.equal(model(*args), expected)
-    shake(patch)
-    assert not torch.equal(model(*args), expected)
-    patch.remove()
-    assert torch.equal(model(*args), expected)
-    assert fusionzoo.modernise(model) == []
-
-
-def test_modernise(monkeypatch):
-    from fusionzoo.patching import repairs as modernising
-
-    class Old(nn.Module):
-        def forward(self, text, audio):
-            return torch.cat([text.cuda(), audio.cuda()], -1)
-
-    class Knows(Known):
-        repairs = (modernising.CUDA,)
-
-        @staticmethod
-        def recognise(model):
-            return isinstance(model, Old)
-
-    install_adapter(monkeypatch, Knows)
-    model, other, args = Old(), Old(), (torch.randn(2, 3), torch.randn(2, 2))
-    changed = fusionzoo.modernise(model)
-    assert len(changed) == 1
-    assert fusionzoo.modernise(model) == []
-    assert model(*args).shape == (2, 5)
-    if not torch.cuda.is_available():
-        with pytest.raises((RuntimeError, AssertionError)):
-            other(*args)
-    assert fusionzoo.find_sites(model, *args)[0].kind == "cat"
-
-
-def test_modernise_hooks_submodules_of_this_instance(monkeypatch):
-    from fusionzoo.patching import repairs as modernising
-
-    class RGCNConv(nn.Module):
-        def forward(self, x, edge_index, edge_type=None):
-            return x
-
-    class HypergraphConv(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.flow, self.hooks, self.size = "target_to_source", [], None
-
-        def register_propagate_forward_pre_hook(self, hook):
-            self.hooks.append(hook)
-            return SimpleNamespace(remove=lambda: self.hooks.remove(hook))
-
-        def forward(self, x):
-            inputs = (None, (3, 5), {})
-            for hook in self.hooks:
-                inputs = hook(self, inputs) or inputs
-            self.size = inputs[1]
-            return x
-
-    class Old(nn.Module):
-        def __init__(self, hyper=True):
-            super().__init__()
-            self.conv = RGCNConv()
-            self.hyper = HypergraphConv() if hyper else nn.Identity()
-
-        def forward(self, text, audio):
-            return self.hyper(self.conv(torch.cat([text, audio], -1), None, None, torch.ones(2)))
-
-    class Knows(Known):
-        repairs = (modernising.EDGE_WEIGHTS, modernising.HYPERGRAPH_SIZE)
-        context = None
-
-        @staticmethod
-        def recognise(model):
-            return isinstance(model, Old)
-
-        @staticmethod
-        def example(model):
-            return (torch.randn(2, 3), torch.randn(2, 2)), {}
-
-    install_adapter(monkeypatch, Knows)
-    args = (torch.randn(2, 3), torch.randn(2, 2))
-    untouched = Old()
-    patch = fusionzoo.patch(
-        untouched, "gated"
-    )  # the repairs are in force while the adapter's example runs, and only then
-    patch.remove()
-    assert not untouched.conv._forward_pre_hooks
-    assert not untouched.hyper.hooks
-    with pytest.raises(TypeError, match="positional"):
-        untouched(*args)
-
-    model = Old()
-    assert len(fusionzoo.modernise(model)) == 2
-    assert fusionzoo.modernise(model) == []
-    assert len(fusionzoo.modernise(Old(hyper=False))) == 1  # only what it needed is listed
-    model(*args)
-    assert model.hyper.size == (5, 3)
-    model.hyper.flow = "source_to_target"
-    model(*args)
-    assert model.hyper.size == (3, 5)
-    expected = model(*args)
-    patch = fusionzoo.patch(model, "gated")
-    assert torch.equal(model(*args), expected)
-    assert torch.equal(copy.deepcopy(model)(*args), expected)
-    patch.remove()
-    assert len(model.conv._forward_pre_hooks) == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,10 +16,7 @@ HERE = Path(__file__).parent
 HOSTS_OWN = tuple(
     f"attribute {n}" for n in ("note", "weight", "seen", "cache", "proj2")
 )  # what the hosts themselves set
-sys.path.insert(0, str(HERE))
-import unseen  # noqa: E402  (hosts have to be importable under one name for pickles)
-
-sys.path.remove(str(HERE))
+import zoo  # noqa: E402  (hosts have to be importable under one name for pickles)
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*looks across steps", "ignore:.*weight_norm", "ignore:None of the inputs"
@@ -49,14 +45,14 @@ def loss(out):
 
 def marked(name):
     return [
-        (file, i)
-        for file in ("unseen.py", "unseen_joins.py")
-        for i, line in enumerate((HERE / file).read_text().splitlines(), 1)
+        (file.name, i)
+        for file in sorted((HERE / "zoo").glob("*.py"))
+        for i, line in enumerate(file.read_text().splitlines(), 1)
         if line.endswith(f"# SITE {name}")
     ]
 
 
-@pytest.mark.parametrize("cls", unseen.ALL, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("cls", zoo.ALL, ids=lambda c: c.__name__)
 def test_found(cls):
     model, args, kwargs = make(cls)
     sites = fusionzoo.find_sites(model, *args, **getattr(cls, "opts", {}), **kwargs)
@@ -72,7 +68,7 @@ def test_found(cls):
     assert again.to_json() == site.to_json()
 
 
-@pytest.mark.parametrize("cls", unseen.ALL, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("cls", zoo.ALL, ids=lambda c: c.__name__)
 def test_patch(cls, shake, tmp_path):
     expected = outputs(*make(cls, True))
     model, args, kwargs = make(cls, True)
@@ -108,7 +104,7 @@ def test_patch(cls, shake, tmp_path):
     assert anatomy._difference(around, anatomy._surroundings(model)) == []
 
 
-@pytest.mark.parametrize("cls", unseen.ALL, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("cls", zoo.ALL, ids=lambda c: c.__name__)
 def test_replace(cls):
     model, args, kwargs = make(cls)
     expected = outputs(model, args, kwargs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import pickle
-import types
 from abc import ABC
 from typing import ClassVar
 
@@ -13,92 +12,12 @@ import accelerate
 import pytest
 import torch
 from torch import nn
+from zoo.wrapped import MASK, Early, Host, Nested, Wrapper, call_of, make, mask_of_early, patched
 
 import fusionzoo
 from fusionzoo._processes import forget_accelerate
-from fusionzoo.errors import HostChangedError, PatchError, SiteNotReachedError
+from fusionzoo.errors import HostChangedError, PatchError
 from fusionzoo.patching.wrappers import host_of
-
-
-class Host(nn.Module):
-    def __init__(self, width=8):
-        super().__init__()
-        self.t, self.a = nn.Linear(6, width), nn.Linear(5, width)
-        self.rnn, self.head = nn.GRU(2 * width, width, batch_first=True), nn.Linear(width, 3)
-
-    def forward(self, text, audio, umask):
-        return self.head(self.rnn(torch.cat([self.t(text), self.a(audio)], dim=-1))[0])
-
-
-class Early(nn.Module):
-    """Its features were joined before."""
-
-    def __init__(self):
-        super().__init__()
-        self.rnn, self.head = nn.GRU(11, 8, batch_first=True), nn.Linear(8, 3)
-
-    def forward(self, joined, umask):
-        return self.head(self.rnn(joined)[0])
-
-
-class Nested(nn.Module):
-    """The join is in a submodule."""
-
-    def __init__(self):
-        super().__init__()
-        self.join, self.other = Host(), nn.Linear(3, 2)
-
-    def forward(self, text, audio, umask):
-        return self.other(self.join(text, audio, umask))
-
-
-class Wrapper(nn.Module):
-    """Somebody's own: hands everything on."""
-
-    def __init__(self, net):
-        super().__init__()
-        self.net = net
-
-    def forward(self, *args, **kwargs):
-        return self.net(*args, **kwargs)
-
-
-MASK = torch.arange(5) < torch.tensor([[5], [3], [2]])
-
-
-@pytest.fixture
-def batch():
-    g = torch.Generator().manual_seed(1)
-    return torch.randn(3, 5, 6, generator=g), torch.randn(3, 5, 5, generator=g), MASK
-
-
-def make(cls=Host, state=None):
-    torch.manual_seed(0)
-    model = cls().eval()
-    if state is not None:
-        model.load_state_dict(state)
-    return model
-
-
-def call_of(cls, batch):
-    return (torch.cat(batch[:2], -1), batch[2]) if cls is Early else batch
-
-
-def patched(cls, batch, shake, fusion="gated", model=None, **options):
-    """A patched model and its patch, as after training."""
-    model = make(cls) if model is None else model
-    options.setdefault("layout", "(B, T, d)")
-    if cls is Early:
-        options["site"] = fusionzoo.InputSite("joined", {"text": 6, "audio": 5})
-        options["context"] = mask_of_early
-    patch = fusionzoo.patch(model, fusion, inputs=call_of(cls, batch), **options)
-    shake(patch)
-    return model, patch
-
-
-def mask_of_early(model, args, kwargs):
-    return {"mask": args[1]}
-
 
 # -- whose parameters compute ------------------------------------------------------------------------------------------
 
@@ -243,147 +162,6 @@ def test_hosts_whose_classes_are_special(batch, shake, cls):
     patch.remove()
     assert type(model) is cls
     assert not torch.equal(model(*batch), changed)
-
-
-# -- a forward that somebody has replaced on the instance --------------------------------------------------------------
-
-
-def bound(model):
-    original = model.forward
-    model.forward = types.MethodType(lambda self, *args, **kwargs: original(*args, **kwargs), model)
-
-
-def decorated(model):
-    model.forward = torch.autocast("cpu", enabled=False)(model.forward)
-
-
-def partly(model):
-    def logged(function, *args, **kwargs):
-        return function(*args, **kwargs)
-
-    model.forward = functools.partial(logged, model.forward)
-
-
-class Callable_:
-    def __init__(self, function):
-        self.function = function
-
-    def __call__(self, *args, **kwargs):
-        return self.function(*args, **kwargs)
-
-
-def an_object(model):
-    model.forward = Callable_(model.forward)
-
-
-def by_attribute(model):
-    """As Accelerate's hooks do."""
-    model.old_forward = model.forward
-    model.forward = functools.update_wrapper(
-        functools.partial(lambda module, *args, **kwargs: module.old_forward(*args, **kwargs), model), model.old_forward
-    )
-
-
-def by_class(model):
-    model.forward = lambda *args, **kwargs: type(model).forward(model, *args, **kwargs)
-
-
-def by_name(model):
-    cls = type(model)
-    model.forward = lambda *args, **kwargs: cls.forward(model, *args, **kwargs)
-
-
-def compiled(model):
-    model.forward = torch.compile(model.forward, backend="eager")
-
-
-def twice(model):
-    decorated(model)
-    bound(model)
-
-
-REPLACED = [bound, decorated, partly, an_object, by_attribute, by_class, by_name, twice]
-
-
-@pytest.mark.parametrize("how", ["find", "site", "load"])
-@pytest.mark.parametrize("cls", [Host, Early])
-@pytest.mark.parametrize("replace", [*REPLACED, pytest.param(compiled, marks=pytest.mark.slow)])
-def test_the_fusion_is_in_force_where_forward_was_replaced(batch, shake, tmp_path, replace, cls, how):
-    trained, saved = patched(cls, batch, shake)
-    call = call_of(cls, batch)
-    expected = trained(*call)
-    saved.save(tmp_path / "p.safetensors")
-    model = make(cls)
-    replace(model)
-    before, plain = dict(vars(model)), model(*call)
-    context = mask_of_early if cls is Early else None
-    if how == "load":
-        patch = fusionzoo.load_patch(model, tmp_path / "p.safetensors", context=context)
-    else:
-        kwargs = {"inputs": call} if how == "find" else {}
-        patch = fusionzoo.patch(model, "gated", site=saved.site, context=context, **kwargs)
-        assert torch.equal(model(*call), plain)
-        patch.load_state_dict(saved.state_dict())
-    assert torch.allclose(model(*call), expected, atol=1e-6)
-    assert torch.allclose(model(*call), expected, atol=1e-6)
-    assert patch.calls >= 2
-    patch.remove()
-    assert torch.equal(model(*call), plain)
-    assert vars(model) == before
-    assert type(model) is cls
-
-
-@pytest.mark.parametrize("replace", [r for r in REPLACED if r not in (by_class, by_name)])
-def test_a_forward_that_is_replaced_later_runs_the_patched_one(batch, shake, replace):
-    model = make()
-    plain = model(*batch)
-    _, patch = patched(Host, batch, shake, model=model)
-    changed = model(*batch)
-    replace(model)
-    assert torch.allclose(model(*batch), changed, atol=1e-6)
-    patch.remove()
-    assert torch.allclose(model(*batch), plain, atol=1e-6)
-
-
-def test_a_forward_that_leaves_the_hosts_code_out_is_an_error(batch, shake, tmp_path):
-    _, saved = patched(Host, batch, shake)
-    saved.save(tmp_path / "p.safetensors")
-    model = make()
-    frozen = torch.jit.trace(make(), batch, check_trace=False)
-    model.forward = lambda *args: frozen(*args)
-    patch = fusionzoo.load_patch(model, tmp_path / "p.safetensors")
-    with pytest.raises(SiteNotReachedError, match="before it is wrapped"):
-        model(*batch)
-    patch.remove()
-    assert torch.equal(model(*batch), frozen(*batch))
-    with pytest.raises(SiteNotReachedError, match="before it is wrapped"):
-        fusionzoo.patch(model, "gated", site=saved.site, inputs=batch)
-
-
-class Table(nn.Module):
-    """Keeps its own methods in a table."""
-
-    def __init__(self):
-        super().__init__()
-        self.t, self.a, self.head = nn.Linear(6, 4), nn.Linear(5, 4), nn.Linear(8, 2)
-        self.ways = {"cat": self.cat}
-
-    def cat(self, a, b):
-        return torch.cat([a, b], -1)
-
-    def forward(self, text, audio, umask):
-        return self.head(self.ways["cat"](self.t(text), self.a(audio)))
-
-
-def test_methods_that_a_host_keeps_in_a_table(batch, shake):
-    model = make(Table)
-    table, plain = model.ways, model(*batch)
-    _, patch = patched(Table, batch, shake, model=model)
-    assert patch.calls == 0
-    assert not torch.equal(model(*batch), plain)
-    patch.remove()
-    assert model.ways is table
-    assert torch.equal(model(*batch), plain)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 # ruff: noqa
 # fmt: off
-"""Functions that the hosts of unseen.py join with, imported by name and by module."""
+"""Functions that the hosts of this folder join with, imported by name and by module."""
 
 import torch as th
 from torch import cat

@@ -5,34 +5,31 @@ from __future__ import annotations
 import copy
 import pickle
 import random
-import sys
 import textwrap
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import zoo
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+from zoo import base
+from zoo.cats_and_helpers import XlXaXv
+from zoo.sums_and_products import PlusEq
 
 import fusionzoo
 from fusionzoo.errors import LayoutError, ModalityError, NoSiteError, OptionError, PatchError, SiteNotReachedError
 from fusionzoo.testing.checks import adapter as anatomy
 
-sys.path.insert(0, str(Path(__file__).parent))
-import unseen
-
-sys.path.remove(str(Path(__file__).parent))
-
 pytestmark = pytest.mark.filterwarnings("ignore:.*looks across steps", "ignore:None of the inputs")
-LENGTHS = torch.tensor(unseen.LENS)
-REAL = torch.arange(unseen.L) < LENGTHS[:, None]
+LENGTHS = torch.tensor(base.LENS)
+REAL = torch.arange(base.L) < LENGTHS[:, None]
 
 
 def make(name, fusion="gated", training=False, **options):
     torch.manual_seed(0)
-    cls = getattr(unseen, name)
+    cls = zoo.HOSTS[name]
     model = cls().train(training)
     args, kwargs = cls.call()
     patch = fusionzoo.patch(model, fusion, fusionzoo.find_sites(model, *args, **kwargs)[0], **options)
@@ -90,7 +87,7 @@ def test_threads(shake):
 class Rerun(nn.Module):
     def __init__(self, reentrant=False):
         super().__init__()
-        self.encoders = nn.ModuleList(nn.Linear(w, 8) for w in unseen.D.values())
+        self.encoders = nn.ModuleList(nn.Linear(w, 8) for w in base.D.values())
         self.head = nn.Linear(24, 4)
         self.reentrant = reentrant
 
@@ -106,7 +103,7 @@ class Rerun(nn.Module):
 def test_a_rerun_segment_gets_its_own_mask(shake, reentrant):
     torch.manual_seed(0)
     model = Rerun(reentrant)
-    batches = [(*unseen.xs(seed=i), m.float()) for i, m in enumerate((REAL, ~REAL | (torch.arange(unseen.L) < 1)))]
+    batches = [(*base.xs(seed=i), m.float()) for i, m in enumerate((REAL, ~REAL | (torch.arange(base.L) < 1)))]
     site = fusionzoo.find_sites(model, *batches[0])[0]
     context = lambda model, args, kwargs: {"mask": args[3].bool()}  # noqa: E731
     shake(fusionzoo.patch(model, "lmam", site, layout="(B, T, d)", context=context))
@@ -132,8 +129,8 @@ def test_functional_calls_and_export(shake):
 @pytest.mark.slow
 def test_a_model_compiled_in_place(shake):
     torch.manual_seed(0)
-    model = unseen.XlXaXv().eval()
-    args, _ = unseen.XlXaXv.call()
+    model = XlXaXv().eval()
+    args, _ = XlXaXv.call()
     expected = model(*args)
     model.compile(backend="eager")
     model(*args)
@@ -157,14 +154,14 @@ def test_copies_of_a_patch_go_with_their_model(shake):
 
 def test_patching_in_inference_mode():
     torch.manual_seed(0)
-    model, (args, _) = unseen.PlusEq(), unseen.PlusEq.call()
+    model, (args, _) = PlusEq(), PlusEq.call()
     with torch.inference_mode():
         patch = fusionzoo.patch(model, "gated", fusionzoo.find_sites(model, *args)[0])
     model(*args).sum().backward()
     assert all(p.grad is not None for p in patch.layer.out.parameters())
 
 
-class Counting(unseen.XlXaXv):
+class Counting(XlXaXv):
     """Draws from Python and numpy, counts, and keeps what it computed."""
 
     def __init__(self):
@@ -216,7 +213,7 @@ def test_masks_and_lengths_that_do_not_fit():
 
 def test_refusals_change_nothing():
     torch.manual_seed(0)
-    model, (args, _) = unseen.XlXaXv().eval(), unseen.XlXaXv.call()
+    model, (args, _) = XlXaXv().eval(), XlXaXv.call()
     sites = fusionzoo.find_sites(model, *args)
     wide = fusionzoo.get("gated")({"text": 8, "audio": 8, "visual": 9})
     before = anatomy._anatomy(model)

@@ -1,0 +1,441 @@
+"""The kinds of joins, one class for each: what is one, what its streams are, and where the fused stream goes back.
+
+A join is told from the shapes of what a torch operation was called with. `find` asks it how a site reads, the layer in the
+host asks it for the streams and puts what the fusion gives back through it. To add a kind, add a class here and name it in
+`KINDS`; nothing else lists them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from fusionzoo.errors import ShapeError
+from fusionzoo.patching.torch_calls import ATTENTIONS, PRODUCTS, is_outer
+
+if TYPE_CHECKING:
+    from fusionzoo.patching.fuse.layer import FusionLayer, Plan
+
+Shape = Sequence[int]
+Groups = dict[str, tuple[int, ...]]
+Parts = dict[str, list[Tensor]]
+
+
+class Join:
+    """A kind of join.
+
+    Attributes
+    ----------
+    kind : str
+        Its name, which sites and saved patches have.
+    operations : tuple of str
+        The torch operations that are one, where nothing in their arguments says otherwise.
+    weight : float
+        How likely a site of this kind is what a fusion should replace.
+    attends : bool
+        Whether the streams attend to each other, so that the call which holds the attention is the site.
+    nests : bool
+        Whether one inside another is one join of all: `a + b + c`.
+    continues : bool
+        Whether a later statement may go on with one: `h = a + b`, then `h += c`.
+    listed : bool
+        Whether the operands come in a list, which may be of another length in the next call.
+    separate : bool
+        Whether every modality's own operands are still there afterwards and get the fused stream, each by a projection.
+    multiplies : bool
+        Whether all axes behind the leading ones are features.
+    direct : bool
+        Whether the operands are the streams as they stand, where each modality has one and features are last.
+    unit_last : bool
+        Whether features may stand before a last axis of size one.
+    """
+
+    kind: ClassVar[str] = ""
+    operations: ClassVar[tuple[str, ...]] = ()
+    weight: ClassVar[float] = 0
+    attends = nests = continues = listed = separate = multiplies = direct = unit_last = False
+
+    # -- reading a call ---------------------------------------------------------------------------------------------
+
+    def as_called(self, name: str, args: Sequence[Any], inputs: Sequence[Tensor]) -> Join:
+        """The kind of a call of one of the operations."""
+        return self
+
+    def axis(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], rank: int) -> int | None:
+        """The axis along which operands are joined; None where there is none."""
+        dim = kwargs.get("dim", kwargs.get("axis"))
+        if dim is None and len(args) > 1 and isinstance(args[1], int):
+            dim = args[1]
+        dim = self.usual_axis(name, rank) if dim is None else dim
+        return None if dim is None else dim % rank
+
+    def usual_axis(self, name: str, rank: int) -> int | None:
+        """The axis where a call names none."""
+        return None
+
+    def along(self, axis: int | None, feature: int, rank: int) -> Join:
+        """The kind, once it is known which axis holds features."""
+        return self
+
+    # -- reading a site ---------------------------------------------------------------------------------------------
+
+    def ordered(self, groups: Groups) -> Groups:
+        """The streams in the order in which a fusion takes them."""
+        return groups
+
+    def leading(self, shapes: Sequence[Shape], result: Shape) -> int:
+        """How many axes in front the join leaves alone, where it multiplies out the others."""
+        return 1
+
+    def step_axes(self, feature: int, axis: int | None, leading: int, shapes: Sequence[Shape]) -> list[int]:
+        """The axes of an operand that hold samples and steps; the first of `shapes` is a stream's."""
+        rank = len(shapes[0])
+        dims = [d for d in range(rank) if d != feature % rank]
+        return [d for d in dims if d != rank - 1] if self.unit_last and feature == -2 else dims
+
+    def tells_dialogues(self, groups: Groups) -> bool:
+        """Whether the operands themselves tell which rows are one dialogue."""
+        return False
+
+    def features(self, shape: Shape, feature_axis: int, leading: int) -> int:
+        """Features of an operand, or of the result, of this shape."""
+        return shape[feature_axis] if shape else 1
+
+    def stream_width(self, widths: Sequence[int]) -> int:
+        """Features of a stream whose operands have these."""
+        return sum(widths)
+
+    def back_width(self, operand: int, result: int) -> int:
+        """Features of what goes back, from those of one operand and of the result."""
+        return result
+
+    def result_width(self, widths: Sequence[int]) -> int:
+        """Features of the result, from those of the operands, where nobody ran the model."""
+        return widths[0]
+
+    # -- while the host runs ----------------------------------------------------------------------------------------
+
+    def operands(self, args: Sequence[Any]) -> Sequence[Any]:
+        """The operands of a `direct` join among an operation's arguments."""
+        return args
+
+    def places(self, plan: Plan, count: int) -> Groups | None:
+        """Modality -> positions in so many operands; None where they are not joined in the manner that was found."""
+        groups = spread(plan.groups, plan.slots, count) if self.listed and count != plan.slots else plan.groups
+        return None if groups is None or any(i >= count for where in groups.values() for i in where) else groups
+
+    def as_given(self, plan: Plan, operands: Sequence[Tensor]) -> Join:
+        """The kind for these operands."""
+        return self
+
+    def streams(self, plan: Plan, parts: Parts, target: Tensor) -> list[Tensor]:
+        """The modalities' streams, features last, from each one's operands; `target` is what the host computed."""
+        raise NotImplementedError
+
+    def fused(self, layer: FusionLayer, xs: list[Tensor], parts: Parts) -> dict[str, Tensor]:
+        """What goes back, features last, by the projection's name."""
+        y, arranged = layer.fuse(xs)
+        return {m: arranged.back(layer.project(m, y)) for m in (parts if self.separate else ("joined",))}
+
+    def put_back(
+        self, plan: Plan, target: Tensor, operands: Sequence[Tensor], groups: Groups, fused: Mapping[str, Tensor]
+    ) -> Tensor | None:
+        """What was fused in the shape of `target`; None where it does not fit."""
+        raise NotImplementedError
+
+
+class SideBySide(Join):
+    """Streams of the same steps, each with its features: what concatenation, sum and product have in common."""
+
+    direct = True
+
+    def streams(self, plan: Plan, parts: Parts, target: Tensor) -> list[Tensor]:
+        axis = plan.feature_axis
+        lead = target.movedim(axis, -1).shape[:-1]
+        xs = []
+        for mine in parts.values():
+            wide = [p.movedim(axis, -1) if p.dim() >= -axis else p for p in mine]
+            wide = [p.expand(*lead, p.shape[-1]) for p in wide]
+            xs.append(wide[0] if len(wide) == 1 else torch.cat(wide, -1))
+        return xs
+
+    def put_back(
+        self, plan: Plan, target: Tensor, operands: Sequence[Tensor], groups: Groups, fused: Mapping[str, Tensor]
+    ) -> Tensor | None:
+        return fused["joined"].movedim(-1, plan.feature_axis)
+
+
+class Cat(SideBySide):
+    """Features one after the other: `cat([t, a, v], -1)`."""
+
+    kind, weight, listed = "cat", 60, True
+    operations = ("cat", "concat", "concatenate", "hstack", "vstack", "dstack", "column_stack", "row_stack")
+
+    def usual_axis(self, name: str, rank: int) -> int | None:
+        return {"hstack": 1 if rank > 1 else 0, "column_stack": 1, "dstack": 2}.get(name, 0)
+
+    def along(self, axis: int | None, feature: int, rank: int) -> Join:
+        return JOINS["rows"] if axis is not None and axis % rank != feature % rank else self
+
+    def result_width(self, widths: Sequence[int]) -> int:
+        return sum(widths)
+
+    def operands(self, args: Sequence[Any]) -> Sequence[Any]:
+        return args[0]
+
+
+class Sum(SideBySide):
+    """Streams added up: `t + a + v`, a maximum, a difference."""
+
+    kind, weight, nests, continues, unit_last = "sum", 40, True, True, True
+    operations = ("add", "sub", "maximum", "minimum", "lerp", "addcmul", "max", "min", "where")
+
+
+class Product(SideBySide):
+    """Streams multiplied element by element: a gate."""
+
+    kind, weight, nests, unit_last = "product", 15, True, True
+    operations = ("mul", "div")
+
+    def as_called(self, name: str, args: Sequence[Any], inputs: Sequence[Tensor]) -> Join:
+        return JOINS["outer"] if len(inputs) == 2 and spreads(inputs[0].shape, inputs[1].shape) else self
+
+
+class Outer(Join):
+    """Every feature times every feature: `einsum("bi,bj->bij", t, a)`. The axes in front are samples and steps."""
+
+    kind, weight, nests, multiplies = "outer", 35, True, True
+    without_sum = ("outer", "ger", "kron", "bilinear")
+    operations = (*sorted(PRODUCTS), "einsum", "tensordot", *without_sum)
+
+    def as_called(self, name: str, args: Sequence[Any], inputs: Sequence[Tensor]) -> Join:
+        if name == "einsum":
+            left, right = args[0].split("->")[0], args[0].split("->")[-1]
+            contracts = any(c not in right for c in left if c.isalpha())
+        else:
+            contracts = name not in self.without_sum and not is_outer(inputs[0])
+        return JOINS["cross-attention"] if contracts else self
+
+    def leading(self, shapes: Sequence[Shape], result: Shape) -> int:
+        count = min(len(s) for s in shapes) - 1
+        return next((d for d in range(count) if any(s[d] != result[d] for s in shapes)), count)
+
+    def step_axes(self, feature: int, axis: int | None, leading: int, shapes: Sequence[Shape]) -> list[int]:
+        return list(range(leading))
+
+    def features(self, shape: Shape, feature_axis: int, leading: int) -> int:
+        return math.prod(shape[leading:])
+
+    def streams(self, plan: Plan, parts: Parts, target: Tensor) -> list[Tensor]:
+        lead = target.shape[: plan.leading]
+        return [torch.cat([x.reshape(*lead, -1) for x in mine], -1) for mine in parts.values()]
+
+    def put_back(
+        self, plan: Plan, target: Tensor, operands: Sequence[Tensor], groups: Groups, fused: Mapping[str, Tensor]
+    ) -> Tensor | None:
+        return fused["joined"].reshape(target.shape)
+
+
+class CrossAttention(Join):
+    """One stream attends to another: the query's steps are those of the result."""
+
+    kind, weight, attends = "cross-attention", 12, True
+    operations = ATTENTIONS
+
+    def ordered(self, groups: Groups) -> Groups:
+        return dict(sorted(groups.items(), key=lambda group: group[1][0]))  # the query first
+
+    def stream_width(self, widths: Sequence[int]) -> int:
+        return widths[0]  # keys and values are one stream
+
+    def streams(self, plan: Plan, parts: Parts, target: Tensor) -> list[Tensor]:
+        time = 0 if plan.layout == "(T, B, d)" else -2
+        follows = plan.unaligned and plan.layout != "(..., d)"
+        xs = []
+        for x, *_ in parts.values():
+            if x.shape[:-1] != target.shape[:-1] and not follows:
+                x = x.mean(time, keepdim=True).expand(*target.shape[:-1], x.shape[-1])
+            xs.append(x)
+        return xs
+
+    def put_back(
+        self, plan: Plan, target: Tensor, operands: Sequence[Tensor], groups: Groups, fused: Mapping[str, Tensor]
+    ) -> Tensor | None:
+        return fused["joined"] if fused["joined"].shape == target.shape else None
+
+
+class Stack(Join):
+    """Streams along a new axis: `stack([t, a, v])`."""
+
+    kind, weight, listed, separate, unit_last = "stack", 45, True, True, True
+    operations = ("stack",)
+
+    def usual_axis(self, name: str, rank: int) -> int | None:
+        return 0
+
+    def back_width(self, operand: int, result: int) -> int:
+        return operand
+
+    def streams(self, plan: Plan, parts: Parts, target: Tensor) -> list[Tensor]:
+        return [torch.cat([self._features_last(plan, p) for p in mine], -1) for mine in parts.values()]
+
+    def _features_last(self, plan: Plan, x: Tensor) -> Tensor:
+        x = x.movedim(plan.feature_axis, -1)
+        return x.squeeze(-2) if plan.feature_axis == -2 else x
+
+    def put_back(
+        self, plan: Plan, target: Tensor, operands: Sequence[Tensor], groups: Groups, fused: Mapping[str, Tensor]
+    ) -> Tensor | None:
+        out = [torch.zeros_like(o) for o in operands]
+        for m, where in groups.items():
+            delta = fused[m].unsqueeze(-1) if plan.feature_axis == -2 else fused[m].movedim(-1, plan.feature_axis)
+            for i in where:
+                out[i] = delta.expand(operands[i].shape)
+        return torch.stack(out, plan.axis or 0)
+
+
+class Rows(Join):
+    """Rows one below the other: `cat([t, a, v], 0)` of nodes or tokens. A modality's rows may come in pieces."""
+
+    kind, weight, listed, separate = "rows", 40, True, True
+
+    def step_axes(self, feature: int, axis: int | None, leading: int, shapes: Sequence[Shape]) -> list[int]:
+        dims = super().step_axes(feature, axis, leading, shapes)
+        if axis is not None and len(dims) > 1 and all(s[axis] == 1 for s in shapes):
+            return [d for d in dims if d != axis]  # one slot per modality
+        return dims
+
+    def tells_dialogues(self, groups: Groups) -> bool:
+        return any(len(where) > 1 for where in groups.values())  # a piece per dialogue
+
+    def stream_width(self, widths: Sequence[int]) -> int:
+        return widths[0]
+
+    def back_width(self, operand: int, result: int) -> int:
+        return operand
+
+    def as_given(self, plan: Plan, operands: Sequence[Tensor]) -> Join:
+        axis = plan.axis or 0
+        slots = operands[0].dim() > 2 and all(o.shape[axis] == 1 for o in operands)
+        return _SLOTS if slots else self
+
+    def streams(self, plan: Plan, parts: Parts, target: Tensor) -> list[Tensor]:
+        axis, feature = plan.axis or 0, plan.feature_axis
+        wide = [[p.movedim(feature, -1) for p in mine] for mine in parts.values()]
+        return [mine[0] if len(mine) == 1 else torch.cat(mine, axis) for mine in wide]
+
+    def fused(self, layer: FusionLayer, xs: list[Tensor], parts: Parts) -> dict[str, Tensor]:
+        plan = layer.plan
+        if any(x.shape[:-1] != xs[0].shape[:-1] for x in xs):
+            return self._of_other_lengths(layer, xs, list(parts), plan.axis or 0)
+        pieces = [p.shape[plan.axis or 0] for p in next(iter(parts.values()))]
+        known = {"lengths": pieces} if plan.layout == "(N, d)" and len(pieces) > 1 else None
+        y, arranged = layer.fuse(xs, known)
+        return {m: arranged.back(layer.project(m, y)) for m in parts}
+
+    @staticmethod
+    def _of_other_lengths(layer: FusionLayer, xs: list[Tensor], names: list[str], axis: int) -> dict[str, Tensor]:
+        """An unaligned fusion follows its anchor's steps; others see each list's mean."""
+        plan, out = layer.plan, {}
+        if plan.unaligned and plan.layout in ("(B, T, d)", "(T, B, d)"):
+            y, arranged = layer.fuse(xs)
+            if y.dim() == 3 and y.shape[1] == arranged.streams[0].shape[1]:
+                out[names[0]] = arranged.back(layer.project(names[0], y))
+            vector = y.mean(1) if y.dim() == 3 else y
+        else:
+            means = [x.mean(axis) for x in xs]
+            vector = layer.fuse_vectors([x.unsqueeze(0) for x in means] if means[0].dim() == 1 else means)
+        for m, x in zip(names, xs, strict=True):
+            if m not in out:
+                delta = layer.project(m, vector)
+                delta = delta.squeeze(0) if x.dim() == 2 else delta
+                out[m] = delta.unsqueeze(axis).expand(*x.shape[:-1], delta.shape[-1])
+        return out
+
+    def put_back(
+        self, plan: Plan, target: Tensor, operands: Sequence[Tensor], groups: Groups, fused: Mapping[str, Tensor]
+    ) -> Tensor | None:
+        axis = plan.axis or 0
+        out = [torch.zeros_like(o) for o in operands]
+        for m, where in groups.items():
+            for i, piece in zip(where, self._pieces(fused[m], [operands[i] for i in where], axis), strict=True):
+                out[i] = self._as_operand(piece.movedim(-1, plan.feature_axis), operands[i], axis)
+        return torch.cat(out, axis)
+
+    def _pieces(self, delta: Tensor, operands: Sequence[Tensor], axis: int) -> Sequence[Tensor]:
+        return delta.split([o.shape[axis] for o in operands], axis) if len(operands) > 1 else [delta]
+
+    def _as_operand(self, delta: Tensor, operand: Tensor, axis: int) -> Tensor:
+        return delta.expand(operand.shape)
+
+
+class _Slots(Rows):
+    """Rows of one step, a slot for each modality: `cat([t.unsqueeze(1), a.unsqueeze(1)], 1)`, which is a stack."""
+
+    def streams(self, plan: Plan, parts: Parts, target: Tensor) -> list[Tensor]:
+        axis, feature = plan.axis or 0, plan.feature_axis
+        return [torch.cat([p.squeeze(axis).movedim(feature, -1) for p in mine], -1) for mine in parts.values()]
+
+    def fused(self, layer: FusionLayer, xs: list[Tensor], parts: Parts) -> dict[str, Tensor]:
+        return Join.fused(self, layer, xs, parts)
+
+    def _pieces(self, delta: Tensor, operands: Sequence[Tensor], axis: int) -> Sequence[Tensor]:
+        return [delta] * len(operands)
+
+    def _as_operand(self, delta: Tensor, operand: Tensor, axis: int) -> Tensor:
+        return delta.unsqueeze(axis)
+
+
+class Input(Join):
+    """Features that the trainer joined: one argument of the model."""
+
+    kind = "input"
+
+    def streams(self, plan: Plan, parts: Parts, target: Tensor) -> list[Tensor]:
+        total = sum(plan.widths.values())
+        if target.shape[-1] != total:
+            raise ShapeError(f"{plan.what}: expected {total} features ({plan.widths}), got {tuple(target.shape)}")
+        return list(target.split(list(plan.widths.values()), -1))
+
+    def put_back(
+        self, plan: Plan, target: Tensor, operands: Sequence[Tensor], groups: Groups, fused: Mapping[str, Tensor]
+    ) -> Tensor | None:
+        return fused["joined"]
+
+
+KINDS = (Cat(), Rows(), Stack(), Sum(), Product(), Outer(), CrossAttention(), Input())
+JOINS: dict[str, Join] = {join.kind: join for join in KINDS}
+#: Torch operation -> what it joins as.
+OPERATIONS: dict[str, Join] = {name: join for join in KINDS for name in join.operations}
+_SLOTS = _Slots()
+
+
+def spreads(a: Shape, b: Shape) -> bool:
+    """Whether two shapes broadcast against each other: `(B, n, 1) * (B, 1, m)`."""
+    rank = min(len(a), len(b))
+    pairs = list(zip(a[len(a) - rank :], b[len(b) - rank :], strict=True))
+    return any(x == 1 < y for x, y in pairs) and any(y == 1 < x for x, y in pairs)
+
+
+def spread(groups: Groups, before: int, now: int) -> Groups | None:
+    """Positions of the modalities in a list of another length, made in the same manner: in blocks, or in turn."""
+    order = [""] * before
+    for m, where in groups.items():
+        for i in where:
+            order[i] = m
+    count = len(groups)
+    if before % count or now % count or "" in order:
+        return None
+    size = before // count
+    if all(len(set(order[i * size : (i + 1) * size])) == 1 for i in range(count)):
+        blocks = order[::size] if size else order
+        new = [m for m in blocks for _ in range(now // count)]
+    elif all(order[i] == order[i % count] for i in range(before)):
+        new = [order[i % count] for i in range(now)]
+    else:
+        return None
+    return {m: tuple(i for i, x in enumerate(new) if x == m) for m in groups}
