@@ -10,6 +10,7 @@ import typer
 
 from fusionzoo.cli.extract import extract, reader_options
 from fusionzoo.cli.interrupts import goes_on
+from fusionzoo.cli.run import SETTINGS, run_script
 from fusionzoo.errors import OptionError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Look at data files and turn them into the safe columnar layout.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.command()(extract)
+app.command("run", context_settings=SETTINGS)(run_script)
 
 Data = Annotated[
     str | None,

@@ -1,0 +1,155 @@
+"""Stand-ins for packages that a script imports, that are not installed, and that take no part in what it computes.
+
+Trackers, debuggers and profilers do nothing when they are called. Packages that a script imports and may never use (encoders
+of raw data) can be imported, and say what is missing when something of theirs is called. Only imports that the script's own
+files ask for are answered: libraries that look whether a tracker is installed still find none.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from types import ModuleType
+from typing import Any
+
+from fusionzoo.errors import MissingDependency
+
+# Nothing that a model learns from comes out of these.
+SILENT = frozenset(
+    "aim clearml comet_ml icecream ipdb line_profiler memory_profiler mlflow neptune pudb setproctitle swanlab "
+    "tensorboardX thop torchinfo torchsummary torchviz trackio visdom wandb".split()
+)
+# Encoders, readers and plots: many scripts import them at the top and never call them.
+AT_IMPORT = frozenset(
+    "cv2 fairseq gensim keras librosa moviepy nltk opensmile pytorch_pretrained_bert pytorch_transformers seaborn "
+    "sentence_transformers soundfile spacy tensorflow torchaudio torchtext torchvision transformers".split()
+)
+
+
+class StandIn:
+    """Something of a package that is not there."""
+
+    def __init__(self, name: str):
+        self.__dict__["name"] = name
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # what Python and libraries ask of any object
+            raise AttributeError(name)
+        return type(self)(f"{self.name}.{name}")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        pass
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[Any, ...]:
+        return ()  # a class derived from it is a plain one
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise _missing(self.name)
+
+    def __repr__(self) -> str:
+        return f"<stand-in for {self.name}>"
+
+
+class Silent(StandIn):
+    """Whatever is done with it does nothing; as a decorator, it returns the function."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if len(args) == 1 and not kwargs and inspect.isfunction(args[0]):
+            return args[0]
+        return Silent(f"{self.name}()")
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    def __getitem__(self, key: object) -> Any:
+        return Silent(f"{self.name}[{key!r}]")
+
+    def __setitem__(self, key: object, value: object) -> None:
+        pass
+
+    def _value(self) -> Any:
+        raise _missing(self.name)
+
+    # A value that the script would compute with takes part in it.
+    __int__ = __float__ = __index__ = _value
+
+
+def _missing(name: str) -> MissingDependency:
+    package = name.partition(".")[0]
+    return MissingDependency(package, purpose=f"the script uses {name}, and")
+
+
+class _Module(ModuleType):
+    def __init__(self, name: str, kind: type[StandIn]):
+        super().__init__(name)
+        self.__path__: list[str] = []
+        self._kind = kind
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        return self._kind(f"{self.__name__}.{name}")
+
+
+class Finder(MetaPathFinder, Loader):
+    """Comes after all others on `sys.meta_path`: asked only for what nobody found.
+
+    Parameters
+    ----------
+    folder : of the script; imports from files outside are none of ours.
+    say : is told once for each package.
+    """
+
+    def __init__(self, folder: str, say: Callable[[str], None]):
+        self.folder, self.say = os.path.join(folder, ""), say
+        self.names: list[str] = []
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        package, _, rest = fullname.partition(".")
+        if package not in SILENT | AT_IMPORT or not self._asked_by_script():
+            return None
+        if rest and package not in self.names:
+            return None  # the package is there, and has no such module
+        return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+
+    def _asked_by_script(self) -> bool:
+        frame = inspect.currentframe()
+        while frame is not None:
+            file = frame.f_code.co_filename
+            if file != __file__ and "importlib" not in file:
+                return os.path.abspath(file).startswith(self.folder)
+            frame = frame.f_back
+        return False
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        package, _, rest = spec.name.partition(".")
+        silent = package in SILENT
+        if not rest:
+            self.names.append(package)
+            does = "does nothing here" if silent else "can be imported here, and not be used"
+            self.say(f"{package} is not installed: a stand-in that {does} takes its place (pip install {package})")
+        return _Module(spec.name, Silent if silent else StandIn)
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
+
+    def __enter__(self) -> Finder:
+        sys.meta_path.append(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        sys.meta_path.remove(self)
+        for name in [n for n, m in sys.modules.items() if type(m) is _Module]:
+            del sys.modules[name]
