@@ -24,9 +24,13 @@ def own_arguments(arguments: list[str]) -> int:
 def run_script(
     script: Annotated[Path, typer.Argument(metavar="SCRIPT.py", help="Somebody's training script; it is not changed.")],
     args: Annotated[list[str] | None, typer.Argument(metavar="ARGS...", help="Its own arguments.")] = None,
-    fusion: Annotated[str, typer.Option(help="Fusion; none runs the script as it is, under the same conditions.")] = "none",
+    fusion: Annotated[
+        str, typer.Option(help="Fusion; none runs the script as it is, under the same conditions.")
+    ] = "none",
     option: Annotated[list[str] | None, typer.Option("--option", help="Of the fusion: key=value.")] = None,
-    mode: Annotated[str, typer.Option(help="residual: added, zero at first; replace: in the join's place.")] = "residual",
+    mode: Annotated[
+        str, typer.Option(help="residual: added, zero at first; replace: in the join's place.")
+    ] = "residual",
     site: Annotated[str | None, typer.Option(help="Which site: its number, or file.py:47. Default: the best.")] = None,
     modalities: Annotated[
         str | None, typer.Option(help="Of the model's arguments, in order; or argument=modality,... by name.")

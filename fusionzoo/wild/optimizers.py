@@ -113,7 +113,10 @@ def join(optimizer: Optimizer, host: nn.Module, fusion: Iterable[nn.Parameter]) 
 
 def _tell_schedulers(optimizer: Optimizer, count: int, followed: int) -> None:
     for scheduler in gc.get_objects():
-        if not issubclass(type(scheduler), LRScheduler) or getattr(scheduler, "optimizer", None) is not optimizer:
+        if not issubclass(type(scheduler), LRScheduler):
+            continue
+        # Of a wrapper (Accelerate's), which has the same groups.
+        if getattr(getattr(scheduler, "optimizer", None), "param_groups", None) is not optimizer.param_groups:
             continue
         for name in _PER_GROUP:
             values = getattr(scheduler, name, None)

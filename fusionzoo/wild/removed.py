@@ -97,9 +97,10 @@ def _load(load: Callable[..., Any], device: torch.device | None) -> Callable[...
                     "you trust this one: TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 fusionzoo run ..."
                 )
                 raise
-            if hasattr(f, "seek"):
-                f.seek(0)
-            return load(f, map_location, *args, weights_only=False, **kwargs)
+            again: Any = f
+            if hasattr(again, "seek"):
+                again.seek(0)
+            return load(again, map_location, *args, weights_only=False, **kwargs)
 
     return torch_load
 

@@ -28,7 +28,9 @@ class Script:
         self.given, self.args = os.fspath(path), [str(a) for a in args]
         self.path = os.path.abspath(self.given)
         if not os.path.isfile(self.path):
-            raise PatchError(f"there is no script {self.given!r}; write fusionzoo run [OPTIONS] path/to/train.py ARGS...")
+            raise PatchError(
+                f"there is no script {self.given!r}; write fusionzoo run [OPTIONS] path/to/train.py ARGS..."
+            )
         self.folder = os.path.dirname(os.path.realpath(self.path))
         self.module = ModuleType("__main__")
         self.namespace: dict[str, Any] = vars(self.module)

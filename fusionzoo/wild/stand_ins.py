@@ -20,13 +20,52 @@ from fusionzoo.errors import MissingDependency
 
 # Nothing that a model learns from comes out of these.
 SILENT = frozenset(
-    "aim clearml comet_ml icecream ipdb line_profiler memory_profiler mlflow neptune pudb setproctitle swanlab "
-    "tensorboardX thop torchinfo torchsummary torchviz trackio visdom wandb".split()
+    {
+        "aim",
+        "clearml",
+        "comet_ml",
+        "icecream",
+        "ipdb",
+        "line_profiler",
+        "memory_profiler",
+        "mlflow",
+        "neptune",
+        "pudb",
+        "setproctitle",
+        "swanlab",
+        "tensorboardX",
+        "thop",
+        "torchinfo",
+        "torchsummary",
+        "torchviz",
+        "trackio",
+        "visdom",
+        "wandb",
+    }
 )
 # Encoders, readers and plots: many scripts import them at the top and never call them.
 AT_IMPORT = frozenset(
-    "cv2 fairseq gensim keras librosa moviepy nltk opensmile pytorch_pretrained_bert pytorch_transformers seaborn "
-    "sentence_transformers soundfile spacy tensorflow torchaudio torchtext torchvision transformers".split()
+    {
+        "cv2",
+        "fairseq",
+        "gensim",
+        "keras",
+        "librosa",
+        "moviepy",
+        "nltk",
+        "opensmile",
+        "pytorch_pretrained_bert",
+        "pytorch_transformers",
+        "seaborn",
+        "sentence_transformers",
+        "soundfile",
+        "spacy",
+        "tensorflow",
+        "torchaudio",
+        "torchtext",
+        "torchvision",
+        "transformers",
+    }
 )
 
 

@@ -272,7 +272,9 @@ class Watch:
         own = [p for layer in _layers(host) for p in layer.parameters()]
         group = join(optimizer, host, own)
         if group is not None:
-            shown = ", ".join(f"{k}={group[k]:g}" for k in ("lr", "momentum", "weight_decay") if _is_number(group.get(k)))
+            shown = ", ".join(
+                f"{k}={group[k]:g}" for k in ("lr", "momentum", "weight_decay") if _is_number(group.get(k))
+            )
             self.say(
                 f"{sum(p.numel() for p in own):,} parameters of the fusion joined {type(optimizer).__name__} as a group of "
                 f"their own, which follows the model's ({shown})"
@@ -316,7 +318,9 @@ class Watch:
         if self.wish.fusion is None or self.patch is not None:
             return
         if self.optimizers.made == 0:
-            raise PatchError("the script ended without making an optimizer of torch.optim: it trained no model to put a fusion in")
+            raise PatchError(
+                "the script ended without making an optimizer of torch.optim: it trained no model to put a fusion in"
+            )
         if self.model_name is not None:
             raise PatchError(
                 f"no module of the class {self.model_name!r} that an optimizer trains was called in training mode; give --model "
@@ -334,5 +338,3 @@ def _layers(module: nn.Module) -> list[FusionLayer]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
