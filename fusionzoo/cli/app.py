@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fusionzoo.cli.export import export_command
 from fusionzoo.cli.extract import extract, reader_options
 from fusionzoo.cli.interrupts import goes_on
 from fusionzoo.cli.run import SETTINGS, run_script
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at data files and turn them into the safe columnar layout.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+data_app.command("export")(export_command)
 app.command()(extract)
 app.command("run", context_settings=SETTINGS)(run_script)
 
