@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fusionzoo import specs as specs
     from fusionzoo import testing as testing
     from fusionzoo import training as training
+    from fusionzoo import wild as wild
     from fusionzoo._types import Adapter, Options, Plugin
     from fusionzoo.data import Batch as Batch
     from fusionzoo.data import Corpus as Corpus
@@ -105,6 +106,7 @@ _MODULES = {
     "specs",
     "testing",
     "training",
+    "wild",
 }
 
 __all__ = [

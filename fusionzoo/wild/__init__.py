@@ -6,3 +6,5 @@
 
 from fusionzoo.wild.session import Result as Result
 from fusionzoo.wild.session import run as run
+
+__all__ = ["Result", "run"]

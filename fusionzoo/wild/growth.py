@@ -41,10 +41,11 @@ class Growth:
     def call(self, layer: FusionLayer, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Call the fusion's layer, and measure what it did where it is time to."""
         result = args[0] if args else None
-        if not (layer.training and torch.is_grad_enabled() and layer.plan.mode == "residual"):
+        if not (layer.training and torch.is_grad_enabled()):
             return original(layer, *args, **kwargs)
         self.calls += 1
-        if self.calls < self._next or not isinstance(result, Tensor) or not result.is_floating_point():
+        early = self.calls < self._next or layer.plan.mode != "residual"
+        if early or not isinstance(result, Tensor) or not result.is_floating_point():
             return original(layer, *args, **kwargs)
         self._next = max(self.calls + 1, math.ceil(self.calls * 1.1))
         before = result.detach().clone()  # a join is added to in place
@@ -55,13 +56,14 @@ class Growth:
         return out
 
     def __str__(self) -> str:
+        if not self.calls:
+            return "the fusion's share of the joined tensor was not measured: it was not called in training, or in compiled code only"
         if not self.measures:
-            return "the fusion was not called in training"
+            return f"the fusion stood in the place of the joined tensor in all of {self.calls:,} calls in training"
         first, last = self.measures[0], self.measures[-1]
         return (
-            f"the fusion's share of the joined tensor grew from {first.share:.3g} to {last.share:.3g}, the norm of its output "
-            f"projection from {first.projection:.3g} to {last.projection:.3g} (calls {first.call:,} and {last.call:,} of "
-            f"{self.calls:,} in training)"
+            f"the fusion's share of the joined tensor grew from {first.share:.3g} to {last.share:.3g} (calls {first.call:,} and "
+            f"{last.call:,} of {self.calls:,} in training)"
         )
 
 

@@ -53,11 +53,12 @@ class Script:
             replaced.set(sys, "argv", [self.given, *self.args])
             replaced.set(sys, "path", [self.folder, *sys.path[1:]])
             replaced.set(sys, "dont_write_bytecode", True)  # nothing is left in the script's folder
-            main, before = sys.modules.get("__main__"), dict(sys.modules)
+            main, before, folder = sys.modules.get("__main__"), dict(sys.modules), os.getcwd()
             sys.modules["__main__"] = self.module
             try:
                 yield
             finally:
+                os.chdir(folder)
                 if main is not None:
                     sys.modules["__main__"] = main
                 self._forget(before)

@@ -14,7 +14,7 @@ from fusionzoo._text import visible
 from fusionzoo.errors import OptionError
 from fusionzoo.patching import Patch
 from fusionzoo.wild.devices import on, read_device
-from fusionzoo.wild.growth import Growth
+from fusionzoo.wild.growth import Growth, projection
 from fusionzoo.wild.removed import put_back
 from fusionzoo.wild.replaced import Replaced
 from fusionzoo.wild.report import write_report
@@ -187,7 +187,9 @@ class _Session:
     def _finish(self, tee: Tee, status: int | str, save: Any) -> Result:
         watch = self.watch
         if watch.patch is not None:
-            self.say(str(watch.growth))
+            self.say(
+                f"{watch.growth}; the norm of its output projection is {projection(watch.patch.layer):.3g} in the end"
+            )
             if save is not None:
                 self.say(f"the fusion was saved to {watch.patch.save(save)}")
         return Result(
