@@ -6,6 +6,7 @@ import builtins
 import io
 import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -50,25 +51,34 @@ class Script:
     @contextmanager
     def _surroundings(self) -> Iterator[None]:
         with Replaced() as replaced:
+            paths = [self.folder, *sys.path[1:]]
             replaced.set(sys, "argv", [self.given, *self.args])
-            replaced.set(sys, "path", [self.folder, *sys.path[1:]])
+            replaced.set(sys, "path", list(paths))
             replaced.set(sys, "dont_write_bytecode", True)  # nothing is left in the script's folder
-            main, before, folder = sys.modules.get("__main__"), dict(sys.modules), os.getcwd()
+            main, before, folder = sys.modules.get("__main__"), set(sys.modules), os.getcwd()
             sys.modules["__main__"] = self.module
             try:
                 yield
             finally:
+                own = [self.folder, *(os.path.abspath(p) for p in sys.path if p not in paths)]
                 os.chdir(folder)
                 if main is not None:
                     sys.modules["__main__"] = main
-                self._forget(before)
+                for name in [n for n, m in sys.modules.items() if n not in before and _is_from(m, own)]:
+                    del sys.modules[name]  # the next script's have the same names
 
-    def _forget(self, before: dict[str, ModuleType]) -> None:
-        """Drop the modules that came from the script's folder: the next script's have the same names."""
-        for name, module in list(sys.modules.items()):
-            file = getattr(module, "__file__", None)
-            if name not in before and isinstance(file, str) and Path(file).is_relative_to(self.folder):
-                del sys.modules[name]
+
+def _is_from(module: ModuleType, folders: list[str]) -> bool:
+    file = getattr(module, "__file__", None)
+    return isinstance(file, str) and not is_installed(file) and any(Path(file).is_relative_to(f) for f in folders)
+
+
+def is_installed(file: str) -> bool:
+    """Whether a file belongs to a library or to Python, wherever those are, and not to a script."""
+    return file.startswith(_PYTHON) or not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
+
+
+_PYTHON = tuple(os.path.join(sysconfig.get_path(p), "") for p in ("stdlib", "platstdlib"))
 
 
 def trace(error: BaseException, script: str | os.PathLike[str]) -> str:
@@ -79,24 +89,16 @@ def trace(error: BaseException, script: str | os.PathLike[str]) -> str:
     return "".join(traceback.format_exception(type(error), error, found or error.__traceback__))
 
 
-class Tee(io.TextIOBase):
-    """Standard output that is also kept."""
+class Tee:
+    """Standard output that is also kept; all else is the stream's own."""
 
     def __init__(self, stream: TextIO):
         self.stream, self.kept = stream, io.StringIO()
 
     def write(self, text: str) -> int:
+        """Write to both."""
         self.kept.write(text)
         return self.stream.write(text)
-
-    def flush(self) -> None:
-        self.stream.flush()
-
-    def isatty(self) -> bool:
-        return self.stream.isatty()
-
-    def fileno(self) -> int:
-        return self.stream.fileno()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)

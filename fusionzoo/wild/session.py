@@ -140,7 +140,7 @@ class _Session:
         self.script, self._say = script, say
         self.messages: list[str] = []
         self.watch = Watch(wish, self.say)
-        self.finder = Finder(script.folder, self.say)
+        self.finder = Finder(self.say)
 
     def say(self, message: str) -> None:
         self.messages.append(message)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.machinery
 import inspect
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -17,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from fusionzoo.errors import MissingDependency
+from fusionzoo.wild.script import is_installed
 
 # Nothing that a model learns from comes out of these.
 SILENT = frozenset(
@@ -69,6 +69,9 @@ AT_IMPORT = frozenset(
 )
 
 
+_OURS = ("fusionzoo", "fusionzoo_plugins", "fusionzoo_adapters")
+
+
 class StandIn:
     """Something of a package that is not there."""
 
@@ -85,6 +88,14 @@ class StandIn:
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[Any, ...]:
         return ()  # a class derived from it is a plain one
+
+    def __instancecheck__(self, instance: object) -> bool:
+        return False
+
+    def __or__(self, other: object) -> Any:
+        return self  # in an annotation
+
+    __ror__ = __or__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise _missing(self.name)
@@ -145,12 +156,11 @@ class Finder(MetaPathFinder, Loader):
 
     Parameters
     ----------
-    folder : of the script; imports from files outside are none of ours.
     say : is told once for each package.
     """
 
-    def __init__(self, folder: str, say: Callable[[str], None]):
-        self.folder, self.say = os.path.join(folder, ""), say
+    def __init__(self, say: Callable[[str], None]):
+        self.say = say
         self.names: list[str] = []
 
     def find_spec(
@@ -164,11 +174,12 @@ class Finder(MetaPathFinder, Loader):
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 
     def _asked_by_script(self) -> bool:
+        """Whether the import stands in a file that is neither a library's nor ours."""
         frame = inspect.currentframe()
         while frame is not None:
-            file = frame.f_code.co_filename
-            if file != __file__ and "importlib" not in file:
-                return os.path.abspath(file).startswith(self.folder)
+            file, name = frame.f_code.co_filename, str(frame.f_globals.get("__name__"))
+            if file != __file__ and not file.startswith("<frozen importlib"):
+                return not is_installed(file) and name.partition(".")[0] not in _OURS
             frame = frame.f_back
         return False
 

@@ -18,6 +18,7 @@ import torch
 import fusionzoo
 from fusionzoo import wild
 from fusionzoo.errors import FusionZooWarning, ModalityError, OptionError, PatchError, TrainingError
+from fusionzoo.wild.stand_ins import Finder
 
 SCRIPTS = Path(__file__).with_name("scripts")
 
@@ -242,13 +243,37 @@ def test_what_is_refused_before_the_script_runs() -> None:
         go("folds", device="nowhere")
 
 
-def test_libraries_still_find_no_tracker() -> None:
-    from importlib.util import find_spec
+def test_what_stands_in_for_a_package(tmp_path: Path) -> None:
+    said: list[str] = []
+    with Finder(said.append) as finder:
+        # As a library would look, from a file that is installed.
+        found = eval(compile("__import__('importlib.util').util.find_spec('comet_ml')", torch.__file__, "eval"))
+        assert found is None
+        import wandb  # type: ignore[import-not-found]
+        import wandb.sdk  # type: ignore[import-not-found]
 
-    from fusionzoo.wild.stand_ins import Finder
+        assert finder.names == ["wandb"]
+        assert len(said) == 1
 
-    with Finder(str(SCRIPTS), print):
-        assert find_spec("comet_ml") is None
+        @wandb.profile
+        def function(run: wandb.Run | None = None) -> int:
+            return 3
+
+        class Derived(wandb.Callback):
+            pass
+
+        assert function() == 3
+        assert Derived() is not None
+        assert not isinstance(3, wandb.Run)
+        with wandb.init(project="x") as run:
+            run.config.rate = 3
+            run["x"] = run.summary["y"]
+            assert list(run.history()) == []
+        with pytest.raises(fusionzoo.MissingDependency, match="wandb"):
+            float(wandb.config.rate)
+        with pytest.raises(ModuleNotFoundError):
+            import an_unknown_package  # noqa: F401
+    assert "wandb" not in sys.modules
 
 
 # -- in processes of their own -------------------------------------------------------------------------------------------
