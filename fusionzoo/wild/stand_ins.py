@@ -3,10 +3,12 @@
 Trackers, debuggers and profilers do nothing when they are called. Packages that a script imports and may never use (encoders
 of raw data) can be imported, and say what is missing when something of theirs is called. Only imports that the script's own
 files ask for are answered: libraries that look whether a tracker is installed still find none.
+A few small ones that do take part are computed by torch instead (`COMPUTED`).
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.machinery
 import inspect
 import sys
@@ -69,6 +71,8 @@ AT_IMPORT = frozenset(
 )
 
 
+# Those that take part: what scripts ask of them, computed otherwise, and the same.
+COMPUTED = {"torch_scatter": "fusionzoo.wild.scatter"}
 _OURS = ("fusionzoo", "fusionzoo_plugins", "fusionzoo_adapters")
 
 
@@ -167,7 +171,7 @@ class Finder(MetaPathFinder, Loader):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         package, _, rest = fullname.partition(".")
-        if package not in SILENT | AT_IMPORT or not self._asked_by_script():
+        if package not in SILENT | AT_IMPORT | COMPUTED.keys() or not self._asked_by_script():
             return None
         if rest and package not in self.names:
             return None  # the package is there, and has no such module
@@ -186,11 +190,19 @@ class Finder(MetaPathFinder, Loader):
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
         package, _, rest = spec.name.partition(".")
         silent = package in SILENT
-        if not rest:
-            self.names.append(package)
-            does = "does nothing here" if silent else "can be imported here, and not be used"
-            self.say(f"{package} is not installed: a stand-in that {does} takes its place (pip install {package})")
-        return _Module(spec.name, Silent if silent else StandIn)
+        module = _Module(spec.name, Silent if silent else StandIn)
+        if rest:
+            return module
+        if package in COMPUTED:
+            found = importlib.import_module(COMPUTED[package])
+            names: list[str] = found.__all__
+            vars(module).update((n, getattr(found, n)) for n in names)
+            does = f"whose {', '.join(names)} are torch's"
+        else:
+            does = "that does nothing here" if silent else "that can be imported here, and not be used"
+        self.names.append(package)
+        self.say(f"{package} is not installed: a stand-in {does} takes its place (pip install {package})")
+        return module
 
     def exec_module(self, module: ModuleType) -> None:
         pass

@@ -276,6 +276,23 @@ def test_what_stands_in_for_a_package(tmp_path: Path) -> None:
     assert "wandb" not in sys.modules
 
 
+def test_what_scripts_ask_of_torch_scatter() -> None:
+    with Finder(lambda message: None):
+        from torch_scatter import scatter, scatter_add, scatter_max, scatter_mean  # type: ignore[import-not-found]
+    src, index = torch.tensor([[1.0, 2.0], [3.0, 5.0], [-7.0, 11.0]]), torch.tensor([0, 2, 0])
+    assert scatter_add(src, index, dim=0).tolist() == [[-6, 13], [0, 0], [3, 5]]
+    assert scatter_mean(src, index, dim=0, dim_size=4).tolist() == [[-3, 6.5], [0, 0], [3, 5], [0, 0]]
+    assert scatter(src, index, dim=0, reduce="max").tolist() == [[1, 11], [0, 0], [3, 5]]
+    assert scatter(src, index, dim=0, reduce="mul").tolist() == [[-7, 22], [1, 1], [3, 5]]
+    assert scatter_add(src, torch.tensor([1, 1])).tolist() == [[0, 3], [0, 8], [0, 4]]
+    assert scatter_add(src, index, 0, torch.ones(3, 2)).tolist() == [[-5, 14], [1, 1], [4, 6]]
+    weight = src.clone().requires_grad_()
+    scatter_add(weight, index, dim=0)[0].sum().backward()
+    assert weight.grad.tolist() == [[1, 1], [0, 0], [1, 1]]
+    with pytest.raises(fusionzoo.MissingDependency, match="scatter_max"):
+        scatter_max(src, index)
+
+
 # -- in processes of their own -------------------------------------------------------------------------------------------
 
 
