@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from fusionzoo import specs as specs
     from fusionzoo import testing as testing
     from fusionzoo import training as training
+    from fusionzoo import wild as wild
     from fusionzoo._types import Adapter, Options, Plugin
     from fusionzoo.data import Batch as Batch
     from fusionzoo.data import Corpus as Corpus
@@ -108,6 +109,7 @@ _MODULES = {
     "specs",
     "testing",
     "training",
+    "wild",
 }
 
 __all__ = [

@@ -16,13 +16,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     Exit status: 0 done; 2 refused (wrong usage, options, data, names); 1 failed; 130 interrupted (143 by SIGTERM). `--debug`, anywhere on
     the line, or `FUSIONZOO_DEBUG=1`, shows the traceback.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in arguments or os.environ.get("FUSIONZOO_DEBUG", "") not in ("", "0")
-    arguments = [a for a in arguments if a != "--debug"]
-
     from fusionzoo.cli.app import app
     from fusionzoo.cli.interrupts import from_interrupt, interrupted, sigterm_as_interrupt
+    from fusionzoo.cli.run import own_arguments
     from fusionzoo.errors import FusionZooError
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    ours = own_arguments(arguments)
+    debug = "--debug" in arguments[:ours] or os.environ.get("FUSIONZOO_DEBUG", "") not in ("", "0")
+    arguments = [a for a in arguments[:ours] if a != "--debug"] + arguments[ours:]
 
     try:
         with sigterm_as_interrupt(), _plain_warnings():

@@ -8,7 +8,9 @@ import typer
 
 from fusionzoo.cli import installed, models, training
 from fusionzoo.cli.data import data_app
+from fusionzoo.cli.export import export_command
 from fusionzoo.cli.extract import extract
+from fusionzoo.cli.run import SETTINGS, run_script
 
 app = typer.Typer(
     name="fusionzoo",
@@ -18,6 +20,8 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(data_app, name="data")
+data_app.command("export")(export_command)
+app.command("run", context_settings=SETTINGS)(run_script)
 
 
 def _version(value: bool) -> None:

@@ -125,6 +125,10 @@ def _script(path: Path) -> None:
     path.write_text(MODEL, encoding="utf-8")
 
 
+def _training_script(path: Path) -> None:
+    shutil.copy(TESTS / "fusionzoo" / "wild" / "scripts" / "argparse_train.py", path)
+
+
 def _run(path: Path) -> None:
     from fusionzoo.training import train
 
@@ -156,6 +160,7 @@ THINGS: dict[str, Callable[[Path], None]] = {
     "models/hubert-base": _audio_model,
     "openai/clip-vit-large-patch14": _video_model,
     "path/to/script.py": _script,
+    "train.py": _training_script,
     "runs/first": _run,
     "benchmarks": _benchmarks,
 }
