@@ -361,6 +361,11 @@ class Host(Configured, Pretrained, WithReference, nn.Module):
         mask : what to hand to a fusion: bool `(B, T)`, or a mapping when modalities are missing at some utterances.
         batch : the batch.
         """
+        if len(self.dims) > 1 and hasattr(self, "fusion_like"):
+            raise OptionError(
+                f"{type(self).__name__} lists the placement {self.placement!r} and has built no fusion for it: its constructor "
+                f"must name the place, widths = self.seam({self.placement.removesuffix(RESIDUAL)!r}, widths)"
+            )
         streams = {m: features.get(m) for m in self.names}
         dialogues = Dialogues.of(batch, streams, mask, self.num_speakers, self.keep_attention)
         logits = self.run(streams, dialogues)

@@ -180,8 +180,10 @@ def test_a_host_that_runs_nothing_says_what_it_lacks():
     class Empty(Host):
         """Source: these tests."""
 
-    with pytest.raises(NotImplementedError, match=r"Empty must implement run\(streams, dialogues\)"):
+    with pytest.raises(OptionError, match=r"must name the place.*seam\('late'"):
         Empty(DIMS, 3, 2)(make_batch())
+    with pytest.raises(NotImplementedError, match=r"Empty must implement run\(streams, dialogues\)"):
+        Empty({"text": 6}, 3, 2)(make_batch({"text": 6}))
     with pytest.raises(OptionError, match="fusion_width"):
         build(fusion_width=-1)
 

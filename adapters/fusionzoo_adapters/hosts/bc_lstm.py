@@ -24,7 +24,7 @@ class BcLSTM(ContextHost):
 
     with :math:`\tilde h = h`, or with `attention=True` :math:`h` plus its matching attention over the dialogue.
 
-    Source: Poria et al., "Context-Dependent Sentiment Analysis in User-Generated Videos", ACL 2017; official code
+    Source: Poria et al., "Context-Dependent Sentiment Analysis in User-Generated Videos", ACL 2017; code
     declare-lab/conv-emotion @6128ca2, `bc-LSTM-pytorch`; yuntaoshou/LMAM @1ac9f43823, `baseline/LSTM.py`.
 
     Parameters

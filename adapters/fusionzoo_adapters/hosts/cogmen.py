@@ -61,7 +61,7 @@ class Cogmen(Host):
     text_views : how many views lie side by side in the first modality (4 of RoBERTa's layers, in COSMIC's features); they
         are normalised and averaged.
     views_norm : `layer`, `batch` or `none`.
-    variant : `"default"` or `"official"`, see above.
+    variant : see above.
 
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`; attention `graph` `(B, heads, T, T)`.
     """

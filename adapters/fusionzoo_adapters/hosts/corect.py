@@ -73,7 +73,7 @@ class Corect(Host):
     text_views : how many views lie side by side in the first modality (4 of RoBERTa's layers, in COSMIC's features); they
         are normalised and averaged.
     views_norm : `layer`, `batch` or `none`.
-    variant : `"default"` or `"official"`, see above.
+    variant : see above.
 
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`; attention `graph` `(B, M, heads, T, T)`, within modalities.
     """
@@ -126,8 +126,9 @@ class Corect(Host):
         widths = self.seam("early", widths_of(self.views, self.dims))
         nodes = self.seam("pre-graph", dict.fromkeys(widths, hidden), hidden, kind="beside")
         first: dict[str, Any] = {"base": base, "layers": layers, "dropout": self.dropout, "inner": inner}
+        others: dict[str, Any] = {"base": "mlp"}
         self.encoders = nn.ModuleList(
-            self.build_encoder(w, **({"base": "mlp"} if i else first)) for i, w in enumerate(widths.values())
+            self.build_encoder(w, **(others if i else first)) for i, w in enumerate(widths.values())
         )
         self.convolution: ModalBandConv | None = None
         self.attention: BandAttention | None = None
@@ -136,8 +137,8 @@ class Corect(Host):
         self.memory: GroupedTransformer | None = None
         after = self.build_graph(len(nodes), check_positive(heads, "heads", self), graph_attention) if graph else 0
         if crossmodal and len(nodes) > 1:
-            depths, heads = (crossmodal_layers, memory_layers), (crossmodal_heads, memory_heads)
-            after += self.build_crossmodal(len(nodes), depths, heads)
+            depths = crossmodal_layers, memory_layers
+            after += self.build_crossmodal(len(nodes), depths, (crossmodal_heads, memory_heads))
         width = sum(self.seam("late", dict.fromkeys(nodes, after or hidden), "sum").values())
         self.speakers = nn.Embedding(self.num_speakers, hidden) if speaker_embedding else None
         self.highway = Highway(width) if highway else None

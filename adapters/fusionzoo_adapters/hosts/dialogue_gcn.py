@@ -31,13 +31,11 @@ class DialogueGCN(ContextHost):
     r(i, j) is one of :math:`2 P^2`: both speakers, and whether j comes before i; :math:`W_r` is a mixture of `bases`.
 
     Source: Ghosal et al., "DialogueGCN: A Graph Convolutional Neural Network for Emotion Recognition in Conversation",
-    EMNLP 2019; official code declare-lab/conv-emotion @6128ca2, `DialogueGCN`.
+    EMNLP 2019; code declare-lab/conv-emotion @6128ca2, `DialogueGCN`.
 
-    The official code departs from the paper in several of these, see `variant="official"`.
-
-    Departures from the paper: both attentions divide their scores by :math:`\sqrt d` (unscaled, the
-    softmax over wide contexts saturates), the nodal attention is a residual, the second convolution averages its
-    neighbours (`neighbours="add"` sums them), and contexts know who speaks (`speaker_embedding`).
+    Departures from the paper: both attentions divide their scores by :math:`\sqrt d` (unscaled, the softmax over wide
+    contexts saturates), the nodal attention is a residual, the second convolution averages its neighbours
+    (`neighbours="add"` sums them), and contexts know who speaks (`speaker_embedding`).
 
     Parameters
     ----------

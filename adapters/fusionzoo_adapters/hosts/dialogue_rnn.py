@@ -32,7 +32,7 @@ class DialogueRNNHost(ContextHost):
         e_t &= \operatorname{GRU}_e(q^s_t, e_{t-1})
 
     Source: Majumder et al., "DialogueRNN: An Attentive RNN for Emotion Detection in Conversations", AAAI 2019, equations
-    1 to 11; official code declare-lab/conv-emotion @6128ca2, `DialogueRNN`; yuntaoshou/LMAM @1ac9f43823,
+    1 to 11; code declare-lab/conv-emotion @6128ca2, `DialogueRNN`; yuntaoshou/LMAM @1ac9f43823,
     `baseline/DialogueRNN.py`.
 
     Parameters

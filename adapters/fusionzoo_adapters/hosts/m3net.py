@@ -86,7 +86,7 @@ class M3Net(Host):
     text_views : how many views lie side by side in the first modality (4 of RoBERTa's layers, in COSMIC's features); they
         are normalised and averaged.
     views_norm : `layer`, `batch`, `dialogue` (over all of a dialogue, without learnt parameters) or `none`.
-    variant : `"default"` or `"official"`, see above.
+    variant : see above.
 
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`. Attention: `context` `(B, M, T)`, the weights of each modality's
     hyperedge over utterances, and `cross` `(B, M, T)`, of each utterance's over modalities.

@@ -28,7 +28,7 @@ class MMDFN(ModalGraphHost):
     blocks, as in `mmgcn`.
 
     Source: Hu et al., "MM-DFN: Multimodal Dynamic Fusion Network for Emotion Recognition in Conversations", ICASSP 2022,
-    arXiv 2203.02385; official code zerohd4869/MM-DFN@da97036606, `DialogueGNNModel` and `MM_GCN`.
+    arXiv 2203.02385; code zerohd4869/MM-DFN@da97036606, `DialogueGNNModel` and `MM_GCN`.
 
     The published weights of the speakers' recurrence are `speaker_weights=(3, 0, 1)` for audio, visual and text on IEMOCAP
     and (0.5, 0.5, 1.5) on MELD; the default is 1 for all. The code's fusions `mfn`, `tfn_only`, `lmf_only`, `gated` are
@@ -46,7 +46,8 @@ class MMDFN(ModalGraphHost):
     speaker_embedding : a learnt vector of the speaker is added to the nodes.
     variant : `default` or `official`.
 
-    All others are those of `mmgcn`.
+    The rest as for `mmgcn`: placement, graph, anchor, context, base_options, hidden, layers, input_width, graph_width, depth,
+    lam, residue, window_past, window_future, modal_embedding, dropout, input_dropout, fusion_width.
 
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`; streams and attention as for `mmgcn`.
     """

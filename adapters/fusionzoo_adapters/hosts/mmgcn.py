@@ -25,19 +25,19 @@ class MMGCN(ModalGraphHost):
         y &= W \operatorname{ReLU}\big(\operatorname{fusion}([x^1; h^{L,1}], \dots, [x^M; h^{L,M}])\big) + b
 
     Published with `concat`. The graph stays in blocks, those of dialogues of similar length side by side: memory is the
-    sum over dialogues of squared lengths (times at most :math:`1/0.75^2`, on accelerators 4), where the published code fills one dense matrix
-    over all nodes of the batch.
+    sum over dialogues of squared lengths (times at most :math:`1/0.75^2`, on accelerators 4), where the published code
+    fills one dense matrix over all nodes of the batch.
 
     Source: Hu et al., "MMGCN: Multimodal Fusion via Deep Graph Convolution Network for Emotion Recognition in
-    Conversation", ACL 2021; official code hujingwen6666/MMGCN@85732d984f, `DialogueGCNModel` and `MM_GCN`.
+    Conversation", ACL 2021; code hujingwen6666/MMGCN@85732d984f, `DialogueGCNModel` and `MM_GCN`.
 
-    Departures from both: a zero vector is at a right angle to every other, where the published code gives
-    NaN; absent modalities have no node; one recurrent layer (published: two) and dropout of the inputs.
+    Departures from paper and code: a zero vector is at a right angle to every other, where the code gives NaN; absent
+    modalities have no node; one recurrent layer (published: two) and dropout of the inputs.
 
     The published code also has other graphs (`graph`), which have no edges across modalities, and a model with a single
     stream, here the placement `early` or one modality: a linear map of the joined features (250 wide for three modalities,
-    `input_width`), the LSTM, and a graph within the dialogue. Its `att_type` is
-    here the fusion: `concat_subsequently` is `concat`, `gated` is `pairwise-gated`, `concat` the placement `early`.
+    `input_width`), the LSTM, and a graph within the dialogue. Its `att_type` is here the fusion: `concat_subsequently` is
+    `concat`, `gated` is `pairwise-gated`, `concat` the placement `early`.
 
     Parameters
     ----------

@@ -130,7 +130,7 @@ class MultiEMO(Host):
     input_dropout : on the features.
     speaker_embedding : width of a learnt vector per speaker beside the features; True is 16.
     fusion_width : width of what the fusion returns; None for `width`, or if it comes early the anchor's.
-    variant : `"default"` or `"official"`, see above.
+    variant : see above.
 
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`; streams `fused` and one per modality, `(B, T, width)`.
     """

@@ -149,7 +149,7 @@ class SDT(Host):
     speaker_embedding : False leaves it out.
     students : classifiers of the single modalities in the host. Prediction does without.
     fusion_width : width of what the fusion returns; None for `width`, or if it comes early the anchor's.
-    variant : `"default"` or `"official"`, see above.
+    variant : see above.
 
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`; streams `fused`, one per modality `(B, T, width)`; attention
     `"text<-audio"` `(B, heads, T, T)`: what text reads of audio.
@@ -238,16 +238,17 @@ class SDT(Host):
             tensors = [None if x is None else real.pack(x) for x in tensors]
             offset = None if offset is None else real.pack(offset)
         xs = [None if x is None else p(self.input_dropout(x)) for p, x in zip(self.projections, tensors, strict=True)]
-        out: dict[str, Tensor | None] = dict.fromkeys(names)
-        for i, (view, x) in enumerate(zip(self.views, xs, strict=True)):
-            if x is None:
-                continue
-            order = [i, *(n for n in range(len(xs)) if n != i)] if self.placement == "late" else [i]
-            sources, seen = [xs[n] for n in order[1:]], [masks[n] for n in order]
-            x, weights = view(x, sources, seen, offset, dialogues.keep_attention, real)
-            x = x if real is None else real.unpack(x)
-            dialogues.show_attention(**{f"{names[i]}<-{names[n]}": w for n, w in zip(order, weights, strict=True)})
-            out[names[i]] = x if self.fills_padding else zero_padded(x, masks[i])
+        out: dict[str, Tensor | None] = {}
+        for i, name in enumerate(names):
+            x = xs[i]
+            if x is not None:
+                order = [i, *(n for n in range(len(xs)) if n != i)] if self.placement == "late" else [i]
+                sources, seen = [xs[n] for n in order[1:]], [masks[n] for n in order]
+                x, weights = self.views[i](x, sources, seen, offset, dialogues.keep_attention, real)
+                dialogues.show_attention(**{f"{name}<-{names[n]}": w for n, w in zip(order, weights, strict=True)})
+                x = x if real is None else real.unpack(x)
+                x = x if self.fills_padding else zero_padded(x, masks[i])
+            out[name] = x
         return out
 
     def said(self, dialogues: Dialogues) -> Tensor | None:

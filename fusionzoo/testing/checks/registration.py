@@ -6,6 +6,7 @@ import inspect
 import re
 
 from fusionzoo._options import accepted_options
+from fusionzoo._variants import variant_classes
 from fusionzoo.errors import OptionError
 from fusionzoo.testing.comparisons import refuses
 from fusionzoo.testing.runner import describe_error, fail, rules, skip
@@ -114,8 +115,8 @@ def docstring_shapes(subject):
 
 @rule(needs=("docstring_present",))
 def docstring_options(subject):
-    """The docstring mentions every option of the constructor."""
-    text = _doc(subject)
+    """The docstring, or that of a variant, mentions every option of the constructor."""
+    text = _doc(subject) + "".join(c.__doc__ or "" for c in variant_classes(subject.cls))
     own = [o for o in accepted_options(subject.cls) if o not in _BASE]
     silent = [o for o in own if not re.search(rf"\b{re.escape(o)}\b", text)]
     if silent:

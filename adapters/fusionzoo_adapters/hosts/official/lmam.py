@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -27,12 +27,13 @@ class LMAMHost(Host):
     def call_fusion(self, fusion: Fusion, streams: list[Tensor | None], dialogues: Dialogues) -> Fused:
         if any(x is None for x in streams):
             return super().call_fusion(fusion, streams, dialogues)
-        if getattr(fusion, "variant", None) != "official" or not hasattr(fusion, "match"):
-            return fusion.fuse(list(streams))
+        match: Any = getattr(fusion, "match", None)
+        if match is None or fusion.variant != "official":
+            return fusion.fuse(streams)
         # `lmam` masks what it attends to, and nothing else.
         mask = dialogues.fusion_mask
         real = mask.get(self.names[0]) if isinstance(mask, Mapping) else mask
-        fused, contexts, _ = fusion.match(streams[0], streams, real)
+        fused, contexts, _ = match(streams[0], streams, real)
         # The map to out_dim is the identity where the host keeps the width, as published.
         return Fused(fusion.out(fused), dict(zip(self.names, contexts, strict=False)))
 

@@ -12,6 +12,8 @@ from fusionzoo.testing.comparisons import differs, finite, refuses
 from fusionzoo.testing.runner import describe_error, fail, rules, skip
 from fusionzoo.testing.subjects import CLASSES, SPEAKERS
 
+_BUILD = "name its place with self.seam(place, widths), or build it with self.make_fusion(dims, out_dim)"
+
 rule = rules("host", theme="construction", needs=("constructs", "runs"))
 
 
@@ -97,7 +99,7 @@ def takes_any_fusion(subject):
             try:
                 out = subject.make(fusion=name)(subject.batch())
             except Exception as error:
-                fail(f"with fusion={name!r}: {describe_error(error)}", "build it with self.make_fusion(dims, out_dim)")
+                fail(f"with fusion={name!r}: {describe_error(error)}", _BUILD)
             finite(out.logits, f"the logits with fusion={name!r}", "use fused.fused and the width fusion.out_dim")
 
 
@@ -107,16 +109,16 @@ def fusion_forms(subject):
     host = subject.make(fusion=("concat", {"missing": "learned"}))
     inside = _contained(host)
     if not inside:
-        fail("it contains no Fusion", "build it with self.make_fusion(dims, out_dim) and keep it as an attribute")
+        fail("it contains no Fusion", f"{_BUILD} and keep it as an attribute")
     if inside[0].missing != "learned":
-        fail("the options of fusion=(name, options) are lost", "build it with self.make_fusion(dims, out_dim)")
+        fail("the options of fusion=(name, options) are lost", _BUILD)
     own, seen = inside[0], []
     instance = fusionzoo.get("concat")(own.dims, own.out_dim)
     combine = instance.combine
     instance.combine = lambda streams: seen.append(1) or combine(streams)
     subject.make(fusion=instance)(subject.batch())
     if not seen:
-        fail("a fusion given as an instance is not used", "build it with self.make_fusion(dims, out_dim)")
+        fail("a fusion given as an instance is not used", _BUILD)
 
 
 @rule()
@@ -125,7 +127,7 @@ def fusion_called(subject):
     host, batch, seen = subject.make(), subject.batch(), []
     inside = _contained(host)
     if not inside:
-        fail("it contains no Fusion", "build it with self.make_fusion(dims, out_dim) and keep it as an attribute")
+        fail("it contains no Fusion", f"{_BUILD} and keep it as an attribute")
     before = host(batch).logits
     for fusion in inside:
         combine = fusion.combine
