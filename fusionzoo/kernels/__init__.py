@@ -4,6 +4,19 @@ A file here begins with the plain form, ten to thirty lines that are the definit
 `fast_form(plain)`, and has the public name: a call runs the one or the other. `use("plain")`, or the environment
 variable `FUSIONZOO_KERNELS=plain`, has everything run by its definition. Kernels of one host or one plugin lie beside
 it, in the same form.
+
+How many times longer a training step takes with one kernel plain (`benchmarks/kernels.py`; AMD EPYC (AVX2), 1 thread, torch
+2.13.0+cpu; docs/speed.md says more):
+
+    steps (DialogueRNN)   2.2 dialogue-rnn
+    both_ways             1.9 bc-lstm          1.4 mmgcn, 4 layers
+    propagate             1.7 mmgcn, 64 layers 1.3 mm-dfn            1.2 mmgcn, 4 layers
+    band_attention        1.4 corect           1.1 cogmen
+    dropout               1.2 mmgcn, 64 layers 1.1 multiemo
+    fuse_in_groups        1.15 multiemo
+
+`attend` and `contrast` save memory, and `scan` makes programs of any length. A fast form that gains less than 1.15 in
+every host is deleted.
 """
 
 from __future__ import annotations

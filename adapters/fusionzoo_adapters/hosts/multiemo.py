@@ -18,15 +18,10 @@ from fusionzoo.kernels.dropout import Dropout
 from fusionzoo.kernels.packing import Layout
 from fusionzoo.numerics import zero_padded
 from fusionzoo.seams import Dialogues
+from fusionzoo_adapters.kernels.length_groups import fuse_in_groups, worth_grouping
 from fusionzoo_adapters.parts.classifier import Head
 from fusionzoo_adapters.parts.dialogue_rnn import DialogueRNN, dialogue_rnns
-from fusionzoo_adapters.parts.published_fusion import (
-    fuse_in_groups,
-    is_named,
-    speakers_of,
-    with_options,
-    worth_grouping,
-)
+from fusionzoo_adapters.parts.published_fusion import is_named, speakers_of, with_options
 
 DIRECTIONS = (1, 2)
 FUSION = "multi-attn"

@@ -13,7 +13,7 @@ from fusionzoo.numerics import lstm_precision, zero_padded
 
 def plain_both_ways(rnn: nn.LSTM | nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
     """torch's own layers over a packed sequence, which waits for the lengths where they lie on a device."""
-    with lstm_precision(x, rnn.weight_ih_l0) as x:
+    with lstm_precision(x, rnn.get_parameter("weight_ih_l0")) as x:
         packed = pack_padded_sequence(x, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
         out = pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]
     return zero_padded(out, torch.arange(x.shape[1], device=x.device) < lengths.unsqueeze(1))
@@ -41,7 +41,7 @@ def both_ways(rnn: nn.LSTM | nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
 
 
 def _one_way(rnn: nn.LSTM | nn.GRU, x: Tensor, suffix: str) -> Tensor:
-    weights = [getattr(rnn, f"{kind}_l{suffix}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    weights = [rnn.get_parameter(f"{kind}_l{suffix}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
     with lstm_precision(x, weights[0]) as x:
         start = x.new_zeros(1, x.shape[0], rnn.hidden_size)
         if isinstance(rnn, nn.LSTM):

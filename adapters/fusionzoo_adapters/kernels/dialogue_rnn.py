@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionzoo.kernels import fast_form
+from fusionzoo.kernels.dropout import Dropout
 from fusionzoo.kernels.packing import Packing
 from fusionzoo.layers import MatchingAttention, SimpleAttention
 from fusionzoo.numerics import zero_padded
@@ -39,7 +40,7 @@ class Cell(Protocol):
     e_cell: nn.GRUCell
     l_cell: nn.GRUCell | None
     attention: SimpleAttention | MatchingAttention
-    dropout: nn.Dropout
+    dropout: Dropout
     global_width: int
     party_width: int
 

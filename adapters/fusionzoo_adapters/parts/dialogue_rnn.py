@@ -1,18 +1,10 @@
-"""The DialogueRNN recurrence: a global state, one state a party, and an emotion state.
+"""DialogueRNN: a global state, one state per party, and an emotion state.
 
 Source: Majumder et al., "DialogueRNN: An Attentive RNN for Emotion Detection in Conversations", AAAI 2019;
-declare-lab/conv-emotion, `DialogueRNN/model.py` and the copy in `DialogueGCN/model.py`. For the utterance `u_t` of
-speaker `s`:
-
-    g_t  = GRU_g([u_t ; q_{t-1}^s], g_{t-1})
-    c_t  = attention over g_1 .. g_{t-1}, zero at the first step
-    q_t^s = GRU_p([u_t ; c_t], q_{t-1}^s)
-    q_t^p = q_{t-1}^p, or GRU_l([u_t ; q_t^s], q_{t-1}^p) with listener states, for the others
-    e_t  = GRU_e(q_t^s, e_{t-1})
-
-The official code runs the party cell for every party and discards all but one; here it runs for the speaker alone, with
-equal results. The recurrence itself is `fusionzoo_adapters.kernels.dialogue_rnn.steps`, which takes K cells through one
-loop: directions and modalities do not wait for each other.
+declare-lab/conv-emotion, `DialogueRNN/model.py` and the copy in `DialogueGCN/model.py`. The recurrence, with its equations, is
+`fusionzoo_adapters.kernels.dialogue_rnn.steps`, which takes K cells side by side: directions and modalities do not wait for
+each other. The official code runs the party cell for every party and discards all but one; here it runs for the speaker
+alone, with equal results.
 """
 
 from __future__ import annotations

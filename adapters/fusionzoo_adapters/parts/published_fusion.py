@@ -14,8 +14,6 @@ from fusionzoo.fusion import Fusion
 from fusionzoo.host import FusionLike, Host
 from fusionzoo.reference import prefixed
 from fusionzoo.specs import plain_name
-from fusionzoo_adapters.kernels.length_groups import fuse_in_groups as fuse_in_groups
-from fusionzoo_adapters.kernels.length_groups import worth_grouping as worth_grouping
 
 
 def with_options(fusion: FusionLike, name: str, **options: Any) -> FusionLike:
