@@ -11,7 +11,7 @@ from fusionzoo._registry import registry
 from fusionzoo.data.corpus import Corpus
 from fusionzoo.data.loading import split_of
 from fusionzoo.errors import FusionZooError, OptionError
-from fusionzoo.runs.models import corpus_sha256
+from fusionzoo.runs.data_section import corpus_sha256
 from fusionzoo.testing.comparisons import refuses
 from fusionzoo.testing.runner import fail, rules
 
