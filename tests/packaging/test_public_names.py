@@ -39,7 +39,7 @@ ALLOWED = {
         "torch._C.DisableTorchFunction",
     ): "hooks of the tracer look at tensors without being traced; torch's own page on extending it names this class",
     (
-        "fusionzoo/training/processes.py",
+        "fusionzoo/_processes.py",
         "accelerate.state.AcceleratorState._reset_state",
     ): "Accelerate keeps device and precision for the process's lifetime and has no public way to begin anew",
 }
