@@ -128,6 +128,7 @@ class FusionConfig(Section):
 
     @classmethod
     def from_dict(cls, values: Options) -> Self:
+        """The same, and whether a name was given."""
         section = super().from_dict(values)
         section.asked = section.asked or "name" in values
         return section

@@ -43,7 +43,9 @@ def host_options(config: RunConfig, corpus: Corpus) -> dict[str, object]:
 def settle_fusion(config: RunConfig, corpus: Corpus) -> None:
     """With one modality no fusion is built: set `fusion.name` to `none` where it came by default.
 
-    Raises `ConfigError` where a fusion was asked for, which would be reported and not be there.
+    Raises
+    ------
+    ConfigError : a fusion was asked for, which would be reported and not be there.
     """
     if len(corpus.modalities) > 1 or config.fusion.name == NO_FUSION:
         return
@@ -152,6 +154,11 @@ def class_counts(corpus: Corpus) -> Tensor:
 class WeightedObjective(nn.Module):
     """The weighted sum of a configuration's objectives and of the losses that the model brings along.
 
+    Parameters
+    ----------
+    config : names the objectives, their weights and options.
+    num_classes : C.
+    class_counts : labelled utterances of each class in the train split, `(C,)`.
     host : what the objectives are bound to; those that need no host do without.
     """
 
