@@ -44,10 +44,14 @@ if TYPE_CHECKING:
     from fusionzoo.data import Batch as Batch
     from fusionzoo.data import Corpus as Corpus
     from fusionzoo.data.readers import Reader
+    from fusionzoo.experiments.cost import bench as bench
+    from fusionzoo.experiments.cross_validation import cross_validate as cross_validate
     from fusionzoo.experiments.grid import compare as compare
+    from fusionzoo.experiments.reproduction import reproduce as reproduce
     from fusionzoo.experiments.saved_runs import evaluate as evaluate
     from fusionzoo.experiments.saved_runs import predict as predict
     from fusionzoo.experiments.single_run import train as train
+    from fusionzoo.extraction.run import extract as extract
     from fusionzoo.fusion import Fused as Fused
     from fusionzoo.fusion import Fusion as Fusion
     from fusionzoo.hookspecs import hookimpl as hookimpl
@@ -79,14 +83,18 @@ _LAZY = {
     "Patch": "fusionzoo.patching",
     "Site": "fusionzoo.patching",
     "Spec": "fusionzoo.specs",
+    "bench": "fusionzoo.experiments.cost",
     "compare": "fusionzoo.experiments.grid",
+    "cross_validate": "fusionzoo.experiments.cross_validation",
     "evaluate": "fusionzoo.experiments.saved_runs",
+    "extract": "fusionzoo.extraction.run",
     "find_sites": "fusionzoo.patching",
     "hookimpl": "fusionzoo.hookspecs",
     "load_patch": "fusionzoo.patching",
     "modernise": "fusionzoo.patching",
     "patch": "fusionzoo.patching",
     "predict": "fusionzoo.experiments.saved_runs",
+    "reproduce": "fusionzoo.experiments.reproduction",
     "train": "fusionzoo.experiments.single_run",
 }
 _MODULES = {
@@ -153,9 +161,12 @@ __all__ = [
     "TrainingError",
     "UnknownNameError",
     "UnsafePickleError",
+    "bench",
     "card",
     "compare",
+    "cross_validate",
     "evaluate",
+    "extract",
     "find_sites",
     "get",
     "hookimpl",
@@ -166,6 +177,7 @@ __all__ = [
     "plugin",
     "predict",
     "register",
+    "reproduce",
     "train",
 ]
 

@@ -309,7 +309,7 @@ class ResultFile(TypedDict):
 
 
 class CardFile(TypedDict):
-    """What a run says about itself."""
+    """What a run says about itself; of folds, with their plan."""
 
     format: NotRequired[Literal[1]]
     recipe: NotRequired[RecipeFacts | None]
@@ -317,6 +317,7 @@ class CardFile(TypedDict):
     scores: SplitScores
     data: NotRequired[DataOfModel]
     packages: NotRequired[Versions | None]
+    folds: NotRequired[FoldsOfFile]
 
 
 class SplitScores(TypedDict):

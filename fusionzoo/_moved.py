@@ -45,6 +45,23 @@ MOVED = {
     "fusionzoo.training.runfolder": "fusionzoo.runs.folder",
 }
 
+#: Of those that were parted: where the names are that their home does not have.
+PARTED = {
+    "fusionzoo.evaluation.folds": ("fusionzoo.data.folds", "fusionzoo.reporting.folds"),
+    "fusionzoo.evaluation.report": (
+        "fusionzoo.reporting.pages",
+        "fusionzoo.reporting.plots",
+        "fusionzoo.scoring.ceiling",
+    ),
+    "fusionzoo.evaluation.reproduce": ("fusionzoo.runs.card", "fusionzoo.reporting.reproduction"),
+    "fusionzoo.training.models": ("fusionzoo.runs.data_section",),
+    "fusionzoo.training.runfolder": (
+        "fusionzoo.runs.data_section",
+        "fusionzoo.runs.environment",
+        "fusionzoo.runs.flops",
+    ),
+}
+
 
 class _Forwarding(importlib.abc.Loader):
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
@@ -55,8 +72,17 @@ class _Forwarding(importlib.abc.Loader):
         warnings.warn(f"{module.__name__} is {home} now", MovedWarning, stacklevel=2)
         there = importlib.import_module(home)
         module.__doc__ = there.__doc__
-        vars(module)["__getattr__"] = lambda name: getattr(there, name)
+        vars(module)["__getattr__"] = lambda name: _found(there, PARTED.get(module.__name__, ()), name)
         vars(module)["__dir__"] = lambda: dir(there)
+
+
+def _found(home: ModuleType, others: Sequence[str], name: str) -> object:
+    """What an old module's name stands for now."""
+    for other in () if hasattr(home, name) or name.startswith("__") else others:
+        there = importlib.import_module(other)
+        if hasattr(there, name):
+            return getattr(there, name)
+    return getattr(home, name)
 
 
 class _Finder(importlib.abc.MetaPathFinder):

@@ -84,9 +84,10 @@ class CheckedOptions(_Meta):
                 bound = signature_of(cls).bind(*args, **kwargs)
             except TypeError as error:
                 raise OptionError(_misfit(cls, kwargs, error)) from None
+            bound.arguments |= cls.one_spelling(bound.arguments)
             # Recorded before the constructor runs, which may change what it was given.
             arguments = recorded_arguments(bound)
-            instance = super().__call__(*args, **kwargs)
+            instance = super().__call__(*bound.args, **bound.kwargs)
             instance.__dict__["_init_arguments"] = arguments | told
             return instance
 
@@ -119,6 +120,11 @@ class Configured(metaclass=CheckedOptions):
     variant: str = DEFAULT
     preset: ClassVar[Mapping[str, object]] = {}
     fixed: ClassVar[Mapping[str, object]] = {}
+
+    @classmethod
+    def one_spelling(cls, arguments: Mapping[str, object]) -> dict[str, object]:
+        """Those arguments that may be spelt in several ways, as constructors want them; none here."""
+        return {}
 
     def extra_repr(self) -> str:
         """What it maps, the options that are not at their default (one left open shows what was chosen), own weights."""

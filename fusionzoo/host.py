@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from fusionzoo.batch import Batch
 
-FusionLike = str | tuple[str, Options] | Fusion
+FusionLike = str | Options | tuple[str, Options] | Fusion
 
 
 @dataclass(repr=False)
@@ -53,14 +53,26 @@ class HostOutput(Displayed):
     sequences: dict[str, tuple[Tensor, Tensor | None]] = field(default_factory=dict)
 
 
+def name_and_options(fusion: Options) -> tuple[str, Options]:
+    """`{"name": "lmam", "rank": 4}` as `("lmam", {"rank": 4})`."""
+    name = fusion.get("name")
+    if not isinstance(name, str):
+        raise OptionError(
+            f'fusion={dict(fusion)}: expected a mapping with a name, such as {{"name": "lmam", "rank": 4}}'
+        )
+    return name, {k: v for k, v in fusion.items() if k != "name"}
+
+
 def build_fusion(fusion: FusionLike, dims: Dims, out_dim: int | None = None) -> Fusion:
-    """A fusion from a name, a `(name, options)` pair, or an instance whose dims and out_dim fit.
+    """A fusion from a name, a mapping of its name and options, or an instance whose dims and out_dim fit.
 
     Raises `OptionError` when an instance was built for other widths.
     """
     dims = read_dims(dims)
     if isinstance(fusion, str):
         return registry.get(fusion)(dims, out_dim)
+    if isinstance(fusion, Mapping):
+        fusion = name_and_options(fusion)
     if isinstance(fusion, tuple) and len(fusion) == 2:
         name, options = fusion
         return registry.get(name)(dims, **{"out_dim": out_dim, **options})
@@ -75,7 +87,9 @@ def build_fusion(fusion: FusionLike, dims: Dims, out_dim: int | None = None) -> 
                 f"the fusion instance returns width {fusion.out_dim}, the host needs {out_dim}; build it with out_dim={out_dim}"
             )
         return fusion
-    raise OptionError(f"fusion must be a name, a (name, options) pair or a Fusion, not {type(fusion).__name__}")
+    raise OptionError(
+        f'fusion must be a name, a mapping such as {{"name": "lmam", "rank": 4}} or a Fusion, not {type(fusion).__name__}'
+    )
 
 
 class Standardize(nn.Module):
@@ -129,7 +143,8 @@ class Host(Configured, Pretrained, WithReference, nn.Module):
     dims : mapping of modality name to feature width.
     num_classes : C.
     num_speakers : the largest number of speakers in one dialogue.
-    fusion : a name, a `(name, options)` pair or a `Fusion` instance. With one modality there is nothing to fuse and none
+    fusion : a name, a name with options (`{"name": "lmam", "rank": 4}`) or a `Fusion` instance. With one modality there is
+        nothing to fuse and none
         is built: see `built_fusion`.
     placement : where the fusion sits, one of `placements`; None for the first.
     fusion_width : width of what the fusion returns; None for that of the place.
@@ -313,6 +328,12 @@ class Host(Configured, Pretrained, WithReference, nn.Module):
     def call_fusion(self, fusion: Fusion, streams: list[Tensor | None], dialogues: Dialogues) -> Fused:
         """What the fusion makes of streams in the order of its modalities."""
         return fusion.fuse(streams, dialogues.mask_for(fusion), attention=self.keep_attention)
+
+    @classmethod
+    def one_spelling(cls, arguments: Mapping[str, object]) -> dict[str, object]:
+        """A fusion with options as the pair that hosts look into."""
+        fusion = arguments.get("fusion")
+        return {"fusion": name_and_options(fusion)} if isinstance(fusion, Mapping) else {}
 
     def make_fusion(self, dims: Dims, out_dim: int | None = None) -> Fusion:
         """Build the fusion that this host was asked for, for the given widths."""

@@ -17,7 +17,6 @@ from fusionzoo._files import write_text
 from fusionzoo._text import visible
 from fusionzoo.errors import OptionError
 from fusionzoo.reporting.table import Table
-from fusionzoo.scoring.metrics import METRICS
 
 if TYPE_CHECKING:
     from fusionzoo.experiments.cost import Cost
@@ -87,6 +86,8 @@ def with_red(text: str, red: Sequence[str]) -> None:
 
 def metrics(metrics: Mapping[str, Any], title: str, as_json: bool, out: Path | None) -> None:
     """Metrics of one split: the table of classes and the averages."""
+    from fusionzoo.scoring.metrics import METRICS
+
     text = json.dumps(metrics, indent=2, default=str)
     if out is not None:
         write_text(out, text + "\n")

@@ -22,8 +22,8 @@ from fusionzoo.cli.options import (
 from fusionzoo.errors import OptionError
 
 if TYPE_CHECKING:
-    from fusionzoo._types import Options
     from fusionzoo.data.corpus import Corpus
+    from fusionzoo.data.folds import FoldsLike
     from fusionzoo.runs.config import RunConfig
 
 
@@ -151,7 +151,7 @@ def reproduce(
         raise typer.Exit(1)
 
 
-def _folds_of(asked: RunOptions) -> str | int | Options | None:
+def _folds_of(asked: RunOptions) -> FoldsLike:
     return None if asked.loaded is None else asked.loaded.resolve_folds(asked.protocol, asked.variant)
 
 
@@ -177,7 +177,7 @@ def _folder(asked: RunOptions, run: RunConfig) -> tuple[Path, Corpus | None]:
 def _cross_validate(
     asked: RunOptions,
     run: RunConfig,
-    plan: str | int | Options,
+    plan: FoldsLike,
     seeds: int | None,
     jobs: int,
     folder: Path,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from fusionzoo._schema import shown
+from fusionzoo._types import Options
 from fusionzoo.data.leaks import speakers_in_several
 from fusionzoo.data.splits import draw_dev
 from fusionzoo.errors import ConfigError, DataError, close_matches_hint
@@ -23,10 +24,16 @@ _SESSION = ("session", "fold")
 _IEMOCAP = re.compile(r"Ses(\d\d)")
 
 
+#: `5`, `"session"`, `"speaker:5"`, `{"by": "speaker", "k": 5}`; None and `"none"` are no folds.
+FoldsLike: TypeAlias = "str | int | Options | FoldPlan | None"
+
+
 @dataclass(frozen=True)
 class FoldPlan:
     """What is held out together, and how many folds.
 
+    Parameters
+    ----------
     by : `session` (a column `session` or `fold` of the data, or IEMOCAP's dialogue ids), `speaker` (also `actor`: dialogues
         that share a speaker stay together), `dialogue`, or any other text column of the data. A dialogue whose column is
         empty is never held out.
@@ -41,7 +48,7 @@ class FoldPlan:
     dev: str = "fraction"
 
     @classmethod
-    def read(cls, given: str | int | Mapping[str, Any] | FoldPlan | None) -> FoldPlan | None:
+    def read(cls, given: FoldsLike) -> FoldPlan | None:
         """`5`, `"session"`, `"speaker:5"`, `{"by": "speaker", "k": 5}`; None and `"none"` are no folds."""
         if given is None or given == "none":
             return None

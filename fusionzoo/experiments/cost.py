@@ -88,10 +88,12 @@ class _Contender:
         return clock() - start
 
     def mflops(self) -> float | None:
+        """Millions of operations of one forward pass, per utterance."""
         total = flops_of(self.loss)
         return None if total is None else total / max(self.utterances, 1) / 1e6
 
     def peak_mib(self) -> float | None:
+        """GPU memory that a step adds to model and batch."""
         if not self.cuda:
             return None
         before = torch.cuda.memory_allocated(self.device)
@@ -260,7 +262,12 @@ def bench_hosts(
 
 
 def pick_device(name: torch.device | str | None) -> torch.device:
-    """`cpu`, `cuda`, `cuda:1`, ...; None or `auto` for what is there. Raises `OptionError` for one that is not."""
+    """`cpu`, `cuda`, `cuda:1`, ...; None or `auto` for what is there.
+
+    Raises
+    ------
+    OptionError : there is no such device.
+    """
     if name in (None, "auto"):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -19,7 +19,7 @@ import numpy as np
 from fusionzoo._file_schemas import RecipeFacts
 from fusionzoo._files import write_json
 from fusionzoo._types import Options
-from fusionzoo.data.folds import FoldPlan, check_speakers, fold_split, make_folds
+from fusionzoo.data.folds import FoldPlan, FoldsLike, check_speakers, fold_split, make_folds
 from fusionzoo.data.leaks import Rows
 from fusionzoo.errors import DataError, DataWarning, OptionError
 from fusionzoo.experiments.runner import Outcome, Task, be_silent, run_all, seed_list
@@ -58,7 +58,7 @@ class HeldOut:
 def cross_validate(
     config: RunConfig | Options | str | Path,
     out: str | Path,
-    folds: str | int | Options | FoldPlan,
+    folds: FoldsLike,
     *,
     seeds: int | Sequence[int] | None = None,
     jobs: int = 1,

@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fusionzoo
-from fusionzoo._file_schemas import RecipeFacts
-from fusionzoo._types import Options
-from fusionzoo.data.folds import FoldPlan
+from fusionzoo._file_schemas import CardFile, RecipeFacts
+from fusionzoo.data.folds import FoldPlan, FoldsLike
 from fusionzoo.errors import OptionError
 from fusionzoo.experiments.cross_validation import cross_validate
 from fusionzoo.experiments.runner import Outcome, Task, be_silent, run_all
@@ -38,7 +37,7 @@ def reproduce(
     data: str | Path | None = None,
     protocol: str | None = None,
     variant: str | None = None,
-    folds: str | int | Options | None = None,
+    folds: FoldsLike = None,
     modalities: Sequence[str] | None = None,
     split: str | Path | None = None,
     sets: Iterable[str] = (),
@@ -92,7 +91,7 @@ def reproduce_recipe(
     out: str | Path,
     *,
     variant: str | None = None,
-    folds: str | int | Options | FoldPlan | None = None,
+    folds: FoldsLike = None,
     jobs: int = 1,
     quiet: bool = False,
 ) -> Reproduction:
@@ -126,14 +125,14 @@ def reproduce_recipe(
         warnings += [f"{protocol}: FAILED {n}: {m}" for n, m in failed.items()]
         if config.training.selection == "test":
             warnings.append(f"{protocol}: {TEST_SELECTED}")
-    published: Mapping[str, Any] = recipe.published_for(variant)
+    published = recipe.published_for(variant)
     known = {metric: number for metric, number, _ in beside(recipe.facts(None, variant), None)}
     rows = []
     for name, metric in METRICS.items():
         mine = ["" if s is None or s.get(name) is None else f"{100 * s[name]:.2f}" for _, s in ours]
         rows.append([metric.short, f"{known[metric.short]:.2f}" if metric.short in known else "-", *mine])
-    said = [(k, " ".join(str(published[k]).split())) for k in ("protocol", "flaw", "source") if published.get(k)]
-    notes += [f"Published {k}: {words}." for k, words in said]
+    said = {k: " ".join(str(published.get(k) or "").split()) for k in ("protocol", "flaw", "source")}
+    notes += [f"Published {k}: {words}." for k, words in said.items() if words]
     notes += [f"Published features: {recipe.features}"] if recipe.features else []
     title = f"{recipe.name}{f' ({variant})' if variant else ''}: published and here, percent"
     table = Table(["metric", "published", *(f"here, {p}" for p, _ in ours)], rows)
@@ -143,7 +142,7 @@ def reproduce_recipe(
 
 
 def reproduce_card(
-    card: Mapping[str, Any],
+    card: CardFile,
     out: str | Path,
     *,
     data: str | Path | None = None,
@@ -171,10 +170,11 @@ def reproduce_card(
         config.data.source = str(data)
     plan = FoldPlan.read(card.get("folds"))
     ours, failed, data_sha256 = _run(config, folder / "run", plan, card.get("recipe"), jobs, quiet)
-    rows, differences = _differences(card["scores"], ours)
+    rows, differences = _differences(cast(_Splits, card["scores"]), ours)
     notes = []
     if plan is None:
-        same = card.get("data", {}).get("sha256") == data_sha256
+        known = card.get("data")
+        same = known is not None and known["sha256"] == data_sha256
         notes.append(
             "The data are the same, to the last bit." if same else "The data differ from the recorded ones (SHA-256)."
         )
@@ -244,7 +244,7 @@ def _changes(there: RunConfig, here: RunConfig) -> dict[str, list[object]]:
     for section in ("host", "fusion", "objective"):
         name = a[f"{section}.name"]
         if name == b[f"{section}.name"]:
-            for key, value in default_options(name, section).items():  # of an option that only one of them gives
+            for key, value in default_options(str(name), section).items():  # of an option that only one of them gives
                 for flat in (a, b):
                     flat.setdefault(f"{section}.{key}", value)
     return {k: [a.get(k), b.get(k)] for k in dict.fromkeys((*a, *b)) if k not in free and a.get(k) != b.get(k)}

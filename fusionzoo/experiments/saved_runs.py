@@ -20,7 +20,8 @@ from fusionzoo.scoring.inference import prediction_header, prediction_rows, spli
 from fusionzoo.scoring.metrics import evaluate_predictions
 
 if TYPE_CHECKING:
-    from fusionzoo._types import Scores
+    from fusionzoo._file_schemas import ModelFile
+    from fusionzoo._types import Options, Scores
     from fusionzoo.host import Host
 
 
@@ -113,8 +114,8 @@ def predict(
 
 
 def _prepare(
-    run: str | Path, data: str | Path | Corpus | None, allow_missing: bool, device: str | None, options: dict[str, Any]
-) -> tuple[Host, dict[str, Any], Corpus]:
+    run: str | Path, data: str | Path | Corpus | None, allow_missing: bool, device: str | None, options: Options
+) -> tuple[Host, ModelFile, Corpus]:
     if device in (None, "auto"):
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -124,7 +125,7 @@ def _prepare(
     return host, meta, _fit_modalities(corpus, meta, run, allow_missing)
 
 
-def _data_section(run: str | Path, data: str | Path | None, options: dict[str, Any]) -> DataConfig:
+def _data_section(run: str | Path, data: str | Path | None, options: Options) -> DataConfig:
     """How to read `data`: as the run did when it is the run's own data, else all of it."""
     stored = Path(run) / "config.yaml"
     own = RunConfig.load(stored).data if stored.exists() else None
@@ -141,7 +142,7 @@ def _data_section(run: str | Path, data: str | Path | None, options: dict[str, A
     return DataConfig(source=str(data), dev_fraction=0.0, options=dict(options))
 
 
-def _fit_modalities(corpus: Corpus, meta: dict[str, Any], run: str | Path, allow_missing: bool) -> Corpus:
+def _fit_modalities(corpus: Corpus, meta: ModelFile, run: str | Path, allow_missing: bool) -> Corpus:
     """The corpus with exactly the model's modalities, or an error that says what does not fit."""
     wanted: dict[str, int] = meta["dims"]
     trained = f"the model in {str(run)!r} was trained on {_widths(wanted)}"
@@ -166,7 +167,7 @@ def _fit_modalities(corpus: Corpus, meta: dict[str, Any], run: str | Path, allow
     return corpus.subset([m for m in wanted if m in corpus.dims])
 
 
-def _check_classes(corpus: Corpus, meta: dict[str, Any], run: str | Path) -> None:
+def _check_classes(corpus: Corpus, meta: ModelFile, run: str | Path) -> None:
     if list(corpus.label_names) != list(meta["label_names"]):
         raise DataError(
             f"the classes of {corpus.name!r} are {', '.join(corpus.label_names)}, and the model in {str(run)!r} was trained on "

@@ -17,6 +17,7 @@ import torch
 from fusionzoo._files import write_json
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo._processes import forget_accelerate, several_processes
+from fusionzoo._types import Options
 from fusionzoo.data.corpus import Corpus
 from fusionzoo.data.npz import save_npz
 from fusionzoo.data.raw import RawCorpus, RawUtterance, read_raw
@@ -70,12 +71,12 @@ def extract(
     out: str | os.PathLike[str] = "features",
     name: str | None = None,
     kind: str | None = None,
-    reader: Mapping[str, Any] | None = None,
-    layer: Any = None,
-    pooling: Any = None,
-    normalise: Any = None,
-    revision: Any = None,
-    batch_size: Any = None,
+    reader: Options | None = None,
+    layer: str | int | Mapping[str, str | int] | None = None,
+    pooling: str | Mapping[str, str] | None = None,
+    normalise: bool | str | Mapping[str, bool | str] | None = None,
+    revision: str | Mapping[str, str] | None = None,
+    batch_size: int | Mapping[str, int] | None = None,
     max_length: int | None = None,
     seconds: float | None = None,
     scale: str | None = None,
@@ -94,20 +95,27 @@ def extract(
     corpus : the release's folder, or a `RawCorpus` (see `fusionzoo.data.raw`).
     text, audio, video : models, each a local folder or a name of the hub; the modalities are text, audio and visual.
     out : a folder; the file is `out/<name>.npz`, its card `out/<name>.card.json`, the shards are in `out/.shards`.
-    kind, reader : of `read_raw`: the release's name, and its reader's options such as `{"classes": 4}`.
+    name : of the file; None for the corpus's.
+    kind : the release's name, where its layout does not say which one it is.
+    reader : options of its reader, such as `{"classes": 4}`.
     layer, pooling, normalise, revision, batch_size : a value for all media, or `{"text": ..., "audio": ...}`; see
         `fusionzoo.extraction.features.Feature`.
-    max_length : of text, in tokens. seconds, scale : of audio. frames, picture : of video.
-    shard_size : utterances a shard: what a killed run has to do again at most.
+    max_length : of text, in tokens.
+    seconds, scale : of audio.
+    frames, picture : of video.
+    shard_size : utterances per shard: what a killed run has to do again at most.
     precision : `"no"`, `"bf16"`, `"fp16"`; None is what `accelerate launch` says, else `"no"`.
-    device : auto, cpu, cuda, cuda:N. workers : threads that read files ahead.
+    device : auto, cpu, cuda, cuda:N.
+    workers : threads that read files ahead.
+    quiet : show no progress.
 
     Started again after whatever ended it, with the same options, it goes on where it was. Several processes
     (`accelerate launch -m fusionzoo extract ...`) share the shards; the first one writes the file.
 
     Raises
     ------
-    ModelError : a model cannot be had. DataError : the release cannot be read, or nothing of it could.
+    ModelError : a model cannot be had.
+    DataError : the release cannot be read, or nothing of it could.
     """
     check_positive(shard_size, "shard_size", extract)
     check_positive(workers, "workers", extract)

@@ -80,7 +80,7 @@ def _classes(scored: Mapping[str, Scores]) -> list[str]:
     for split, scores in scored.items():
         if never := scores["never_predicted"]:
             parts.append(paragraph(f"Never predicted on {split}: {', '.join(never)}. Their F1 is zero.", "note"))
-    for split, scores in reversed(scored.items()):
+    for split, scores in reversed(list(scored.items())):
         rows = [[n, v["precision"], v["recall"], v["f1"], v["support"]] for n, v in scores["per_class"].items()]
         table = Table(["class", "precision", "recall", "F1", "support"], rows)
         parts += [f"<h2>Classes on {split}</h2>", table.html()]
@@ -128,5 +128,5 @@ def published_part(recipe: RecipeFacts, ours: Sequence[tuple[str, Mapping[str, A
         parts.append(Table(["percent", "published", *(label for label, _ in columns)], rows).html())
     else:
         parts.append(paragraph("No published number is known.", "note"))
-    words = [f"{k}: {' '.join(str(published[k]).split())}." for k in ("protocol", "flaw") if published.get(k)]
+    words = [f"{k}: {' '.join(str(said).split())}." for k in ("protocol", "flaw") if (said := published.get(k))]
     return [*parts, *(paragraph(f"Published {w}", "note") for w in words)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fusionzoo._file_schemas import CardFile, FoldsFile
 from fusionzoo._files import write_json
@@ -31,7 +31,7 @@ def write_card(folder: Path, config: RunConfig, result: ResultFile, environment:
     result : the contents of `result.json`.
     environment : the contents of `environment.json`.
     """
-    found: Mapping[str, Any] = result
+    found = cast("Mapping[str, Any]", result)
     scores = {s: None if not found[s] else {k: found[s][k] for k in METRICS} for s in ("dev", "test")}
     write_json(
         folder / RUN_CARD,
@@ -47,7 +47,7 @@ def write_card(folder: Path, config: RunConfig, result: ResultFile, environment:
     )
 
 
-def read_card(path: str | Path) -> dict[str, Any]:
+def read_card(path: str | Path) -> CardFile:
     """What a finished run says about itself: the card, from its file, its run folder or a cross-validation's folder.
 
     Raises
@@ -62,17 +62,17 @@ def read_card(path: str | Path) -> dict[str, Any]:
     content = parse_json(text_of(file, _refused), str(file), _refused)
     if isinstance(content, dict) and "folds" in content and "mean" in content:
         return _of_folds(content, file)
-    return {**check(CardFile, content, str(file), _refused)}
+    return check(CardFile, content, str(file), _refused)
 
 
-def _of_folds(content: Mapping[str, Any], file: Path) -> dict[str, Any]:
+def _of_folds(content: Mapping[str, Any], file: Path) -> CardFile:
     found = check(FoldsFile, content, str(file), _refused)
     means: Mapping[str, Any] = found["mean"]
     test = {k: means[k]["mean"] for k in METRICS if k in means}
     if None in test.values():
         raise _refused(f"{str(file)!r} holds no scores: no fold had finished")
     config = RunConfig.load(file.parent / "config.yaml").to_dict()
-    return {**found, "config": config, "scores": {"test": test, "dev": None}}
+    return cast(CardFile, {**found, "config": config, "scores": {"test": test, "dev": None}})
 
 
 def _refused(message: str) -> ConfigError:

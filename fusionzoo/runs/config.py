@@ -17,7 +17,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self, cast
 
 from fusionzoo._schema import plain, shown
 from fusionzoo._types import Options
@@ -36,7 +36,7 @@ class Section:
     SECTION: ClassVar[str]
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Any:
+    def from_dict(cls, values: Options) -> Self:
         """Build the section, or raise `ConfigError` naming the key, what it expects and its closest match."""
         if not isinstance(values, Mapping):
             raise ConfigError(
@@ -59,7 +59,7 @@ class Section:
                 )
         return cls(**arguments, **({"options": options} if free else {}))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values, the options flat among the fields, ready for YAML and JSON."""
         out = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "options"}
         return out | dict(getattr(self, "options", {}))
@@ -67,14 +67,17 @@ class Section:
 
 @dataclass
 class DataConfig(Section):
-    """Where the conversations come from. Options go to the dataset plugin or reader.
+    """Where the conversations come from.
 
+    Parameters
+    ----------
     source : name of a dataset plugin (`demo`) or path of a file or folder.
     split : a file that assigns dialogues to train, dev and test; `None` takes the source's own split.
     modalities : the modalities to use, in order, the anchor first; `None` takes all, in the source's order.
     dev_fraction : share of the training dialogues set aside where the source has no dev split; 0 for no dev split.
     merge_dev : count the source's dev dialogues as training first, as many published trainings do; dev is then drawn.
     split_seed : seed of that choice; not the training seed, so that all seeds of a comparison share one split.
+    options : of the dataset plugin or reader.
     """
 
     SECTION: ClassVar[str] = "data"
@@ -84,35 +87,48 @@ class DataConfig(Section):
     dev_fraction: float = field(default=0.1, metadata={"min": 0.0, "max": 0.9})
     merge_dev: bool = False
     split_seed: int = 0
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass
 class HostConfig(Section):
-    """The model around the fusion. `placement=None` takes the host's default."""
+    """The model around the fusion.
+
+    Parameters
+    ----------
+    name : of the host.
+    placement : where the fusion sits; None for the host's default.
+    options : of the host.
+    """
 
     SECTION: ClassVar[str] = "host"
     name: str = "bc-lstm"
     placement: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass
 class FusionConfig(Section):
-    """The fusion layer. `none` is for data of one modality, where there is nothing to fuse.
+    """The fusion layer.
+
+    Parameters
+    ----------
+    name : of the fusion; `none` is for data of one modality, where there is nothing to fuse.
+    options : of the fusion.
 
     `asked` is whether somebody named it or gave it options, here or in a file, and False where it came by default.
     """
 
     SECTION: ClassVar[str] = "fusion"
     name: str = "concat"
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.asked = self.name != "concat" or bool(self.options)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> FusionConfig:
+    def from_dict(cls, values: Options) -> Self:
+        """The same, and whether a name was given."""
         section = super().from_dict(values)
         section.asked = section.asked or "name" in values
         return section
@@ -122,25 +138,29 @@ class FusionConfig(Section):
 class ObjectiveConfig(Section):
     """What is minimised.
 
+    Parameters
+    ----------
+    name : of the objective.
     weight : factor of the named objective.
     also : further objectives, each by name with a `weight` and its own options:
         `also: {supervised-contrastive: {weight: 0.1}}`.
     auxiliary : factor of the losses that hosts and fusions bring along by themselves; 0 ignores them.
+    options : of the objective.
     """
 
     SECTION: ClassVar[str] = "objective"
     name: str = "cross-entropy"
     weight: float = field(default=1.0, metadata={"min": 0.0})
-    also: dict[str, Any] = field(default_factory=dict)
+    also: dict[str, object] = field(default_factory=dict)
     auxiliary: float = field(default=1.0, metadata={"min": 0.0})
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.name == "cross-entropy":
             # The field's labels are noisy (annotators agree on about two in three); an option of a run, not of the loss.
             self.options = {"label_smoothing": 0.1, **self.options}
 
-    def terms(self) -> list[tuple[str, float, dict[str, Any]]]:
+    def terms(self) -> list[tuple[str, float, dict[str, object]]]:
         """`(name, weight, options)` of every objective, the main one first."""
         terms = [(self.name, self.weight, dict(self.options))]
         for name, given in self.also.items():
@@ -158,13 +178,18 @@ class ObjectiveConfig(Section):
 class TrainingConfig(Section):
     """The loop.
 
-    epochs, batch_size : upper limit of epochs; dialogues per step and process.
-    sampler : `shuffle` takes every dialogue once an epoch; `balanced` draws as many with replacement, so that every class
+    Parameters
+    ----------
+    epochs : at most.
+    batch_size : dialogues per step and process.
+    sampler : `shuffle` takes every dialogue once per epoch; `balanced` draws as many with replacement, so that every class
         comes equally often (of single utterances; a dialogue weighs as its utterances do on average).
     lr, weight_decay, optimizer : as in torch.optim.
-    scheduler, warmup : how the learning rate moves; share of all steps in which it rises from zero.
-    decay, decay_epochs : what the rate is multiplied by, with `step` every so many epochs, with `plateau` after so many in
-        a row without a new best (torch's ReduceLROnPlateau waits for one more than its patience).
+    scheduler : how the learning rate moves.
+    warmup : share of all steps in which it rises from zero.
+    decay : what the rate is multiplied by, by `step` and `plateau`.
+    decay_epochs : with `step` every so many epochs, with `plateau` after so many in a row without a new best (torch's
+        ReduceLROnPlateau waits for one more than its patience).
     plateau_on : what `plateau` looks at: `score`, by which the epoch is chosen, `dev_loss` (log loss) or `train_loss`.
     clip : largest norm of all gradients together; 0 does not clip.
     precision : `auto` is bf16 on a GPU that has it and full precision on a CPU.
@@ -224,6 +249,10 @@ _ARGUMENTS = {
 }
 
 
+#: Sections that have a name, and the key that holds it. `fusion: lmam` is `fusion: {name: lmam}`.
+_NAMED = {"data": "source", "host": "name", "fusion": "name", "objective": "name"}
+
+
 @dataclass
 class RunConfig:
     """Everything that decides a run."""
@@ -245,19 +274,33 @@ class RunConfig:
     ) -> RunConfig:
         """Merge a recipe, a YAML file, named arguments and `section.key=value` strings, in this order.
 
-        Named arguments are `data`, `split`, `modalities`, `host`, `placement`, `fusion`, `objective` and any key of
-        section `training` (`epochs=2`); `None` means not given. `check=False` leaves the plugins' options to a later
-        `check_plugins`: a comparison has several hosts and fusions to check them against.
+        Parameters
+        ----------
+        file : a YAML file, or its sections as a mapping.
+        sets : `section.key=value` texts.
+        recipe : likewise what `file` is; it counts less.
+        check : False leaves the plugins' options to a later `check_plugins`: a comparison has several hosts and fusions to
+            check them against.
+        arguments : `data`, `split`, `modalities`, `host`, `placement`, `fusion`, `objective`, or any key of section
+            `training` (`epochs=2`); None means not given. A host, fusion or objective with options is a mapping:
+            `fusion={"name": "lmam", "rank": 4}`.
 
-        Raises `ConfigError` for an unknown section or key (with the closest match), a wrong type or range, and options
-        that the chosen plugins do not take; `UnknownNameError` for a plugin that is not installed.
+        Raises
+        ------
+        ConfigError : an unknown section or key (with the closest match), a wrong type or range, or options that the chosen
+            plugins do not take.
+        UnknownNameError : a plugin is not installed.
         """
         merged: dict[str, Any] = {}
         for source in (recipe, file):
             if source is not None:
                 merge_sections(merged, source if isinstance(source, Mapping) else read_yaml(source), str(source))
         for name, value in arguments.items():
-            if value is not None:
+            if value is None:
+                continue
+            if name in _NAMED and not isinstance(value, str) and name != "data":
+                merge_sections(merged, {name: _with_name(name, value)}, f"{name}=")
+            else:
                 _assign(merged, _ARGUMENTS.get(name, f"training.{name}"), value)
         for text in sets:
             _assign(merged, *parse_set(text))
@@ -267,18 +310,19 @@ class RunConfig:
         return config
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
+    def from_dict(cls, values: Options) -> RunConfig:
         """From nested mappings. Names and types are checked; options of plugins are not, see `check_plugins`."""
-        values = plain(values, "the configuration", ConfigError)
+        given: dict[str, Any] = plain(values, "the configuration", ConfigError)
         kinds = (DataConfig, HostConfig, FusionConfig, ObjectiveConfig, TrainingConfig)
         sections: dict[str, type[Section]] = {s.SECTION: s for s in kinds}
-        for key in values:
+        for key in given:
             if key not in sections:
                 raise ConfigError(
                     f"unknown configuration section {key!r}{close_matches_hint(str(key), sections) or '.'} "
                     f"The sections are: {', '.join(sections)}."
                 )
-        return cls(**{k: s.from_dict({} if values.get(k) is None else values[k]) for k, s in sections.items()})
+        parts: dict[str, Any] = {k: s.from_dict(_keys(k, given.get(k))) for k, s in sections.items()}
+        return cls(**parts)
 
     @property
     def title(self) -> str:
@@ -321,7 +365,7 @@ class RunConfig:
                 f"{close_matches_hint(self.host.placement, placements) or '.'} It has: {', '.join(placements)}."
             )
 
-    def to_dict(self) -> dict[str, dict[str, Any]]:
+    def to_dict(self) -> dict[str, dict[str, object]]:
         """Sections of plain values."""
         return {f.name: getattr(self, f.name).to_dict() for f in fields(self)}
 
@@ -339,7 +383,7 @@ class RunConfig:
         flat = {k: v for k, v in flatten(self.to_dict()).items() if k not in INCIDENTAL and not k.startswith("data.")}
         return hashlib.sha256(json.dumps(flat, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
-    def replaced(self, **values: Any) -> RunConfig:
+    def replaced(self, **values: object) -> RunConfig:
         """A checked copy; keys are `section__key` or whole sections: `replaced(training__seed=3, fusion={"name": "lmf"})`."""
         merged: dict[str, Any] = copy.deepcopy(self.to_dict())
         for key, value in values.items():
@@ -347,7 +391,7 @@ class RunConfig:
             if name:
                 merged[section][name] = value
             else:
-                merged[section] = dict(value)
+                merged[section] = dict(cast(Options, value))
         config = RunConfig.from_dict(merged)
         config.check_plugins()
         return config
@@ -358,7 +402,7 @@ def model_title(host: str, fusion: str) -> str:
     return f"{host}, {WITHOUT_FUSION}" if fusion == NO_FUSION else f"{host} + {fusion}"
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Options, prefix: str = "") -> dict[str, object]:
     """`{"a": {"b": 1}}` as `{"a.b": 1}`; empty mappings vanish."""
     out: dict[str, Any] = {}
     for key, value in values.items():
@@ -393,12 +437,30 @@ def parse_set(text: str) -> tuple[str, Any]:
 
 def merge_sections(into: dict[str, Any], values: Mapping[str, Any], source: str) -> None:
     """Write the keys of `values` over those of `into`, section by section; `source` is what a refusal names."""
-    for section, keys in values.items():
+    for section, given in values.items():
+        keys = _keys(section, given)
         if isinstance(keys, Mapping):
             _start_over(into, section, keys)
             into.setdefault(section, {}).update(keys)
-        elif keys is not None:
+        else:
             raise ConfigError(f"{source}: section {section!r} must be a mapping of keys to values, not {shown(keys)}")
+
+
+def _keys(section: str, given: Any) -> Any:
+    """What stands in a section: nothing as no keys, a name alone as the key that it is."""
+    if given is None:
+        return {}
+    return {_NAMED[section]: given} if isinstance(given, str) and section in _NAMED else given
+
+
+def _with_name(kind: str, given: object) -> Options:
+    """A host, fusion or objective as a mapping."""
+    if isinstance(given, Mapping) and isinstance(given.get("name"), str):
+        return given
+    raise ConfigError(
+        f'{kind}: expected a name, or a mapping such as {{"name": "lmam", "rank": 4}}, not {type(given).__name__}; a run '
+        f"builds its own {kind} for the widths of its data, so it takes no instance"
+    )
 
 
 def _assign(into: dict[str, Any], key: str, value: Any) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -13,6 +13,7 @@ from fusionzoo.data.loading import split_of
 from fusionzoo.runs.models import build_host
 
 if TYPE_CHECKING:
+    from fusionzoo._file_schemas import ModelFile
     from fusionzoo.data.corpus import Corpus
 
 
@@ -30,7 +31,7 @@ def flops_of(call: Callable[[], object]) -> int | None:
     return counter.get_total_flops()
 
 
-def flops_per_utterance(meta: Mapping[str, Any], corpus: Corpus, split: str) -> float | None:
+def flops_per_utterance(meta: ModelFile, corpus: Corpus, split: str) -> float | None:
     """Of one forward pass over some dialogues, on a CPU copy with fresh weights; None where that cannot be counted.
 
     Parameters

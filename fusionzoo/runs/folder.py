@@ -41,8 +41,11 @@ if TYPE_CHECKING:
 def claim(folder: Path, config: RunConfig, resume: bool) -> RunConfig | None:
     """Check that this run may use the folder; the configuration of the run that lies there already, when resuming.
 
-    Raises `ConfigError` for a folder that holds a run (without `resume`), `CheckpointError` when what is to be resumed
-    was configured differently, as far as that can be told before anything is built: see `finished_as`.
+    Raises
+    ------
+    ConfigError : the folder holds a run, without `resume`.
+    CheckpointError : what is to be resumed was configured differently, as far as that can be told before anything is
+        built: see `finished_as`.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"the run folder {str(folder)!r} is a file; choose another --out")
@@ -64,7 +67,9 @@ def claim(folder: Path, config: RunConfig, resume: bool) -> RunConfig | None:
 def finished_as(folder: Path, before: RunConfig, now: RunConfig, corpus: Corpus) -> ResultFile | None:
     """The result of the run in a folder, None where it has not finished. `now` has every option with its value.
 
-    Raises `CheckpointError` when it was configured differently.
+    Raises
+    ------
+    CheckpointError : it was configured differently.
     """
     changes = differences(before, now, corpus)
     _refuse_changes(folder, now, changes)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 WEIGHTS, MODEL_META = "model.safetensors", "model.json"
 
 
-def host_options(config: RunConfig, corpus: Corpus) -> dict[str, Any]:
+def host_options(config: RunConfig, corpus: Corpus) -> dict[str, object]:
     """The host's options; data whose text is several views side by side tell a host that can take them apart."""
     options, views = dict(config.host.options), corpus.text_views
     taken = views > 0 and "text_views" in accepted_options(config.host.name, "host").types
@@ -43,7 +43,9 @@ def host_options(config: RunConfig, corpus: Corpus) -> dict[str, Any]:
 def settle_fusion(config: RunConfig, corpus: Corpus) -> None:
     """With one modality no fusion is built: set `fusion.name` to `none` where it came by default.
 
-    Raises `ConfigError` where a fusion was asked for, which would be reported and not be there.
+    Raises
+    ------
+    ConfigError : a fusion was asked for, which would be reported and not be there.
     """
     if len(corpus.modalities) > 1 or config.fusion.name == NO_FUSION:
         return
@@ -71,7 +73,7 @@ def check_fusion_built(host: Host, config: RunConfig) -> None:
         )
 
 
-def describe_model(config: RunConfig, corpus: Corpus, data_sha256: str) -> dict[str, Any]:
+def describe_model(config: RunConfig, corpus: Corpus, data_sha256: str) -> ModelFile:
     """The contents of `model.json`: what is needed to build the same model and to judge whether data fit it."""
 
     def provider(name: str, kind: str) -> str:
@@ -79,7 +81,7 @@ def describe_model(config: RunConfig, corpus: Corpus, data_sha256: str) -> dict[
         return f"{card.distribution} {card.version}".strip()
 
     plugins = {"host": config.host.name, "fusion": config.fusion.name}
-    return {
+    meta = {
         "format": 1,
         "host": config.host.name,
         "host_options": host_options(config, corpus),
@@ -97,6 +99,7 @@ def describe_model(config: RunConfig, corpus: Corpus, data_sha256: str) -> dict[
         "data": {"name": corpus.name, "sha256": data_sha256},
         "selection": config.training.selection,
     }
+    return cast(ModelFile, meta)
 
 
 def resolve(config: RunConfig, host: Host, objective: WeightedObjective) -> RunConfig:
@@ -105,7 +108,7 @@ def resolve(config: RunConfig, host: Host, objective: WeightedObjective) -> RunC
     A default may depend on the plugin around (an official host has options of its own for its fusion), so it is read off
     what was built and not off signatures. Built again from the result, everything is the same.
     """
-    values = config.to_dict()
+    values: dict[str, dict[str, Any]] = config.to_dict()
     values["host"] |= options_in_force(host, SUPPLIED["host"])
     values["host"]["placement"] = getattr(host, "placement", config.host.placement)
     cls = None if config.fusion.name == NO_FUSION else fusionzoo.get(config.fusion.name)
@@ -129,8 +132,8 @@ def resolved(config: RunConfig, corpus: Corpus) -> RunConfig:
     return resolve(config, host, objective)
 
 
-def build_host(meta: Mapping[str, Any]) -> Host:
-    """A host with fresh weights from the contents of `model.json`."""
+def build_host(meta: ModelFile | Mapping[str, Any]) -> Host:
+    """A host with fresh weights from the contents of `model.json`, or from as much of it as says how to build one."""
     fusion = {} if meta["fusion"] == NO_FUSION else {"fusion": (meta["fusion"], dict(meta["fusion_options"]))}
     return fusionzoo.get(meta["host"], kind="host")(
         dict(meta["dims"]),
@@ -151,6 +154,11 @@ def class_counts(corpus: Corpus) -> Tensor:
 class WeightedObjective(nn.Module):
     """The weighted sum of a configuration's objectives and of the losses that the model brings along.
 
+    Parameters
+    ----------
+    config : names the objectives, their weights and options.
+    num_classes : C.
+    class_counts : labelled utterances of each class in the train split, `(C,)`.
     host : what the objectives are bound to; those that need no host do without.
     """
 
@@ -197,20 +205,20 @@ def whole_state(host: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tenso
     return {k: v for k, v in host.state_dict().items() if k in frozen} | dict(state) if frozen else dict(state)
 
 
-def save_model(folder: Path, state: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+def save_model(folder: Path, state: Mapping[str, Tensor], meta: ModelFile) -> None:
     """Write `model.safetensors` and `model.json`, each atomically."""
     write_bytes(folder / WEIGHTS, pack_weights(state))
     write_json(folder / MODEL_META, meta)
 
 
-def read_model_card(run: str | Path) -> dict[str, Any]:
+def read_model_meta(run: str | Path) -> ModelFile:
     """The contents of a run folder's `model.json`."""
     path = Path(run) / MODEL_META
     if not path.exists():
         raise CheckpointError(
             f"{str(run)!r} is not the folder of a trained run: it has no {MODEL_META}; give the --out folder of `fusionzoo train`"
         )
-    meta: dict[str, Any] = {**read_json(ModelFile, path, CheckpointError)}
+    meta = read_json(ModelFile, path, CheckpointError)
     if len(meta["label_names"]) != meta["num_classes"]:
         raise CheckpointError(
             f"{str(path)!r}: label_names: expected {meta['num_classes']} names, as num_classes says, got "
@@ -219,13 +227,21 @@ def read_model_card(run: str | Path) -> dict[str, Any]:
     return meta
 
 
-def load_model(run: str | Path, device: str | torch.device = "cpu") -> tuple[Host, dict[str, Any]]:
-    """The trained host of a run folder, in eval mode, and its card.
+def load_model(run: str | Path, device: str | torch.device = "cpu") -> tuple[Host, ModelFile]:
+    """The trained host of a run folder, in eval mode, and the contents of its `model.json`.
 
-    Raises `CheckpointError` when the folder holds no model, or weights that belong to another host, other widths or
-    another number of classes; `UnknownNameError` when a plugin that it needs is not installed.
+    Parameters
+    ----------
+    run : the run folder.
+    device : where the host is wanted.
+
+    Raises
+    ------
+    CheckpointError : the folder holds no model, or weights that belong to another host, other widths or another number
+        of classes.
+    UnknownNameError : a plugin that it needs is not installed.
     """
-    meta = read_model_card(run)
+    meta = read_model_meta(run)
     weights = read_weights(Path(run) / WEIGHTS)
     with building_for(weights, f"{str(run)!r}"):
         host = build_host(meta)

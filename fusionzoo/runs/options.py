@@ -37,7 +37,18 @@ class Accepted:
 def coerce(value: Any, annotation: str, where: str, limits: Mapping[str, Any]) -> Any:
     """Check one value against a type written as text (`"int"`, `"str | None"`), choices and a range.
 
-    Raises `ConfigError` naming `where`. Annotations other than int, float, bool, str, list and dict pass unchecked.
+    Annotations other than int, float, bool, str, list and dict pass unchecked.
+
+    Parameters
+    ----------
+    value : as it was given.
+    annotation : of what is expected.
+    where : the key, for messages.
+    limits : `choices`, `min` and `max`, as far as there are any.
+
+    Raises
+    ------
+    ConfigError : the value is something else.
     """
     names = [n.strip() for n in annotation.split("|")]
     if value is None and "None" in names:

@@ -16,7 +16,7 @@ host: {name: multiemo, variant: official}
 fusion: {name: multi-attn, layers: 6}
 objective: {name: cross-entropy, weight: 0.2}
 training: {epochs: 100, batch_size: 64}
-folds: {by: session}                # optional: cross-validation, see fusionzoo.experiments.cross_validation
+folds: {by: session}                # optional: cross-validation, see fusionzoo.data.folds
 protocols:                          # what each protocol changes in the sections above (and in folds)
   published: {training: {selection: test}}
   honest: {training: {selection: dev}}
@@ -34,10 +34,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from fusionzoo._file_schemas import Published, RecipeFacts
 from fusionzoo._schema import plain, shown
-from fusionzoo.data.folds import FoldPlan
+from fusionzoo._types import Options
+from fusionzoo.data.folds import FoldPlan, FoldsLike
 from fusionzoo.errors import ConfigError, OptionError, UnknownNameError, close_matches_hint
 from fusionzoo.runs.config import RunConfig, merge_sections, read_yaml
 from fusionzoo.scoring.metrics import METRICS
@@ -55,9 +57,15 @@ _KEYS = (*_WORDS, "published", *SECTIONS, "folds", "protocols", "variants")
 class Recipe:
     """A published system's recipe.
 
-    name : as `fusionzoo train` takes it. summary, system, paper, code, features : words about it.
-    published : `scores` (metric -> percent), `protocol`, `flaw`, `source`. sections : the five of a `RunConfig`, partly.
-    folds : see `fusionzoo.experiments.cross_validation`, None for the data's own split. protocols, variants : name -> changes.
+    Parameters
+    ----------
+    name : as `fusionzoo train` takes it.
+    summary, system, paper, code, features : words about it.
+    published : `scores` (metric -> percent), `protocol`, `flaw`, `source`.
+    sections : the five of a `RunConfig`, partly.
+    folds : see `fusionzoo.data.folds.FoldPlan`, None for the data's own split.
+    protocols : `honest` and `published` -> what each changes.
+    variants : name -> changes.
     origin : the file it came from, for messages.
     """
 
@@ -67,45 +75,53 @@ class Recipe:
     paper: str = ""
     code: str = ""
     features: str = ""
-    published: Mapping[str, Any] = field(default_factory=dict)
-    sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    folds: Any = None
-    protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    published: Published = field(default_factory=lambda: Published())
+    sections: Mapping[str, Options] = field(default_factory=dict)
+    folds: FoldsLike = None
+    protocols: Mapping[str, Options] = field(default_factory=dict)
+    variants: Mapping[str, Options] = field(default_factory=dict)
     origin: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "__doc__", _describe(self))  # what `fusionzoo info` shows below the card
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any], name: str, origin: str = "") -> Recipe:
+    def from_mapping(cls, values: Options, name: str, origin: str = "") -> Recipe:
         """Check keys by name, here and in every protocol and variant; plugins' options wait for `check`.
 
-        Raises `ConfigError` naming the key and its closest match.
+        Parameters
+        ----------
+        values : what stands in the file.
+        name : as `fusionzoo train` takes it.
+        origin : the file, for messages.
+
+        Raises
+        ------
+        ConfigError : with the key and its closest match.
         """
         origin = origin or name
-        values = plain(values, f"recipe {origin}", ConfigError)
-        _known(values, _KEYS, origin, "")
+        given: dict[str, Any] = plain(values, f"recipe {origin}", ConfigError)
+        _known(given, _KEYS, origin, "")
         for key in _WORDS:
-            if not isinstance(values.get(key) or "", str):
-                raise ConfigError(f"recipe {origin}: {key!r} must be text, not {shown(values[key])}")
+            if not isinstance(given.get(key) or "", str):
+                raise ConfigError(f"recipe {origin}: {key!r} must be text, not {shown(given[key])}")
         for kind in ("protocols", "variants"):
-            for label, changes in _mapping(values.get(kind), origin, kind).items():
+            for label, changes in _mapping(given.get(kind), origin, kind).items():
                 if kind == "protocols":
                     _known({label: None}, PROTOCOLS, origin, "protocols.")
                 where = f"{kind}.{label}."
                 own = (*SECTIONS, "folds", *(("published", "summary") if kind == "variants" else ()))
                 _known(_mapping(changes, origin, f"{kind}.{label}"), own, origin, where)
                 _check_published(_mapping(changes, origin, where).get("published"), origin, where)
-        _check_published(values.get("published"), origin, "")
-        words = {key: " ".join((values.get(key) or "").split()) for key in _WORDS}
+        _check_published(given.get("published"), origin, "")
+        words = {key: " ".join((given.get(key) or "").split()) for key in _WORDS}
         return cls(
             name=name,
-            published=_mapping(values.get("published"), origin, "published"),
-            sections={s: _mapping(values[s], origin, s) for s in SECTIONS if values.get(s) is not None},
-            folds=values.get("folds"),
-            protocols={k: _mapping(v, origin, k) for k, v in (values.get("protocols") or {}).items()},
-            variants={str(k): _mapping(v, origin, str(k)) for k, v in (values.get("variants") or {}).items()},
+            published=cast(Published, _mapping(given.get("published"), origin, "published")),
+            sections={s: _mapping(given[s], origin, s) for s in SECTIONS if given.get(s) is not None},
+            folds=given.get("folds"),
+            protocols={k: _mapping(v, origin, k) for k, v in (given.get("protocols") or {}).items()},
+            variants={str(k): _mapping(v, origin, str(k)) for k, v in (given.get("variants") or {}).items()},
             origin=origin,
             **words,
         )
@@ -115,31 +131,35 @@ class Recipe:
         """From a YAML file; a file of the five sections alone is a recipe too, without a published protocol."""
         return cls.from_mapping(read_yaml(path), name or Path(path).stem, str(path))
 
-    def resolve(self, protocol: str | None = None, variant: str | None = None) -> dict[str, Any]:
+    def resolve(self, protocol: str | None = None, variant: str | None = None) -> dict[str, Options]:
         """The five sections with a protocol's and a variant's changes, for `RunConfig.from_sources(recipe=...)`.
 
-        protocol : `honest` (the default) or `published`. variant : a name in `variants`, None for none.
+        Parameters
+        ----------
+        protocol : `honest` (the default) or `published`.
+        variant : a name in `variants`, None for none.
         """
         merged: dict[str, Any] = {}
         for part in self._parts(protocol, variant):
             merge_sections(merged, {s: part[s] for s in SECTIONS if s in part}, self.origin)
         return merged
 
-    def resolve_folds(self, protocol: str | None = None, variant: str | None = None) -> Any:
+    def resolve_folds(self, protocol: str | None = None, variant: str | None = None) -> FoldsLike:
         """What the recipe says about cross-validation, None for nothing."""
-        found = self.folds
+        found: Any = self.folds
         for part in self._parts(protocol, variant)[1:]:
             found = part.get("folds", found)
         return found
 
-    def published_for(self, variant: str | None = None) -> dict[str, Any]:
+    def published_for(self, variant: str | None = None) -> Published:
         """The published scores and what is known about them; a variant has its own, or none."""
         if variant is None:
-            return dict(self.published)
-        own = self.variants[self._variant(variant)].get("published")
-        return {k: v for k, v in self.published.items() if k != "scores"} | dict(own or {"scores": {}})
+            return cast(Published, dict(self.published))
+        own: Any = self.variants[self._variant(variant)].get("published")
+        rest = {k: v for k, v in self.published.items() if k != "scores"}
+        return cast(Published, rest | dict(own or {"scores": {}}))
 
-    def facts(self, protocol: str | None = None, variant: str | None = None) -> dict[str, Any]:
+    def facts(self, protocol: str | None = None, variant: str | None = None) -> RecipeFacts:
         """What a run made by this recipe says about it: name, protocol, variant and what was published."""
         self._parts(protocol, variant)
         return {
@@ -176,7 +196,9 @@ class Recipe:
     def check(self) -> None:
         """Check every key and option of every protocol and variant against the plugins, which are loaded.
 
-        Raises `ConfigError` or `UnknownNameError`, naming recipe, key and closest match.
+        Raises
+        ------
+        ConfigError, UnknownNameError : with recipe, key and closest match.
         """
 
         for variant in (None, *self.variants):
@@ -192,10 +214,13 @@ class Recipe:
         return f"{self.name} (recipe) - {self.summary}\n\n{_describe(self)}"
 
 
-def load_recipe(name: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
+def load_recipe(name: str | Path | Options | Recipe) -> Recipe:
     """A recipe by the name of an installed one, by a YAML file, or from a mapping.
 
-    Raises `UnknownNameError` for a name that nothing installed answers to, `ConfigError` for a file that is wrong.
+    Raises
+    ------
+    UnknownNameError : nothing that is installed has the name.
+    ConfigError : the file is wrong.
     """
     if isinstance(name, Recipe):
         return name
@@ -251,7 +276,7 @@ def configuration_of(
 def register_folder(register: Callable[[Spec], None], module: str, folder: Path) -> None:
     """Register every YAML file of a folder; `module` must give a `Recipe` for the attribute of each file's stem.
 
-    A package that holds recipes is this, with one entry point a file:
+    A package that holds recipes is this, with one entry point per file:
 
         FOLDER = Path(__file__).parent
 

@@ -14,14 +14,16 @@ from fusionzoo.errors import TrainingError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from fusionzoo.data.clips.loading import ClipSplit
     from fusionzoo.data.corpus import Corpus
+    from fusionzoo.data.resident import ResidentSplit
 
 
 @torch.inference_mode()
 def split_probabilities(
     model: nn.Module,
     corpus: Corpus,
-    resident: Any,
+    resident: ResidentSplit | ClipSplit,
     split: str,
     batch_size: int,
     accelerator: Accelerator | None = None,
@@ -29,7 +31,20 @@ def split_probabilities(
     """Rows `(N,)` of the corpus that belong to the split, in order, and probabilities `(N, C)` float32 for them.
 
     With several processes each computes its share and all receive the whole; a dialogue that pads a share is written
-    twice to the same rows and so counts once. Raises `TrainingError` when a probability is not finite.
+    twice to the same rows and so counts once.
+
+    Parameters
+    ----------
+    model : a host.
+    corpus : what is predicted.
+    resident : the split, ready to be cut into batches.
+    split : its name.
+    batch_size : dialogues at a time; rounding apart, no probability depends on it.
+    accelerator : of several processes; None for this one alone.
+
+    Raises
+    ------
+    TrainingError : a probability is not finite.
     """
     spans = {d.id: (d.start, d.stop) for d in corpus.dialogues(split)}
     rank = accelerator.process_index if accelerator else 0
@@ -74,7 +89,13 @@ def prediction_rows(
 ) -> list[list[Any]]:
     """Rows of predictions.csv: split, dialogue, utterance, true name (empty when unlabelled), predicted name, probabilities.
 
-    `label_names` are the model's; the true name is the corpus's own.
+    Parameters
+    ----------
+    corpus : what was predicted; true names are its own.
+    split : which part of it.
+    rows : of the corpus.
+    probabilities : for these rows.
+    label_names : the model's classes.
     """
     assert corpus.utterance_id is not None  # filled in by the corpus itself
     best = probabilities.argmax(1)

@@ -46,6 +46,12 @@ def torch_settings(config: RunConfig) -> Iterator[None]:
 
 
 def make_accelerator(config: RunConfig, folder: Path) -> Accelerator:
+    """Accelerate with the run's device, precision and tracker.
+
+    Raises
+    ------
+    TrainingError : the device is not there, or cannot compute like this.
+    """
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 
@@ -81,6 +87,7 @@ def make_accelerator(config: RunConfig, folder: Path) -> Accelerator:
 
 
 def start_tracker(accelerator: Accelerator, config: RunConfig) -> bool:
+    """Start the tracker that the run names, if it names one; whether it does."""
     name = config.training.tracker
     if not name:
         return False
@@ -92,6 +99,7 @@ def start_tracker(accelerator: Accelerator, config: RunConfig) -> bool:
 
 
 def make_optimizer(config: RunConfig, parameters: list[nn.Parameter], device: torch.device) -> torch.optim.Optimizer:
+    """The run's optimizer, in its fastest form on the device."""
     settings = config.training
     common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     if settings.optimizer == "sgd":
@@ -103,7 +111,9 @@ def make_optimizer(config: RunConfig, parameters: list[nn.Parameter], device: to
 def restore_optimizer(optimizer: Any, state: Mapping[str, Any]) -> None:
     """Load the moments of an optimizer's state dict; its settings are those of the configuration, whatever the file says.
 
-    Raises `ValueError` for a moment that is not of its parameter's shape, or not there.
+    Raises
+    ------
+    ValueError : a moment is not of its parameter's shape, or not there.
     """
     needed = {"momentum_buffer"} if "momentum" in optimizer.param_groups[0] else {"step", "exp_avg", "exp_avg_sq"}
     own = optimizer.state_dict()["param_groups"]

@@ -52,10 +52,10 @@ _CLIPS = (
 )
 #: What is appended to a command line that matches; all that match, in order.
 SHORT = {
-    r"fusionzoo train ": _FAST,
+    r"fusionzoo (train|cross-validate) ": _FAST,
     r"fusionzoo compare ": f"{_FAST} --seeds 2",
     r"fusionzoo reproduce (?!runs/)": _FAST,
-    r"fusionzoo (train|compare) .*--data demo": "--set data.dialogues=[16,4,4] --set data.length=[3,6]",
+    r"fusionzoo (train|cross-validate|compare) .*--data demo": "--set data.dialogues=[16,4,4] --set data.length=[3,6]",
     r"fusionzoo train .*RAVDESS": _CLIPS,
     r"fusionzoo train foal-net": "--set data.media.visual.frames=4 --set data.media.visual.size=32",
     r"fusionzoo bench ": "--dims text=16,audio=14,visual=12 --batch 4 --steps 8 --repeats 1",

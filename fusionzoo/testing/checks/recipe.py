@@ -112,7 +112,7 @@ def models_train(subject):
 
 def _loss(config: RunConfig) -> torch.Tensor:
     """Of one small batch."""
-    media = config.data.options.get("media") or {}
+    media: Any = config.data.options.get("media") or {}
     given = config.objective.options.get("class_weights")
     classes = len(given) if isinstance(given, list) else 4
     dims = {m: _width(m, media.get(m), config) for m in config.data.modalities or media or WIDTHS}
@@ -136,7 +136,8 @@ def _loss(config: RunConfig) -> torch.Tensor:
 
 def _width(name: str, medium: Any, config: RunConfig) -> int:
     """Of a picture's colours or a frame's coefficients, as the reader gives them, where the host encodes them itself."""
-    if medium is None or name in (config.host.options.get("encoders") or {}):
+    encoders: Any = config.host.options.get("encoders") or {}
+    if medium is None or name in encoders:
         return WIDTHS.get(name, 32)
     return {"frames": 3, "mfcc": medium.get("coefficients", 13)}.get(medium.get("kind"), WIDTHS.get(name, 32))
 

@@ -76,6 +76,34 @@ def test_cross_validation_learns_reports_and_goes_on(tmp_path):
     assert changed.rows != done.rows  # another configuration is run again
 
 
+@pytest.mark.slow
+def test_folds_side_by_side_give_the_same_numbers(tmp_path):
+    corpus = corpus_of(PAIRS)
+    one = cross_validate(small(epochs=2), tmp_path / "one", "speaker", seeds=2, corpus=corpus, quiet=True)
+    two = cross_validate(small(epochs=2), tmp_path / "two", "speaker", seeds=2, jobs=2, corpus=corpus, quiet=True)
+    assert len(one.rows) == 6
+    assert two.rows == one.rows
+    assert two.failed == {}
+
+
+def test_a_fold_that_fails_is_a_note_and_the_others_count(tmp_path, monkeypatch):
+    from fusionzoo.experiments import runner
+
+    train = runner.train
+
+    def failing(config, folder, **more):
+        if folder.name.startswith("F2"):
+            raise RuntimeError("the disk is on fire")
+        return train(config, folder, **more)
+
+    monkeypatch.setattr(runner, "train", failing)
+    done = cross_validate(small(epochs=1), tmp_path, "speaker", corpus=corpus_of(PAIRS), quiet=True)
+    assert list(done.failed) == ["F2+M2__seed0"]
+    assert "disk is on fire" in str(done)
+    assert [r["fold"] for r in done.rows] == ["F1+M1", "F3+M3"]
+    assert "Traceback" in (tmp_path / "runs" / "F2+M2__seed0" / "failure.txt").read_text()
+
+
 def test_a_fold_chosen_on_its_test_split_says_so(tmp_path):
     config = small(selection="test", epochs=1)
     config.data.dev_fraction = 0.0

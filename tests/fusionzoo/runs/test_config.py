@@ -30,7 +30,7 @@ def test_sources_in_rising_precedence(tmp_path):
         ("training.selection=tset", r"no choice 'tset'; did you mean 'test'"),
         ("training.deterministic=maybe", r"takes true or false"),
         ("host.hiden=3", r"unknown configuration key 'host.hiden'; did you mean 'hidden'.*takes: .*dropout"),
-        ("host.hidden=wide", r"'host.hidden' takes a whole number or nothing"),
+        ("host.hidden=wide", r"'host.hidden' takes a whole number"),
         ("host.num_classes=3", r"the trainer supplies 'num_classes' itself"),
         ("host.placement=latte", r"no placement 'latte'; did you mean 'late'"),
         ("fusion.rank=3", r"unknown configuration key 'fusion.rank'.*'concat' takes"),
