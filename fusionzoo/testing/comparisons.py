@@ -250,18 +250,21 @@ def _walk(value: Any, path: str, known: set[int], seen: set[int]) -> Iterator[tu
         return
     seen.add(id(value))
     if isinstance(value, nn.Module):
-        for name, tensor in (*value.named_parameters(), *value.named_buffers()):
-            if id(tensor) not in known:
-                yield f"{path}.{name}", tensor
-    elif isinstance(value, Mapping):
-        for k, v in value.items():
-            yield from _walk(v, f"{path}[{k!r}]", known, seen)
+        tensors = (*value.named_parameters(), *value.named_buffers())
+        yield from ((f"{path}.{name}", tensor) for name, tensor in tensors if id(tensor) not in known)
+        return
+    for name, inside in _held(value):
+        yield from _walk(inside, f"{path}{name}", known, seen)
+
+
+def _held(value: Any) -> Iterator[tuple[str, Any]]:
+    """What a container or an object holds, by how it is written."""
+    if isinstance(value, Mapping):
+        yield from ((f"[{k!r}]", v) for k, v in value.items())
     elif isinstance(value, (list, tuple, set, frozenset)):
-        for i, v in enumerate(value):
-            yield from _walk(v, f"{path}[{i}]", known, seen)
+        yield from ((f"[{i}]", v) for i, v in enumerate(value))
     elif hasattr(value, "__dict__") and not callable(value):
-        for k, v in vars(value).items():
-            yield from _walk(v, f"{path}.{k}", known, seen)
+        yield from ((f".{k}", v) for k, v in vars(value).items())
 
 
 def first_words(items: list[str], limit: int = 4) -> str:
