@@ -18,7 +18,7 @@ from fusionzoo.testing.runner import CheckFailure, describe_error, fail
 
 
 def ragged(batch: int = 3, steps: int = 5) -> Tensor:
-    """bool `(batch, steps)`: the first row is full, the others end two steps earlier each, at least one step."""
+    """Bool `(batch, steps)`: the first row is full, the others end two steps earlier each, at least one step."""
     lengths = torch.tensor([max(1, steps - 2 * b) for b in range(batch)])
     return torch.arange(steps) < lengths.unsqueeze(1)
 
@@ -73,7 +73,7 @@ def refuses(call: Callable[[], Any], error: type[FusionZooError], what: str, nam
 
 
 def counts(x: Tensor, scale: Tensor | float, dtype: torch.dtype | None = None) -> Tensor:
-    """bool like `x`: where it is more than rounding in a computation with numbers as large as `scale`; NaN is.
+    """Bool like `x`: where it is more than rounding in a computation with numbers as large as `scale`; NaN is.
 
     The one judge of whether a gradient or a difference is zero. What is zero in exact arithmetic comes out as 0 on one
     processor and as a rounding error on another; in float64 the two lie ten orders of magnitude from the smallest gradient
