@@ -105,11 +105,13 @@ def takes(card: Card) -> str:
 
 
 def fits(card: Card, dims: dict[str, int]) -> bool:
+    """Whether a fusion takes so many modalities."""
     low, high = card.modalities
     return len(dims) >= low and (high is None or len(dims) <= high)
 
 
 def source(card: Card) -> str:
+    """Where a plugin comes from, for a table."""
     return card.paper or "-"
 
 
@@ -138,7 +140,7 @@ def page(name: str, costs: dict[str, Any]) -> str:
 
 
 def cost_table(name: str, costs: dict[str, Any]) -> str:
-    """This fusion, its neighbours in cost and the landmarks, from the cheapest to the dearest."""
+    """The fusion, its neighbours in cost and the landmarks, from the cheapest to the dearest."""
     order = sorted(costs, key=lambda n: (costs[n]["ratio"], n))
     near: set[str] = set(LANDMARKS) | {name}
     if name in order:

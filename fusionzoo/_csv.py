@@ -25,7 +25,7 @@ _OURS = re.compile(r"'('*\s*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Rows as CSV with `\\n` line ends."""
+    r"""Rows as CSV with `\n` line ends."""
     # Not `csv.writer`: whether it puts quotes around a carriage return depends on Python's version.
     lines = (",".join(map(_written, row)) for row in (header, *rows))
     return "".join(f"{line or _EMPTY}\n" for line in lines)

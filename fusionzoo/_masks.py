@@ -1,4 +1,4 @@
-"""A look at the first masks that a model gets: is somebody's True their padding?"""
+"""A look at the first masks that a model gets, for somebody's whose True is padding."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MaskWatch:
         self.left = self.CALLS
 
     def look(self, owner: object, streams: Iterable[Tensor | None], mask: Tensor | None) -> None:
-        """streams : `(B, T, d_m)` each, those of another length than the mask are left out. mask : bool `(B, T)`."""
+        """Look at one call: streams `(B, T, d_m)`, of which those of another length than the mask are left out; mask bool `(B, T)`."""
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return
         if self.left <= 0 or mask is None or type(mask) is not Tensor or mask.device.type != "cpu":

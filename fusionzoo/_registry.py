@@ -102,7 +102,7 @@ class Registry:
     # -- the index ------------------------------------------------------------------------------------------------
 
     def index(self) -> dict[str, dict[str, list[Provider]]]:
-        """kind -> name -> providers, built once; nothing is imported."""
+        """Kind -> name -> providers, built once; nothing is imported."""
         with self._lock:
             if self._index is None:
                 self._index = self._build_index()

@@ -43,7 +43,7 @@ def _escaped_for_json(match: re.Match[str]) -> str:
 
 
 def visible(text: Any, *, lines: bool = False) -> str:
-    """Text with control characters, line breaks and marks of direction spelt out (`\\x1b`); the rest as it is.
+    r"""Text with control characters, line breaks and marks of direction spelt out (`\x1b`); the rest as it is.
 
     lines : the text is of several lines, which stay; so do tabs.
     """

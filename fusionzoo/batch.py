@@ -74,6 +74,7 @@ class Batch(Displayed):
 
     @property
     def device(self) -> torch.device:
+        """Where the tensors are."""
         return self.mask.device
 
     @property

@@ -255,41 +255,39 @@ def _editable() -> list[Check]:
         if installed:
             seen[normalise_name(name)] = where
         source = _editable_source(dist)
-        if source is None:
-            continue
-        try:
-            project = tomllib.loads((source / "pyproject.toml").read_text(encoding="utf-8")).get("project", {})
-        except FileNotFoundError:
-            if installed:
-                text = f"{name} is installed from {source}, which holds no pyproject.toml any more"
-                checks.append(Check("metadata", WARN, text, [f"run: pip uninstall {name}"]))
-            continue
-        except (OSError, ValueError, RecursionError) as error:
-            checks.append(Check("metadata", WARN, f"{source / 'pyproject.toml'} cannot be read: {error}"))
-            continue
-        try:
-            points = {} if "entry-points" in project.get("dynamic", []) else project.get("entry-points", {})
-            declared = {(g, n): v for g in GROUPS.values() for n, v in points.get(g, {}).items()}
-        except (AttributeError, TypeError):
-            text = f"{source / 'pyproject.toml'} does not hold what the standard of such files says"
-            checks.append(Check("metadata", WARN, text))
-            continue
-        if "entry-points" in project.get("dynamic", []):
-            continue
-        if not declared and not installed:
-            continue
-        if declared != installed:
-            details = [*_differences(declared, installed), f"run: pip install -e {source}"]
-            checks.append(
-                Check("metadata", FAIL, f"the editable install of {name} is older than its pyproject.toml", details)
-            )
-        else:
+        found = None if source is None else _against_its_source(name, installed, source)
+        if found is True:
             agreeing.append(name)
+        elif found:
+            checks.append(found)
     if agreeing:
         checks.insert(
             0, Check("metadata", OK, f"editable installs that agree with their pyproject.toml: {', '.join(agreeing)}")
         )
     return checks
+
+
+def _against_its_source(name: str, installed: dict[tuple[str, str], str], source: Path) -> Check | bool:
+    """What is wrong between an editable install and its pyproject.toml; True where they agree, False where nothing is said."""
+    file = source / "pyproject.toml"
+    try:
+        project = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {})
+        dynamic = "entry-points" in project.get("dynamic", [])
+        points = {} if dynamic else project.get("entry-points", {})
+        declared = {(g, n): v for g in GROUPS.values() for n, v in points.get(g, {}).items()}
+    except FileNotFoundError:
+        text = f"{name} is installed from {source}, which holds no pyproject.toml any more"
+        return Check("metadata", WARN, text, [f"run: pip uninstall {name}"]) if installed else False
+    except (OSError, ValueError, RecursionError) as error:
+        return Check("metadata", WARN, f"{file} cannot be read: {error}")
+    except (AttributeError, TypeError):
+        return Check("metadata", WARN, f"{file} does not hold what the standard of such files says")
+    if dynamic or not (declared or installed):
+        return False
+    if declared == installed:
+        return True
+    details = [*_differences(declared, installed), f"run: pip install -e {source}"]
+    return Check("metadata", FAIL, f"the editable install of {name} is older than its pyproject.toml", details)
 
 
 def _installed_points(dist: metadata.Distribution) -> dict[tuple[str, str], str]:

@@ -144,8 +144,7 @@ class Host(Configured, Pretrained, WithReference, nn.Module):
     num_classes : C.
     num_speakers : the largest number of speakers in one dialogue.
     fusion : a name, a name with options (`{"name": "lmam", "rank": 4}`) or a `Fusion` instance. With one modality there is
-        nothing to fuse and none
-        is built: see `built_fusion`.
+        nothing to fuse and none is built: see `built_fusion`.
     placement : where the fusion sits, one of `placements`; None for the first.
     fusion_width : width of what the fusion returns; None for that of the place.
 

@@ -130,7 +130,7 @@ class Spec:
         return low <= count and (high is None or count <= high)
 
     def under(self, name: str) -> Spec:
-        """This registration as an entry point of that name has it: itself, since a spec says its own name."""
+        """The registration as an entry point of that name has it: itself, since a spec says its own name."""
         return self
 
 
@@ -138,6 +138,7 @@ class Unnamed(Spec):
     """A spec without a name of its own: it takes the entry point's, and the one it was given where there is none."""
 
     def under(self, name: str) -> Spec:
+        """The same with the entry point's name."""
         return replace(self, name=name)
 
 

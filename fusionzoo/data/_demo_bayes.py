@@ -152,7 +152,7 @@ class DemoModel:
         return speakers, emotions
 
     def sample_features(self, rng: np.random.Generator, emotions: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
-        """modality -> (N, d) features of utterances with the given emotions (N,)."""
+        """Modality -> (N, d) features of utterances with the given emotions (N,)."""
         n, c = len(emotions), self.num_classes
         cue = self.redundant_means[emotions] + self.noise * rng.standard_normal((n, c))
         latent = {m: self.noise * rng.standard_normal((n, d)) for m, d in self.dims.items()}

@@ -27,6 +27,19 @@ def _at(corpus: Corpus, row: int) -> str:
     return f"row {row} (dialogue {str(corpus.dialogue_id[row])!r}, utterance {corpus.utterance_index[row]})"
 
 
+def _mask_problems(corpus: Corpus) -> list[str]:
+    where, out = corpus.source, []
+    for name in corpus.present:
+        if name not in corpus.features:
+            out.append(f"{where}: there is a mask for {name!r}, which is no modality; it has: {list(corpus.features)}.")
+        elif corpus.present[name].dtype != np.bool_:
+            out.append(
+                f"{where}: column '{name}_mask' has dtype {corpus.present[name].dtype}, expected bool, True where "
+                f"{name} was recorded."
+            )
+    return out
+
+
 def _shape_problems(corpus: Corpus) -> list[str]:
     where, rows, out = corpus.source, len(corpus), []
     columns = {
@@ -57,14 +70,7 @@ def _shape_problems(corpus: Corpus) -> list[str]:
         out.append(f"{where}: there is no modality. Expected one or more matrices (utterances, width) of features.")
     if not corpus.label_names or len(set(corpus.label_names)) != len(corpus.label_names):
         out.append(f"{where}: column 'label_names' is {corpus.label_names!r}, expected the classes, each once.")
-    for name in corpus.present:
-        if name not in corpus.features:
-            out.append(f"{where}: there is a mask for {name!r}, which is no modality; it has: {list(corpus.features)}.")
-        elif corpus.present[name].dtype != np.bool_:
-            out.append(
-                f"{where}: column '{name}_mask' has dtype {corpus.present[name].dtype}, expected bool, True where "
-                f"{name} was recorded."
-            )
+    out += _mask_problems(corpus)
     if corpus.label.dtype.kind not in "iu":
         out.append(
             f"{where}: column 'label' has dtype {corpus.label.dtype}{_first_bad_label(corpus)}, expected whole numbers "

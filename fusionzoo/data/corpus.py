@@ -122,6 +122,7 @@ class Corpus:
 
     @property
     def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities, in order."""
         return tuple(self.features)
 
     @property
@@ -131,6 +132,7 @@ class Corpus:
 
     @property
     def num_classes(self) -> int:
+        """How many classes there are."""
         return len(self.label_names)
 
     @property
@@ -213,8 +215,7 @@ class Corpus:
         return replace(self, features={m: self.features[m] for m in wanted}, present=present)
 
     def with_split(self, mapping: Mapping[str, str], origin: str = "the split") -> Corpus:
-        """The same corpus with the splits of `mapping` (dialogue id -> split), which must name exactly its "
-        "dialogues."""
+        """The same corpus with other splits: dialogue id -> split, of exactly its dialogues."""
         starts = self._starts()
         ids = self.dialogue_id[starts].tolist()
         have, given = set(ids), set(mapping)

@@ -188,7 +188,7 @@ def bayes_posterior(
 
 
 def ceilings(corpus: Corpus) -> dict[str, dict[str, dict[str, float]]]:
-    """split -> reader -> {"weighted_f1", "macro_f1", "accuracy"} of optimal readers on the very utterances of the split.
+    """Split -> reader -> {"weighted_f1", "macro_f1", "accuracy"} of optimal readers on the very utterances of the split.
 
     Readers: `full`; `past` (no future), `no_context` (each utterance alone), `no_speakers` (not told who speaks),
     `no_synergy` (modalities' scores added up); `only_M` and `without_M` for each modality; `majority` (the most

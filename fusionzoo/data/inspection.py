@@ -85,6 +85,7 @@ class Inspection:
         return self.kind.startswith("raw-")
 
     def to_json(self, indent: int | None = 2) -> str:
+        """The report as JSON."""
         facts = asdict(self) | {"ok": self.ok}
         return json_text(facts) if indent == 2 else json.dumps(facts, indent=indent)
 
@@ -160,9 +161,13 @@ def _counts(n: SplitSize) -> str:
 
 
 def inspect(path: str | os.PathLike[str], reader: Options | None = None) -> Inspection:
-    """Report on a file of features, or on the folder of a release. Never raises for what is wrong with it, and runs
-    nothing of a pickle.
+    """Report on a file of features, or on the folder of a release.
 
+    Never raises for what is wrong with it, and runs nothing of a pickle.
+
+    Parameters
+    ----------
+    path : the file or folder.
     reader : of a release, options of its reader, as `fusionzoo extract --reader` takes them; an unknown one is an
         `OptionError`.
     """

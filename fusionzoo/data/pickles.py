@@ -55,6 +55,7 @@ class SafeUnpickler(pickle.Unpickler):
         self._path, self._budget = path, budget
 
     def find_class(self, module: str, name: str, /) -> Any:
+        """A stand-in for an allowed name; any other is refused."""
         module = _RENAMED.get(module, module)
         if (module, name) in RECORDS:
             return Record

@@ -29,6 +29,14 @@ _PACKED = {
     b"Rar!": "rar",
     b"7z\xbc": "7z",
 }
+_ARRAYS = "take out the arrays and write an .npz with fusionzoo.data.save_npz"
+#: How a file begins -> what it is, and what to do.
+_MARKS = {
+    b"version https://git-lfs": "is a Git LFS pointer, not the data; run `git lfs pull` where it comes from",
+    b"\x93NUMPY": "is a single .npy array; a corpus needs dialogue ids, labels and splits too: write an .npz",
+    b"\x89HDF": f"is an HDF5 file; {_ARRAYS}",
+    **{mark: f"is compressed ({name}); unpack it first" for mark, name in _PACKED.items()},
+}
 _FILE_OPTIONS = ("label_names", "name")
 
 
@@ -179,32 +187,31 @@ def _what_else(path: Path) -> str | None:
         head = stream.read(512)
     if not head:
         return "is empty; fetch it again"
-    if head.startswith(b"version https://git-lfs"):
-        return "is a Git LFS pointer, not the data; run `git lfs pull` where it comes from"
+    if marked := next((what for mark, what in _MARKS.items() if head.startswith(mark)), None):
+        return marked
     if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
         return "is a web page, probably a download's error or consent page; fetch the file itself"
-    if head.startswith(b"\x93NUMPY"):
-        return "is a single .npy array; a corpus needs dialogue ids, labels and splits too: write an .npz"
-    for mark, name in _PACKED.items():
-        if head.startswith(mark):
-            return f"is compressed ({name}); unpack it first"
-    if head.startswith(b"\x89HDF"):
-        return "is an HDF5 file; take out the arrays and write an .npz with fusionzoo.data.save_npz"
     if head.startswith(b"PK"):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                if any(n.endswith("/data.pkl") or n == "data.pkl" for n in archive.namelist()):
-                    return "is a torch checkpoint; take out the arrays and write an .npz with fusionzoo.data.save_npz"
-        except Exception:  # damaged in whatever way: the .npz reader says how
-            return None
-        return None
+        return f"is a torch checkpoint; {_ARRAYS}" if _is_checkpoint(path) else None
+    return _what_by_name(path.suffix.lower(), head)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(n.endswith("/data.pkl") or n == "data.pkl" for n in archive.namelist())
+    except Exception:  # damaged in whatever way: the .npz reader says how
+        return False
+
+
+def _what_by_name(suffix: str, head: bytes) -> str | None:
     # A pickle of protocol 2 and later begins with 0x80; text protocols with an opcode and end with a stop.
-    if head[0] == 0x80 or path.suffix.lower() in (".pkl", ".pickle", ".p"):
+    if head[0] == 0x80 or suffix in (".pkl", ".pickle", ".p"):
         return None
-    if path.suffix.lower() == ".npz":
+    if suffix == ".npz":
         return "is damaged: it has no zip signature; fetch it again"
-    if path.suffix.lower() in (".csv", ".tsv", ".json", ".txt"):
-        return f"is a {path.suffix} file, which holds no feature matrices"
+    if suffix in (".csv", ".tsv", ".json", ".txt"):
+        return f"is a {suffix} file, which holds no feature matrices"
     return "is neither a zip archive nor a pickle"
 
 

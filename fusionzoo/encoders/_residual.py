@@ -1,5 +1,7 @@
-"""Residual networks of bottlenecks over pictures (two dimensions) or clips (three): the names of torchvision's and of
-3D-ResNets-PyTorch's state dicts."""
+"""Residual networks of bottlenecks over pictures (two dimensions) or clips (three).
+
+The names in their state dicts are torchvision's and 3D-ResNets-PyTorch's.
+"""
 
 from __future__ import annotations
 

@@ -141,6 +141,7 @@ class AudioEncoder(Encoder):
         return {"wave": wave.to(self.device), "mask": mask.to(self.device)}
 
     def forward(self, wave: Tensor, mask: Tensor | None = None) -> Encoded:
+        """States of the frames and their mask, from samples and theirs."""
         if wave.dim() != 2:
             raise ShapeError(
                 f"AudioEncoder takes waves (B, N), got {tuple(wave.shape)}; average the channels of stereo"
@@ -191,6 +192,7 @@ class MaskedGroupNorm(nn.GroupNorm):
     length: Tensor | None
 
     def forward(self, input: Tensor) -> Tensor:
+        """Normalise over the real steps."""
         if self.length is None:
             return super().forward(input)
         real = (torch.arange(input.shape[-1], device=input.device) < self.length.unsqueeze(1)).unsqueeze(1)

@@ -66,9 +66,11 @@ class MFCCNet(nn.Module):
         return self.bn3(self.conv3(x).relu())
 
     def maps(self, x: Tensor) -> Tensor:
+        """The last maps."""
         return self.late(self.early(x))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits, or the maps flattened channel by channel where there is no head."""
         flat = self.head_dropout(self.maps(x).flatten(1))
         if self.fc1 is None:
             return flat

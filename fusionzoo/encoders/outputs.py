@@ -28,6 +28,7 @@ class Encoded(NamedTuple):
 
 
 def check_pooling(pooling: str) -> str:
+    """Return a name of `POOLINGS`; an `OptionError` for any other."""
     if pooling not in POOLINGS:
         raise OptionError(
             f"pooling={pooling!r}{close_matches_hint(str(pooling), POOLINGS) or '.'} Choices: {', '.join(POOLINGS)}."

@@ -170,6 +170,7 @@ def _unavailable(name: str, reason: str) -> str:
 
 
 def load_config(files: ModelFiles) -> Any:
+    """The model's transformers configuration."""
     return _load(files, "AutoConfig", "configuration")
 
 
@@ -179,6 +180,7 @@ def load_model(files: ModelFiles, auto: str = "AutoModel", **options: Any) -> An
 
 
 def load_tokenizer(files: ModelFiles) -> Any:
+    """The model's tokenizer."""
     tokenizer = _load(files, "AutoTokenizer", "tokenizer")
     if tokenizer.pad_token is None and tokenizer.eos_token is None:
         raise ModelError(

@@ -36,6 +36,7 @@ class ResNeXt3D(ResidualNetwork):
         super().__init__(3, layers, (4 * groups, 8 * groups), groups, classes, (1, 2, 2), rectified_stem)
 
     def early(self, x: Tensor) -> Tensor:
+        """The maps of the first stages."""
         if x.dim() != 5 or x.shape[1] != 3:
             raise ShapeError(
                 f"ResNeXt3D takes clips (B, 3, F, H, W), got {tuple(x.shape)}; frames come after the colours"

@@ -101,6 +101,7 @@ class TextEncoder(Encoder):
         return [len(ids) for ids in self.tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]]
 
     def forward(self, input_ids: Tensor, mask: Tensor | None = None) -> Encoded:
+        """States of the tokens and their mask."""
         mask = torch.ones_like(input_ids, dtype=torch.bool) if mask is None else mask.bool()
         # An item without any word still needs a key to attend to.
         attended = mask.long()

@@ -145,7 +145,7 @@ class VideoEncoder(Encoder):
         return {"frames": frames.to(self.device), "mask": mask.to(self.device)}
 
     def forward(self, frames: Tensor, mask: Tensor | None = None, *, prepared: bool = False) -> Encoded:
-        """prepared : the frames come from `collate` or `prepare`."""
+        """States of the frames and their mask; `prepared` says that they come from `collate` or `prepare`."""
         if frames.dim() != 5 or frames.shape[2] != 3:
             raise ShapeError(f"VideoEncoder takes frames (B, F, 3, H, W), got {tuple(frames.shape)}")
         mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device) if mask is None else mask.bool()

@@ -72,6 +72,7 @@ class VisExtNet(ResidualNetwork):
         return torch.cat(kept) if kept else torch.zeros(0, 3, self.size, self.size)
 
     def forward(self, faces: Tensor, mask: Tensor | None = None) -> Encoded:
+        """One state per face, and the mask."""
         if faces.dim() != 5 or faces.shape[2] != 3:
             raise ShapeError(f"VisExtNet takes faces (B, N, 3, H, W), got {tuple(faces.shape)}")
         mask = torch.ones(faces.shape[:2], dtype=torch.bool, device=faces.device) if mask is None else mask.bool()

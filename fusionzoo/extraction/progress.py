@@ -44,6 +44,7 @@ class Bar:
             print(f"{what}: {total} utterances{before}", file=sys.stderr, flush=True)
 
     def advance(self, utterances: int) -> None:
+        """Count utterances that are done."""
         if self.bar is not None:
             self.bar.advance(self.task, utterances)
 

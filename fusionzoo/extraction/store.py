@@ -47,9 +47,11 @@ class Store:
         self.plan = plan
 
     def path(self, index: int) -> Path:
+        """The file of a shard."""
         return self.folder / f"{index:05d}.safetensors"
 
     def write(self, index: int, shard: Shard) -> None:
+        """Write a shard, whole or not at all."""
         from safetensors.numpy import save
 
         arrays = {"rows": np.asarray(shard.rows, np.int64), "features": np.ascontiguousarray(shard.features)}
@@ -78,6 +80,7 @@ class Store:
         return shard if done == sorted(self.plan[index]) else None
 
     def unfinished(self) -> list[int]:
+        """Numbers of the shards that are not there."""
         return [i for i in range(len(self.plan)) if self.read(i) is None]
 
     def write_facts(self, facts: dict[str, Any]) -> None:
@@ -85,6 +88,7 @@ class Store:
         write_json(self.folder / "facts.json", facts)
 
     def facts(self) -> dict[str, Any]:
+        """What `write_facts` wrote; empty where nobody has."""
         path = self.folder / "facts.json"
         return read_json(dict[str, Any], path, CheckpointError) if path.is_file() else {}
 

@@ -18,7 +18,7 @@ from fusionzoo.testing.runner import CheckFailure, describe_error, fail
 
 
 def ragged(batch: int = 3, steps: int = 5) -> Tensor:
-    """bool `(batch, steps)`: the first row is full, the others end two steps earlier each, at least one step."""
+    """Bool `(batch, steps)`: the first row is full, the others end two steps earlier each, at least one step."""
     lengths = torch.tensor([max(1, steps - 2 * b) for b in range(batch)])
     return torch.arange(steps) < lengths.unsqueeze(1)
 
@@ -73,7 +73,7 @@ def refuses(call: Callable[[], Any], error: type[FusionZooError], what: str, nam
 
 
 def counts(x: Tensor, scale: Tensor | float, dtype: torch.dtype | None = None) -> Tensor:
-    """bool like `x`: where it is more than rounding in a computation with numbers as large as `scale`; NaN is.
+    """Bool like `x`: where it is more than rounding in a computation with numbers as large as `scale`; NaN is.
 
     The one judge of whether a gradient or a difference is zero. What is zero in exact arithmetic comes out as 0 on one
     processor and as a rounding error on another; in float64 the two lie ten orders of magnitude from the smallest gradient
@@ -250,18 +250,21 @@ def _walk(value: Any, path: str, known: set[int], seen: set[int]) -> Iterator[tu
         return
     seen.add(id(value))
     if isinstance(value, nn.Module):
-        for name, tensor in (*value.named_parameters(), *value.named_buffers()):
-            if id(tensor) not in known:
-                yield f"{path}.{name}", tensor
-    elif isinstance(value, Mapping):
-        for k, v in value.items():
-            yield from _walk(v, f"{path}[{k!r}]", known, seen)
+        tensors = (*value.named_parameters(), *value.named_buffers())
+        yield from ((f"{path}.{name}", tensor) for name, tensor in tensors if id(tensor) not in known)
+        return
+    for name, inside in _held(value):
+        yield from _walk(inside, f"{path}{name}", known, seen)
+
+
+def _held(value: Any) -> Iterator[tuple[str, Any]]:
+    """What a container or an object holds, by how it is written."""
+    if isinstance(value, Mapping):
+        yield from ((f"[{k!r}]", v) for k, v in value.items())
     elif isinstance(value, (list, tuple, set, frozenset)):
-        for i, v in enumerate(value):
-            yield from _walk(v, f"{path}[{i}]", known, seen)
+        yield from ((f"[{i}]", v) for i, v in enumerate(value))
     elif hasattr(value, "__dict__") and not callable(value):
-        for k, v in vars(value).items():
-            yield from _walk(v, f"{path}.{k}", known, seen)
+        yield from ((f".{k}", v) for k, v in vars(value).items())
 
 
 def first_words(items: list[str], limit: int = 4) -> str:

@@ -71,7 +71,7 @@ class Subject:
         return self.spec.modalities if self.spec else (2, None)
 
     def variants(self) -> list[Any]:
-        """This subject under each set of options."""
+        """The subject under each set of options."""
         out = []
         for options in self._sets:
             variant = copy(self)

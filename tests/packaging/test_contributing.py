@@ -111,7 +111,28 @@ class Copy:
 
 
 #: What a template leaves to the author.
-CHANGES = {"diagram": "    api=1,\n"}
+CHANGES = {
+    "diagram": "    api=1,\n",
+    "count": "= (2, None)",
+    "build": "        self.fusion = self.make_fusion(self.dims, hidden)\n",
+    "fuse": "        fused = self.fusion.fuse(features, mask, attention=self.keep_attention)\n",
+}
+#: One modality, of which our hosts build no fusion.
+ALONE = {
+    "count": "= (1, None)",
+    "build": """        if len(self.dims) == 1:
+            del self.fusion_like
+            self.alone = nn.Linear(*self.dims.values(), hidden)
+        else:
+            self.fusion = self.make_fusion(self.dims, hidden)
+""",
+    "fuse": """        if len(self.dims) == 1:
+            (x,) = features.values()
+            fused = fusionzoo.Fused(self.alone(x) * batch.mask.unsqueeze(-1))
+        else:
+            fused = self.fusion.fuse(features, mask, attention=self.keep_attention)
+""",
+}
 ALWAYS = (
     "tests/fusionzoo/test_api.py",
     "tests/packaging/test_packaging.py::test_installed_entry_points_are_those_of_pyproject",
@@ -148,7 +169,7 @@ def test_a_fusion(copy: Copy):
 @pytest.mark.slow
 def test_a_host(copy: Copy):
     place = "adapters/fusionzoo_adapters/hosts/trial.py"
-    cls = copy.add_module("host", "trial", place, "fusionzoo_adapters.hosts")
+    cls = copy.add_module("host", "trial", place, "fusionzoo_adapters.hosts", **ALONE)
     (copy.root / "tests/adapters/hosts/test_trial.py").write_text(
         f"from fusionzoo.testing.batches import dialogues\nfrom fusionzoo_adapters.hosts.trial import {cls}\n\n\n"
         f"def test_shape():\n    assert {cls}({{'a': 4, 'b': 3}}, 3, 2)(dialogues([2], {{'a': 4, 'b': 3}})).logits.shape == (1, 2, 3)\n"
@@ -158,7 +179,10 @@ def test_a_host(copy: Copy):
     copy.tests(*ALWAYS, "tests/adapters/hosts/test_trial.py")
     copy.tests("tests/docs/test_docs.py", "-k", "gallery")
     copy.tests("tests/fusionzoo/testing/test_builtins.py", "-k", "trial", "-m", "not slow")
-    copy.tests("tests/fusionzoo/hub", "tests/fusionzoo/training/test_no_fusion.py", "-k", "trial", "-m", "not slow")
+    saved_and_alone = [
+        p for p in (copy.root / "tests").rglob("test_*.py") if p.name in ("test_hub.py", "test_no_fusion.py")
+    ]
+    copy.tests(*saved_and_alone, "-k", "trial", "-m", "not slow")
     copy.tests(
         "tests/adapters/test_every_host_with_every_fusion.py",
         "-k",

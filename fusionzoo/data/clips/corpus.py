@@ -34,13 +34,16 @@ class ClipCorpus(Corpus):
 
     @property
     def modalities(self) -> tuple[str, ...]:
+        """Names of the media, in order."""
         return tuple(self.media)
 
     @property
     def dims(self) -> dict[str, int]:
+        """Modality -> width of a step."""
         return dict(self.widths)
 
     def subset(self, modalities: Sequence[str]) -> ClipCorpus:
+        """The same corpus with these modalities only, in this order."""
         wanted = list(modalities)
         for name in wanted:
             if name not in self.media:

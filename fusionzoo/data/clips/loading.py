@@ -49,6 +49,7 @@ class ClipSplit:
 
     @property
     def num_utterances(self) -> int:
+        """Utterances of the split."""
         return len(self.rows)
 
     def batches(
@@ -62,7 +63,7 @@ class ClipSplit:
         rank: int = 0,
         world_size: int = 1,
     ) -> ClipBatches:
-        """This rank's batches of one epoch; see `ResidentSplit.batches`. Those with `shuffle` are augmented."""
+        """Batches of one epoch for this rank; see `ResidentSplit.batches`. Those with `shuffle` are augmented."""
         weights = self.weights if balanced else None
         plan = plan_batches(self.lengths, batch_size, shuffle, weights, seed, epoch, rank, world_size)
         return ClipBatches(self, plan, (seed, epoch, rank) if shuffle else None)

@@ -62,15 +62,7 @@ def read_esd(
         are folds, so `RawCorpus.hold_out` makes any other speaker-independent split.
     encoding : of the transcripts, where it is not found out by itself (UTF-8, UTF-16, and GB18030 or Big5 of Mandarin).
     """
-    key = str(classes).lower().replace("_", "-")
-    if key not in CLASSES:
-        raise OptionError(
-            f"classes={classes!r} of ESD{close_matches_hint(key, CLASSES) or '.'} Choices: {', '.join(CLASSES)}."
-        )
-    if split not in ("release", "speakers", "random"):
-        raise OptionError(f"split={split!r} of ESD: expected 'release', 'speakers' or 'random'.")
-    if language not in ("english", "mandarin", "both"):
-        raise OptionError(f"language={language!r} of ESD: expected 'english', 'mandarin' or 'both'.")
+    key = _check(classes, language, split)
     check_encoding(encoding)
     home = _home(root)
     if home is None:
@@ -108,6 +100,20 @@ def read_esd(
     return corpus
 
 
+def _check(classes: str | int, language: str, split: str) -> str:
+    """The name in `CLASSES` of a choice, where it and the other options are known."""
+    key = str(classes).lower().replace("_", "-")
+    if key not in CLASSES:
+        raise OptionError(
+            f"classes={classes!r} of ESD{close_matches_hint(key, CLASSES) or '.'} Choices: {', '.join(CLASSES)}."
+        )
+    if split not in ("release", "speakers", "random"):
+        raise OptionError(f"split={split!r} of ESD: expected 'release', 'speakers' or 'random'.")
+    if language not in ("english", "mandarin", "both"):
+        raise OptionError(f"language={language!r} of ESD: expected 'english', 'mandarin' or 'both'.")
+    return key
+
+
 def _home(root: Path) -> Path | None:
     for folder in (root, *folders(root)):
         for speaker in folders(folder):
@@ -122,15 +128,9 @@ def _read_speaker(
     speaker = folder.name
     words, emotions = _transcript(folder / f"{speaker}.txt", encoding, int(speaker) <= _LAST_MANDARIN, log)
     rows: dict[str, RawUtterance] = {}
-    for place in folders(folder):
+    for place in (p for p in folders(folder) if p.name.lower() in _FIVE):
         emotion = place.name.lower()
-        if emotion not in _FIVE:
-            continue
-        parts = {p.name.lower(): p for p in folders(place) if p.name.lower() in _FOLDERS}
-        found: list[tuple[str, Path, str | None]] = [(i, f, None) for i, f in files(place, {".wav"}, log).items()]
-        for part, where in parts.items():
-            found += [(i, f, _FOLDERS[part]) for i, f in files(where, {".wav"}, log).items()]
-        for name, file, split in found:
+        for name, file, split in _sounds(place, log):
             match = _ID.match(name)
             if match is None or match[1] != speaker:
                 log.drop(file, f"expected a name like {speaker}_000001.wav", "malformed name", name)
@@ -165,6 +165,14 @@ def _read_speaker(
                 continue
             log.drop(folder / f"{name}.wav", f"{name} is in the transcript but has no sound", "no audio file", name)
     return [rows[name] for name in sorted(rows)]
+
+
+def _sounds(place: Path, log: Log) -> list[tuple[str, Path, str | None]]:
+    """Id, file and split of the sounds of an emotion; the split is known where they lie in folders of it."""
+    found: list[tuple[str, Path, str | None]] = [(i, f, None) for i, f in files(place, {".wav"}, log).items()]
+    for part in (p for p in folders(place) if p.name.lower() in _FOLDERS):
+        found += [(i, f, _FOLDERS[part.name.lower()]) for i, f in files(part, {".wav"}, log).items()]
+    return found
 
 
 def _release_split(number: int) -> str:

@@ -50,7 +50,7 @@ def fuse_equals_call(subject):
 
 @rule()
 def fuse_contents(subject):
-    """fuse returns a Fused whose streams are modalities `(B, T, d)`, whose losses are finite scalars."""
+    """Fuse returns a Fused whose streams are modalities `(B, T, d)`, whose losses are finite scalars."""
     fusion = subject.make()
     result = fusion.fuse(subject.streams(), ragged())
     if not isinstance(result, Fused):
