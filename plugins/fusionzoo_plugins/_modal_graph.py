@@ -26,14 +26,14 @@ class ModalGraphFusion(Fusion):
         dims: Dims,
         out_dim: int | None = None,
         *,
-        width: int | None,
-        hidden: int | None,
-        layers: int,
-        lam: float,
-        alpha: float,
-        dropout: float,
-        residue: bool,
+        width: int | None = None,
+        hidden: int | None = None,
+        layers: int = 4,
+        lam: float = 0.5,
+        alpha: float = 0.1,
         across: float = 1.0,
+        dropout: float = 0.1,
+        residue: bool = True,
         missing: str = "zero",
     ):
         super().__init__(dims, out_dim, missing=missing)
@@ -44,14 +44,7 @@ class ModalGraphFusion(Fusion):
         self.across = across
         self.project = nn.ModuleList(projection(d, self.width) for d in self.dims.values())
         self.gcn = GCNII(
-            self.width,
-            hidden,
-            layers,
-            lam=lam,
-            alpha=alpha,
-            dropout=dropout,
-            dynamic=self.dynamic,
-            residue=residue,
+            self.width, hidden, layers, lam=lam, alpha=alpha, dropout=dropout, dynamic=self.dynamic, residue=residue
         )
         self.set_width(len(self.dims) * (hidden + residue * self.width))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fusionzoo
-from fusionzoo.fusion import Dims
 from fusionzoo_plugins._modal_graph import ModalGraphFusion
 
 
@@ -29,9 +28,10 @@ class GraphFusion(ModalGraphFusion):
 
     Options
     -------
-    width : of the nodes; default the anchor's, at most the published 200. hidden : of the layers; default `width`. layers : L; the published
-        scripts ask for 4, the code builds 64. lam, alpha : :math:`\lambda, \alpha`. dropout : on nodes and after every
-        layer, in training; published 0.4. residue : put x beside h in the output.
+    width : of the nodes; default the anchor's, at most the published 200. hidden : of the layers; default `width`.
+    layers : L; the published scripts ask for 4, the code builds 64. lam, alpha : :math:`\lambda, \alpha`.
+    across : weight of the edges across modalities, published 1. dropout : on nodes and after every layer, in training;
+        published 0.4. residue : put x beside h in the output.
 
     Parameters: projections, :math:`(w + 1) h + 2 L h^2` for width w and hidden h, and the output map from
     :math:`M (w + h)`.
@@ -45,33 +45,6 @@ class GraphFusion(ModalGraphFusion):
     >>> GraphFusion({"text": 8, "audio": 4})([torch.rand(2, 5, 8), torch.rand(2, 5, 4)]).shape
     torch.Size([2, 5, 8])
     """
-
-    def __init__(
-        self,
-        dims: Dims,
-        out_dim: int | None = None,
-        *,
-        width: int | None = None,
-        hidden: int | None = None,
-        layers: int = 4,
-        lam: float = 0.5,
-        alpha: float = 0.1,
-        dropout: float = 0.1,
-        residue: bool = True,
-        missing: str = "zero",
-    ):
-        super().__init__(
-            dims,
-            out_dim,
-            width=width,
-            hidden=hidden,
-            layers=layers,
-            lam=lam,
-            alpha=alpha,
-            dropout=dropout,
-            residue=residue,
-            missing=missing,
-        )
 
 
 fusionzoo_register = fusionzoo.plugin(
