@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import collections.abc
+import importlib
 import inspect
 import os
 import pickle
@@ -148,12 +149,19 @@ def _pandas(replaced: Replaced) -> None:
             replaced.set(kind, "append", append)
 
 
+# Where a name was, its name, and where it is now.
+_MOVED = (
+    ("torch_geometric.data", "DataLoader", "torch_geometric.loader"),
+    ("torch_geometric.nn.pool.topk_pool", "topk", "torch_geometric.nn.pool.select.topk"),
+)
+
+
 def _geometric(replaced: Replaced) -> None:
-    """`torch_geometric.data.DataLoader`, which has moved to `torch_geometric.loader`."""
-    try:
-        import torch_geometric.data as data
-        from torch_geometric.loader import DataLoader
-    except ImportError:
-        return
-    if vars(data).get("DataLoader") is not DataLoader:
-        replaced.set(data, "DataLoader", DataLoader)
+    """Names of torch-geometric that have moved to other modules."""
+    for old, name, new in _MOVED:
+        try:
+            module, value = importlib.import_module(old), getattr(importlib.import_module(new), name)
+        except (ImportError, AttributeError):
+            continue
+        if vars(module).get(name) is not value:
+            replaced.set(module, name, value)

@@ -177,7 +177,7 @@ def test_parts_that_the_script_calls_one_by_one() -> None:
     [
         ("no-optimizer", "without making an optimizer"),
         ("eval", "before a model was called"),
-        ("forward", "not its forward"),
+        ("once", "through Net.forward, once only"),
     ],
 )
 def test_a_call_that_never_comes(how: str, message: str) -> None:
@@ -291,6 +291,22 @@ def test_what_scripts_ask_of_torch_scatter() -> None:
     assert weight.grad.tolist() == [[1, 1], [0, 0], [1, 1]]
     with pytest.raises(fusionzoo.MissingDependency, match="scatter_max"):
         scatter_max(src, index)
+
+
+@pytest.mark.parametrize("how", ["forward", "loss", "inside"])
+def test_a_model_that_is_trained_through_a_method(how: str) -> None:
+    bare, done = go("methods", how, fusion=None), go("methods", how)
+    patch, model = done.patch, done.namespace["model"]
+    assert patch is not None
+    assert patch.host is model
+    assert patch.site.path == ("net" if how == "inside" else "")
+    assert any("not called" in m for m in done.messages)
+    assert patch.calls == 3 + 1  # all but the first step, and the evaluation in the end
+    assert done.namespace["losses"][:2] == bare.namespace["losses"][:2]
+    assert done.namespace["losses"][2:] != bare.namespace["losses"][2:]
+    assert done.namespace["logits"].shape == (12, 3)
+    twin = done.namespace["twin"]
+    assert any(patch.name in n for n, _ in twin.named_parameters())
 
 
 # -- in processes of their own -------------------------------------------------------------------------------------------
