@@ -21,6 +21,7 @@ import fusionzoo
 from fusionzoo.errors import FusionZooError, ModalityError, NoSiteError, PatchError
 from fusionzoo.patching import InputSite, Patch, Site
 from fusionzoo.patching.fuse.layer import FusionLayer
+from fusionzoo.patching.repositories import adapter_for
 from fusionzoo.patching.wrappers import host_of
 from fusionzoo.wild.growth import Growth
 from fusionzoo.wild.methods import trained_through, turn_into_calls
@@ -152,6 +153,9 @@ class Watch:
             return
         self._modernise(host)
         if self.wish.fusion is None:
+            found = trained_through(module, self.optimizers.share, self.optimizers.share(module))
+            if found is not None and adapter_for(found[0]) is not None:
+                self._found_whole(module, self.optimizers.share(module))
             self._settle(module)
         elif module.training and torch.is_grad_enabled():
             self._refuse_another(host)
@@ -187,7 +191,7 @@ class Watch:
         if found is None:
             return False
         whole, name = found
-        self.say(f"{type(whole).__name__} is trained through {name}(), not called: it gets the fusion at the next one")
+        self.say(f"{type(whole).__name__} is trained through {name}(), not called: the next one is taken for a call")
         turn_into_calls(whole, name)
         for part in whole.modules():
             if part is not whole:
