@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import collections.abc
+import importlib
 import inspect
 import os
 import pickle
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from fusionzoo.wild.replaced import Replaced
@@ -54,6 +56,7 @@ def put_back(device: torch.device | None = None) -> Iterator[None]:
             if not hasattr(collections, name):
                 replaced.set(collections, name, getattr(collections.abc, name))
         replaced.set(torch, "load", _load(torch.load, device))
+        replaced.set(F, "kl_div", _kl_div(F.kl_div))
         _without_verbose(replaced)
         _pandas(replaced)
         _geometric(replaced)
@@ -105,6 +108,30 @@ def _load(load: Callable[..., Any], device: torch.device | None) -> Callable[...
     return torch_load
 
 
+def _kl_div(kl_div: Callable[..., Any]) -> Callable[..., Any]:
+    """`kl_div`, whose gradient to a target of 0 was 0 once and is not a number today: padding has such targets."""
+
+    def with_zeros(input: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
+        bound = inspect.signature(kl_div).bind(input, target, *args, **kwargs)
+        bound.apply_defaults()
+        reduction, given = bound.arguments["reduction"], bound.arguments
+        named = (
+            given["size_average"] is None
+            and given["reduce"] is None
+            and reduction in ("none", "sum", "mean", "batchmean")
+        )
+        if not target.requires_grad or given["log_target"] or not named:
+            return kl_div(input, target, *args, **kwargs)
+        positive = target > 0
+        known = torch.where(positive, target, torch.ones_like(target))
+        values = torch.where(positive, known * (known.log() - input), torch.zeros_like(target))
+        if reduction == "batchmean":
+            return values.sum() / input.shape[0]
+        return values if reduction == "none" else getattr(values, reduction)()
+
+    return with_zeros
+
+
 def _without_verbose(replaced: Replaced) -> None:
     """Schedulers took `verbose=` until torch 2.7."""
     for kind in (LRScheduler, *_subclasses(LRScheduler), ReduceLROnPlateau):
@@ -148,12 +175,19 @@ def _pandas(replaced: Replaced) -> None:
             replaced.set(kind, "append", append)
 
 
+# Where a name was, its name, and where it is now.
+_MOVED = (
+    ("torch_geometric.data", "DataLoader", "torch_geometric.loader"),
+    ("torch_geometric.nn.pool.topk_pool", "topk", "torch_geometric.nn.pool.select.topk"),
+)
+
+
 def _geometric(replaced: Replaced) -> None:
-    """`torch_geometric.data.DataLoader`, which has moved to `torch_geometric.loader`."""
-    try:
-        import torch_geometric.data as data
-        from torch_geometric.loader import DataLoader
-    except ImportError:
-        return
-    if vars(data).get("DataLoader") is not DataLoader:
-        replaced.set(data, "DataLoader", DataLoader)
+    """Names of torch-geometric that have moved to other modules."""
+    for old, name, new in _MOVED:
+        try:
+            module, value = importlib.import_module(old), getattr(importlib.import_module(new), name)
+        except (ImportError, AttributeError):
+            continue
+        if vars(module).get(name) is not value:
+            replaced.set(module, name, value)

@@ -18,11 +18,13 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import fusionzoo
-from fusionzoo.errors import FusionZooError, NoSiteError, PatchError
+from fusionzoo.errors import FusionZooError, ModalityError, NoSiteError, PatchError
 from fusionzoo.patching import InputSite, Patch, Site
 from fusionzoo.patching.fuse.layer import FusionLayer
+from fusionzoo.patching.repositories import adapter_for
 from fusionzoo.patching.wrappers import host_of
 from fusionzoo.wild.growth import Growth
+from fusionzoo.wild.methods import trained_through, turn_into_calls
 from fusionzoo.wild.optimizers import Optimizers, join
 from fusionzoo.wild.replaced import Replaced
 
@@ -64,6 +66,7 @@ class Watch:
         self.patched, self.steps = 0, 0
         self.error: FusionZooError | None = None
         self.candidates: dict[str, float] = {}
+        self.waiting: str | None = None  # a method that will be called again
         self.model_name = wish.model
         self._settled: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._modernised: weakref.WeakSet[nn.Module] = weakref.WeakSet()
@@ -146,33 +149,56 @@ class Watch:
             self._join(host)
             self._settle(module)
             return
-        if not self._is_model(module, host):
+        if not self._is_model(module, host) or self._is_part(module, host):
             return
         self._modernise(host)
         if self.wish.fusion is None:
+            found = trained_through(module, self.optimizers.share, self.optimizers.share(module))
+            if found is not None and adapter_for(found[0]) is not None:
+                self._found_whole(module, self.optimizers.share(module))
             self._settle(module)
         elif module.training and torch.is_grad_enabled():
             self._refuse_another(host)
-            self._put(module, host, args, kwargs)
-            self._settle(module)
+            if self._put(module, host, args, kwargs):
+                self._settle(module)
 
     def _is_model(self, module: nn.Module, host: nn.Module) -> bool:
-        """Whether the optimizer's parameters are this module's, or most of them; those that are not are settled."""
+        """Whether the optimizer's parameters are this module's, or some of them; those of which none are is settled."""
         share = self.optimizers.share(module)
         if self.model_name is not None:
-            if share > 0 and type(host).__name__ == self.model_name:
-                return True
+            share = share if type(host).__name__ == self.model_name else 0.0
+        if share == 0:
             self._settled.add(module)
+        return share > 0
+
+    def _is_part(self, module: nn.Module, host: nn.Module) -> bool:
+        """Whether this is only a part: of a model that is trained through a method of its own, or beside other parts."""
+        share = self.optimizers.share(module)
+        if self.model_name is not None or not (module.training and torch.is_grad_enabled()):
             return False
-        if share == 0 or next(host.children(), None) is None:  # a layer alone, such as a loss with weights, is no model
-            self._settled.add(module)
+        alone = next(host.children(), None) is None  # a layer, such as a loss with weights, is no model
+        if share > 0.5 and not alone:
             return False
-        if share > 0.5:
-            return True
-        if module.training and torch.is_grad_enabled():
-            self.candidates[type(host).__name__] = share
+        if not self._found_whole(module, share):
+            if not alone:
+                self.candidates[type(host).__name__] = share
             self._settle(module)
-        return False
+        return True
+
+    def _found_whole(self, module: nn.Module, share: float) -> bool:
+        """Whether a module around this one is being trained through one of its methods; it is called from then on."""
+        found = trained_through(module, self.optimizers.share, share)
+        if found is None:
+            return False
+        whole, name = found
+        self.say(f"{type(whole).__name__} is trained through {name}(), not called: the next one is taken for a call")
+        turn_into_calls(whole, name)
+        for part in whole.modules():
+            if part is not whole:
+                self._settled.add(part)
+        self._settled.discard(whole)
+        self.waiting = f"{type(whole).__name__}.{name}"
+        return True
 
     def _settle(self, module: nn.Module) -> None:
         for part in module.modules():
@@ -203,17 +229,25 @@ class Watch:
 
     # -- patching -------------------------------------------------------------------------------------------------------
 
-    def _put(self, module: nn.Module, host: nn.Module, args: Any, kwargs: Any) -> None:
+    def _put(self, module: nn.Module, host: nn.Module, args: Any, kwargs: Any) -> bool:
+        """Patch it; False where it turns out to be a part of the model."""
         try:
             patch = self._patch(module, host, args, kwargs)
         except FusionZooError as error:
-            if self.model_name is None:
-                error.add_note(
-                    f"{type(host).__name__} was taken for the model, because it holds what an optimizer trains; --model NAME "
-                    "says another, --site and --modalities what to do in it"
-                )
+            if self.model_name is not None:
+                raise
+            # Streams may meet in the method of a module around this one.
+            if isinstance(error, (NoSiteError, ModalityError)) and self._found_whole(
+                module, self.optimizers.share(module)
+            ):
+                return False
+            error.add_note(
+                f"{type(host).__name__} was taken for the model, because it holds what an optimizer trains; --model NAME "
+                "says another, --site and --modalities what to do in it"
+            )
             raise
         self._welcome(patch, host)
+        return True
 
     def _patch(self, module: nn.Module, host: nn.Module, args: Any, kwargs: Any) -> Patch:
         wish = self.wish
@@ -321,6 +355,10 @@ class Watch:
             raise PatchError(
                 "the script ended without making an optimizer of torch.optim: it trained no model to put a fusion in"
             )
+        if self.waiting is not None:
+            raise PatchError(
+                f"the script trained its model through {self.waiting}, once only: with the second call it would have got the fusion"
+            )
         if self.model_name is not None:
             raise PatchError(
                 f"no module of the class {self.model_name!r} that an optimizer trains was called in training mode; give --model "
@@ -328,7 +366,7 @@ class Watch:
             )
         raise PatchError(
             f"the script ended before a model was called in training: {self.optimizers.made} optimizers were made and stepped "
-            f"{self.steps} times. A model is noticed when the script calls it (not its forward), in train() mode, with gradients"
+            f"{self.steps} times. A model is noticed when the script calls it in train() mode, with gradients"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import runpy
 import subprocess
 import sys
@@ -177,7 +178,7 @@ def test_parts_that_the_script_calls_one_by_one() -> None:
     [
         ("no-optimizer", "without making an optimizer"),
         ("eval", "before a model was called"),
-        ("forward", "not its forward"),
+        ("once", "through Net.forward, once only"),
     ],
 )
 def test_a_call_that_never_comes(how: str, message: str) -> None:
@@ -291,6 +292,70 @@ def test_what_scripts_ask_of_torch_scatter() -> None:
     assert weight.grad.tolist() == [[1, 1], [0, 0], [1, 1]]
     with pytest.raises(fusionzoo.MissingDependency, match="scatter_max"):
         scatter_max(src, index)
+
+
+def test_names_and_manners_that_libraries_have_dropped() -> None:
+    import numpy as np
+    import pandas as pd
+
+    from fusionzoo.wild.removed import put_back
+
+    torch.manual_seed(0)
+    logits = torch.randn(4, 3).log_softmax(-1)
+    target, mask = torch.randn(4, 3).softmax(-1), torch.tensor([[1.0], [1.0], [0.0], [1.0]])
+    kinds = ("none", "sum", "mean", "batchmean")
+    today = [torch.nn.functional.kl_div(logits, target, reduction=k) for k in kinds]
+    with put_back():
+        assert np.float is float  # type: ignore[attr-defined]
+        assert pd.DataFrame({"a": [1]}).append({"a": 2}, ignore_index=True)["a"].tolist() == [1, 2]  # type: ignore[operator]
+        from torch._six import inf, string_classes  # type: ignore[import-not-found]
+        from torch_geometric.data import DataLoader
+        from torch_geometric.loader import DataLoader as Loader
+        from torch_geometric.nn.pool.topk_pool import topk  # type: ignore[attr-defined]
+
+        assert (inf, DataLoader, callable(topk)) == (float("inf"), Loader, True)
+        assert isinstance("words", string_classes)
+        target.requires_grad_()
+        then = [torch.nn.functional.kl_div(logits, target, reduction=k) for k in kinds]
+        for a, b in zip(today, then, strict=True):
+            torch.testing.assert_close(a, b)
+        torch.nn.KLDivLoss(reduction="sum")(logits, target * mask).backward()
+        torch.testing.assert_close(target.grad, mask * (target.detach().log() + 1 - logits))
+        optimizer = torch.optim.SGD([target], lr=0.1)
+        torch.optim.lr_scheduler.StepLR(optimizer, 1, verbose=True)  # type: ignore[call-arg]
+    assert "torch._six" not in sys.modules
+    assert "append" not in vars(pd.DataFrame)
+
+
+def test_whole_models_of_others_are_still_refused(tmp_path: Path) -> None:
+    from fusionzoo.wild.removed import put_back
+
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "theirs.pt")
+    os.utime(tmp_path / "theirs.pt", (1, 1))
+    with put_back(torch.device("cpu")):
+        torch.save(torch.nn.Linear(2, 2), tmp_path / "own.pt")
+        assert isinstance(torch.load(tmp_path / "own.pt"), torch.nn.Linear)
+        with open(tmp_path / "own.pt", "rb") as file:
+            assert isinstance(torch.load(file, map_location="cuda"), torch.nn.Linear)
+        with pytest.raises(pickle.UnpicklingError) as refused:
+            torch.load(tmp_path / "theirs.pt")
+        assert "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD" in refused.value.__notes__[0]
+
+
+@pytest.mark.parametrize("how", ["forward", "loss", "inside"])
+def test_a_model_that_is_trained_through_a_method(how: str) -> None:
+    bare, done = go("methods", how, fusion=None), go("methods", how)
+    patch, model = done.patch, done.namespace["model"]
+    assert patch is not None
+    assert patch.host is model
+    assert patch.site.path == ("net" if how == "inside" else "")
+    assert any("not called" in m for m in done.messages)
+    assert patch.calls == 3 + 1  # all but the first step, and the evaluation in the end
+    assert done.namespace["losses"][:2] == bare.namespace["losses"][:2]
+    assert done.namespace["losses"][2:] != bare.namespace["losses"][2:]
+    assert done.namespace["logits"].shape == (12, 3)
+    twin = done.namespace["twin"]
+    assert any(patch.name in n for n, _ in twin.named_parameters())
 
 
 # -- in processes of their own -------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 if how == "eval":
     model.eval()
     step(model, optimizer)
-if how == "forward":
+if how == "once":
     text, audio, visual, label = rows()
     torch.nn.functional.cross_entropy(model.forward(text, audio, visual), label).backward()
     optimizer.step()
