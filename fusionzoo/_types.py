@@ -91,7 +91,5 @@ class Adapter(Protocol):
         ...
 
 
-Plugin: TypeAlias = (
-    "type[Fusion] | type[Host] | type[Objective] | type[Adapter] | Callable[..., Corpus] | Recipe | Options | str | "
-    "type[Reader] | type[nn.Module]"
-)
+_Target: TypeAlias = "type[Fusion] | type[Host] | type[Objective] | type[Adapter] | type[Reader] | type[nn.Module]"
+Plugin: TypeAlias = "_Target | Callable[..., Corpus] | Recipe | Options | str"

@@ -15,7 +15,7 @@ from fusionzoo.clip_host import ClipHost
 from fusionzoo.encoders.outputs import Encoded
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, read_dims
-from fusionzoo.host import FusionLike
+from fusionzoo.host import FusionLike, name_and_options
 from fusionzoo.numerics import lstm_precision, zero_padded
 from fusionzoo.specs import plain_name
 
@@ -93,6 +93,8 @@ class MSAF(ClipHost):
         fusion = self.fusion_like
         if isinstance(fusion, Fusion):
             return fusion
+        if isinstance(fusion, Mapping):
+            fusion = name_and_options(fusion)
         return registry.get(fusion[0] if isinstance(fusion, tuple) else fusion)
 
     def _prepared(self, fusion: FusionLike, own: dict[str, Any]) -> FusionLike:

@@ -41,7 +41,9 @@ def both_ways(rnn: nn.LSTM | nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
 
 
 def _one_way(rnn: nn.LSTM | nn.GRU, x: Tensor, suffix: str) -> Tensor:
-    weights = [rnn.get_parameter(f"{kind}_l{suffix}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    weights: list[Tensor] = [
+        rnn.get_parameter(f"{kind}_l{suffix}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    ]
     with lstm_precision(x, weights[0]) as x:
         start = x.new_zeros(1, x.shape[0], rnn.hidden_size)
         if isinstance(rnn, nn.LSTM):
