@@ -126,6 +126,10 @@ class SiteNotReachedError(PatchError):
     """A forward pass did not come by the patched site."""
 
 
+class LeakError(PatchError):
+    """With the fusion in it, one sample of a batch, or padding, reaches outputs that the bare model keeps from it."""
+
+
 class HostChangedError(PatchError):
     """The host's code is not the one that a site or a saved patch was made for."""
 

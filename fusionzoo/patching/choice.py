@@ -9,11 +9,12 @@ from typing import Any
 from torch import nn
 
 from fusionzoo.errors import ModalityError, NoSiteError, PatchError
-from fusionzoo.patching.calls import attempt
+from fusionzoo.patching.calls import Call, attempt
 from fusionzoo.patching.find.search import sites_of_call
 from fusionzoo.patching.fuse.contexts import Context
 from fusionzoo.patching.modalities import ModalitiesLike
 from fusionzoo.patching.repositories import adapted, adapter_for
+from fusionzoo.patching.signatures import bind, forward_of
 from fusionzoo.patching.sites import AnySite, InputSite, Site, SiteList
 
 
@@ -24,6 +25,8 @@ def resolve(
     if isinstance(site, (Site, InputSite)):
         if isinstance(modalities, Sequence) and not isinstance(modalities, str):
             site = renamed(site, list(modalities))
+        if isinstance(site, InputSite) and site.layout is None and not site.path and inputs is not None:
+            site = _completed(model, site, inputs)
         return site, layout, context
     if isinstance(site, SiteList):
         raise PatchError(f"site= takes one site, not a list of {len(site)}; pick one, such as sites[0]")
@@ -54,6 +57,23 @@ def resolve(
             "inputs=batch for the best candidate"
         )
     return adapted(adapter, model, layout, context)
+
+
+def _completed(model: nn.Module, site: InputSite, inputs: Any) -> InputSite:
+    """An input site with the layout and the lengths or mask that one run of the model tells."""
+
+    def found(call: Call) -> list[InputSite]:
+        names = list(bind(forward_of(model), call.args, call.kwargs))
+        arg = str(site.arg)
+        arg = names[int(arg)] if arg.isdigit() and int(arg) < len(names) else arg
+        sites = sites_of_call(model, call, {arg: site.widths})
+        return [s for s in sites if isinstance(s, InputSite) and s.arg == arg]
+
+    try:
+        told = attempt(model, inputs, found)
+    except Exception:  # what is wrong with site or inputs is said in words when the patch is put in
+        return site
+    return replace(site, layout=told[0].layout, context=told[0].context) if told else site
 
 
 def renamed(site: AnySite, names: list[str]) -> AnySite:

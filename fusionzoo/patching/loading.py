@@ -37,13 +37,19 @@ def load_patch(model: nn.Module, path: str | PathLike[str], *, context: Context 
 
     Parameters
     ----------
-    path : what `Patch.save` wrote.
-    context : as for `patch`; needed again where the saved patch had a callable of the caller's.
+    model : nn.Module
+        A model of the kind that the patch was saved from.
+    path : str or path
+        What `Patch.save` wrote.
+    context : callable, optional
+        As for `patch`; needed again where the saved patch had a callable of the caller's.
 
     Raises
     ------
-    CheckpointError : not a saved patch, damaged, or weights that lack or have too much.
-    HostChangedError : the host's code on the way to the site is not what it was, or is not loaded.
+    CheckpointError
+        Not a saved patch, damaged, or weights that lack or have too much.
+    HostChangedError
+        The host's code on the way to the site is not what it was, or is not loaded.
     """
     if not isinstance(model, nn.Module):
         raise PatchError(f"load_patch takes a torch.nn.Module, not {type(model).__name__}")

@@ -14,6 +14,7 @@ from fusionzoo._weights import load_weights
 from fusionzoo.errors import SiteNotReachedError
 from fusionzoo.patching.calls import Call, explained
 from fusionzoo.patching.fuse.layer import FusionLayer
+from fusionzoo.patching.prove import Proof
 from fusionzoo.patching.rewrite.override import drop
 from fusionzoo.patching.saving import save
 from fusionzoo.patching.sites import AnySite, InputSite, Site
@@ -25,10 +26,22 @@ from fusionzoo.patching.wrappers import layers_of, wrappers_of
 class Patch:
     """A fusion in a model.
 
-    model, site, mode : what was patched, where and how.
-    host : the model inside its wrappers, to which the site's path is relative.
-    fusion : the fusion layer; its parameters belong to the model.
-    dry : whether nothing was changed (`dry_run=True`).
+    Attributes
+    ----------
+    model : nn.Module
+        What was patched.
+    host : nn.Module
+        The model inside its wrappers, to which the site's path is relative.
+    site : Site or InputSite
+        Where.
+    mode : str
+        How: `"residual"` or `"replace"`.
+    fusion : nn.Module
+        The fusion layer; its parameters belong to the model.
+    proof : Proof
+        What was tried of the patch's promises on the caller's batch, and how it ended.
+    dry : bool
+        Whether nothing was changed (`dry_run=True`).
     """
 
     def __init__(self, model: nn.Module, host: nn.Module, site: AnySite, mode: str, layer: FusionLayer, name: str):
@@ -36,6 +49,7 @@ class Patch:
         self.name, self._layer = name, layer
         self.synchronised: list[RemovableHandle] = []
         self._frozen: list[nn.Parameter] = []
+        self.proof = Proof.left_out("no batch was given; patch(..., inputs=batch) tries it out")
         self.dry = False
         self.active = False
 
@@ -165,6 +179,8 @@ class Patch:
                 else []
             ),
         ]
+        first, *more = str(self.proof).splitlines()
+        lines += [f"  proof       {first}", *(f"              {line}" for line in more)]
         if isinstance(self.site, Site) and self.site.code:
             lines.append(f"  replaces    {self.site.code}")
             lines.append(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from fusionzoo.errors import HostChangedError, OptionError, PatchError, close_matches_hint
+from fusionzoo.errors import HostChangedError, LeakError, OptionError, PatchError, close_matches_hint
 from fusionzoo.host import FusionLike, build_fusion
 from fusionzoo.patching.arguments import check_argument
-from fusionzoo.patching.calls import attempt, shown
+from fusionzoo.patching.calls import Call, attempt, shown
 from fusionzoo.patching.choice import resolve
 from fusionzoo.patching.fuse.contexts import ArgumentContext, Context
 from fusionzoo.patching.fuse.layer import FusionLayer, takes_unaligned, zero_projection
@@ -22,6 +22,7 @@ from fusionzoo.patching.layouts import check_layout
 from fusionzoo.patching.modalities import ModalitiesLike
 from fusionzoo.patching.patched import Patch
 from fusionzoo.patching.placement import check_fit, device_of, dtype_of, fitting, looks_across, make_plan
+from fusionzoo.patching.prove import APART, Experiment, Proof
 from fusionzoo.patching.rewrite.interceptor import Fallback
 from fusionzoo.patching.rewrite.override import add_route, change, methods
 from fusionzoo.patching.rewrite.routes import Route
@@ -30,6 +31,8 @@ from fusionzoo.patching.sites import AnySite, InputSite, Site
 from fusionzoo.patching.wrappers import host_of, synchronise
 
 MODES = ("residual", "replace")
+#: How else streams of the same rank may lie.
+OTHER_LAYOUTS = {"(B, T, d)": ["(T, B, d)"], "(T, B, d)": ["(B, T, d)"], "(T, d)": ["(B, d)"], "(N, d)": ["(B, d)"]}
 
 
 def patch(
@@ -43,6 +46,7 @@ def patch(
     layout: str | None = None,
     modalities: ModalitiesLike = None,
     dry_run: bool = False,
+    prove: bool = True,
     **options: object,
 ) -> Patch:
     """Put a fusion into a model that somebody else wrote: this instance only, its source and class untouched.
@@ -51,25 +55,38 @@ def patch(
 
     Parameters
     ----------
-    fusion : a name, a `(name, options)` pair, or an instance built for the site's widths.
-    site : one of `find_sites(...)`, an `InputSite`, or, with `inputs`, its index or `"file.py:47"`; None for what an
-        adapter knows, or for the best candidate with `inputs`.
-    mode : `"residual"` adds the fusion through a projection that starts at zero, so that nothing changes until it is
-        trained; `"replace"` puts the fusion in the join's place.
-    inputs : what the model is called with: a tuple of arguments, `(args, kwargs)` with a tuple and a dict, a dict of
-        keyword arguments, or one batch (a dict, list, dataclass, named tuple, tensor, ...), as forward takes it. The site is
-        looked for, and reached, with them.
-    context : `callable(model, args, kwargs)` that returns `{"mask": bool (B, T)}` or `{"lengths": ...}`, which say which
-        steps are real and, in a flat list of nodes, which rows are one dialogue.
-    layout : of the streams at the site, where the trace could not prove it: `"(T, B, d)"`, `"(N, d)"`, ...
-    modalities : names of the arguments, as for `find_sites`.
-    dry_run : change nothing; `print` what comes back.
-    options : of the fusion.
+    model : nn.Module
+        The model, of whatever package.
+    fusion : str, (str, dict) or Fusion
+        Its name, a pair of name and options, or an instance built for the site's widths.
+    site : Site, InputSite, int or str, optional
+        One of `find_sites(...)`, an `InputSite`, or, with `inputs`, its index or `"file.py:47"`; None for what an adapter
+        knows, or for the best candidate with `inputs`.
+    mode : str
+        `"residual"` adds the fusion through a projection that starts at zero, so that nothing changes until it is trained;
+        `"replace"` puts the fusion in the join's place.
+    inputs : object, optional
+        What the model is called with: a tuple of arguments, `(args, kwargs)` with a tuple and a dict, a dict of keyword
+        arguments, one batch (a dict, list, dataclass, named tuple, tensor, ...) as forward takes it, or a
+        `fusionzoo.patching.Call`. The site is looked for, reached, and proved with them.
+    context : callable, optional
+        `context(model, args, kwargs)` returns `{"mask": bool (B, T)}` or `{"lengths": ...}`, which say which steps are real
+        and, in a flat list of nodes, which rows are one dialogue.
+    layout : str, optional
+        Of the streams at the site, where the trace could not prove it: `"(T, B, d)"`, `"(N, d)"`, ...
+    modalities : mapping or sequence, optional
+        Names of the arguments, as for `find_sites`.
+    dry_run : bool
+        Change nothing; `print` what comes back.
+    prove : bool
+        With `inputs`, try out on them that samples stay apart, padding stays unseen, and more; see `Patch.proof`.
+    **options : object
+        Of the fusion.
 
     Raises
     ------
-    NoSiteError, ModalityError, LayoutError, SiteNotReachedError, HostChangedError : see `fusionzoo.errors`; all are
-        `PatchError`. The model is as it was then.
+    NoSiteError, ModalityError, LayoutError, LeakError, SiteNotReachedError, HostChangedError
+        See `fusionzoo.errors`; all are `PatchError`. The model is as it was then.
 
     >>> patch = fusionzoo.patch(model, "lmam", site=fusionzoo.find_sites(model, *batch)[0])       # doctest: +SKIP
     """
@@ -92,14 +109,62 @@ def patch(
     if dry_run:
         prepared.dry = True
         return prepared
-    install(prepared)
-    if inputs is not None:
-        try:
-            attempt(host, inputs, lambda call: call.of(prepared.verify))
-        except Exception:
-            prepared.remove()
-            raise
+    if inputs is None:
+        install(prepared)
+    else:
+        taken = prepared.layer.plan.layout
+        readings = [taken, *OTHER_LAYOUTS.get(taken, ())] if layout is None else [taken]
+        attempt(host, inputs, lambda call: _try(prepared, call, modalities, readings if prove else None))
+    if not prove:
+        prepared.proof = Proof.left_out("prove=False")
     return prepared
+
+
+def _try(patch: Patch, call: Call, modalities: ModalitiesLike, layouts: Sequence[str] | None) -> None:
+    """Put a patch in, see that a call comes by it, and prove what it promises under the first reading that holds."""
+    experiment = None
+    if layouts is not None:
+        experiment = Experiment(patch.host, call, patch.site, modalities, patch.layer.context)
+    install(patch)
+    try:
+        call.of(patch.verify)
+        if experiment is not None and layouts is not None:
+            _prove(patch, experiment, layouts)
+    except BaseException:
+        patch.remove()
+        raise
+
+
+def _prove(patch: Patch, experiment: Experiment, layouts: Sequence[str]) -> None:
+    layer = patch.layer
+    contexts = [layer.context]
+    if layer.context is None and experiment.padding_context is not None:
+        contexts.append(experiment.padding_context)
+    first: Proof | None = None
+    for context in contexts:
+        for layout in layouts:
+            if first is not None:
+                patch.remove()
+                patch.site = replace(patch.site, layout=layout, sure=True)
+                layer.plan, layer.context = replace(layer.plan, layout=layout), context
+                install(patch)
+            proof = experiment.judge(layer)
+            if not proof.leaks and (first is None or proof.holds(APART)):
+                patch.proof = proof
+                return
+            first = first or proof
+    assert first is not None
+    raise LeakError(_leaking(patch, first, layouts[0]))
+
+
+def _leaking(patch: Patch, proof: Proof, layout: str) -> str:
+    said = "; ".join(p.why for p in proof.leaks)
+    return (
+        f"{type(patch.fusion).__name__} at {patch.site.where}, whose streams were taken for {layout}, leaks: {said}. No "
+        "other reading of the layout holds either. Say how the streams lie (layout='(T, B, d)', ...) and which steps are "
+        "real (context=lambda model, args, kwargs: {'mask': ...}), or take a fusion of level 'utterance'; prove=False leaves "
+        "the proof out"
+    )
 
 
 def prepare(

@@ -43,7 +43,7 @@ def make_plan(site: AnySite, mode: str, token: str) -> tuple[Plan, int | None]:
                     True, token, False, site.where)  # fmt: skip
         return plan, site.total if mode == "replace" else None
     operand = site.operands[next(iter(site.groups.values()))[0]]
-    width = site.join.back_width(site.features(operand.shape), site.features(site.result))
+    width = site.join.back_width(site.stream_width(operand.shape), site.stream_width(site.result))
     what = f"{site.where} ({site.function})"
     plan = Plan(site.kind, mode, site.groups, site.widths, len(site.operands), site.axis, site.feature_axis, site.layout,
                 width, True, token, site.varies, what, sources=site.sources, leading=site.leading)  # fmt: skip

@@ -23,10 +23,16 @@ from fusionzoo.patching.rewrite.override import change, entries
 class Repair:
     """One repair.
 
-    summary : what is wrong without it, for people.
-    operations : names of the torch operations concerned (`cuda`, `__getitem__`, ...).
-    act : `act(func, args, kwargs) -> result`, called in place of the operation.
-    hooks : `hooks(model)` registers hooks on those submodules that need one, and gives their handles.
+    Attributes
+    ----------
+    summary : str
+        What is wrong without it, for people.
+    operations : tuple of str
+        Names of the torch operations concerned (`cuda`, `__getitem__`, ...).
+    act : callable, optional
+        `act(func, args, kwargs) -> result`, called in place of the operation.
+    hooks : callable, optional
+        `hooks(model)` registers hooks on those submodules that need one, and gives their handles.
     """
 
     summary: str

@@ -140,12 +140,23 @@ def declare(
 
     Parameters
     ----------
-    path : of the module whose method leads to the site.
-    steps : `(function, expression)` from the method on: in this function, this expression (as `ast.unparse` writes it, or
-        its beginning) leads to the next function or is the join itself.
-    operands : `(modality, width)` of what is joined, in order; "" for what is no stream.
-    axis : of the join; widths and layout say the rest.
-    result : features of the result; None for the sum of the operands' for "cat", else the first one's.
+    model : nn.Module
+        The model.
+    path : str
+        Of the module whose method leads to the site.
+    steps : sequence of (str, str)
+        Function and expression, from the method on: in this function, this expression (as `ast.unparse` writes it, or its
+        beginning) leads to the next function or is the join itself.
+    operands : sequence of (str, int)
+        Modality and width of what is joined, in order; "" for what is no stream.
+    kind : str
+        The kind of join.
+    axis : int
+        Of the join; widths and layout say the rest.
+    layout : str
+        Of the streams.
+    result : int, optional
+        Features of the result; None for the sum of the operands' for "cat", else the first one's.
 
     >>> declare(model, "", [("forward", "torch.cat((t, a, v)")], [("text", 8), ("audio", 8), ("visual", 8)],
     ...         layout="(B, T, d)")                                                       # doctest: +SKIP
@@ -216,7 +227,8 @@ def modernise(module: nn.Module) -> list[str]:
 
     Raises
     ------
-    NoSiteError : no adapter knows the model.
+    NoSiteError
+        No adapter knows the model.
     """
     module = host_of(module)
     adapter = adapter_for(module)

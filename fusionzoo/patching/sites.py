@@ -38,16 +38,32 @@ class Stream:
 class Site:
     """A place where streams of different modalities meet.
 
-    path, module : path and class of the module whose code runs there, free functions called by it included.
-    file, line, function : of the expression.
-    kind : "cat", "rows", "stack", "sum", "product", "outer" or "cross-attention".
-    operands : shape and leading modality of everything that is joined, in order.
-    result, axis : shape of what comes out; the axis along which operands are joined.
-    layout : of the streams, `"(B, T, d)"` and so on; `sure` says whether the trace proved it.
-    calls : how often one forward passes here.
-    consumer : who reads the result first.
-    live : whether the result reaches the model's output.
-    groups : modality -> positions of its operands: the streams that a fusion put here receives.
+    Attributes
+    ----------
+    path, module : str
+        Path and class of the module whose code runs there, free functions called by it included.
+    file, line, function : str, int, str
+        Of the expression.
+    kind : str
+        The kind of join; `fusionzoo.patching.fuse.joins` has them all.
+    operands : tuple of Stream
+        Shape and leading modality of everything that is joined, in order.
+    result : tuple of int
+        Shape of what comes out.
+    axis : int or None
+        The axis along which operands are joined.
+    layout : str
+        Of the streams, `"(B, T, d)"` and so on.
+    sure : bool
+        Whether the trace proved the layout.
+    calls : int
+        How often one forward passes here.
+    consumer : str
+        Who reads the result first.
+    live : bool
+        Whether the result reaches the model's output.
+    groups : dict
+        Modality -> positions of its operands: the streams that a fusion put here receives.
     """
 
     path: str
@@ -92,7 +108,7 @@ class Site:
     def widths(self) -> dict[str, int]:
         """Modality -> width of the stream that a fusion put here receives."""
         return {
-            name: self.join.stream_width([self.features(self.operands[i].shape) for i in where])
+            name: self.join.stream_width([self.stream_width(self.operands[i].shape) for i in where])
             for name, where in self.groups.items()
         }
 
@@ -101,7 +117,7 @@ class Site:
         """The kind, as an object."""
         return JOINS[self.kind]
 
-    def features(self, shape: tuple[int, ...]) -> int:
+    def stream_width(self, shape: tuple[int, ...]) -> int:
         """Features of an operand, or of the result, of this shape."""
         return self.join.features(shape, self.feature_axis, self.leading)
 
@@ -163,11 +179,17 @@ def asdict_shallow(value: Any) -> dict[str, Any]:
 class InputSite:
     """The model's own input, where the trainer joined the features before.
 
-    arg : name or number (from 0) of forward's argument that holds the joined tensor, or a path into it:
+    Parameters
+    ----------
+    arg : str or int
+        Name or number (from 0) of forward's argument that holds the joined tensor, or a path into it:
         `"data['input_tensor']"`, `"x[0]"`.
-    widths : modality -> width of its share of the last axis, in order.
-    layout : of that tensor; None for `"(B, T, d)"` or `"(B, d)"` by its rank, unsure of which axis is time.
-    context : argument that tells which steps are real, and how, where `find_sites` saw one.
+    widths : dict
+        Modality -> width of its share of the last axis, in order.
+    layout : str, optional
+        Of that tensor; None for what a run of the model tells, else `"(B, T, d)"` or `"(B, d)"` by its rank.
+    context : tuple, optional
+        Argument that tells which steps are real, and how, where `find_sites` saw one.
 
     >>> InputSite("U", widths={"text": 100, "audio": 100, "visual": 512}, layout="(T, B, d)").total
     712

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import FunctionType
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 #: Operations that multiply and sum, and those that attend.
 PRODUCTS = frozenset(
@@ -50,3 +50,12 @@ def tensors_in(value: Any) -> list[Tensor]:
 def is_outer(a: Tensor) -> bool:
     """Whether a product with this on its left sums over nothing: `(B, n, 1) @ (B, 1, m)`."""
     return a.dim() >= 2 and a.shape[-1] == 1
+
+
+def everything_in(value: Any, depth: int = 0) -> list[Tensor]:
+    """Tensors in what a model returned: as `tensors_in`, and in the attributes of objects."""
+    if isinstance(value, (Tensor, list, tuple, Mapping)):
+        return tensors_in(value)
+    if depth < 3 and hasattr(value, "__dict__") and not isinstance(value, nn.Module):
+        return [t for v in vars(value).values() for t in everything_in(v, depth + 1)]
+    return []

@@ -27,7 +27,7 @@ def sites_of(trace: Trace) -> SiteList:
     for events in grouped.values():
         site = _site(events, trace, axes)
         if site is not None:
-            site.score = score(site, events[0].index / order)
+            site.score = score(site, events[0].index / order, any(e.main for e in events))
             sites.append(site)
     if len(trace.names) == 1 or not sites:
         sites += _inputs(trace, axes)

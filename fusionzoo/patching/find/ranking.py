@@ -7,7 +7,18 @@ import math
 from fusionzoo.patching.sites import Site
 
 
-def score(site: Site, late: float) -> float:
+def score(site: Site, late: float, main: bool) -> float:
+    """How likely a site is the one.
+
+    Parameters
+    ----------
+    site : Site
+        What was found.
+    late : float
+        Where in the forward it is, from 0 to 1.
+    main : bool
+        Whether what it computes reaches the model's first output.
+    """
     pure = {s.lead for s in site.operands if s.lead and "+" not in s.lead}
     union = {p for s in site.operands for p in s.lead.split("+") if p}
     total = max(1, site.total)
@@ -25,10 +36,12 @@ def score(site: Site, late: float) -> float:
         score -= 120.0  # one of the streams holds all the others already: a residual
     if not site.live:
         score -= 1000.0
+    elif not main:
+        score -= 150.0
     if site.how != "rewrite":
         score -= 30.0
     if site.layout == "(..., d)":
         score -= 40.0
-    if all(site.features(s.shape) == 1 for s in site.operands):
+    if all(site.stream_width(s.shape) == 1 for s in site.operands):
         score -= 80.0
     return score

@@ -31,15 +31,24 @@ def find_sites(model: nn.Module, *args: object, modalities: ModalitiesLike = Non
 
     Parameters
     ----------
-    modalities : what the arguments are, where their names do not say it: a mapping of argument (or a path such as
-        `"x[0]"`, `"batch['t']"`) to modality, None for "no modality", or to a mapping of modality to width where an argument
-        holds several side by side; or a sequence of names in the order of the arguments. An argument named `modalities` of
-        the model itself cannot be passed by keyword.
+    model : nn.Module
+        The model, of whatever package.
+    *args : object
+        What it is called with; a `fusionzoo.patching.Call` in their place is that call.
+    modalities : mapping or sequence, optional
+        What the arguments are, where their names do not say it: a mapping of argument (or a path such as `"x[0]"`,
+        `"batch['t']"`) to modality, None for "no modality", or to a mapping of modality to width where an argument holds
+        several side by side; or a sequence of names in the order of the arguments. An argument named `modalities` of the
+        model itself is passed in a `Call`.
+    **kwargs : object
+        The keyword arguments of the call.
 
     Raises
     ------
-    ModalityError : no argument, or just one, looks like a stream, and none was named.
-    NoSiteError : streams never meet; says what was seen.
+    ModalityError
+        No argument, or just one, looks like a stream, and none was named.
+    NoSiteError
+        Streams never meet; says what was seen.
 
     >>> find_sites(model, text, audio, visual)[0]                                    # doctest: +SKIP
     Site(cat (cat, axis -1) of text:200, audio:200, visual:200 at model.py:47 in Net.forward ...)

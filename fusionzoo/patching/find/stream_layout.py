@@ -62,10 +62,17 @@ def layout(
     if not dims:
         return "(B, d)", True
     if len(dims) == 1:
-        return _of_one_axis(o, dims[0], time), True
+        return ("(B, d)" if _at_odds(operands, o, dims[0]) else _of_one_axis(o, dims[0], time)), True
     if len(dims) == 2 and not flat:
         return _of_two_axes(o, dims, time)
     return "(..., d)", True
+
+
+def _at_odds(operands: list[Operand], like: Operand, dim: int) -> bool:
+    """Whether rows go along the first axis of one argument and along the second of another: what they share is samples."""
+    streams = [o for o in operands if o.bits and len(o.shape) == len(like.shape)]
+    along = {tuple(_varying(o, dim, i) for i in (0, 1)) for o in streams}
+    return {(True, False), (False, True)} <= along
 
 
 def _of_one_axis(o: Operand, dim: int, time: int | None) -> str:

@@ -27,11 +27,18 @@ Kept = Mapping[int, tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]]
 class Plan:
     """How a fusion sits at a site.
 
-    kind : the site's.
-    groups : modality -> positions of its operands.
-    widths : modality -> width of its stream.
-    slots : how many operands were joined when the site was found.
-    width : features of what the projection gives back: of the result, or of one operand where rows are joined.
+    Attributes
+    ----------
+    kind : str
+        The site's.
+    groups : dict
+        Modality -> positions of its operands.
+    widths : dict
+        Modality -> width of its stream.
+    slots : int
+        How many operands were joined when the site was found.
+    width : int
+        Features of what the projection gives back: of the result, or of one operand where rows are joined.
     """
 
     kind: str
@@ -65,8 +72,12 @@ class Plan:
 class FusionLayer(nn.Module):
     """A fusion at a site of a host.
 
-    fusion : the fusion itself.
-    out : projections to the host's width, one per modality where rows are joined, else one called `joined`; starting at zero
+    Attributes
+    ----------
+    fusion : nn.Module
+        The fusion itself.
+    out : nn.ModuleDict
+        Projections to the host's width, one per modality where rows are joined, else one called `joined`; starting at zero
         in residual mode.
     """
 

@@ -58,6 +58,7 @@ class Event:
     absorbed: bool = False
     frame: int = 0
     live: bool = True
+    main: bool = True  # whether it reaches the model's first output
     callee: nn.Module | None = None  # of an attention written out in operations: the module that was called for it
     lifted: bool = False
     raw: tuple[str, list[Operand], nn.Module, str, list[Step]] | None = (

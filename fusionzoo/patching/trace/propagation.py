@@ -172,6 +172,10 @@ def _move(name: str, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], 
             rest[2] = 0
         out = func(_stand_in(args[0], get).contiguous(), *rest, **kwargs)
         return [out[0], None]
+    elif name == "view" and not kwargs and not any(isinstance(a, torch.dtype) for a in args):
+        out = _stand_in(args[0], get).reshape(
+            *args[1:]
+        )  # labels are kept compressed: their strides are not the tensor's
     elif name in ("nan_to_num",):
         out = _stand_in(args[0], get)
     else:

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from fusionzoo.patching.call_chain import Step, chain, receiver, user_frames
 from fusionzoo.patching.modalities import Leaf
-from fusionzoo.patching.torch_calls import ATTENTIONS, PRODUCTS, name_of, tensors_in
+from fusionzoo.patching.torch_calls import ATTENTIONS, PRODUCTS, everything_in, name_of, tensors_in
 from fusionzoo.patching.trace.events import Event, Meeting, Operand, Trace
 from fusionzoo.patching.trace.labels import (
     MODALITY_MASK,
@@ -380,22 +380,16 @@ def run(
     for event in trace.events:
         if event.callee is not None:
             event.result = tracer.returned.get(id(event.callee), event.result)
+    outputs = [tracer.via.get(id(x), 0) for x in everything_in(trace.output) if x.is_floating_point()]
     reached = 0
-    for x in _everything(trace.output):
-        reached |= tracer.via.get(id(x), 0)
+    for via in outputs:
+        reached |= via
     if reached:
         for event in trace.events:
             event.live = bool(reached >> event.index & 1)
+            event.main = bool(outputs[0] >> event.index & 1)
 
 
 def _quietly(function: Callable[..., None], *args: Any) -> None:
     with torch._C.DisableTorchFunction():
         function(*args)
-
-
-def _everything(value: Any, depth: int = 0) -> list[Tensor]:
-    if isinstance(value, (Tensor, list, tuple, Mapping)):
-        return tensors_in(value)
-    if depth < 3 and hasattr(value, "__dict__") and not isinstance(value, nn.Module):
-        return [t for v in vars(value).values() for t in _everything(v, depth + 1)]
-    return []

@@ -1,0 +1,106 @@
+"""Kinds of joins: each says how it is told, what its streams are, and where the fused stream goes back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import fusionzoo
+from fusionzoo.patching.fuse import joins
+from fusionzoo.patching.fuse.layer import Plan
+
+T, A = torch.randn(3, 4, 6), torch.randn(3, 4, 6)
+#: Kind -> operands, what the host computes from them, axis, and the width of what goes back.
+CASES = {
+    "cat": ([T, A], lambda xs: torch.cat(xs, -1), 2, 12),
+    "rows": ([T, A], lambda xs: torch.cat(xs, 1), 1, 6),
+    "slots": ([T[:, :1], A[:, :1]], lambda xs: torch.cat(xs, 1), 1, 6),
+    "stack": ([T, A], lambda xs: torch.stack(xs, 1), 1, 6),
+    "sum": ([T, A], lambda xs: xs[0] + xs[1], None, 6),
+    "product": ([T, A], lambda xs: xs[0] * xs[1], None, 6),
+    "outer": ([T[:, 0], A[:, 0]], lambda xs: torch.einsum("bi,bj->bij", *xs), None, 36),
+    "cross-attention": ([T, A], lambda xs: xs[0], None, 6),
+}
+
+
+def plan(kind, operands, axis, width):
+    groups = {m: (i,) for i, m in enumerate(("text", "audio"))}
+    return Plan(
+        kind,
+        "residual",
+        groups,
+        {"text": 6, "audio": 6},
+        len(operands),
+        axis,
+        -1,
+        "(B, T, d)",
+        width,
+        False,
+        "",
+        False,
+        "",
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_streams_and_the_way_back(name):
+    operands, compute, axis, width = CASES[name]
+    target = compute(operands)
+    place = plan("rows" if name == "slots" else name, operands, axis, width)
+    join = place.join.as_given(place, operands)
+    groups = join.places(place, len(operands))
+    parts = {m: [operands[i] for i in where] for m, where in groups.items()}
+    streams = join.streams(place, parts, target)
+    assert [x.shape[-1] for x in streams] == [6, 6]
+    assert all(torch.equal(x.flatten(), o.flatten()) for x, o in zip(streams, operands, strict=True))
+    lead = target.shape[:1] if name == "outer" else streams[0].shape[:-1]
+    names = ("text", "audio") if join.separate else ("joined",)
+    fused = {m: torch.full((*lead, width), 1.0 + i) for i, m in enumerate(names)}
+    back = join.put_back(place, target, operands, groups, fused)
+    assert back.shape == target.shape
+    if join.separate:  # each modality's own rows hold what was fused for it
+        assert torch.equal(back, compute([torch.full_like(o, 1.0 + i) for i, o in enumerate(operands)]))
+    else:
+        assert torch.equal(back, torch.ones_like(target))
+
+
+def test_every_operation_is_of_one_kind():
+    names = [name for join in joins.KINDS for name in join.operations]
+    assert len(names) == len(set(names))
+    assert all(joins.JOINS[join.kind] is join for join in joins.KINDS)
+
+
+class Length(joins.SideBySide):
+    """A kind that the package does not have: the length of the vector of two values."""
+
+    kind, weight, direct = "length", 20, False
+    operations = ("hypot",)
+
+
+class Host(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.t, self.a, self.head = nn.Linear(6, 8), nn.Linear(5, 8), nn.Linear(8, 2)
+
+    def forward(self, text, audio):
+        return self.head(torch.hypot(self.t(text), self.a(audio)))
+
+
+def test_a_new_kind_is_a_class_and_nothing_else(monkeypatch, shake, tmp_path):
+    model, batch = Host(), (torch.randn(4, 6), torch.randn(4, 5))
+    with pytest.raises(fusionzoo.NoSiteError):
+        fusionzoo.find_sites(model, *batch)
+    monkeypatch.setitem(joins.JOINS, "length", Length())
+    monkeypatch.setitem(joins.OPERATIONS, "hypot", joins.JOINS["length"])
+    expected = model(*batch)
+    patch = fusionzoo.patch(model, "lmam", inputs=batch)
+    assert (patch.site.kind, patch.site.widths) == ("length", {"text": 8, "audio": 8})
+    assert torch.equal(model(*batch), expected)
+    shake(patch)
+    changed = model(*batch)
+    assert not torch.equal(changed, expected)
+    patch.save(tmp_path / "p.safetensors")
+    patch.remove()
+    fusionzoo.load_patch(model, tmp_path / "p.safetensors")
+    assert torch.equal(model(*batch), changed)

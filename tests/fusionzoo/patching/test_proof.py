@@ -1,0 +1,209 @@
+"""What a patch promises is tried out on the caller's batch before it is handed over."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import fusionzoo
+from fusionzoo.errors import LeakError, PatchError
+from fusionzoo.patching.prove import APART, BROKEN, COMPLETE, FELT, NOT_TRIED, PADDING, PROVED
+
+MASK = torch.arange(7) < torch.tensor([[7], [5], [2], [4]])  # (B, T)
+
+
+def streams(time_first=False, count=4, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    out = [torch.randn(count, 7, width, generator=g) for width in (6, 5)]
+    return [x.transpose(0, 1).contiguous() for x in out] if time_first else out
+
+
+def states(patch):
+    return {p.words: p.state for p in patch.proof.promises}
+
+
+def why(patch, words):
+    return next(p.why for p in patch.proof.promises if p.words == words)
+
+
+class Masked(nn.Module):
+    """Two encoders, a recurrence that is told the lengths, and a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.t, self.a, self.rnn = nn.Linear(6, 8), nn.Linear(5, 8), nn.GRU(16, 8, batch_first=True)
+        self.drop, self.norm, self.head = nn.Dropout(0.5), nn.BatchNorm1d(8), nn.Linear(8, 3)
+
+    def forward(self, text, audio, umask):
+        x = torch.cat([self.t(text), self.a(audio)], -1)
+        packed = nn.utils.rnn.pack_padded_sequence(x, umask.sum(1).cpu(), True, False)
+        y, _ = nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], True, total_length=x.shape[1])
+        return self.head(self.drop(self.norm(y.transpose(1, 2)).transpose(1, 2)))
+
+
+class OutOfSight(nn.Module):
+    """What it computes cannot be followed: all that is known of a row afterwards is its modality."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.line = nn.Linear(width, 8)
+
+    def forward(self, x):
+        return torch.from_numpy(self.line(x).detach().numpy().reshape(-1, 8).copy())
+
+
+class Unseen(nn.Module):
+    """Time first, which only the mask beside it tells, and the encoders hide which row is which step."""
+
+    def __init__(self):
+        super().__init__()
+        self.t, self.a, self.head = OutOfSight(6), OutOfSight(5), nn.Linear(16, 3)
+
+    def forward(self, text, audio, umask):
+        t, b = text.shape[:2]
+        return self.head(torch.cat([self.t(text).view(t, b, 8), self.a(audio).view(t, b, 8)], -1))
+
+
+class Ranks(nn.Module):
+    """A product whose first axis is a rank and whose second one is the batch; one feature, at the end."""
+
+    def __init__(self):
+        super().__init__()
+        self.t, self.a = (nn.Parameter(torch.randn(3, w, 1)) for w in (6, 5))
+
+    def forward(self, text, audio):
+        return (torch.matmul(text, self.t) * torch.matmul(audio, self.a)).sum(0)
+
+
+class Centred(Masked):
+    """Mixes the samples of a batch itself."""
+
+    def forward(self, text, audio, umask):
+        x = torch.cat([self.t(text), self.a(audio)], -1)
+        return self.head(self.rnn(x)[0] - x.mean())
+
+
+class Two(nn.Module):
+    """Three modalities; a pair is joined for the second output, all of them for the first."""
+
+    def __init__(self):
+        super().__init__()
+        self.pair, self.all = nn.Linear(11, 2), nn.Linear(15, 3)
+
+    def forward(self, text, audio, visual):
+        pair = self.pair(torch.cat([text, audio], -1))
+        return self.all(torch.cat([text, audio, visual], -1)), pair
+
+
+def test_an_ordinary_host_is_proved_and_left_as_it_was():
+    torch.manual_seed(0)
+    model, batch = Masked().train(), (*streams(), MASK)
+    model.head.eval()
+    before, state = {n: m.training for n, m in model.named_modules()}, copy.deepcopy(model.state_dict())
+    numbers = torch.get_rng_state()
+    patch = fusionzoo.patch(model, "lmam", inputs=batch)
+    assert states(patch) == dict.fromkeys((APART, PADDING, FELT, COMPLETE), PROVED)
+    assert 5 <= patch.proof.forwards <= 12
+    assert f"in {patch.proof.forwards} forwards" in str(patch)
+    assert "proved     samples stay apart" in str(patch)
+    assert torch.equal(torch.get_rng_state(), numbers)
+    assert {n: m.training for n, m in model.named_modules() if n in before} == before
+    now = model.state_dict()
+    assert all(torch.equal(now[k], v) for k, v in state.items())
+    assert patch.calls == 0
+    assert all(not p.any() for p in patch.layer.out.parameters())  # asleep again
+
+
+def test_another_reading_of_layout_and_padding_is_taken_where_it_is_proved(shake):
+    torch.manual_seed(0)
+    model, batch = Unseen(), (*streams(time_first=True), MASK)
+    with pytest.warns(UserWarning, match="taken for"):
+        patch = fusionzoo.patch(model, "lmam", inputs=batch)
+    assert (patch.site.layout, patch.layer.plan.layout) == ("(T, B, d)", "(T, B, d)")
+    assert states(patch)[APART] == states(patch)[PADDING] == PROVED
+    shake(patch)
+    real = MASK.T.clone()
+    real[:, 0] = False
+    other = [x.clone() for x in batch[:2]]
+    for x in other:
+        x[~MASK.T] = 9.0
+        x[:, 0] += 1.0
+    with torch.no_grad():
+        moved = (model(*batch) - model(*other, MASK)).abs().amax(-1)
+    assert not moved[real].any()
+    assert moved[:, 0].any()
+
+
+def test_a_leak_is_refused_and_the_model_is_as_before():
+    torch.manual_seed(0)
+    model = Ranks()
+    g = torch.Generator().manual_seed(2)
+    batch = torch.randn(4, 6, generator=g), torch.randn(4, 5, generator=g)
+    expected = model(*batch)
+    with pytest.raises(LeakError, match="changing one sample moves outputs of others") as caught:
+        fusionzoo.patch(model, "gated", inputs=batch)
+    assert isinstance(caught.value, PatchError)
+    assert not any("fusionzoo" in name for name, _ in model.named_modules())
+    assert torch.equal(model(*batch), expected)
+    patch = fusionzoo.patch(model, "gated", inputs=batch, prove=False)  # on one's own responsibility
+    assert set(states(patch).values()) == {NOT_TRIED}
+    assert "nothing tried: prove=False" in str(patch)
+
+
+def test_a_host_that_mixes_samples_itself_is_not_blamed():
+    torch.manual_seed(0)
+    patch = fusionzoo.patch(Centred(), "lmam", inputs=(*streams(), MASK))
+    assert states(patch)[APART] == NOT_TRIED
+    assert "itself mixes" in why(patch, APART)
+
+
+def test_what_a_batch_cannot_show_is_said():
+    torch.manual_seed(0)
+    patch = fusionzoo.patch(Masked(), "lmam", inputs=(*streams(count=1), MASK[:1]), layout="(B, T, d)")
+    assert "holds one sample" in why(patch, APART)
+    assert states(patch)[FELT] == states(patch)[COMPLETE] == PROVED
+    model = Masked()
+    site = fusionzoo.find_sites(model, *streams(), MASK)[0]
+    assert "no batch was given" in str(fusionzoo.patch(model, "gated", site))
+
+
+def test_the_site_that_reaches_the_first_output_is_first_and_what_is_left_out_is_said():
+    torch.manual_seed(0)
+    batch = torch.randn(4, 6), torch.randn(4, 5), torch.randn(4, 4)
+    model = Two()
+    patch = fusionzoo.patch(model, "gated", inputs=batch)
+    assert states(patch)[FELT] == states(patch)[COMPLETE] == PROVED
+    patch.remove()
+    pair = next(s for s in fusionzoo.find_sites(model, *batch) if len(s.modalities) == 2)
+    patch = fusionzoo.patch(model, "gated", pair, inputs=batch)
+    assert (states(patch)[FELT], why(patch, FELT)) == (BROKEN, "only output 1 does")
+    assert (states(patch)[COMPLETE], why(patch, COMPLETE)[:6]) == (BROKEN, "visual")
+
+
+@pytest.mark.parametrize("mode", ["residual", "replace"])
+def test_either_mode_is_proved_against_the_bare_host(mode):
+    torch.manual_seed(0)
+    patch = fusionzoo.patch(Masked(), "lmam", inputs=(*streams(), MASK), mode=mode)
+    assert set(states(patch).values()) == {PROVED}
+
+
+def test_an_input_site_keeps_what_one_run_of_the_model_tells():
+    class Joined(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.LSTM(11, 8), nn.Linear(8, 3)
+
+        def forward(self, U, seq_lengths):
+            return self.head(self.rnn(U)[0])
+
+    torch.manual_seed(0)
+    batch = torch.cat(streams(time_first=True), -1), [7, 5, 2, 4]
+    for arg in ("U", 0):
+        site = fusionzoo.InputSite(arg, widths={"text": 6, "audio": 5})
+        patch = fusionzoo.patch(Joined(), "lmam", site, inputs=batch)
+        assert patch.site.layout == "(T, B, d)"
+        assert str(patch.layer.context) == "lengths from the argument seq_lengths"
+        assert states(patch)[APART] == PROVED
