@@ -21,8 +21,13 @@ _STYLE = {PASSED: "green", FAILED: "bold red", SKIPPED: "dim", EXPECTED: "yellow
 class CheckResult:
     """The outcome of one check.
 
-    check : its name. status : `"passed"`, `"failed"`, `"skipped"` or `"expected-failure"`. reason : why, empty when it
-    passed. rule : the rule in one sentence. seconds : wall time. error : the exception behind a failure.
+    check : its name.
+    status : `"passed"`, `"failed"`, `"skipped"` or `"expected-failure"`.
+    reason : why, empty when it
+    passed.
+    rule : the rule in one sentence.
+    seconds : wall time.
+    error : the exception behind a failure.
     """
 
     check: str
@@ -53,7 +58,8 @@ class CheckResult:
 class CheckResults(list[CheckResult]):
     """The results of one subject: a list, with what a test or the command line asks of it.
 
-    subject : what was checked, `"fusion lmam"`. kind : its kind.
+    subject : what was checked, `"fusion lmam"`.
+    kind : its kind.
     """
 
     def __init__(self, results: list[CheckResult], subject: str, kind: str):
