@@ -91,7 +91,6 @@ class Adapter(Protocol):
         ...
 
 
-Plugin: TypeAlias = (
-    "type[Fusion] | type[Host] | type[Objective] | type[Adapter] | Callable[..., Corpus] | Recipe | Options | str | "
-    "type[Reader] | type[nn.Module]"
-)
+#: A class of torch modules, or what else is registered.
+Module: TypeAlias = "type[Fusion] | type[Host] | type[Objective] | type[nn.Module]"
+Plugin: TypeAlias = "Module | type[Adapter] | type[Reader] | Callable[..., Corpus] | Recipe | Options | str"

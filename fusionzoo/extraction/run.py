@@ -32,15 +32,10 @@ PRECISIONS = ("no", "bf16", "fp16")
 class Extraction:
     """What was made.
 
-    path : the columnar file, for `--data`.
-    card : the JSON file that says how.
-    widths : modality -> width.
-    utterances : rows of the file.
-    failed : modality -> what could not be read, each `{"utterance", "file", "reason"}`.
-    absent : modality -> utterances that have no such recording.
-    dropped : utterances left out, which had nothing at all.
-    reused : shards that an earlier run had finished.
-    is_main : False in all processes but the first.
+    path : the columnar file, for `--data`. card : the JSON file that says how. widths : modality -> width.
+    utterances : rows of the file. failed : modality -> what could not be read, each `{"utterance", "file", "reason"}`.
+    absent : modality -> utterances that have no such recording. dropped : utterances left out, which had nothing at all.
+    reused : shards that an earlier run had finished. is_main : False in all processes but the first.
     """
 
     path: Path
@@ -102,13 +97,10 @@ def extract(
     kind, reader : of `read_raw`: the release's name, and its reader's options such as `{"classes": 4}`.
     layer, pooling, normalise, revision, batch_size : a value for all media, or `{"text": ..., "audio": ...}`; see
         `fusionzoo.extraction.features.Feature`.
-    max_length : of text, in tokens.
-    seconds, scale : of audio.
-    frames, picture : of video.
+    max_length : of text, in tokens. seconds, scale : of audio. frames, picture : of video.
     shard_size : utterances a shard: what a killed run has to do again at most.
     precision : `"no"`, `"bf16"`, `"fp16"`; None is what `accelerate launch` says, else `"no"`.
-    device : auto, cpu, cuda, cuda:N.
-    workers : threads that read files ahead.
+    device : auto, cpu, cuda, cuda:N. workers : threads that read files ahead.
 
     Started again after whatever ended it, with the same options, it goes on where it was. Several processes
     (`accelerate launch -m fusionzoo extract ...`) share the shards; the first one writes the file.

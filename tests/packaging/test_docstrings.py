@@ -18,6 +18,7 @@ LATER = (
         f"fusionzoo/{module}.py"
         for module in ("graphs", "transformer", "host", "clip_host", "seams", "fusion", "objective")
     ),
+    "fusionzoo/extraction/run.py",
     "fusionzoo_plugins/",
     "fusionzoo_adapters/",
 )
