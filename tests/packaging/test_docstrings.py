@@ -16,7 +16,7 @@ LATER = (
     *(f"fusionzoo/{room}/" for room in ("patching", "runs", "training", "experiments", "reporting", "kernels", "wild")),
     *(
         f"fusionzoo/{module}.py"
-        for module in ("graphs", "transformer", "host", "clip_host", "seams", "fusion", "objective")
+        for module in ("gates", "graphs", "transformer", "host", "clip_host", "seams", "fusion", "objective")
     ),
     "fusionzoo/extraction/run.py",
     "fusionzoo_plugins/",
