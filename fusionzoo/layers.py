@@ -115,7 +115,8 @@ class MatchingAttention(nn.Module):
 
         Parameters
         ----------
-        memory : `(B, S, d_m)`. query : `(B, Q, d_q)`.
+        memory : `(B, S, d_m)`.
+        query : `(B, Q, d_q)`.
         mask : bool `(B, S)`, True where a memory step is real. Other steps get weight zero and are never read; a row
             without any real step gives zeros.
         """
@@ -187,8 +188,10 @@ class MultiheadAttention(nn.Module):
 
     Parameters
     ----------
-    width : of the queries and of the output. memory_width : of keys and values; None for `width`.
-    heads : number of heads. inner : heads times the width of a head; None for `width`.
+    width : of the queries and of the output.
+    memory_width : of keys and values; None for `width`.
+    heads : number of heads.
+    inner : heads times the width of a head; None for `width`.
     dropout : on the attention weights, in training.
     bias : of the query, key and value maps.
 
@@ -219,8 +222,9 @@ class MultiheadAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """`(B, Q, width)` and the weights `(B, heads, Q, S)` if asked for.
 
-        x : `(B, Q, width)`. memory : `(B, S, memory_width)`, free of NaN. key_mask : bool `(B, S)`, True where real; a
-        row without any real key attends to nothing: `mix` of zeros.
+        x : `(B, Q, width)`.
+        memory : `(B, S, memory_width)`, free of NaN.
+        key_mask : bool `(B, S)`, True where real; a row without any real key attends to nothing: `mix` of zeros.
         """
         rate = self.dropout if self.training else 0.0
         q, k, v = self.query(x), self.key(memory), self.value(memory)

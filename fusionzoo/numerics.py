@@ -121,7 +121,8 @@ def attend(
 
     Parameters
     ----------
-    query : `(B, Q, d)`; key, value : `(B, S, d)`; `d` divisible by `heads`.
+    query : `(B, Q, d)`.
+    key, value : `(B, S, d)`; `d` divisible by `heads`.
     key_mask : bool `(B, S)`, True where a key is real. A row without any real key gives zeros.
     dropout : probability, applied to the weights; pass 0 in eval mode.
     need_weights : compute the weights explicitly and return them, `(B, heads, Q, S)`.

@@ -44,7 +44,9 @@ class Bottleneck(nn.Module):
 class ResidualNetwork(nn.Module):
     """The trunk (`maps`) and a linear head.
 
-    dims : 2 or 3. layers : blocks of each of four stages. widths : middle and outer width of the first stage; they double.
+    dims : 2 or 3.
+    layers : blocks of each of four stages.
+    widths : middle and outer width of the first stage; they double.
     """
 
     def __init__(

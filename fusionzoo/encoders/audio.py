@@ -34,8 +34,10 @@ class AudioEncoder(Encoder):
     ----------
     name : a local folder, or a model of the hub such as `"facebook/hubert-base-ls960"`.
     trainable : True fine-tunes all of it; `"transformer"` all but the convolutional front end (Foal-Net); False freezes it.
-    train_mode : keep a frozen model's dropout active. layer : `"last"`, an index, `"mean4"` or `"views"`.
-    scale : see `SCALES`. dropout : on the states (Foal-Net's final_dropout).
+    train_mode : keep a frozen model's dropout active.
+    layer : `"last"`, an index, `"mean4"` or `"views"`.
+    scale : see `SCALES`.
+    dropout : on the states (Foal-Net's final_dropout).
     spec_augment : leave the model's own masking of time steps in training on.
     revision : of a model of the hub.
 

@@ -20,8 +20,12 @@ class MFCCNet(nn.Module):
 
     Parameters
     ----------
-    coefficients : 13. classes : of the head; 0 builds none. frames : time steps, which fix the head's width: 212 there.
-    widths : of the first two convolutions and of the last. dropout : after the second block; head_dropout : before the head.
+    coefficients : 13.
+    classes : of the head; 0 builds none.
+    frames : time steps, which fix the head's width: 212 there.
+    widths : of the first two convolutions and of the last.
+    dropout : after the second block.
+    head_dropout : before the head.
 
     Shapes: `(B, coefficients, frames)` -> logits `(B, classes)`, or the maps flattened channel by channel, `(B, 1664)`;
     `maps` gives `(B, 64, 26)`.

@@ -18,7 +18,11 @@ LAYERS = ("last", "mean4", "views")
 
 
 class Encoded(NamedTuple):
-    """states : `(B, T, d)`, zero where padded. mask : bool `(B, T)`, True where real."""
+    """What an encoder gives.
+
+    states : `(B, T, d)`, zero where padded.
+    mask : bool `(B, T)`, True where real.
+    """
 
     states: Tensor
     mask: Tensor

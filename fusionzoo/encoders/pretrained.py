@@ -28,7 +28,9 @@ _WEIGHTS = (("model*.safetensors",), ("pytorch_model*.bin",))
 class ModelFiles:
     """The folder that a name stands for.
 
-    name : as it was given. folder : where the files are. revision : the commit, of a model of the hub.
+    name : as it was given.
+    folder : where the files are.
+    revision : the commit, of a model of the hub.
     """
 
     name: str

@@ -12,7 +12,8 @@ from fusionzoo.plugin import plugin
 class ResNeXt3D(ResidualNetwork):
     """3-D ResNeXt-50 with 32 groups, as CFN-SR and MSAF use it on RAVDESS.
 
-    classes : of the head, 8 there; 0 builds none. layers, groups : smaller ones make a smaller network for tests.
+    classes : of the head, 8 there; 0 builds none.
+    layers, groups : smaller ones make a smaller network for tests.
     rectified_stem : a ReLU after the first convolution; CFN-SR's and MSAF's joint networks run the same weights without.
 
     Shapes: clips `(B, 3, F, H, W)` -> logits `(B, classes)`, or `(B, 2048)` without a head; `maps` gives the last stage's

@@ -23,7 +23,8 @@ class TextEncoder(Encoder):
     Parameters
     ----------
     name : a local folder, or a model of the hub such as `"roberta-large"`.
-    trainable : fine-tune it; False freezes it. train_mode : keep a frozen model's dropout active (see `Encoder`).
+    trainable : fine-tune it; False freezes it.
+    train_mode : keep a frozen model's dropout active (see `Encoder`).
     layer : `"last"`, an index, `"mean4"`, or `"views"`, the last four layers side by side (width 4 d).
     max_length : tokens, the special ones included; longer texts are cut. None: what the model was made for.
     revision : of a model of the hub.

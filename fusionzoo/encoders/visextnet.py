@@ -27,7 +27,8 @@ class VisExtNet(ResidualNetwork):
 
     Parameters
     ----------
-    width : of a face's vector, 1000 there. frames : how many with faces are kept of a clip, evenly spaced.
+    width : of a face's vector, 1000 there.
+    frames : how many with faces are kept of a clip, evenly spaced.
     detector : `"mtcnn"` needs the package facenet-pytorch; a callable (see `Detector`) is any other;
         `None` takes the whole picture for a face; `"auto"` is MTCNN where it is installed, else the whole picture, which is
         said once in a warning and stays readable in `detected_by`.

@@ -23,7 +23,8 @@ from fusionzoo.errors import MediaError, OptionError, close_matches_hint
 class Feature:
     """How one modality is made. Subclasses say of which medium.
 
-    model : a local folder or a model of the hub. revision : of the hub.
+    model : a local folder or a model of the hub.
+    revision : of the hub.
     layer : `"last"`, an index, `"mean4"`; `"views"`: the first position of each of the last four layers, side by side.
     pooling : `"mean"` over real steps, `"cls"`, `"max"`, `"min"`; `"auto"` is what a sentence-transformers model comes
         with, else the mean.
@@ -131,7 +132,10 @@ def _stretch(path: Path, start: float | None, end: float | None) -> float:
 
 @dataclass
 class TextFeature(Feature):
-    """max_length : tokens, special ones included; None is what the model was made for."""
+    """Of words.
+
+    max_length : tokens, special ones included; None is what the model was made for.
+    """
 
     modality = "text"
     medium = "text"
@@ -176,7 +180,11 @@ class TextFeature(Feature):
 
 @dataclass
 class AudioFeature(Feature):
-    """seconds : longer sounds are cut; None keeps all. scale : see `fusionzoo.encoders.audio.SCALES`."""
+    """Of a sound.
+
+    seconds : longer sounds are cut; None keeps all.
+    scale : see `fusionzoo.encoders.audio.SCALES`.
+    """
 
     modality = "audio"
     medium = "audio"
@@ -216,7 +224,11 @@ class AudioFeature(Feature):
 
 @dataclass
 class VideoFeature(Feature):
-    """frames : of each utterance, evenly spaced. picture : see `fusionzoo.encoders.video.PICTURES`."""
+    """Of pictures.
+
+    frames : of each utterance, evenly spaced.
+    picture : see `fusionzoo.encoders.video.PICTURES`.
+    """
 
     modality = "visual"
     medium = "video"

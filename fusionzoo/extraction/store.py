@@ -27,7 +27,9 @@ from fusionzoo.errors import CheckpointError
 class Shard:
     """The features of some rows of the corpus.
 
-    rows : which rows have features. features : `(n, d)` float32. failed : those that have none, as (row, file, reason).
+    rows : which rows have features.
+    features : `(n, d)` float32.
+    failed : those that have none, as (row, file, reason).
     """
 
     rows: list[int] = field(default_factory=list)
@@ -38,7 +40,8 @@ class Shard:
 class Store:
     """The shards of one modality: `folder/<modality>-<hash>/00000.safetensors`.
 
-    plan : the rows of each shard. identity : JSON-able, everything that decides the features.
+    plan : the rows of each shard.
+    identity : JSON-able, everything that decides the features.
     """
 
     def __init__(self, folder: Path, modality: str, identity: Any, plan: Sequence[Sequence[int]]):

@@ -39,7 +39,8 @@ def check_fusion(
     options : constructor options, or several sets of them, each of which must pass; default the class's own
         `test_params()` if it has one, else none.
     expected_failures : check name -> reason. Such a check is reported as `"expected-failure"`, and as failed once it passes.
-    only : names of the checks to run. slow : run `compiles` and `exports` too.
+    only : names of the checks to run.
+    slow : run `compiles` and `exports` too.
     spec : the `Spec` of a class that is registered nowhere; default what its module's `fusionzoo_register` registers.
 
     Returns a list with one `CheckResult` a check; see `.ok`, `.failed`, `.raise_if_failed()`, and print it. Random

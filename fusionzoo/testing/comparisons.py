@@ -152,7 +152,8 @@ def sent_back(
 ) -> tuple[Any, Any, Tensor]:
     """A new instance, the inputs and the loss of a call, after that was sent backward; in float64 where it can.
 
-    leaves : let floating inputs want gradients. loss : `loss(module, inputs)`; default the subject's.
+    leaves : let floating inputs want gradients.
+    loss : `loss(module, inputs)`; default the subject's.
     """
 
     def call(dtype: torch.dtype | None) -> tuple[Any, Any, Tensor]:

@@ -65,10 +65,12 @@ def parametrize_checks(
 
     Parameters
     ----------
-    subjects : names or classes, or lists of them. kind : "fusion", "host", "objective" or "adapter".
+    subjects : names or classes, or lists of them.
+    kind : "fusion", "host", "objective" or "adapter".
     expected_failures : check name -> reason, or a function of the class that returns such a mapping; such tests are
         xfailed with the reason, and fail once the check passes.
-    only : names of checks. slow : False leaves slow checks out, True includes them; a mark such as
+    only : names of checks.
+    slow : False leaves slow checks out, True includes them; a mark such as
         `pytest.mark.slow` includes them with that mark.
     more : `dims`, `options`, `spec` (or `patch` of an adapter), as for `check_fusion`.
 

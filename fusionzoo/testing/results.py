@@ -26,8 +26,13 @@ class CheckFailure(FusionZooError, AssertionError):
 class CheckResult:
     """The outcome of one check.
 
-    check : its name. status : `"passed"`, `"failed"`, `"skipped"` or `"expected-failure"`. reason : why, empty when it
-    passed. rule : the rule in one sentence. seconds : wall time. error : the exception behind a failure.
+    check : its name.
+    status : `"passed"`, `"failed"`, `"skipped"` or `"expected-failure"`.
+    reason : why, empty when it
+    passed.
+    rule : the rule in one sentence.
+    seconds : wall time.
+    error : the exception behind a failure.
     """
 
     check: str
@@ -58,7 +63,8 @@ class CheckResult:
 class CheckResults(list[CheckResult]):
     """The results of one subject: a list, with what a test or the command line asks of it.
 
-    subject : what was checked, `"fusion lmam"`. kind : its kind.
+    subject : what was checked, `"fusion lmam"`.
+    kind : its kind.
     """
 
     def __init__(self, results: list[CheckResult], subject: str, kind: str):

@@ -44,7 +44,8 @@ def skip(reason: str) -> NoReturn:
 class Check:
     """One rule: its name, the kind of plugin that it is for, the sentence, and the function that tests it.
 
-    slow : left out unless asked for. needs : checks that must pass first, or this one has nothing to say.
+    slow : left out unless asked for.
+    needs : checks that must pass first, or this one has nothing to say.
     """
 
     name: str

@@ -22,8 +22,11 @@ from fusionzoo.errors import ConfigError, DataError, OptionError, close_matches_
 class ClipCorpus(Corpus):
     """N utterances, each a dialogue of its own, whose media are read when a batch is made.
 
-    media : modality -> how it is read. clips : the N utterances, in the order of the rows. widths : modality -> width of a
-    step. workers : threads that read ahead; 0 reads when a batch is asked for. keep : keep in memory what was read.
+    media : modality -> how it is read.
+    clips : the N utterances, in the order of the rows.
+    widths : modality -> width of a step.
+    workers : threads that read ahead; 0 reads when a batch is asked for.
+    keep : keep in memory what was read.
     """
 
     media: dict[str, Medium] = field(default_factory=dict)
@@ -94,14 +97,16 @@ def read_clips(
     ----------
     source : its folder (or .scp list).
     kind : the name of its reader, where it is not recognised.
-    media : modality -> kind of medium and its options, see `fusionzoo.data.clips.media`. modalities : only these.
+    media : modality -> kind of medium and its options, see `fusionzoo.data.clips.media`.
+    modalities : only these.
     random : `{"test": 0.1, "dev": 0.1, "seed": 0}` splits by drawing utterances, MemoCMT's protocol on IEMOCAP; speakers are
         then in train and test. None takes the reader's split.
     groups : `{"k": 5, "published": false}` puts the release's folds (actors, speakers, sessions) into groups of neighbours, the
         column `group` for cross-validation by group, see `RawCorpus.group_folds`; a fold in none of the published groups is
         called "" and always train.
     partial : keep utterances that lack one of the media; False leaves them out.
-    workers : threads that read ahead. keep : keep in memory what was read and not augmented.
+    workers : threads that read ahead.
+    keep : keep in memory what was read and not augmented.
     options : the reader's own, such as `classes` and `test_session`; None leaves its default.
 
     Raises `DataError` where nothing usable is left, `OptionError` for an unknown option, kind or modality.

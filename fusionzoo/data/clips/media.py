@@ -67,7 +67,8 @@ class Medium:
 class Words(Medium):
     """The words as they are written.
 
-    clean : as MemoCMT: take out what stands in brackets, and superfluous white space. empty : what stands for no words.
+    clean : as MemoCMT: take out what stands in brackets, and superfluous white space.
+    empty : what stands for no words.
     """
 
     kind: ClassVar[str] = "words"
@@ -89,8 +90,9 @@ class Words(Medium):
 class Wave(Medium):
     """Samples from -1 to 1.
 
-    rate : samples a second, those of the encoder. start : seconds left out at the beginning. seconds : the most that is
-    read; None is all.
+    rate : samples a second, those of the encoder.
+    start : seconds left out at the beginning.
+    seconds : the most that is read; None is all.
     """
 
     kind: ClassVar[str] = "wave"
@@ -151,10 +153,12 @@ class Frames(Medium):
     """Pictures, `(frames, 3, H, W)` uint8.
 
     frames : of each utterance, evenly spaced, fewer where there are fewer; None is all of them.
-    seconds : the most that is looked at; None is all. size : height and width, by stretching a crop, and by the shortest
-    side and the middle of a whole picture; None leaves the file's own.
+    seconds : the most that is looked at; None is all.
+    size : height and width, by stretching a crop, and by the shortest side and the middle of a whole picture; None leaves the
+        file's own.
     crop : `"speaker"`, the half of the picture that the release names; `"landmarks"`, the box around the 68 points of the
-    release's csv, as MSAF and CFN-SR; `"none"`. screen : width and height that landmarks are given in.
+    release's csv, as MSAF and CFN-SR; `"none"`.
+    screen : width and height that landmarks are given in.
     augment : in training, a random part (0.8 to 1.4 of the area, where it fits) and a random mirror image: `"frame"`
     draws for each picture by itself, as CFN-SR and MSAF; `"clip"` once a clip; `"none"`.
     colours : `"rgb"`, or `"bgr"`, the order in which CFN-SR and MSAF hand pictures to their network.
@@ -211,7 +215,8 @@ class Frames(Medium):
 class Features(Medium):
     """Ready features of frames, `(frames, width)`: the release's `.npy` files, as Foal-Net's of CLIP.
 
-    of : their name in `RawUtterance.features`. frames : the most that is read; None is all.
+    of : their name in `RawUtterance.features`.
+    frames : the most that is read; None is all.
     """
 
     kind: ClassVar[str] = "features"

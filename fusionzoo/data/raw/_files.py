@@ -86,7 +86,8 @@ def why_unusable(path: Path) -> str | None:
 def read_text(path: Path, log: Log, *, encoding: str | None = None, chinese: bool = False) -> str | None:
     """A text file, decoded where it can be proven how (see `_encodings`); None and a problem where it cannot be read.
 
-    encoding : what the user says that it is. chinese : whether it is known to be Chinese.
+    encoding : what the user says that it is.
+    chinese : whether it is known to be Chinese.
     """
     try:
         data = path.read_bytes()
