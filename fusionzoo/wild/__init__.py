@@ -1,7 +1,7 @@
 """Somebody else's training script, unmodified, with a fusion in its model: `fusionzoo run`, and the same from Python.
 
 >>> from fusionzoo import wild
->>> done = wild.run("train.py", ["--epochs", "1"], fusion="lmam")                     # doctest: +SKIP
+>>> done = wild.run("train.py", ["1e-3", "gpu"], fusion="lmam")                     # doctest: +SKIP
 """
 
 from fusionzoo.wild.session import Result as Result

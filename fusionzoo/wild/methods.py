@@ -40,7 +40,7 @@ def trained_through(
 
 def _is_method(module: nn.Module, name: str, code: Any) -> bool:
     function = inspect.getattr_static(type(module), name, None)
-    return name not in ("__call__", "_call_impl", "_wrapped_call_impl") and getattr(function, "__code__", None) is code
+    return getattr(function, "__code__", None) is code and function is not inspect.getattr_static(nn.Module, name, None)
 
 
 def turn_into_calls(module: nn.Module, name: str) -> None:

@@ -96,7 +96,7 @@ def run(
     ------
     PatchError : no model or several were found, or it cannot be patched; other errors are the script's own.
 
-    >>> done = run("train.py", ["--epochs", "1"], fusion="lmam", device="cpu")            # doctest: +SKIP
+    >>> done = run("train.py", ["1e-3", "gpu"], fusion="lmam", device="cpu")            # doctest: +SKIP
     >>> print(done.growth)                                                                # doctest: +SKIP
     """
     if (input is None) != (widths is None):

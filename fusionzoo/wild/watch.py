@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import fusionzoo
-from fusionzoo.errors import FusionZooError, ModalityError, NoSiteError, PatchError
+from fusionzoo.errors import FusionZooError, ModalityError, NoSiteError, PatchError, SiteNotReachedError
 from fusionzoo.patching import InputSite, Patch, Site
 from fusionzoo.patching.fuse.layer import FusionLayer
 from fusionzoo.patching.repositories import adapter_for
@@ -266,16 +266,17 @@ class Watch:
     def _known(self, module: nn.Module, args: Any, kwargs: Any, common: dict[str, Any]) -> Patch | None:
         """The patch where an adapter has it; None without one, or where the script's call does not come by there."""
         try:
-            patch = fusionzoo.patch(module, self.wish.fusion, **common)
+            known = fusionzoo.patch(module, self.wish.fusion, dry_run=True, **common)
         except NoSiteError:
             return None
-        try:
-            patch.verify(*args, **kwargs)
-        except PatchError as error:
-            patch.remove()
+        try:  # with the script's call, so that it is tried out like any other
+            context = known.layer.context
+            return fusionzoo.patch(
+                module, self.wish.fusion, known.site, inputs=(args, kwargs), context=context, **common
+            )
+        except SiteNotReachedError as error:
             self.say(f"not at the adapter's site, but at the best one of this call: {error}")
             return None
-        return patch
 
     def _split_site(self, module: nn.Module, args: Any, kwargs: Any) -> Site | InputSite:
         """The argument as the trace sees it, which may prove its layout; else as the user says it."""
