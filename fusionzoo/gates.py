@@ -54,7 +54,7 @@ class PairwiseGate(nn.Module):
 
         xs : one `(..., width)` per modality, zero where absent. presence : bool `(..., M)`. A pair of which one is absent
         is the other; of which both are absent, zero. An absent modality gated by the first gives zeros.
-        Shares: of a pair `(..., 2)`, those of its two modalities; in the background form `(..., hidden, 2)` a modality,
+        Shares: of a pair `(..., 2)`, those of its two modalities; in the background form `(..., hidden, 2)` per modality,
         what passes and what is held back.
         """
         if len(xs) != (len(self.transform) if self.form == "pairs" else len(self.transform) + 1):

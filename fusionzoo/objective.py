@@ -23,7 +23,7 @@ class Objective(Configured, WithReference, nn.Module):
     Parameters
     ----------
     num_classes : number of classes C.
-    class_counts : tensor `(C,)` of training utterances a class, for objectives that weight classes; None when unknown.
+    class_counts : tensor `(C,)` of training utterances per class, for objectives that weight classes; None when unknown.
 
     Shapes
     ------

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fusionzoo._display import Displayed
 from fusionzoo.fusion import Fused, Fusion, MaskLike
-from fusionzoo.kernels.packing import Layout
+from fusionzoo.kernels.packing import Packing
 
 if TYPE_CHECKING:
     from fusionzoo.batch import Batch
@@ -74,9 +74,9 @@ class Dialogues(Displayed):
         return self.batch.mask
 
     @cached_property
-    def layout(self) -> Layout:
+    def packing(self) -> Packing:
         """Where the padding lies."""
-        return Layout.of(self.batch)
+        return Packing.of(self.batch)
 
     def complete(self, names: Iterable[str]) -> bool:
         """Whether these streams are there at every real utterance, and known to be."""

@@ -145,7 +145,7 @@ def _split_problems(corpus: Corpus) -> list[str]:
         row = int(torn[0])
         out.append(
             f"{where}: column 'split' goes from {str(corpus.split[row - 1])!r} to {str(corpus.split[row])!r} at "
-            f"{_at(corpus, row)}, expected one split a dialogue: its other utterances would tell the model about the "
+            f"{_at(corpus, row)}, expected one split per dialogue: its other utterances would tell the model about the "
             f"test. Put the whole dialogue in one split."
         )
     return out

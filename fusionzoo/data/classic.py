@@ -15,7 +15,7 @@ entry   classic, 9 (IEMOCAP)          MELD, 9 (no visual)           MELD with vi
 9                                                                   sentiment labels
 ======  ============================  ============================  =============================
 
-Which one a file is shows in which entries are dicts and which are collections of ids. None of these has a dev split:
+Which one per file is shows in which entries are dicts and which are collections of ids. None of these has a dev split:
 `load` draws one from the train dialogues, or takes all splits from another file.
 
 Relatives with four text views, the last four layers of RoBERTa-large fine-tuned by COSMIC (`roberta1` to `roberta4`):

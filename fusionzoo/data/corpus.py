@@ -53,7 +53,7 @@ class Corpus:
     speaker : `(N,)` text.
     label : `(N,)` int64, 0 to C - 1, or -100 where unlabelled.
     label_names : the C classes.
-    split : `(N,)` `"train"`, `"dev"` or `"test"`; one split a dialogue.
+    split : `(N,)` `"train"`, `"dev"` or `"test"`; one split per dialogue.
     present : modality -> `(N,)` bool, True where that modality was recorded; a modality that is not named was recorded
         everywhere. Features of rows that are not present are never read.
     utterance_id : `(N,)` text; `<dialogue>_<index>` when left out.

@@ -25,11 +25,11 @@ class Band:
     `None` takes a side whole. `itself` : whether an utterance is its own neighbour.
     """
 
-    def __init__(self, layout: Packing, past: int | None, future: int | None, itself: bool = True):
-        most = max(layout.lengths) - 1
-        self.layout, self.itself = layout, itself
+    def __init__(self, packing: Packing, past: int | None, future: int | None, itself: bool = True):
+        most = max(packing.lengths) - 1
+        self.packing, self.itself = packing, itself
         self.past, self.future = (most if side is None else min(side, most) for side in (past, future))
-        self.total = sum(layout.lengths)
+        self.total = sum(packing.lengths)
         # Short blocks waste little of the stretch that they are multiplied with, long ones make larger products.
         self.size = min(max(self.past + self.future, 16), self.total)
         self.blocks = -(-self.total // self.size)
@@ -38,24 +38,24 @@ class Band:
     @cached_property
     def pairs(self) -> Tensor:
         """bool `(B, T, T)`: which steps (columns) are neighbours of which (rows); padding is nobody's."""
-        step = torch.arange(self.layout.steps)
-        real = step < torch.tensor(self.layout.lengths).unsqueeze(1)
+        step = torch.arange(self.packing.steps)
+        real = step < torch.tensor(self.packing.lengths).unsqueeze(1)
         offset = step - step.unsqueeze(1)
         near = (offset >= -self.past) & (offset <= self.future) & ((offset != 0) | self.itself)
-        return to_device(real.unsqueeze(2) & real.unsqueeze(1) & near, self.layout.device)
+        return to_device(real.unsqueeze(2) & real.unsqueeze(1) & near, self.packing.device)
 
     def padded(self, x: Tensor) -> Tensor:
         """`(M, N, ...)` to `(B, M, T, ...)`, zeros at padding."""
-        return torch.stack([self.layout.unpack(y) for y in x], 1)
+        return torch.stack([self.packing.unpack(y) for y in x], 1)
 
     def packed(self, x: Tensor) -> Tensor:
         """The inverse of `padded`."""
-        return torch.stack([self.layout.pack(y) for y in x.unbind(1)])
+        return torch.stack([self.packing.pack(y) for y in x.unbind(1)])
 
     @cached_property
     def _positions(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """On the CPU: dialogue and step `(N,)` of every node, nodes `(blocks, size, 1)` and neighbours `(blocks, 1, span)`."""
-        lengths = torch.tensor(self.layout.lengths)
+        lengths = torch.tensor(self.packing.lengths)
         dialogue = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
         step = torch.arange(self.total) - (lengths.cumsum(0) - lengths)[dialogue]
         start = torch.arange(self.blocks).view(-1, 1, 1) * self.size
@@ -76,7 +76,7 @@ class Band:
     @cached_property
     def mask(self) -> Tensor:
         """bool `(blocks, size, span)`: who is a neighbour of whom."""
-        return to_device(self._offsets[0], self.layout.device)
+        return to_device(self._offsets[0], self.packing.device)
 
     def cut(self, x: Tensor) -> Tensor:
         """`(M, N, d)` to `(M, blocks, size, d)`, zeros after the last node."""
@@ -94,13 +94,13 @@ class Band:
     def dense(self, weights: Tensor) -> Tensor:
         """Weights of the pairs `(blocks, size, span, k)` as `(B, k, T, T)`, rows the nodes and columns the neighbours."""
         dialogue, step, node, other = self._positions
-        steps, inside = self.layout.steps, self._offsets[0]
+        steps, inside = self.packing.steps, self._offsets[0]
         at = inside.flatten().nonzero().squeeze(1)
         node, other = (x.expand_as(inside).flatten()[at] for x in (node, other))
         slot = (dialogue[node] * steps + step[node]) * steps + step[other]
-        at, slot = to_device(torch.stack([at, slot]), self.layout.device).unbind(0)
+        at, slot = to_device(torch.stack([at, slot]), self.packing.device).unbind(0)
         flat = weights.flatten(0, 2)
-        out = flat.new_zeros(len(self.layout.lengths) * steps * steps, flat.shape[-1])
+        out = flat.new_zeros(len(self.packing.lengths) * steps * steps, flat.shape[-1])
         out = out.index_copy_(0, slot, flat.index_select(0, at))
         return out.view(-1, steps, steps, flat.shape[-1]).permute(0, 3, 1, 2)
 
@@ -117,7 +117,7 @@ def plain_band_attention(
 ) -> tuple[Tensor, Tensor | None]:
     """`band_attention` over one matrix per dialogue, between the steps of all modalities."""
     q, k, v = (band.padded(x).movedim(3, 1).flatten(2, 3) for x in (query, key, value))  # (B, heads, M T, d)
-    modalities, steps = len(query), band.layout.steps
+    modalities, steps = len(query), band.packing.steps
     same = torch.eye(modalities, dtype=torch.bool, device=q.device)[:, None, :, None]
     at_once = torch.eye(steps, dtype=torch.bool, device=q.device)[:, None, :]
     edges = same & band.pairs[:, None, :, None]  # (B, M, T, M, T), from a node (last) to another
@@ -249,7 +249,7 @@ class ModalBandConv(nn.Module):
         there = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if presence is None else presence
         nodes, there = band.padded(x).unbind(1), band.padded(there).unbind(1)  # (B, T, width) and (B, T) each
         out = [y @ self.root + self.bias for y in nodes]
-        now = torch.eye(band.layout.steps, dtype=torch.bool, device=x.device)
+        now = torch.eye(band.packing.steps, dtype=torch.bool, device=x.device)
         times = [band.pairs.tril(-1), band.pairs.triu(1), band.pairs & now] if self.temporal else [now]
         weights = iter(self.weight)
         for near in times:

@@ -19,7 +19,7 @@ def plain_propagate(
     gcn: GCNII,
     xs: Sequence[Tensor],
     present: Sequence[Tensor],
-    layout: Packing,
+    packing: Packing,
     across: float = 1.0,
     maps: dict[str, Tensor] | None = None,
     mask: Tensor | None = None,
@@ -40,7 +40,7 @@ class ModalBuckets:
 
     Parameters
     ----------
-    layout
+    packing
         Of the batch.
     modalities
         M.
@@ -48,13 +48,13 @@ class ModalBuckets:
         None is 0.75 on a CPU, and 0.5 elsewhere, where fewer and larger operations are quicker.
     """
 
-    def __init__(self, layout: Packing, modalities: int, ratio: float | None = None):
-        self.layout, self.modalities = layout, modalities
-        ratio = (0.75 if layout.device.type == "cpu" else 0.5) if ratio is None else ratio
+    def __init__(self, packing: Packing, modalities: int, ratio: float | None = None):
+        self.packing, self.modalities = packing, modalities
+        ratio = (0.75 if packing.device.type == "cpu" else 0.5) if ratio is None else ratio
         # The dialogues of every bucket and the length of its longest one, longest first.
         self.groups: list[tuple[list[int], int]] = []
-        for row in sorted(range(len(layout.lengths)), key=lambda b: -layout.lengths[b]):
-            length = max(layout.lengths[row], 1)
+        for row in sorted(range(len(packing.lengths)), key=lambda b: -packing.lengths[b]):
+            length = max(packing.lengths[row], 1)
             if not self.groups or length < ratio * self.groups[-1][1]:
                 self.groups.append(([], length))
             self.groups[-1][0].append(row)
@@ -71,26 +71,26 @@ class ModalBuckets:
 
     @cached_property
     def _index(self) -> Tensor:
-        batch, steps = self.layout.size
+        batch, steps = self.packing.size
         modality = torch.arange(self.modalities).view(1, -1, 1) * batch
         parts = [
             ((modality + torch.tensor(rows).view(-1, 1, 1)) * steps + torch.arange(own)).flatten()
             for rows, own in self.groups
         ]
-        return to_device(torch.cat(parts), self.layout.device)
+        return to_device(torch.cat(parts), self.packing.device)
 
     @cached_property
     def _target(self) -> Tensor:
         """Where every packed row goes back to; the padding of all buckets to one surplus row at the end."""
-        batch, steps = self.layout.size
+        batch, steps = self.packing.size
         modality = torch.arange(self.modalities).view(1, -1, 1) * batch
-        lengths = torch.tensor(self.layout.lengths)
+        lengths = torch.tensor(self.packing.lengths)
         parts = []
         for rows, own in self.groups:
             row, step = torch.tensor(rows).view(-1, 1, 1), torch.arange(own)
             place = (modality + row) * steps + step
             parts.append(torch.where(step < lengths[row], place, self.modalities * batch * steps).flatten())
-        return to_device(torch.cat(parts), self.layout.device)
+        return to_device(torch.cat(parts), self.packing.device)
 
     def pack(self, xs: Sequence[Tensor]) -> Tensor:
         """M times `(B, T, ...)` as rows `(N, ...)`, bucket after bucket."""
@@ -98,9 +98,9 @@ class ModalBuckets:
 
     def unpack(self, rows: Tensor) -> list[Tensor]:
         """The inverse of `pack`; zero at padded steps, whatever the rows hold there."""
-        out = rows.new_zeros(self.modalities * self.layout.size[0] * self.layout.size[1] + 1, *rows.shape[1:])
+        out = rows.new_zeros(self.modalities * self.packing.size[0] * self.packing.size[1] + 1, *rows.shape[1:])
         out = out.index_copy_(0, self._target, rows)[:-1]
-        return list(out.unflatten(0, (self.modalities, *self.layout.size)).unbind(0))
+        return list(out.unflatten(0, (self.modalities, *self.packing.size)).unbind(0))
 
     def split(self, rows: Tensor) -> list[Tensor]:
         """Rows `(N, ...)` as one `(b, M, t, ...)` per bucket."""
@@ -125,7 +125,7 @@ def propagate(
     gcn: GCNII,
     xs: Sequence[Tensor],
     present: Sequence[Tensor],
-    layout: Packing,
+    packing: Packing,
     across: float = 1.0,
     maps: dict[str, Tensor] | None = None,
     mask: Tensor | None = None,
@@ -136,8 +136,8 @@ def propagate(
     mask : the real steps; a modality that is present wherever they are may have this very tensor, which spares a pass.
     """
     if maps is not None:  # they have one shape for the whole batch
-        return plain_propagate(gcn, xs, present, layout, across, maps, mask)
-    buckets = ModalBuckets(layout, len(xs))
+        return plain_propagate(gcn, xs, present, packing, across, maps, mask)
+    buckets = ModalBuckets(packing, len(xs))
     rows = buckets.pack(xs)
     there = buckets.split(buckets.pack(present))
     graphs = [angular_graph(x, p.transpose(1, 2), across) for x, p in zip(buckets.split(rows), there, strict=True)]

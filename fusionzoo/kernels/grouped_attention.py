@@ -28,26 +28,26 @@ class Tokens:
     attend to padding, whose steps are all alike.
     """
 
-    def __init__(self, layout: Packing, stand_in: bool = False):
-        steps = layout.steps
-        lengths = [min(n + 1, steps) for n in layout.lengths] if stand_in else layout.lengths
-        self.real, self.stand_in = layout, stand_in
-        self.layout = Packing(lengths, steps, layout.device) if stand_in else layout
+    def __init__(self, packing: Packing, stand_in: bool = False):
+        steps = packing.steps
+        lengths = [min(n + 1, steps) for n in packing.lengths] if stand_in else packing.lengths
+        self.real, self.stand_in = packing, stand_in
+        self.packing = Packing(lengths, steps, packing.device) if stand_in else packing
 
     @cached_property
     def _kept(self) -> Tensor:
         """Numbers of the tokens that are real utterances."""
         step = torch.arange(self.real.steps)
-        real, token = (step < torch.tensor(x.lengths).unsqueeze(1) for x in (self.real, self.layout))
+        real, token = (step < torch.tensor(x.lengths).unsqueeze(1) for x in (self.real, self.packing))
         return to_device(real[token].nonzero().squeeze(1), self.real.device)
 
     @cached_property
     def _at(self) -> Tensor:
         """The token `(B * T,)` of every step; a dialogue's last one for those that have none of their own."""
-        lengths = torch.tensor(self.layout.lengths).unsqueeze(1)
-        step = torch.minimum(torch.arange(self.layout.steps), (lengths - 1).clamp(min=0))
+        lengths = torch.tensor(self.packing.lengths).unsqueeze(1)
+        step = torch.minimum(torch.arange(self.packing.steps), (lengths - 1).clamp(min=0))
         first = lengths.cumsum(0) - lengths
-        return to_device((first + step).clamp(max=max(self.layout.total - 1, 0)).flatten(), self.layout.device)
+        return to_device((first + step).clamp(max=max(self.packing.total - 1, 0)).flatten(), self.packing.device)
 
     @cached_property
     def _real_keys(self) -> Tensor:
@@ -57,7 +57,7 @@ class Tokens:
 
     def pack(self, x: Tensor) -> Tensor:
         """`(N, d)` from `(B, T, d)`."""
-        return self.layout.pack(x)
+        return self.packing.pack(x)
 
     def utterances(self, x: Tensor) -> Tensor:
         """The real utterances `(..., N', d)` of tokens `(..., N, d)`."""
@@ -74,14 +74,14 @@ class Tokens:
 
         def padded(x: Tensor) -> Tensor:
             """`(G * B, T, d)`, where every padded step is its stand-in."""
-            return x.index_select(1, self._at).view(-1, self.layout.steps, x.shape[-1])
+            return x.index_select(1, self._at).view(-1, self.packing.steps, x.shape[-1])
 
         mask: Tensor | None = None
         if key_mask is not None or not self.stand_in:
             mask = self._real_keys if key_mask is None else self._real_keys & key_mask
             mask = mask.expand(len(query), -1, -1).flatten(0, 1)
         out, _ = attend(padded(query), padded(key), padded(value), heads, mask, rate)
-        return out.reshape(len(query), -1, out.shape[-1]).index_select(1, self.layout.nodes)
+        return out.reshape(len(query), -1, out.shape[-1]).index_select(1, self.packing.nodes)
 
 
 class GroupedLinear(nn.Module):

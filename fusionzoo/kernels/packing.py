@@ -163,7 +163,3 @@ class Packing:
     def unpack_sequence(self, packed: PackedSequence) -> Tensor:
         """The inverse of `pack_sequence`, zero at padded steps."""
         return self.unpack_rows(packed.data)
-
-
-#: What hosts call it.
-Layout = Packing

@@ -1,8 +1,8 @@
 """The patcher: any fusion into somebody else's unmodified model.
 
 `find_sites` traces one forward pass and says where streams of different modalities meet; `patch` puts a fusion there, for
-one instance, by rewriting the expression at its place in the source; `Patch` takes it out again. Adapters know public
-repositories by sight.
+one instance, by rewriting the expression at its place in the source; `Patch` takes it out again. Adapters recognise public
+repositories.
 """
 
 from fusionzoo.patching.calls import Call as Call

@@ -97,7 +97,7 @@ class Patch:
         return self.layer.calls
 
     def verify(self, *args: object, **kwargs: object) -> None:
-        """Run the model once and see that it comes by the site; leaves buffers and random state as they were.
+        """Run the model once and see that it reaches the site; leaves buffers and random state as they were.
 
         Raises `SiteNotReachedError`.
         """

@@ -5,7 +5,7 @@
 >>> results.ok
 True
 
-`check_fusion`, `check_host`, `check_objective` and `check_adapter` return one result a check; `parametrize_checks` makes
+`check_fusion`, `check_host`, `check_objective` and `check_adapter` return one result per check; `parametrize_checks` makes
 one pytest test of each; `run` is what `fusionzoo check NAME` calls. Every built-in plugin passes the same checks.
 """
 

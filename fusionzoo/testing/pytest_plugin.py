@@ -61,7 +61,7 @@ def parametrize_checks(
     slow: Any = False,
     **more: Any,
 ) -> Any:
-    """A pytest decorator: one test a check of every subject, `test_conformance[my-fusion-padding_poison]`.
+    """A pytest decorator: one test per check of every subject, `test_conformance[my-fusion-padding_poison]`.
 
     Parameters
     ----------

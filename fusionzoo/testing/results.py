@@ -1,4 +1,4 @@
-"""What running checks gives: one result a check, as a list, a table, text or JSON."""
+"""What running checks gives: one result per check, as a list, a table, text or JSON."""
 
 from __future__ import annotations
 

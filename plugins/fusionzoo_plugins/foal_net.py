@@ -120,11 +120,11 @@ class FoalNet(Fusion):
     -------
     layers : L of every direction, default 2. heads : of every attention, must divide every width; default the largest of
         4 (the published), 2, 1 that divides the width of who asks. dropout : on what was read, default 0.1.
-    pool : None, `"mean"`, or `"attention"` (`SoftAttention`, one a direction): one vector a sequence.
+    pool : None, `"mean"`, or `"attention"` (`SoftAttention`, one per direction): one vector per sequence.
     aligned : whether equal lengths mean equal steps (`pool=None`): True, False (never), or None, the default: they do
         where all lengths agree. variant : see `variants`.
 
-    Parameters: per direction and layer :math:`2 d_m^2 + 2 d_m d_n + 6 d_m` (and :math:`d_m` a direction with
+    Parameters: per direction and layer :math:`2 d_m^2 + 2 d_m d_n + 6 d_m` (and :math:`d_m` per direction with
     `pool="attention"`), then the output map. Audio 1024 and video 768 with two layers: 12,866,560 without output map.
 
     Source: Li et al., "Enhancing Modal Fusion by Alignment and Label Matching for Multimodal Emotion Recognition" (Foal-Net),

@@ -55,7 +55,7 @@ class MEM(Objective):
     temperature : what the cosines are divided by, without alignment. alignment : weight of AVEL inside this objective.
     width, dropout, variant : of AVEL.
 
-    Parameters: :math:`2 (d_m + 1)` a direction, and AVEL's where alignment is not 0. The stacks stay the fusion's.
+    Parameters: :math:`2 (d_m + 1)` per direction, and AVEL's where alignment is not 0. The stacks stay the fusion's.
     Source: Li et al., "Enhancing Modal Fusion by Alignment and Label Matching for Multimodal Emotion Recognition"
     (Foal-Net), Interspeech 2024; code ASolitaryMan/Foal-Net@781849fdf6, `model.py`.
 

@@ -81,7 +81,7 @@ class MemoCMT(Fusion):
 
     `pool=None`, the default, keeps the anchor's steps: y_i is the mean of the rows that belong to step i, one of each pair.
     Where the streams have different lengths there are no common steps: the rows that another modality asked for enter
-    through their mean, the same at each of the anchor's steps. With `pool` one vector a sequence, the paper's.
+    through their mean, the same at each of the anchor's steps. With `pool` one vector per sequence, the paper's.
 
     Departs from the published code, which has no masks: padding is neither read nor pooled. A row counts where its query is
     present and its memory is not empty; where no row does, rows with an absent query stand in, which ask with zeros. More

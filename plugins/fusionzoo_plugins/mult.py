@@ -210,9 +210,9 @@ fusionzoo_register = fusionzoo.plugin(
     diagram="""
     text["x_text"] --> q(("crossmodal stack"))
     others["x_audio, x_visual"] -- "keys, values" --> q
-    q -- "one a source" --> cat(("concat"))
+    q -- "one per source" --> cat(("concat"))
     cat --> mem["self-attention stack"]
-    mem -- "one a target" --> all(("concat"))
+    mem -- "one per target" --> all(("concat"))
     all --> y["residual MLP"]
     """,
 )

@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from fusionzoo.kernels.packing import Layout
+from fusionzoo.kernels.packing import Packing
 from fusionzoo_adapters.parts.context_encoder import ContextEncoder
 from fusionzoo_adapters.parts.dialogue_rnn import CONTEXT_ATTENTIONS, DialogueRNN, DialogueRNNCell, dialogue_rnns, run
 
 LENGTHS = [2, 5, 1, 3]
 
 
-def layout(steps: int = 6) -> Layout:
-    return Layout(LENGTHS, steps, torch.device("cpu"))
+def layout(steps: int = 6) -> Packing:
+    return Packing(LENGTHS, steps, torch.device("cpu"))
 
 
 def padded_mask(steps: int = 6) -> torch.Tensor:

@@ -8,7 +8,7 @@ from torch_geometric.nn import RGCNConv
 
 import fusionzoo
 from fusionzoo.batch import Batch
-from fusionzoo.kernels.packing import Layout
+from fusionzoo.kernels.packing import Packing
 from fusionzoo.testing.comparisons import counts, largest
 from fusionzoo_adapters.parts.relational_convolution import WeightedRGCNConv
 from fusionzoo_adapters.parts.relational_graph import EdgeAttention, graph_inputs
@@ -34,7 +34,7 @@ def by_definition(lengths, steps, past, future):
 @pytest.mark.parametrize("future", [0, 1, None])
 @pytest.mark.parametrize("steps", [5, 8])
 def test_edges_of_a_window(past, future, steps):
-    edges = window_edges(Layout(LENGTHS, steps, CPU), past, future)
+    edges = window_edges(Packing(LENGTHS, steps, CPU), past, future)
     found = list(zip(edges.centre.tolist(), edges.neighbour.tolist(), edges.slot.tolist(), strict=True))
     assert found == by_definition(LENGTHS, steps, past, future)
     mask = torch.arange(steps) < torch.tensor(LENGTHS).unsqueeze(1)
@@ -50,7 +50,7 @@ def test_relations_tell_apart_speakers_and_order():
 
 
 def test_edges_run_to_the_centre_and_officially_from_it():
-    edges = window_edges(Layout([3], 3, CPU), 1, 0)
+    edges = window_edges(Packing([3], 3, CPU), 1, 0)
     speakers, weights = torch.tensor([0, 1, 0]), torch.arange(9.0).view(1, 3, 3)
     index, types, chosen = graph_inputs(edges, weights, speakers, 2, outwards=False)
     assert index.tolist() == [[0, 0, 1, 1, 2], [0, 1, 1, 2, 2]]

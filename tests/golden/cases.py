@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import fusionzoo
 from fusionzoo.batch import Batch, Clip
-from fusionzoo.kernels.packing import Layout, Packing
+from fusionzoo.kernels.packing import Packing
 from fusionzoo.layers import MatchingAttention, SimpleAttention
 from fusionzoo.reference import copy_reference_parts
 from fusionzoo_adapters.hosts.bc_lstm import BcLSTM
@@ -298,7 +298,7 @@ def dialoguegcn_full(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
         **_recurrence(config),
     )
     out = ready(host, arrays).encode(features, batch.mask, batch)
-    logits = Layout.of(batch).pack(out.logits)
+    logits = Packing.of(batch).pack(out.logits)
     return {"log_prob": logits if config.get("avec", False) else logits.log_softmax(-1)}
 
 
@@ -325,7 +325,7 @@ def dialoguegcn_graphnet(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tens
     parts = {theirs: network.get_submodule(ours) for theirs, ours in names.items()}
     copy_reference_parts(parts, modern_names(state(arrays)), tuple(GRAPH_NAMES))
     lengths = x["lengths"].tolist()
-    layout = Layout(lengths, max(lengths), torch.device("cpu"))
+    layout = Packing(lengths, max(lengths), torch.device("cpu"))
     mask = torch.arange(layout.steps) < x["lengths"].unsqueeze(1)
     weight = x["edge_norm"] if _weighted(arrays, "conv1.") else None
     logits, _ = network(x["x"], x["edge_index"], x["edge_type"], weight, layout, mask)

@@ -10,7 +10,7 @@ from golden_cases import Arrays, _batch, _recurrence, case, inputs, ready
 from torch import Tensor
 
 from fusionzoo.batch import Batch
-from fusionzoo.kernels.packing import Layout
+from fusionzoo.kernels.packing import Packing
 from fusionzoo_adapters.hosts.bc_lstm import BcLSTM
 from fusionzoo_adapters.hosts.dialogue_rnn import DialogueRNNHost
 from fusionzoo_adapters.hosts.text_cnn import TextCNN
@@ -37,7 +37,7 @@ def convemo_dialoguernn(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tenso
     out = ready(host, arrays).encode(features, batch.mask, batch)
     weights: list[Tensor] = []
     dialogue_rnns(
-        [host.encoders[0].rnn], [features["u"]], Layout.of(batch), batch.mask, batch.speakers, parties, weights
+        [host.encoders[0].rnn], [features["u"]], Packing.of(batch), batch.mask, batch.speakers, parties, weights
     )
     result = {"log_prob": out.logits.log_softmax(-1).transpose(0, 1)}
     if "matching" in out.attention:

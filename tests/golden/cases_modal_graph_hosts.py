@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from fusionzoo.batch import Batch
-from fusionzoo.kernels.packing import Layout
+from fusionzoo.kernels.packing import Packing
 from fusionzoo.reference import copy_reference_parts
 from fusionzoo_adapters.hosts.mm_dfn import MMDFN
 from fusionzoo_adapters.hosts.mmgcn import MMGCN
@@ -28,7 +28,7 @@ def mm_gcn(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
     names = [m for m in "avl" if m in config["modals"]]
     lengths = [int(n) for n in x["dia_len"]]
     streams = [pad_sequence(list(x[m].split(lengths)), batch_first=True) for m in names]
-    layout = Layout(lengths, max(lengths), torch.device("cpu"))
+    layout = Packing(lengths, max(lengths), torch.device("cpu"))
     mask = torch.arange(max(lengths)) < x["dia_len"].unsqueeze(1)
     speakers = config.get("use_speaker", True) and "l" in names
     graph = ModalGCN(
@@ -142,7 +142,7 @@ def _host(cls: Any, joins: tuple[str, ...], meta: dict[str, Any], arrays: Arrays
     host = cls(widths, config["n_classes"], config["n_speakers"], fusion=fusion, **options)
     # encode, not forward: upstream the recurrences read what stands at padded steps.
     out = ready(host, arrays).encode(features, batch.mask, batch)
-    logits = Layout.of(batch).pack(out.logits)
+    logits = Packing.of(batch).pack(out.logits)
     raw = not several and graph == "relation" and config.get("avec", False)
     return {"log_prob": logits if raw else logits.log_softmax(-1)}
 

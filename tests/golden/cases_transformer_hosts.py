@@ -9,7 +9,7 @@ from golden_cases import Arrays, _batch, case, inputs, ready
 from torch import Tensor
 
 from fusionzoo.batch import Batch
-from fusionzoo.kernels.packing import Layout
+from fusionzoo.kernels.packing import Packing
 from fusionzoo_adapters.hosts.multiemo import MultiEMO
 from fusionzoo_adapters.hosts.official.multiemo import OfficialContext
 from fusionzoo_adapters.hosts.sdt import SDT
@@ -27,7 +27,7 @@ def multiemo_bimodel(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
         directions=2 if both else 1,
         **_recurrence(config),
     )
-    out = ready(encoder, arrays)(features["u"], Layout.of(batch), batch.mask, batch.speakers, parties)
+    out = ready(encoder, arrays)(features["u"], Packing.of(batch), batch.mask, batch.speakers, parties)
     return {"embeddings": out.transpose(0, 1)}
 
 

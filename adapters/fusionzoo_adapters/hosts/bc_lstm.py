@@ -32,7 +32,7 @@ class BcLSTM(ContextHost):
     dims, num_classes, num_speakers, fusion : as for every host.
     placement : `late` (an LSTM per modality, then the fusion), `early` (the fusion, then one LSTM), or `early-residual`
         (as `early`, plus a linear map of the concatenated features).
-    hidden : LSTM width a direction.
+    hidden : LSTM width per direction.
     layers : its depth.
     head_width : hidden width of the classifier.
     dropout : between LSTM layers, on the contexts, on what the fusion returns and in the classifier.
@@ -44,7 +44,7 @@ class BcLSTM(ContextHost):
     text_views : how many views lie side by side in the first modality (4 of RoBERTa's layers, in COSMIC's features); they
         are normalised and averaged.
     views_norm : `layer`, `batch` or `none`.
-    variant : `default`, `official`, or `lmam`, the form in which LMAM was tried.
+    variant : `default`, the code's own form, or `lmam`, the form in which LMAM was tried.
 
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`. Padding is never read.
     """

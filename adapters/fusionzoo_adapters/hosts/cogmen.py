@@ -15,7 +15,7 @@ from fusionzoo.host import FusionLike, Host
 from fusionzoo.kernels.bands import Band, BandAttention
 from fusionzoo.kernels.dropout import Dropout
 from fusionzoo.kernels.grouped_attention import Tokens
-from fusionzoo.kernels.packing import Layout
+from fusionzoo.kernels.packing import Packing
 from fusionzoo.seams import Dialogues
 from fusionzoo_adapters.parts.classifier import Head
 from fusionzoo_adapters.parts.sequence_encoder import Highway, SequenceEncoder
@@ -127,34 +127,34 @@ class Cogmen(Host):
         return SequenceEncoder(width, out, base, inner=inner or self.hidden, **options)
 
     def run(self, streams: dict[str, Tensor | None], dialogues: Dialogues) -> Tensor:
-        layout, tokens = dialogues.layout, self.tokens(dialogues.layout)
+        packing, tokens = dialogues.packing, self.tokens(dialogues.packing)
         streams = averaged(self.views, streams, dialogues.present)
         streams = {m: None if x is None else self.input_dropout(x) for m, x in streams.items()}
         streams = self.fuse_at("early", streams, dialogues)
         encoded = {
-            m: None if x is None else encode(x, layout, dialogues.mask, tokens)
+            m: None if x is None else encode(x, packing, dialogues.mask, tokens)
             for encode, (m, x) in zip(self.encoders, streams.items(), strict=True)
         }
         (x,) = self.fuse_at("late", encoded, dialogues).values()
         assert x is not None
-        contexts, speakers = layout.pack(self.context_dropout(x)), layout.pack(dialogues.speakers)
+        contexts, speakers = packing.pack(self.context_dropout(x)), packing.pack(dialogues.speakers)
         if self.speakers is not None:
             contexts = contexts + self.speakers(speakers)
-        dialogues.streams["context"] = layout.unpack(contexts)
+        dialogues.streams["context"] = packing.unpack(contexts)
         nodes = self.graph(contexts, speakers, dialogues)
         if self.joined:
             nodes = torch.cat([contexts, nodes], -1)
         if self.highway is not None:
             nodes = self.highway(nodes)
-        return layout.unpack(self.head(nodes))
+        return packing.unpack(self.head(nodes))
 
     def graph(self, contexts: Tensor, speakers: Tensor, dialogues: Dialogues) -> Tensor:
         """Packed contexts and speakers to `(N, heads * hidden)`."""
         window = self.neighbours()
-        edges = window_edges(dialogues.layout, *window)
+        edges = window_edges(dialogues.packing, *window)
         types = relation_types(edges.neighbour, edges.centre, speakers, self.num_speakers)
         x = self.convolution(contexts, torch.stack([edges.neighbour, edges.centre]), types)
-        band = Band(dialogues.layout, *window)
+        band = Band(dialogues.packing, *window)
         x, maps = self.attention(x.unsqueeze(0), band, need_weights=dialogues.keep_attention)
         dialogues.show_attention(graph=None if maps is None else maps[0])
         return F.leaky_relu(self.norm(x[0]))
@@ -163,9 +163,9 @@ class Cogmen(Host):
         """How many utterances before and after itself an utterance sees."""
         return self.window
 
-    def tokens(self, layout: Layout) -> Tokens:
+    def tokens(self, packing: Packing) -> Tokens:
         """The utterances that a transformer reads."""
-        return Tokens(layout)
+        return Tokens(packing)
 
 
 fusionzoo_register = fusionzoo.plugin(

@@ -17,7 +17,7 @@ from fusionzoo.host import FusionLike, Host
 from fusionzoo.kernels.bands import Band, BandAttention, ModalBandConv
 from fusionzoo.kernels.dropout import Dropout
 from fusionzoo.kernels.grouped_attention import GroupedTransformer, Tokens
-from fusionzoo.kernels.packing import Layout
+from fusionzoo.kernels.packing import Packing
 from fusionzoo.numerics import zero_padded
 from fusionzoo.seams import Dialogues, Streams
 from fusionzoo_adapters.parts.classifier import Head
@@ -194,16 +194,16 @@ class Corect(Host):
 
     def encoded(self, streams: Streams, dialogues: Dialogues) -> dict[str, Tensor | None]:
         """What the encoders make of as many streams."""
-        layout, tokens = dialogues.layout, self.tokens(dialogues.layout)
+        packing, tokens = dialogues.packing, self.tokens(dialogues.packing)
         streams = {m: None if x is None else self.input_dropout(x) for m, x in streams.items()}
         return {
-            m: None if x is None else self.context_dropout(encode(x, layout, dialogues.mask, tokens))
+            m: None if x is None else self.context_dropout(encode(x, packing, dialogues.mask, tokens))
             for encode, (m, x) in zip(self.encoders, streams.items(), strict=True)
         }
 
     def relate(self, streams: Streams, dialogues: Dialogues) -> dict[str, Tensor]:
         """What the modalities are after graph and attention, `(B, T, .)` each."""
-        names, layout, tokens = list(streams), dialogues.layout, self.tokens(dialogues.layout)
+        names, packing, tokens = list(streams), dialogues.packing, self.tokens(dialogues.packing)
         present = self.presence(names, dialogues)
         x = torch.stack([tokens.pack(node) for node in self.nodes(streams, dialogues)])
         if self.speakers is not None:
@@ -217,7 +217,7 @@ class Corect(Host):
         if self.cross is not None:
             own = None if present is None else torch.stack([dialogues.present[m] for m in names])
             out.append(tokens.utterances(self.crossmodal(x, tokens, own)))
-        related = [layout.unpack(y) for y in (torch.cat(out, -1) if out else tokens.utterances(x))]
+        related = [packing.unpack(y) for y in (torch.cat(out, -1) if out else tokens.utterances(x))]
         if present is not None:
             related = [zero_padded(y, dialogues.present[m]) for m, y in zip(names, related, strict=True)]
         return dict(zip(names, related, strict=True))
@@ -225,7 +225,7 @@ class Corect(Host):
     def graph(self, x: Tensor, present: Tensor | None, dialogues: Dialogues) -> Tensor:
         """Nodes `(M, N, hidden)` to `(M, N, .)`."""
         assert self.convolution is not None
-        band = self.band(dialogues.layout) if self.temporal else Band(dialogues.layout, 0, 0)
+        band = self.band(dialogues.packing) if self.temporal else Band(dialogues.packing, 0, 0)
         x = self.convolution(x, band, present)
         if self.attention is None or self.norm is None:
             return x
@@ -245,13 +245,13 @@ class Corect(Host):
         x = pairs.unflatten(0, (modalities, modalities - 1)).transpose(1, 2).flatten(2)
         return self.memory(x, tokens, None, present)
 
-    def band(self, layout: Layout) -> Band:
+    def band(self, packing: Packing) -> Band:
         """Who is a neighbour of whom within a modality."""
-        return Band(layout, *self.window)
+        return Band(packing, *self.window)
 
-    def tokens(self, layout: Layout) -> Tokens:
+    def tokens(self, packing: Packing) -> Tokens:
         """The utterances that attention reads."""
-        return Tokens(layout)
+        return Tokens(packing)
 
     def nodes(self, streams: Streams, dialogues: Dialogues) -> list[Tensor]:
         """The encodings, zero where a modality is missing."""

@@ -43,7 +43,7 @@ class DialogueGCN(ContextHost):
     placement : `early` (the fusion, then one context encoder), `early-residual` (as `early`, plus a linear map of the
         concatenated features), or `late` (an encoder per modality, then the fusion, then the graph).
     base : context encoder: `lstm`, `gru`, `dialogue-rnn`, or `none` for a linear map.
-    hidden : its width a direction; the nodes have twice that.
+    hidden : its width per direction; the nodes have twice that.
     layers : depth of `lstm` and `gru`.
     graph : False leaves the graph out: contexts, attention, classifier.
     graph_width : width of the convolutions.
@@ -58,7 +58,7 @@ class DialogueGCN(ContextHost):
     fusion_width : width of what the fusion returns; None is the anchor's if it comes early, the
         summed width of the contexts if late.
     global_width, party_width, listener_state, context_attention, attention_width : of the base `dialogue-rnn`.
-    variant : `default` or `official`.
+    variant : `default`, or the form of the authors' code.
 
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`; attention `nodal` and `edges` `(B, T, T)`.
     """
@@ -156,14 +156,14 @@ class DialogueGCN(ContextHost):
         from fusionzoo_adapters.parts.relational_graph import graph_inputs
         from fusionzoo_adapters.parts.window_graph import window_edges, window_mask
 
-        layout, mask, weights = dialogues.layout, dialogues.mask, None
+        packing, mask, weights = dialogues.packing, dialogues.mask, None
         if self.edge_attention is not None:
             window = window_mask(x.shape[1], *self.window, mask)
             weights = self.edge_attention(x, window)[:, : x.shape[1]]
-        speakers = layout.pack(dialogues.speakers)
-        edges = window_edges(layout, *self.window)
+        speakers = packing.pack(dialogues.speakers)
+        edges = window_edges(packing, *self.window)
         inputs = graph_inputs(edges, weights, speakers, self.num_speakers, outwards=self.outwards)
-        logits, nodal = graph(layout.pack(x), *inputs, layout, mask)
+        logits, nodal = graph(packing.pack(x), *inputs, packing, mask)
         dialogues.show_attention(edges=weights, nodal=nodal)
         return logits
 

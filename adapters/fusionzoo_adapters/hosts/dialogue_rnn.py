@@ -41,7 +41,7 @@ class DialogueRNNHost(ContextHost):
     placement : `late` (a recurrence per modality, then the fusion), `early` (the fusion, then one recurrence),
         `early-residual` (as `early`, plus a linear map of the concatenated features), or `parallel` (a recurrence over the
         concatenated features; beside it the fusion of linear maps of the features, added to it).
-    hidden : width of the emotion state a direction.
+    hidden : width of the emotion state per direction.
     global_width, party_width : of the other states.
     directions : 2, or 1 for a model that looks at the past alone.
     listener_state : also update the parties that listen.
@@ -58,7 +58,7 @@ class DialogueRNNHost(ContextHost):
         contexts if late, parallel_width if parallel.
     parallel_width : of the linear maps of `parallel`; None for that of the contexts.
     text_views, views_norm : views that lie side by side in the first modality, see `bc-lstm`.
-    variant : `default`, `official`, or `lmam`, the form in which LMAM was tried.
+    variant : `default`, the code's own form, or `lmam`, the form in which LMAM was tried.
 
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`; attention `matching` `(B, T, T)`.
     """

@@ -28,7 +28,7 @@ class FoalNet(ClipHost):
     Alignment and label matching are the objectives `avel` and `mem`: the host reports what the fusion reads (the streams
     `audio.input` and `visual.input`, with the frames behind them in `HostOutput.sequences`), and `mem` runs the fusion's
     stacks again on pairs with hard negatives. As published: `objective.also={avel: {weight: 1}}`, or both:
-    `{mem: {weight: 0.1, alignment: 10}}`, all with `variant: official`.
+    `{mem: {weight: 0.1, alignment: 10}}`, all in the published form of each.
 
     Options
     -------

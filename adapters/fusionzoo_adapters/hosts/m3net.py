@@ -16,7 +16,7 @@ from fusionzoo.graphs import FrequencyConv, HypergraphConv, ModalHypergraph, wei
 from fusionzoo.host import FusionLike, Host
 from fusionzoo.kernels.dropout import Dropout, dropout
 from fusionzoo.kernels.grouped_attention import GroupedTransformer, Tokens
-from fusionzoo.kernels.packing import Layout
+from fusionzoo.kernels.packing import Packing
 from fusionzoo.numerics import zero_padded
 from fusionzoo.seams import Dialogues, Streams
 from fusionzoo_adapters.parts.context_encoder import ContextEncoder
@@ -179,7 +179,7 @@ class M3Net(Host):
             options = {"heads": 4, "hidden": self.feed_forward}
             return GroupedTransformer(1, self.hidden, 1, norm="post", dropout=0.1, **options)
         width = self.hidden // 2
-        return ContextEncoder(self.hidden, width, self.base, dropout=self.dropout, bare=self.reads_padding)
+        return ContextEncoder(self.hidden, width, self.base, dropout=self.dropout, reads_padding=self.reads_padding)
 
     def build_weights(self, width: int, modalities: int) -> None:
         """What weighs nodes and hyperedges: plain means to begin with."""
@@ -222,9 +222,9 @@ class M3Net(Host):
             return x
         encoder = self.encoders[number]
         if isinstance(encoder, GroupedTransformer):
-            tokens = self.tokens(dialogues.layout)
-            return tokens.layout.unpack(encoder(tokens.pack(x).unsqueeze(0), tokens)[0])
-        return encoder(x, dialogues.layout, dialogues.mask, dialogues.speakers)
+            tokens = self.tokens(dialogues.packing)
+            return tokens.packing.unpack(encoder(tokens.pack(x).unsqueeze(0), tokens)[0])
+        return encoder(x, dialogues.packing, dialogues.mask, dialogues.speakers)
 
     def relate(self, streams: Streams, dialogues: Dialogues) -> dict[str, Tensor]:
         """What the modalities are after both branches, `(B, T, .)` each."""
@@ -253,9 +253,9 @@ class M3Net(Host):
         dialogues.show_attention(context=hypergraph.gather_context, cross=hypergraph.gather_cross)
         return hypergraph
 
-    def tokens(self, layout: Layout) -> Tokens:
+    def tokens(self, packing: Packing) -> Tokens:
         """The utterances that a transformer reads."""
-        return Tokens(layout)
+        return Tokens(packing)
 
     def nodes(self, streams: Streams, dialogues: Dialogues) -> list[Tensor]:
         """The encodings, zero where a modality is missing."""

@@ -44,7 +44,7 @@ class MMDFN(ModalGraphHost):
     alpha : of GCNII.
     base : `gru`, or another as in `mmgcn`.
     speaker_embedding : a learnt vector of the speaker is added to the nodes.
-    variant : `default` or `official`.
+    variant : `default`, or the form of the authors' code.
 
     The rest as for `mmgcn`: placement, graph, anchor, context, base_options, hidden, layers, input_width, graph_width, depth,
     lam, residue, window_past, window_future, modal_embedding, dropout, input_dropout, fusion_width.

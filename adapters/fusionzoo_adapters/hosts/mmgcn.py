@@ -67,7 +67,7 @@ class MMGCN(ModalGraphHost):
     input_dropout : on the features.
     fusion_width : width of what the fusion returns; None is the summed width late, that of the nodes before the graph, and
         the anchor's if it comes early.
-    variant : `default`, which follows the paper, or `official`, which follows the code.
+    variant : `default`, which follows the paper, or the form that follows the code.
 
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`; streams `context` (what the classifier reads), `fused`, and one per
     modality `(B, T, 2 * hidden + graph_width)`; attention `edges` `(B, M, T, T)`, within the modalities, and

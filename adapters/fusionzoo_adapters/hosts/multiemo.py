@@ -15,7 +15,7 @@ from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion
 from fusionzoo.host import FusionLike, Host
 from fusionzoo.kernels.dropout import Dropout
-from fusionzoo.kernels.packing import Layout
+from fusionzoo.kernels.packing import Packing
 from fusionzoo.numerics import zero_padded
 from fusionzoo.seams import Dialogues
 from fusionzoo_adapters.kernels.length_groups import fuse_in_groups, worth_grouping
@@ -61,15 +61,15 @@ class UnimodalContext(nn.Module):
         **rnn,
     ):
         super().__init__()
-        rnn |= {"directions": directions, "dropout": state_dropout, "bare": self.reads_padding}
+        rnn |= {"directions": directions, "dropout": state_dropout, "reads_padding": self.reads_padding}
         self.rnn = DialogueRNN(width, global_width, party_width, hidden, **rnn)
         mapped = directions == 2 or hidden != out
         self.linear = nn.Linear(directions * hidden, out) if mapped else None
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, layout: Layout, mask: Tensor, speakers: Tensor, parties: int) -> Tensor:
+    def forward(self, x: Tensor, packing: Packing, mask: Tensor, speakers: Tensor, parties: int) -> Tensor:
         """`(B, T, out)` from `x (B, T, width)`, mask and speakers `(B, T)`; what it holds at padding is not defined."""
-        return contexts([self], [x], layout, mask, speakers, parties)[0]
+        return contexts([self], [x], packing, mask, speakers, parties)[0]
 
     def finish(self, states: Tensor) -> Tensor:
         """What follows the recurrence."""
@@ -79,13 +79,13 @@ class UnimodalContext(nn.Module):
 def contexts(
     encoders: Sequence[UnimodalContext],
     xs: Sequence[Tensor],
-    layout: Layout,
+    packing: Packing,
     mask: Tensor,
     speakers: Tensor,
     parties: int,
 ) -> list[Tensor]:
     """Several `UnimodalContext` with all their recurrences in one loop."""
-    states = dialogue_rnns([e.rnn for e in encoders], xs, layout, mask, speakers, parties)
+    states = dialogue_rnns([e.rnn for e in encoders], xs, packing, mask, speakers, parties)
     return [e.finish(s) for e, s in zip(encoders, states, strict=True)]
 
 
@@ -225,16 +225,16 @@ class MultiEMO(Host):
         recurrent = [(i, e, x) for i, e, x in there if isinstance(e, UnimodalContext)]
         if recurrent:
             places, encoders, read = zip(*recurrent, strict=True)
-            done = contexts(encoders, read, dialogues.layout, dialogues.mask, speakers, self.num_speakers)
+            done = contexts(encoders, read, dialogues.packing, dialogues.mask, speakers, self.num_speakers)
             for i, x in zip(places, done, strict=True):
                 xs[i] = x
         return dict(zip(streams, xs, strict=True))
 
     def call_fusion(self, fusion: Fusion, streams: list[Tensor | None], dialogues: Dialogues) -> Fused:
-        layout = dialogues.layout
-        apart = self.grouped and not self.keep_attention and layout.device.type == "cpu"
-        if apart and worth_grouping(layout.lengths, layout.steps, GROUP):
-            return fuse_in_groups(fusion, streams, dialogues.mask_for(fusion), layout.lengths, GROUP)
+        packing = dialogues.packing
+        apart = self.grouped and not self.keep_attention and packing.device.type == "cpu"
+        if apart and worth_grouping(packing.lengths, packing.steps, GROUP):
+            return fuse_in_groups(fusion, streams, dialogues.mask_for(fusion), packing.lengths, GROUP)
         return super().call_fusion(fusion, streams, dialogues)
 
     def classify(self, z: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from fusionzoo.fusion import Dims
 from fusionzoo.host import FusionLike, Host
 from fusionzoo.kernels.dropout import Dropout
 from fusionzoo.kernels.grouped_attention import Tokens
-from fusionzoo.kernels.packing import Layout
+from fusionzoo.kernels.packing import Packing
 from fusionzoo.layers import pick_heads
 from fusionzoo.numerics import zero_padded
 from fusionzoo.seams import Dialogues
@@ -43,18 +43,18 @@ class Gate(nn.Module):
 class Real:
     """The real utterances of a batch alone, `(1, N, d)` in the place of `(B, T, d)`."""
 
-    def __init__(self, layout: Layout):
-        self.tokens = Tokens(layout)
+    def __init__(self, packing: Packing):
+        self.tokens = Tokens(packing)
 
     def pack(self, x: Tensor) -> Tensor:
         return self.tokens.pack(x).unsqueeze(0)
 
     def unpack(self, x: Tensor) -> Tensor:
         """Zero at padded steps."""
-        return self.tokens.layout.unpack(x[0])
+        return self.tokens.packing.unpack(x[0])
 
     def positions(self, like: Tensor) -> Tensor:
-        batch, steps = self.tokens.layout.size
+        batch, steps = self.tokens.packing.size
         return self.pack(sinusoidal_positions(like.new_empty(1, steps, like.shape[-1])).expand(batch, -1, -1))
 
 
@@ -233,7 +233,11 @@ class SDT(Host):
         # One stream alone is read everywhere: it is zero where its modality was not recorded.
         masks = [dialogues.mask] if len(names) == 1 else [dialogues.present[m] for m in names]
         padded = self.fills_padding or dialogues.keep_attention or torch.compiler.is_compiling()
-        real, offset, tensors = None if padded else Real(dialogues.layout), self.said(dialogues), list(streams.values())
+        real, offset, tensors = (
+            None if padded else Real(dialogues.packing),
+            self.said(dialogues),
+            list(streams.values()),
+        )
         if real is not None:
             tensors = [None if x is None else real.pack(x) for x in tensors]
             offset = None if offset is None else real.pack(offset)

@@ -40,7 +40,7 @@ class TextCNN(Host):
     fusion_width : width of what the fusion returns; None is the summed width of what it reads if late, `hidden` if
         early.
     text_views, views_norm : views that lie side by side in the first modality, see `bc-lstm`.
-    variant : `default` or `official`.
+    variant : `default`, or the form of the authors' code.
 
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`.
     """

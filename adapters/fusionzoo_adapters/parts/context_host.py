@@ -51,7 +51,7 @@ class ContextHost(Host):
         directions: int = 2,
         **encoder: Any,
     ) -> int:
-        """Build views, encoders and the fusion's place, for contexts of `hidden` a direction.
+        """Build views, encoders and the fusion's place, for contexts of `hidden` per direction.
 
         Parameters
         ----------
@@ -73,7 +73,12 @@ class ContextHost(Host):
         self.context_dropout = Dropout(self.context_dropout_of(check_probability(dropout, "dropout", self)))
         self.speaker_embedding = speakers_of(self, speaker_embedding)
         extra = 0 if self.speaker_embedding is None else self.speaker_embedding.embedding_dim
-        options = {"parties": self.num_speakers, "directions": directions, "bare": self.reads_padding, **encoder}
+        options = {
+            "parties": self.num_speakers,
+            "directions": directions,
+            "reads_padding": self.reads_padding,
+            **encoder,
+        }
         widths = self.seam("early", widths_of(self.views, self.dims), self.early_width())
         aside = check_positive(parallel_width or width, "parallel_width", self)
         widths = self.seam("parallel", widths, aside, kind="around")
@@ -93,7 +98,7 @@ class ContextHost(Host):
         read = {m: x if x is None else self._input(x, dialogues.speakers) for m, x in streams.items()}
         there = [(e, x) for e, x in zip(self.encoders, read.values(), strict=True) if x is not None]
         encoders, xs = zip(*there, strict=True)
-        out = encoded(encoders, xs, dialogues.layout, dialogues.mask, dialogues.speakers)
+        out = encoded(encoders, xs, dialogues.packing, dialogues.mask, dialogues.speakers)
         streams = {m: x if x is None else self.context_dropout(next(out)) for m, x in read.items()}
         streams = self.rejoined(streams, dialogues)
         late = self.fuse_at("late", streams, dialogues)

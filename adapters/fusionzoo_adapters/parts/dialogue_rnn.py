@@ -121,7 +121,7 @@ def run(
 class DialogueRNN(nn.Module):
     """A forward and, with two directions, a backward `DialogueRNNCell`, emotion states concatenated.
 
-    Parameters are those of `DialogueRNNCell`. `directions` is 2 or 1 (forward alone). With `bare=True` the forward
+    Parameters are those of `DialogueRNNCell`. `directions` is 2 or 1 (forward alone). With `reads_padding=True` the forward
     direction reads padding as the official code does, which changes the outputs at padded steps only.
     """
 
@@ -132,26 +132,26 @@ class DialogueRNN(nn.Module):
         party_width: int,
         emotion_width: int,
         *,
-        bare: bool = False,
+        reads_padding: bool = False,
         directions: int = 2,
         **cell,
     ):
         super().__init__()
-        self.bare = bare
+        self.reads_padding = reads_padding
         self.forward_cell = DialogueRNNCell(width, global_width, party_width, emotion_width, **cell)
         self.backward_cell: DialogueRNNCell | None = None
         if directions == 2:
             self.backward_cell = DialogueRNNCell(width, global_width, party_width, emotion_width, **cell)
 
-    def forward(self, x: Tensor, layout: Packing, mask: Tensor, speakers: Tensor, parties: int) -> Tensor:
+    def forward(self, x: Tensor, packing: Packing, mask: Tensor, speakers: Tensor, parties: int) -> Tensor:
         """`(B, T, directions D_e)` from utterances `(B, T, D_m)`, mask `(B, T)` and speakers `(B, T)` below `parties`."""
-        return dialogue_rnns([self], [x], layout, mask, speakers, parties)[0]
+        return dialogue_rnns([self], [x], packing, mask, speakers, parties)[0]
 
 
 def dialogue_rnns(
     rnns: Sequence[DialogueRNN],
     xs: Sequence[Tensor],
-    layout: Packing,
+    packing: Packing,
     mask: Tensor,
     speakers: Tensor,
     parties: int,
@@ -163,22 +163,22 @@ def dialogue_rnns(
     then every backward cell.
     """
     cells = [r.forward_cell for r in rnns]
-    inputs = [x if r.bare else zero_padded(x, mask) for r, x in zip(rnns, xs, strict=True)]
+    inputs = [x if r.reads_padding else zero_padded(x, mask) for r, x in zip(rnns, xs, strict=True)]
     who = [speakers] * len(cells)
     backward = [r.backward_cell for r in rnns if r.backward_cell is not None]
     if backward:
         cells += backward
-        inputs += [layout.reverse(zero_padded(x, mask)) for x in xs]
-        who += [layout.reverse(speakers)] * len(backward)
-    bare = any(r.bare for r in rnns)
-    packing = Packing([layout.steps] * len(mask), layout.steps, mask.device) if bare else layout
-    active = mask.expand(len(cells), *mask.shape) if bare else None
+        inputs += [packing.reverse(zero_padded(x, mask)) for x in xs]
+        who += [packing.reverse(speakers)] * len(backward)
+    reads_padding = any(r.reads_padding for r in rnns)
+    packing = Packing([packing.steps] * len(mask), packing.steps, mask.device) if reads_padding else packing
+    active = mask.expand(len(cells), *mask.shape) if reads_padding else None
     states = run(cells, inputs, torch.stack(who), active, parties, weights, packing).unbind(0)
     out = []
     for i, rnn in enumerate(rnns):
-        ahead = states[i] if rnn.bare else zero_padded(states[i], mask)
+        ahead = states[i] if rnn.reads_padding else zero_padded(states[i], mask)
         if backward:
-            back = zero_padded(layout.reverse(states[len(rnns) + i]), mask)
+            back = zero_padded(packing.reverse(states[len(rnns) + i]), mask)
             ahead = torch.cat([ahead, back], -1)
         out.append(ahead)
     return out

@@ -91,7 +91,7 @@ class ModalGraphHost(Host):
         self.party_weights = self._weights_of(speaker_weights, tuple(widths))
         self.parties: PartyContext | None = None
         if any(self.party_weights):
-            self.parties = PartyContext(self.read_width, hidden, layers, dropout, bare=self.reads_padding)
+            self.parties = PartyContext(self.read_width, hidden, layers, dropout, reads_padding=self.reads_padding)
         widths = self.seam("pre-graph", dict.fromkeys(widths, width), width, kind="beside")
         self.nodes = tuple(widths)
         self.embed: NodeEmbeddings | None = None
@@ -117,7 +117,12 @@ class ModalGraphHost(Host):
                 f"input_width must be {width} (twice hidden), not {input_width}"
             )
         recurrence["options"] = {"tanh": self.reads_padding, **recurrence["options"]}
-        shared = {"dropout": self.dropout, "parties": self.num_speakers, "bare": self.reads_padding, **recurrence}
+        shared = {
+            "dropout": self.dropout,
+            "parties": self.num_speakers,
+            "reads_padding": self.reads_padding,
+            **recurrence,
+        }
         self.contexts = nn.ModuleList(
             ContextEncoder(self.read_width, width // 2, **shared) if m in recurrent else nn.Identity() for m in widths
         )
@@ -188,14 +193,14 @@ class ModalGraphHost(Host):
 
     def encode_nodes(self, streams: Streams, dialogues: Dialogues) -> dict[str, Tensor]:
         """The nodes before the graph, `(B, T, width)` per stream; zeros where one is absent."""
-        layout, mask, present = dialogues.layout, dialogues.mask, dialogues.present
+        packing, mask, present = dialogues.packing, dialogues.mask, dialogues.present
         read: dict[str, Tensor] = {}
         nodes: dict[str, Tensor] = {}
         for (m, x), project, context in zip(streams.items(), self.inputs, self.contexts, strict=True):
             if x is not None:
                 recurrent = isinstance(context, ContextEncoder)
                 read[m] = x = self.project(x, project, present[m], recurrent, dialogues)
-                nodes[m] = context(x, layout, mask, dialogues.speakers) if recurrent else x
+                nodes[m] = context(x, packing, mask, dialogues.speakers) if recurrent else x
         weights = dict(zip(streams, self.party_weights, strict=True))
         said = [m for m in read if weights[m]]
         if self.parties is not None and said:
@@ -207,8 +212,8 @@ class ModalGraphHost(Host):
 
     def project(self, x: Tensor, linear: nn.Module, present: Tensor, recurrent: bool, dialogues: Dialogues) -> Tensor:
         """What a recurrence, or where there is none the graph, reads of a stream."""
-        layout = dialogues.layout
-        x = layout.unpack(linear(drop(layout.pack(x), self.input_dropout, self.training)))
+        packing = dialogues.packing
+        x = packing.unpack(linear(drop(packing.pack(x), self.input_dropout, self.training)))
         return x if present is dialogues.mask else zero_padded(x, present)
 
     def kept(self, node: Tensor, present: Tensor, mask: Tensor) -> Tensor:
@@ -222,15 +227,15 @@ class ModalGraphHost(Host):
         maps: dict[str, Tensor] | None = {} if self.keep_attention else None
         if self.embed is not None:
             xs = self.embed(xs, present, dialogues.speakers, dialogues.mask)
-        ys = self.graph(xs, present, dialogues.layout, dialogues.speakers, maps, dialogues.mask)
+        ys = self.graph(xs, present, dialogues.packing, dialogues.speakers, maps, dialogues.mask)
         dialogues.show_attention(**(maps or {}))
         return dict(zip(self.nodes, ys, strict=True))
 
     def classify(self, x: Tensor, dialogues: Dialogues) -> Tensor:
         """Logits from what the classifier reads."""
         assert self.classifier is not None
-        rows = drop(dialogues.layout.pack(x), self.dropout, self.training)
-        return dialogues.layout.unpack(self.classifier(F.relu(rows) if self.rectifies() else rows))
+        rows = drop(dialogues.packing.pack(x), self.dropout, self.training)
+        return dialogues.packing.unpack(self.classifier(F.relu(rows) if self.rectifies() else rows))
 
     def rectifies(self) -> bool:
         """Whether ReLU comes before the classifier; what is a log-probability, never positive, is left as it is."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fusionzoo.graphs import GCNII
 from fusionzoo.kernels.graph_blocks import propagate
-from fusionzoo.kernels.packing import Layout
+from fusionzoo.kernels.packing import Packing
 from fusionzoo.numerics import zero_padded
 
 
@@ -73,13 +73,13 @@ class ModalGCN(nn.Module):
         self,
         xs: Sequence[Tensor],
         present: Sequence[Tensor],
-        layout: Layout,
+        packing: Packing,
         speakers: Tensor,
         maps: dict[str, Tensor] | None = None,
         mask: Tensor | None = None,
     ) -> list[Tensor]:
         """`[x; h]` per modality, `(B, T, .)`; see `propagate`. speakers : `(B, T)`."""
-        return propagate(self.gcn, self.embed(xs, present, speakers, mask), present, layout, self.across, maps, mask)
+        return propagate(self.gcn, self.embed(xs, present, speakers, mask), present, packing, self.across, maps, mask)
 
 
 class GCNIIPerModality(nn.ModuleList):
@@ -98,7 +98,7 @@ class GCNIIPerModality(nn.ModuleList):
         self,
         xs: Sequence[Tensor],
         present: Sequence[Tensor],
-        layout: Layout,
+        packing: Packing,
         speakers: Tensor,
         maps: dict[str, Tensor] | None = None,
         mask: Tensor | None = None,
@@ -107,7 +107,7 @@ class GCNIIPerModality(nn.ModuleList):
         out = []
         for name, net, x, there in zip(self.names, self, xs, present, strict=True):
             own: dict[str, Tensor] | None = None if maps is None else {}
-            out += propagate(net, [x], [there], layout, maps=own, mask=mask)  # type: ignore[arg-type]
+            out += propagate(net, [x], [there], packing, maps=own, mask=mask)  # type: ignore[arg-type]
             if maps is not None and own:
                 maps[f"edges.{name}"] = own["edges"][:, 0]
         return out

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GraphConv
 
 from fusionzoo._options import check_choice
-from fusionzoo.kernels.packing import Layout
+from fusionzoo.kernels.packing import Packing
 from fusionzoo.layers import MatchingAttention
 from fusionzoo.numerics import masked_softmax
 from fusionzoo_adapters.parts.classifier import DialogueAttention, Head
@@ -75,7 +75,7 @@ class GraphNetwork(nn.Module):
         edge_index: Tensor,
         edge_type: Tensor,
         edge_weight: Tensor | None,
-        layout: Layout,
+        packing: Packing,
         mask: Tensor,
     ) -> tuple[Tensor, Tensor | None]:
         """Logits `(B, T, C)` and the nodal attention `(B, T, T)`.
@@ -85,7 +85,7 @@ class GraphNetwork(nn.Module):
         """
         y = self.conv1(nodes, edge_index, edge_type, edge_weight)
         y = self.conv2(y.relu() if self.rectify else y, edge_index)
-        joined = layout.unpack(torch.cat([nodes, y.relu() if self.rectify else y], -1))
+        joined = packing.unpack(torch.cat([nodes, y.relu() if self.rectify else y], -1))
         weights = None
         if self.attention is not None:
             joined, weights = self.attention.over(joined, mask)

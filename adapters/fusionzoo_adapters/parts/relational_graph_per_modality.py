@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GraphConv
 
-from fusionzoo.kernels.packing import Layout
+from fusionzoo.kernels.packing import Packing
 from fusionzoo.numerics import zero_padded
 from fusionzoo_adapters.parts.relational_convolution import WeightedRGCNConv
 from fusionzoo_adapters.parts.relational_graph import EdgeAttention, graph_inputs
@@ -74,12 +74,14 @@ class RelationGraphs(nn.Module):
         self.attention = EdgeAttention(width) if attention is None else attention
         self.nets = nn.ModuleList(Convolutions(width, hidden, 2 * parties**2, **convolutions) for _ in names)
 
-    def edges(self, x: Tensor, layout: Layout, speakers: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def edges(
+        self, x: Tensor, packing: Packing, speakers: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Edge index, types and weights for the packed nodes, and the weights as `(B, T, T)`."""
         steps = x.shape[1]
         weights = self.attention(x, window_mask(steps, *self.window, mask))[:, :steps]
         edge_index, types, chosen = graph_inputs(
-            window_edges(layout, *self.window), weights, layout.pack(speakers), self.parties, outwards=self.outwards
+            window_edges(packing, *self.window), weights, packing.pack(speakers), self.parties, outwards=self.outwards
         )
         assert chosen is not None
         return edge_index, types, chosen, weights
@@ -88,7 +90,7 @@ class RelationGraphs(nn.Module):
         self,
         xs: Sequence[Tensor],
         present: Sequence[Tensor],
-        layout: Layout,
+        packing: Packing,
         speakers: Tensor,
         maps: dict[str, Tensor] | None,
         mask: Tensor,
@@ -97,10 +99,10 @@ class RelationGraphs(nn.Module):
         read = xs if self.weighing is None else [xs[self.weighing]] * len(xs)
         out = []
         for name, net, x, y, there in zip(self.names, self.nets, xs, read, present, strict=True):
-            edge_index, types, chosen, weights = self.edges(y, layout, speakers, mask)
-            nodes = layout.pack(x)
+            edge_index, types, chosen, weights = self.edges(y, packing, speakers, mask)
+            nodes = packing.pack(x)
             h = net(nodes, edge_index, types, chosen)
-            out.append(zero_padded(layout.unpack(torch.cat([nodes, h], -1)), there))
+            out.append(zero_padded(packing.unpack(torch.cat([nodes, h], -1)), there))
             if maps is not None:
                 maps[f"edges.{name}"] = weights
         return out

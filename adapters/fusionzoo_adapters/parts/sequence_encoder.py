@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.kernels.grouped_attention import GroupedTransformer, Tokens
-from fusionzoo.kernels.packing import Layout
+from fusionzoo.kernels.packing import Packing
 from fusionzoo.numerics import zero_padded
 from fusionzoo_adapters.parts.context_encoder import ContextEncoder
 
@@ -62,14 +62,14 @@ class SequenceEncoder(nn.Module):
         """What follows the transformer."""
         return nn.Identity() if width == out else nn.Linear(width, out)
 
-    def forward(self, x: Tensor, layout: Layout, mask: Tensor, tokens: Tokens) -> Tensor:
+    def forward(self, x: Tensor, packing: Packing, mask: Tensor, tokens: Tokens) -> Tensor:
         """x : `(B, T, width)`, zero at padding. tokens : what a transformer reads."""
         if self.base == "mlp":
             return zero_padded(self.encoder(x), mask)
         if isinstance(self.encoder, ContextEncoder):
-            return self.encoder(x, layout, mask, mask.long())
+            return self.encoder(x, packing, mask, mask.long())
         y = self.encoder(self.into(tokens.pack(x)).unsqueeze(0), tokens)
-        return tokens.layout.unpack(self.onto(y[0]))
+        return tokens.packing.unpack(self.onto(y[0]))
 
 
 class Highway(nn.Module):

@@ -21,4 +21,4 @@ def node_presence(names: Sequence[str], dialogues: Dialogues) -> Tensor | None:
     """bool `(M, N)` of the real utterances, None where every modality is there."""
     if dialogues.complete(names):
         return None
-    return torch.stack([dialogues.layout.pack(dialogues.present[m]) for m in names])
+    return torch.stack([dialogues.packing.pack(dialogues.present[m]) for m in names])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fusionzoo.errors import OptionError
-from fusionzoo.kernels.packing import Layout, to_device
+from fusionzoo.kernels.packing import Packing, to_device
 
 
 def check_window(value: int | None, option: str) -> int | None:
@@ -36,13 +36,13 @@ class Edges:
     slot: Tensor
 
 
-def window_edges(layout: Layout, past: int | None, future: int | None) -> Edges:
+def window_edges(packing: Packing, past: int | None, future: int | None) -> Edges:
     """Every utterance with its neighbours from `past` steps before to `future` after it, itself included.
 
     `None` takes a side whole.
     """
-    lengths = torch.tensor(layout.lengths)
-    total, steps = int(lengths.sum()), layout.steps
+    lengths = torch.tensor(packing.lengths)
+    total, steps = int(lengths.sum()), packing.steps
     dialogue = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
     first = (lengths.cumsum(0) - lengths)[dialogue]
     step = torch.arange(total) - first
@@ -55,7 +55,7 @@ def window_edges(layout: Layout, past: int | None, future: int | None) -> Edges:
     neighbour = first[centre] + position
     slot = (dialogue[centre] * steps + step[centre]) * steps + position
     # One copy to the device for all three.
-    return Edges(*to_device(torch.stack([centre, neighbour, slot]), layout.device).unbind(0))
+    return Edges(*to_device(torch.stack([centre, neighbour, slot]), packing.device).unbind(0))
 
 
 def window_mask(steps: int, past: int | None, future: int | None, mask: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""One file a public repository whose model the patcher knows by sight: site, layout, lengths, repairs."""
+"""One file per public repository whose model the patcher recognises: site, layout, lengths, repairs."""

@@ -205,7 +205,7 @@ class Front(Entry):
 
     def __init__(self, owner: nn.Module, name: str, override: Override, original: Any, seen: bool = True):
         self.original = original
-        self.seen = seen  # whether it is sure that a call comes by the sites
+        self.seen = seen  # whether it is sure that a call reaches the sites
         super().__init__(owner, name, override)
 
     @property

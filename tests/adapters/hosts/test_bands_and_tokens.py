@@ -8,7 +8,7 @@ from graph_hosts import close, transformer
 
 from fusionzoo.kernels.bands import Band, BandAttention, ModalBandConv
 from fusionzoo.kernels.grouped_attention import GroupedTransformer, Tokens
-from fusionzoo.kernels.packing import Layout
+from fusionzoo.kernels.packing import Packing
 from fusionzoo.testing.comparisons import counts, largest
 
 
@@ -16,7 +16,7 @@ from fusionzoo.testing.comparisons import counts, largest
 @pytest.mark.parametrize("itself", [True, False])
 def test_a_band_holds_every_pair_of_the_window_once(window, itself):
     past, future = window
-    layout = Layout([7, 1, 23, 4], 25, torch.device("cpu"))
+    layout = Packing([7, 1, 23, 4], 25, torch.device("cpu"))
     band = Band(layout, past, future, itself)
     pairs = band.dense(band.mask.unsqueeze(-1).float())[:, 0]
     for b, n in enumerate(layout.lengths):
@@ -29,13 +29,13 @@ def test_a_band_holds_every_pair_of_the_window_once(window, itself):
 
 
 def test_a_band_costs_in_proportion_to_the_utterances():
-    sizes = [Band(Layout([n] * 3, n, torch.device("cpu")), 11, 5).mask.numel() for n in (100, 400, 1600)]
+    sizes = [Band(Packing([n] * 3, n, torch.device("cpu")), 11, 5).mask.numel() for n in (100, 400, 1600)]
     assert sizes[2] / sizes[0] == pytest.approx(16, rel=0.1)
 
 
 def test_band_attention_and_convolution_leave_out_what_is_missing():
     torch.manual_seed(0)
-    layout = Layout([6, 3], 6, torch.device("cpu"))
+    layout = Packing([6, 3], 6, torch.device("cpu"))
     band, x = Band(layout, 2, 1), torch.randn(3, 9, 4)
     there = torch.ones(3, 9, dtype=torch.bool)
     there[1] = False
@@ -53,11 +53,11 @@ def test_band_attention_and_convolution_leave_out_what_is_missing():
 def test_stand_ins_equal_attention_over_every_padded_step():
     torch.manual_seed(0)
     model = make_transformer(groups=2, norm="post")
-    layout = Layout([5, 2, 7], 7, torch.device("cpu"))
+    layout = Packing([5, 2, 7], 7, torch.device("cpu"))
     pad = torch.randn(2, 3, 1, 6)
     real = (torch.arange(7) < torch.tensor(layout.lengths).unsqueeze(1)).view(1, 3, 7, 1)
     x = torch.where(real, torch.randn(2, 3, 7, 6), pad)
-    whole = Tokens(Layout([7, 7, 7], 7, torch.device("cpu")))
+    whole = Tokens(Packing([7, 7, 7], 7, torch.device("cpu")))
     expected = model(torch.stack([whole.pack(y) for y in x]), whole).unflatten(1, (3, 7))
     tokens = Tokens(layout, stand_in=True)
     packed = model(torch.stack([tokens.pack(y) for y in x]), tokens)
@@ -76,7 +76,7 @@ def make_transformer(groups: int, norm: str) -> GroupedTransformer:
 def test_grouped_transformers_are_as_many_transformers(pre):
     torch.manual_seed(0)
     model = make_transformer(3, "pre" if pre else "post")
-    layout = Layout([4, 1], 4, torch.device("cpu"))
+    layout = Packing([4, 1], 4, torch.device("cpu"))
     tokens, x, memory = Tokens(layout), torch.randn(3, 5, 6), torch.randn(3, 5, 6)
     for m in (None, memory):
         out = model(x, tokens, m)
@@ -88,7 +88,7 @@ def test_grouped_transformers_are_as_many_transformers(pre):
 
 def test_a_row_without_keys_attends_to_nothing():
     model = make_transformer(2, "pre").eval()
-    layout = Layout([3, 2], 3, torch.device("cpu"))
+    layout = Packing([3, 2], 3, torch.device("cpu"))
     tokens, x, memory = Tokens(layout), torch.randn(2, 5, 6), torch.randn(2, 5, 6, requires_grad=True)
     mask = torch.ones(2, 2, 3, dtype=torch.bool)
     mask[0, 1] = False

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from fusionzoo.batch import Batch
 from fusionzoo.kernels.grouped_attention import Tokens
-from fusionzoo.kernels.packing import Layout
+from fusionzoo.kernels.packing import Packing
 from fusionzoo_adapters.hosts.cogmen import Cogmen
 
 
@@ -72,6 +72,6 @@ def test_official_cogmen_weights_go_where_they_belong():
         {k.removeprefix("rnn.transformer_encoder."): v for k, v in state.items() if ".layers." in k}
     )
     batch = make_batch([6, 2], dims={"text": 14})
-    mine = host.encoders[0](batch.features["text"], Layout.of(batch), batch.mask, Tokens(Layout.of(batch), True))
+    mine = host.encoders[0](batch.features["text"], Packing.of(batch), batch.mask, Tokens(Packing.of(batch), True))
     expected = host.encoders[0].onto(encoder.eval()(batch.features["text"]))
     close(mine[batch.mask], expected[batch.mask])

@@ -15,7 +15,7 @@ from fusionzoo.errors import OptionError, ReferenceWeightsError
 from fusionzoo.graphs import GCNII, GCNIIConv, angular_graph
 from fusionzoo.kernels.dropout import dropout
 from fusionzoo.kernels.graph_blocks import ModalBuckets, propagate
-from fusionzoo.kernels.packing import Layout
+from fusionzoo.kernels.packing import Packing
 from fusionzoo.testing.batches import dialogues
 from fusionzoo.testing.comparisons import reached
 from fusionzoo_adapters.hosts.mm_dfn import MMDFN
@@ -33,9 +33,9 @@ def build(cls, dims=DIMS, **options):
     return cls(dims, 3, 2, **{**SMALL, **options}).eval()
 
 
-def layout_of(lengths: list[int], steps: int | None = None) -> tuple[Layout, Tensor]:
+def layout_of(lengths: list[int], steps: int | None = None) -> tuple[Packing, Tensor]:
     steps = steps or max(lengths)
-    return Layout(lengths, steps, torch.device("cpu")), torch.arange(steps) < torch.tensor(lengths).unsqueeze(1)
+    return Packing(lengths, steps, torch.device("cpu")), torch.arange(steps) < torch.tensor(lengths).unsqueeze(1)
 
 
 def close(a: Tensor, b: Tensor) -> None:
@@ -95,11 +95,11 @@ def test_buckets_round_trip_and_bound_the_squares():
 # -- speakers ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bare", [False, True])
+@pytest.mark.parametrize("reads_padding", [False, True])
 @pytest.mark.parametrize("parties", [2, 4])
-def test_each_speaker_is_read_alone(bare, parties):
+def test_each_speaker_is_read_alone(reads_padding, parties):
     torch.manual_seed(0)
-    layer = PartyContext(3, 2, 2, bare=bare).eval()
+    layer = PartyContext(3, 2, 2, reads_padding=reads_padding).eval()
     lengths, steps = [6, 1, 4], 8
     _, mask = layout_of(lengths, steps)
     speakers = torch.randint(parties, (3, steps))
@@ -113,7 +113,7 @@ def test_each_speaker_is_read_alone(bare, parties):
                 if own:
                     # Officially zeros follow, up to the padded length.
                     sequence = x[b, own]
-                    if bare:
+                    if reads_padding:
                         sequence = torch.cat([sequence, torch.zeros(steps - len(own), 3)])
                     close(y[b, own], layer.rnn(sequence[None])[0][0, : len(own)])
 

@@ -38,7 +38,7 @@ BAD: dict[str, tuple[Callable[[Corpus], None], list[str]]] = {
     "same utterance twice": (change("utterance_index", 5, 1), ["'utterance_index'", "row 5", "after 1", "grow"]),
     "empty speaker": (change("speaker", 2, " "), ["'speaker'", "row 2", "unknown"]),
     "unknown split": (change("split", 8, "tset"), ["'split'", "'tset'", "row 8", "did you mean 'test'"]),
-    "dialogue in two splits": (change("split", 7, "test"), ["'split'", "row 7", "one split a dialogue"]),
+    "dialogue in two splits": (change("split", 7, "test"), ["'split'", "row 7", "one split per dialogue"]),
 }
 
 

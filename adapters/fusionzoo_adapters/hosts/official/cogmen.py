@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.kernels.dropout import Dropout
 from fusionzoo.kernels.grouped_attention import TORCH_NAMES, GroupedTransformer, Tokens
-from fusionzoo.kernels.packing import Layout
+from fusionzoo.kernels.packing import Packing
 from fusionzoo_adapters.hosts.cogmen import Cogmen
 from fusionzoo_adapters.parts.sequence_encoder import SequenceEncoder
 
@@ -42,8 +42,8 @@ class OfficialSequenceEncoder(SequenceEncoder):
     def output_map(self, width: int, out: int) -> nn.Module:
         return nn.Linear(width, out)
 
-    def forward(self, x: Tensor, layout: Layout, mask: Tensor, tokens: Tokens) -> Tensor:
-        return self.encoder(x) if self.base == "mlp" else super().forward(x, layout, mask, tokens)
+    def forward(self, x: Tensor, packing: Packing, mask: Tensor, tokens: Tokens) -> Tensor:
+        return self.encoder(x) if self.base == "mlp" else super().forward(x, packing, mask, tokens)
 
     def names(self, prefix: str, path: str, recurrent: str) -> dict[str, str]:
         """Official names below `prefix` and own paths below `path`; recurrent : what upstream calls a recurrent layer."""
@@ -88,8 +88,8 @@ class OfficialCogmen(Cogmen):
         past, future = self.window
         return future, past
 
-    def tokens(self, layout: Layout) -> Tokens:
-        return Tokens(layout, stand_in=True)
+    def tokens(self, packing: Packing) -> Tokens:
+        return Tokens(packing, stand_in=True)
 
     def reference_names(self) -> Mapping[str, str]:
         encoder = self.encoders[0]

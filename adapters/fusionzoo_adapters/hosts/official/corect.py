@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fusionzoo.kernels.bands import Band
 from fusionzoo.kernels.dropout import Dropout
 from fusionzoo.kernels.grouped_attention import MULT_NAMES, Tokens
-from fusionzoo.kernels.packing import Layout
+from fusionzoo.kernels.packing import Packing
 from fusionzoo.seams import Dialogues, Streams
 from fusionzoo_adapters.hosts.corect import Corect
 from fusionzoo_adapters.hosts.official.cogmen import (
@@ -68,13 +68,13 @@ class OfficialCorect(Corect):
     def crossmodal_dropout(self) -> float:
         return 0.0
 
-    def band(self, layout: Layout) -> Band:
+    def band(self, packing: Packing) -> Band:
         past, future = self.window
         itself = future is None or future > 0
-        return Band(layout, None if future is None else max(future - 1, 0), past, itself)
+        return Band(packing, None if future is None else max(future - 1, 0), past, itself)
 
-    def tokens(self, layout: Layout) -> Tokens:
-        return Tokens(layout, stand_in=True)
+    def tokens(self, packing: Packing) -> Tokens:
+        return Tokens(packing, stand_in=True)
 
     def nodes(self, streams: Streams, dialogues: Dialogues) -> list[Tensor]:
         return padded_nodes(self, streams, dialogues)

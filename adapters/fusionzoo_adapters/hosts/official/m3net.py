@@ -12,7 +12,7 @@ from fusionzoo._options import check_positive
 from fusionzoo.errors import ReferenceWeightsError, ShapeError
 from fusionzoo.graphs import ModalHypergraph, numbered_hypergraph
 from fusionzoo.kernels.grouped_attention import TORCH_NAMES, GroupedTransformer, Tokens
-from fusionzoo.kernels.packing import Layout
+from fusionzoo.kernels.packing import Packing
 from fusionzoo.seams import Dialogues, Streams
 from fusionzoo_adapters.hosts.m3net import M3Net
 from fusionzoo_adapters.hosts.official.cogmen import rename_transformers
@@ -84,13 +84,13 @@ class OfficialM3Net(M3Net):
 
     def hypergraph(self, nodes: Tensor, presence: Tensor, dialogues: Dialogues) -> ModalHypergraph:
         batch, modalities, steps, _ = nodes.shape
-        total = sum(dialogues.layout.lengths)
+        total = sum(dialogues.packing.lengths)
         self.tables.check(total + modalities * batch, total * modalities)
         edges, weights = self.tables.hyperedge_weight, self.tables.EW_weight
         return numbered_hypergraph(edges, weights, (batch, modalities, steps), dialogues.mask)
 
-    def tokens(self, layout: Layout) -> Tokens:
-        return Tokens(layout, stand_in=True)
+    def tokens(self, packing: Packing) -> Tokens:
+        return Tokens(packing, stand_in=True)
 
     def nodes(self, streams: Streams, dialogues: Dialogues) -> list[Tensor]:
         return padded_nodes(self, streams, dialogues)

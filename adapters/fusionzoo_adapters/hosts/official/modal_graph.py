@@ -158,17 +158,17 @@ class OfficialModalGraph(ModalGraphHost):
         return super().relate(nodes, dialogues)
 
     def classify(self, x: Tensor, dialogues: Dialogues) -> Tensor:
-        layout = dialogues.layout
+        packing = dialogues.packing
         if self.network is not None:
             graph: RelationGraphs = self.graph  # type: ignore[assignment]
-            *edges, weights = graph.edges(x, layout, dialogues.speakers, dialogues.mask)
-            logits, nodal = self.network(layout.pack(x), *edges, layout, dialogues.mask)
+            *edges, weights = graph.edges(x, packing, dialogues.speakers, dialogues.mask)
+            logits, nodal = self.network(packing.pack(x), *edges, packing, dialogues.mask)
             dialogues.show_attention(edges=weights, nodal=nodal)
             return logits
         if not self.single:
             return super().classify(x, dialogues)
         assert self.classifier is not None
-        return layout.unpack(self.classifier(layout.pack(x)))
+        return packing.unpack(self.classifier(packing.pack(x)))
 
     def rectifies(self) -> bool:
         return self.graph_kind in ("modal", "deep") and super().rectifies()

@@ -57,7 +57,7 @@ class NoDocstring(Sound):
 class NoSource(Sound):
     """Attention over the dialogue of the mean of the projected modalities.
 
-    Options: width of the method. Parameters: one projection a modality.
+    Options: width of the method. Parameters: one projection per modality.
     Shapes: streams `(B, T, d_m)` -> `(B, T, out_dim)`.
     """
 
@@ -66,7 +66,7 @@ class NoSource(Sound):
 class NoShapes(Sound):
     """Attention over the dialogue of the mean of the projected modalities.
 
-    Options: width of the method. Parameters: one projection a modality. Source: the tests of fusionzoo, 2025.
+    Options: width of the method. Parameters: one projection per modality. Source: the tests of fusionzoo, 2025.
     """
 
 
@@ -74,7 +74,7 @@ class NoShapes(Sound):
 class SilentOption(Sound):
     """Attention over the dialogue of the mean of the projected modalities.
 
-    Parameters: one projection a modality. Source: the tests of fusionzoo, 2025.
+    Parameters: one projection per modality. Source: the tests of fusionzoo, 2025.
     Shapes: streams `(B, T, d_m)` -> `(B, T, out_dim)`.
     """
 

@@ -16,7 +16,7 @@ from fusionzoo.specs import Spec
 class Sound(Fusion):
     """Attention over the dialogue of the mean of the projected modalities.
 
-    Options: width of the method. Parameters: one projection a modality, one query map, the output projection.
+    Options: width of the method. Parameters: one projection per modality, one query map, the output projection.
     Source: written for the tests of fusionzoo, 2025.
     Shapes: streams `(B, T, d_m)` -> `(B, T, out_dim)`.
     """
