@@ -77,7 +77,8 @@ def to_markdown(doc: str) -> str:
             heading, _, rest = line.partition(":")
             out += ["", f"## {heading}", "", rest.strip()]
         else:
-            out.append(re.sub(r"^( {4,})", "", line))
+            entry = re.sub(r"^(\w+(?:, \w+)*) : ", r"- `\1`: ", line)
+            out.append(re.sub(r"^( {4,})", "  ", entry))
     text = re.sub(r"\n{3,}", "\n\n", "\n".join(out).strip())
     return re.sub(r":math:`((?:[^`]|\n)*)`", lambda m: "$" + " ".join(m[1].split()) + "$", text)
 
@@ -208,8 +209,7 @@ def host_table() -> str:
 
 def host_text(cls: Any) -> str:
     """A host's docstring below its heading, its options as a list."""
-    body = re.sub(r"^## ", "#### ", to_markdown(cls.__doc__ or ""), flags=re.MULTILINE)
-    return re.sub(r"^(\w+(?:, \w+)*) : ", r"- `\1`: ", body, flags=re.MULTILINE)
+    return re.sub(r"^## ", "#### ", to_markdown(cls.__doc__ or ""), flags=re.MULTILINE)
 
 
 def host_sections() -> str:

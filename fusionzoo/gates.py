@@ -32,7 +32,10 @@ class PairwiseGate(nn.Module):
 
     Parameters
     ----------
-    width : of every modality. hidden : of one h. modalities : their number. dropout : on the inputs, in training.
+    width : of every modality.
+    hidden : of one h.
+    modalities : their number.
+    dropout : on the inputs, in training.
 
     Source: `MMGatedAttention` of MMGCN, M3NET and MM-DFN, `att_type` "general" and "av_bg_fusion".
     """
@@ -52,10 +55,10 @@ class PairwiseGate(nn.Module):
     def forward(self, xs: Sequence[Tensor], presence: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """The concatenation `(..., .)`, and the shares of every gate, which sum to one over their last axis.
 
-        xs : one `(..., width)` per modality, zero where absent. presence : bool `(..., M)`. A pair of which one is absent
-        is the other; of which both are absent, zero. An absent modality gated by the first gives zeros.
-        Shares: of a pair `(..., 2)`, those of its two modalities; in the background form `(..., hidden, 2)` per modality,
-        what passes and what is held back.
+        xs : one `(..., width)` per modality, zero where absent.
+        presence : bool `(..., M)`. A pair of which one is absent is the other; of which both are absent, zero. An
+            absent modality gated by the first gives zeros. Shares: of a pair `(..., 2)`, those of its two modalities;
+            in the background form `(..., hidden, 2)` per modality, what passes and what is held back.
         """
         if len(xs) != (len(self.transform) if self.form == "pairs" else len(self.transform) + 1):
             raise ShapeError(f"{type(self).__name__} was built for another number of modalities than {len(xs)}")

@@ -115,7 +115,8 @@ def angular_graph(
     there times `across` (the modal weight of MM-DFN). Nodes that are not present have no edges. A zero vector, for
     which the published code gives NaN, is at a right angle to every other.
 
-    nodes : `(B, M, T, d)`. presence : bool `(B, T, M)`.
+    nodes : `(B, M, T, d)`.
+    presence : bool `(B, T, M)`.
     edges : `"similarity"`, as above. The other two are what the published `GCNII_lyc` builds from its nodes when it is
         handed no graph, kept for its weights: `"angle"`, the angle itself, so that what differs most is joined most;
         and `"window"`, similarities up to 20 utterances apart that are constants to the gradient, one to itself.
@@ -150,8 +151,11 @@ class GCNIIConv(nn.Module):
 
     Parameters
     ----------
-    width : of nodes, in and out. level : l, the layer's number from 1. lam, alpha : as above.
-    variant : `S = [H; h_0]`, with a weight of twice the rows. residual : add x.
+    width : of nodes, in and out.
+    level : l, the layer's number from 1.
+    lam, alpha : as above.
+    variant : `S = [H; h_0]`, with a weight of twice the rows.
+    residual : add x.
 
     Source: Chen et al., "Simple and Deep Graph Convolutional Networks", ICML 2020, equation 5; `GraphConvolution` of
     MMGCN and MM-DFN. Learnt parameters: `2 d^2`, without `variant` `d^2`.
@@ -197,9 +201,14 @@ class GCNII(nn.Module):
 
     Parameters
     ----------
-    inputs : width of the nodes. width : d, of the layers. layers : their number. lam, alpha, variant : of `GCNIIConv`.
-    dropout : on the input, after the first map and after every layer, in training. dynamic : the LSTM.
-    residue : return `[x; h]`, not h alone. classes : also map `[x; h]` to that many log-probabilities.
+    inputs : width of the nodes.
+    width : d, of the layers.
+    layers : their number.
+    lam, alpha, variant : of `GCNIIConv`.
+    dropout : on the input, after the first map and after every layer, in training.
+    dynamic : the LSTM.
+    residue : return `[x; h]`, not h alone.
+    classes : also map `[x; h]` to that many log-probabilities.
 
     Source: `GCNII_lyc` of MMGCN and, dynamic, of MM-DFN.
     Learnt parameters: `(inputs + 1) d + 2 layers d^2`, dynamic `8 d^2 + 8 d` more.
@@ -312,8 +321,8 @@ def numbered_hypergraph(
     modalities first. A hyperedge is the sum of its nodes over the sum of their entries in `node_weight`, a node the sum
     of its two hyperedges over the sum of their entries in `edge_weight`.
 
-    shape : `(B, M, T)`. mask : bool `(B, T)`, real utterances; only they are numbered. A number beyond a table raises
-    IndexError.
+    shape : `(B, M, T)`.
+    mask : bool `(B, T)`, real utterances; only they are numbered. A number beyond a table raises IndexError.
     """
     batch, modalities, steps = shape
     real = torch.ones(batch, steps, dtype=torch.bool, device=edge_weight.device) if mask is None else mask
@@ -337,8 +346,9 @@ def numbered_hypergraph(
 class IncidenceHypergraph:
     """Any hypergraph, as a list of incidences; `hypergraph @ nodes` takes nodes `(N, d)`.
 
-    index : long `(2, I)`, node and hyperedge of every incidence. gather, scatter : its weights `(I,)`. edges : how
-        many.
+    index : long `(2, I)`, node and hyperedge of every incidence.
+    gather, scatter : its weights `(I,)`.
+    edges : how many.
     """
 
     index: Tensor
@@ -362,7 +372,10 @@ def incidence_hypergraph(
 ) -> IncidenceHypergraph:
     """Weights of a list of incidences: hyperedges are weighted means of nodes, nodes weighted means of hyperedges.
 
-    index : long `(2, I)`. nodes : N. edge_weight : `(E,)`. node_weight : `(I,)`, one per incidence.
+    index : long `(2, I)`.
+    nodes : N.
+    edge_weight : `(E,)`.
+    node_weight : `(I,)`, one per incidence.
     variant : `"official"` for what M3NET computes: sums that are divided by the sums of weights, and `node_weight` is
         read at the number of the node instead of the incidence.
     """

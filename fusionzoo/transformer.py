@@ -83,9 +83,12 @@ class FeedForward(nn.Module):
 
     Parameters
     ----------
-    width : of input and output. hidden : of the layer between; None for four times the width.
+    width : of input and output.
+    hidden : of the layer between; None for four times the width.
     activation : `"gelu"`, `"gelu-tanh"` (its tanh approximation) or `"relu"`.
-    norm : `"pre"` or `"post"`. eps : of the norm. dropout : after the activation and on the result.
+    norm : `"pre"` or `"post"`.
+    eps : of the norm.
+    dropout : after the activation and on the result.
 
     Official names: `w_1`, `w_2`, `layer_norm`, as SDT's `PositionwiseFeedForward`, which is
     `FeedForward(width, hidden, activation="gelu-tanh", eps=1e-6)`.
@@ -146,10 +149,14 @@ class TransformerLayer(nn.Module):
 
     Parameters
     ----------
-    width : of the stream. memory_width : of the memory; None for `width`.
-    heads : attention heads; None for the largest of 8, 4, 2, 1 that divides the width. hidden, activation : of `FeedForward`.
+    width : of the stream.
+    memory_width : of the memory; None for `width`.
+    heads : attention heads; None for the largest of 8, 4, 2, 1 that divides the width.
+    hidden, activation : of `FeedForward`.
     norm_query : False leaves the first norm out (`"pre"` and `"carried"`).
-    norm_memory : normalise the memory too. eps : of the norms. dropout : on the weights and on each block's result.
+    norm_memory : normalise the memory too.
+    eps : of the norms.
+    dropout : on the weights and on each block's result.
     """
 
     def __init__(
@@ -192,7 +199,9 @@ class TransformerLayer(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """`(B, Q, width)`, and the weights `(B, heads, Q, S)` if asked for.
 
-        x : `(B, Q, width)`. memory : `(B, S, memory_width)`, None for x itself; free of NaN. key_mask : bool `(B, S)`.
+        x : `(B, Q, width)`.
+        memory : `(B, S, memory_width)`, None for x itself; free of NaN.
+        key_mask : bool `(B, S)`.
         through : see `Through`; it gives no weights.
         """
         query = x if self.norm is None or self.placement == "post" else self.norm(x)
@@ -237,8 +246,10 @@ class DialogueTransformer(nn.Module):
 
     Parameters
     ----------
-    width, heads : of the attention. hidden : of the feed-forward block; None for `width`, as SDT has it.
-    layers : number of layers. dropout : on the input, the attention weights and each block's result.
+    width, heads : of the attention.
+    hidden : of the feed-forward block; None for `width`, as SDT has it.
+    layers : number of layers.
+    dropout : on the input, the attention weights and each block's result.
 
     Parameters: per layer :math:`4 w^2 + 2 w h + 7 w + h`, and :math:`2 w` for each after the first.
     Source: Ma et al., "A Transformer-Based Model With Self-Distillation for Multimodal Emotion Recognition in
@@ -277,10 +288,12 @@ class DialogueTransformer(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """`(B, T, width)`, and the last layer's weights `(B, heads, T, S)` if asked for.
 
-        x : queries, `(B, T, width)`. memory : keys and values, `(B, S, width)`; None for x itself.
-        key_mask : bool `(B, S)`, True where a key is real. offset : added to x with the positions, `(B, T, width)`.
-        memory_offset : the same for the memory; None for `offset`. positions, through : of streams that lie otherwise, for
-        x and memory alike; see `Through`.
+        x : queries, `(B, T, width)`.
+        memory : keys and values, `(B, S, width)`; None for x itself.
+        key_mask : bool `(B, S)`, True where a key is real.
+        offset : added to x with the positions, `(B, T, width)`.
+        memory_offset : the same for the memory; None for `offset`.
+        positions, through : of streams that lie otherwise, for x and memory alike; see `Through`.
         """
         x = self._embed(x, offset, positions)
         if memory is not None:

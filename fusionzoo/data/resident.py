@@ -82,6 +82,7 @@ class ResidentSplit:
 
     @property
     def num_utterances(self) -> int:
+        """Number of utterances."""
         return self._rows
 
     @property
@@ -121,7 +122,7 @@ class ResidentSplit:
         rank: int = 0,
         world_size: int = 1,
     ) -> Batches:
-        """This rank's batches of one epoch: an iterable with a length.
+        """Batches of one epoch for this rank: an iterable with a length.
 
         batch_size : dialogues per batch and rank; the last batch may be smaller.
         shuffle : True mixes dialogues by `(seed, epoch)` alone (no global random state is read or changed), sorts

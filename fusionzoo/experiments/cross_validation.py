@@ -50,6 +50,7 @@ class HeldOut:
     leaks: tuple[str, ...] = ()
 
     def __call__(self, corpus: Corpus) -> Corpus:
+        """The corpus with this fold held out."""
         here = corpus.with_split(self.split, origin=f"fold {self.fold}")
         here.info = here.info | {"leaks": list(self.leaks)}
         return here

@@ -195,7 +195,9 @@ class BandAttention(nn.Module):
     every linear map with its bias. It is the `TransformerConv` of torch-geometric (Shi et al., "Masked Label
     Prediction", IJCAI 2021), under whose names its weights lie: `lin_query`, `lin_key`, `lin_value`, `lin_skip`.
 
-    width : of the nodes. out : d, width of a head; heads are concatenated. dropout : on the weights.
+    width : of the nodes.
+    out : d, width of a head; heads are concatenated.
+    dropout : on the weights.
     """
 
     def __init__(self, width: int, out: int, heads: int = 1, dropout: float = 0.0):
@@ -213,7 +215,8 @@ class BandAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Nodes `(M, N, width)` to `(M, N, heads * out)`, and the weights within modalities `(M, B, heads, T, T)`.
 
-        presence : bool `(M, N)`, which nodes are there. across : whether the modalities of an utterance are neighbours.
+        presence : bool `(M, N)`, which nodes are there.
+        across : whether the modalities of an utterance are neighbours.
         """
         query, key, value = (
             lin(x).unflatten(-1, (self.heads, -1)) for lin in (self.lin_query, self.lin_key, self.lin_value)

@@ -132,7 +132,9 @@ def propagate(
 ) -> list[Tensor]:
     """GCNII over the angular graph of every dialogue: `(B, T, .)` per modality, zero where it is absent.
 
-    xs : `(B, T, d)` per modality. present : bool `(B, T)` per modality. maps : where to put the edges, if they are wanted.
+    xs : `(B, T, d)` per modality.
+    present : bool `(B, T)` per modality.
+    maps : where to put the edges, if they are wanted.
     mask : the real steps; a modality that is present wherever they are may have this very tensor, which spares a pass.
     """
     if maps is not None:  # they have one shape for the whole batch

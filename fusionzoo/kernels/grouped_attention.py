@@ -68,8 +68,8 @@ class Tokens:
     ) -> Tensor:
         """Scaled-dot-product attention within every dialogue: tokens `(G, N, d)` to `(G, N, d)`.
 
-        key_mask : bool `(G, B, T)`, which keys are there besides being real; a row without any key gives zeros. rate : of
-        dropout on the weights.
+        key_mask : bool `(G, B, T)`, which keys are there besides being real; a row without any key gives zeros.
+        rate : of dropout on the weights.
         """
 
         def padded(x: Tensor) -> Tensor:
@@ -158,10 +158,12 @@ class GroupedTransformer(nn.Module):
 
     Parameters
     ----------
-    groups, width, layers : G, and size of each. heads : None for the largest of 8, 4, 2, 1 that divides the width.
-    hidden : of the feed-forward block; None for four times the width. norm : `pre`, with one more norm at the end, or
-    `post`. scaled : multiply what comes in by the square root of the width, as MulT does. dropout : on what each block
-    adds, and with `post`, as in torch's layer, on attention weights and hidden layers.
+    groups, width, layers : G, and size of each.
+    heads : None for the largest of 8, 4, 2, 1 that divides the width.
+    hidden : of the feed-forward block; None for four times the width.
+    norm : `pre`, with one more norm at the end, or `post`.
+    scaled : multiply what comes in by the square root of the width, as MulT does.
+    dropout : on what each block adds, and with `post`, as in torch's layer, on attention weights and hidden layers.
     """
 
     def __init__(

@@ -39,7 +39,7 @@ class Reproduction:
 
     @property
     def changed(self) -> list[str]:
-        """The changes in words, one line per protocol: `honest: changed from the recipe: training.epochs 60 -> 1.`"""
+        """The changes in words, one line per protocol, such as `honest: changed from the recipe: training.epochs 60 -> 1.`."""
         of = "the card" if "run" in self.changes else "the recipe"
         lines = []
         for label, changes in self.changes.items():

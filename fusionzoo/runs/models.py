@@ -176,6 +176,7 @@ class WeightedObjective(nn.Module):
                 cast("Objective", part).bind(host)
 
     def forward(self, out: HostOutput, batch: Any) -> Tensor:
+        """The weighted sum of all objectives, and of the auxiliary losses that the model reports."""
         total = torch.stack([w * part(out, batch) for w, part in zip(self.weights, self.parts, strict=True)]).sum()
         if self.auxiliary and out.losses:
             total = total + self.auxiliary * torch.stack([v.float() for v in out.losses.values()]).sum()

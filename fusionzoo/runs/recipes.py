@@ -200,7 +200,6 @@ class Recipe:
         ------
         ConfigError, UnknownNameError : with recipe, key and closest match.
         """
-
         for variant in (None, *self.variants):
             for protocol in PROTOCOLS if self.protocols else ("honest",):
                 try:

@@ -151,7 +151,7 @@ class Trainer:
         return self.splits[split]
 
     def batches(self, epoch: int) -> Batches | ClipBatches:
-        """This process's batches of an epoch."""
+        """Batches of an epoch for this process."""
         return self.resident("train").batches(
             self.settings.batch_size,
             shuffle=True,

@@ -39,9 +39,10 @@ class SinusoidalPositions(WithReference, nn.Module):
 
     Parameters
     ----------
-    width : of the vectors. padding : the entry that marks padding; it gets a zero vector. Step t, from zero, has position
-        `padding + 1 + t`: padding before a step does not shift it. left_pad : it does, so that the last step always has
-        the position of a full sequence less the padding.
+    width : of the vectors.
+    padding : the entry that marks padding; it gets a zero vector. Step t, from zero, has position `padding + 1 + t`:
+        padding before a step does not shift it.
+    left_pad : it does, so that the last step always has the position of a full sequence less the padding.
     """
 
     def __init__(self, width: int, padding: int = 0, left_pad: bool = False):
@@ -70,8 +71,12 @@ class PackedAttention(WithReference, nn.Module):
 
     Parameters
     ----------
-    width : of everything. heads : must divide it. dropout : on the weights. bias : of all four maps.
-    bias_kv : append a learnt key and value. zero_attn : append a key and value of zeros.
+    width : of everything.
+    heads : must divide it.
+    dropout : on the weights.
+    bias : of all four maps.
+    bias_kv : append a learnt key and value.
+    zero_attn : append a key and value of zeros.
     """
 
     def __init__(
@@ -101,8 +106,10 @@ class PackedAttention(WithReference, nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """`(B, Q, width)`, and the weights averaged over heads, `(B, Q, S)`, if asked for.
 
-        query : `(B, Q, width)`. key, value : `(B, S, width)`. mask : bool, broadcastable to `(B, Q, S)`, True where a query
-        may read a key; a query without any key attends to nothing.
+        query : `(B, Q, width)`.
+        key, value : `(B, S, width)`.
+        mask : bool, broadcastable to `(B, Q, S)`, True where a query may read a key; a query without any key attends
+            to nothing.
         """
         biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
         q, k, v = (
@@ -179,7 +186,8 @@ class CausalEncoder(WithReference, nn.Module):
 
     Parameters
     ----------
-    width, heads, layers : of the stack. dropout : of residuals and hidden layers. attention_dropout, embed_dropout.
+    width, heads, layers : of the stack.
+    dropout : of residuals and hidden layers. attention_dropout, embed_dropout.
     causal : a step reads only steps up to its own.
     zero_is_padding : a step whose first feature is exactly zero gets no position, as the published code does it.
 

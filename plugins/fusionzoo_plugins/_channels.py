@@ -45,7 +45,9 @@ class ChannelFusion(Fusion):
 def join_streams(xs: Sequence[Tensor], present: Sequence[Tensor | None], how: str) -> Tensor:
     """One tensor from several streams: `(B, T, sum d)`, or `(B, sum d)` for `how="pool"`.
 
-    xs : `(B, T_m, d_m)`, the anchor first. present : bool `(B, T_m)` or None for everywhere. how : one of `JOINS`.
+    xs : `(B, T_m, d_m)`, the anchor first.
+    present : bool `(B, T_m)` or None for everywhere.
+    how : one of `JOINS`.
     """
     if how == "steps":
         return torch.cat(list(xs), -1)

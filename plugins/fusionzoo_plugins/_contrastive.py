@@ -67,8 +67,11 @@ def contrast(
 
     Parameters
     ----------
-    anchors, keys : `(N, d)`, of the same N samples. labels : `(N,)`, -100 for a sample that does not count at all.
-    scale : s, one over the temperature. weights : `(N,)`, constants. focus : :math:`\gamma`.
+    anchors, keys : `(N, d)`, of the same N samples.
+    labels : `(N,)`, -100 for a sample that does not count at all.
+    scale : s, one over the temperature.
+    weights : `(N,)`, constants.
+    focus : :math:`\gamma`.
     itself : whether sample i is a key, and a positive, of anchor i.
     mean : divide by the number of positives. An anchor without any adds nothing.
     chunk : anchors at a time; None for as many as suit the device.

@@ -74,7 +74,8 @@ class CrossmodalEncoder(nn.Module):
 
     Parameters
     ----------
-    width, heads, layers : of the stack. positions : add sinusoidal positions.
+    width, heads, layers : of the stack.
+    positions : add sinusoidal positions.
     zero_is_padding : a step whose first feature is exactly zero gets no position.
     """
 
@@ -112,7 +113,9 @@ class CrossmodalEncoder(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """`(B, T, width)` and the last layer's weights `(B, heads, T, S)`.
 
-        x : `(B, T, width)`. memory : `(B, S, width)`, None for x itself. key_mask : bool `(B, S)`, True where real.
+        x : `(B, T, width)`.
+        memory : `(B, S, width)`, None for x itself.
+        key_mask : bool `(B, S)`, True where real.
         causal : a step reads only steps up to its own.
         """
         x = self._embed(x)

@@ -59,7 +59,8 @@ class MemoryFusion(Fusion):
     def states(self, xs: list[Tensor], presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Hidden states of all modalities and the memory, `(B, T, H + u)`, and what weighs them, `(B, T, E)`.
 
-        xs : `(B, T, d_m)` each. presence : bool `(B, T, M)`, where each modality is present; None for everywhere.
+        xs : `(B, T, d_m)` each.
+        presence : bool `(B, T, M)`, where each modality is present; None for everywhere.
         """
         raise NotImplementedError
 
@@ -86,7 +87,8 @@ class ModalityLSTMs(nn.Module):
     def forward(self, xs: Sequence[Tensor], presence: Tensor | None) -> tuple[Tensor, Tensor]:
         """Hidden and cell states of all steps, `(B, T, H)` each, modality after modality.
 
-        xs : `(B, T, d_m)` each. presence : bool `(B, T, M)`; where it is False a modality's state stays as it is.
+        xs : `(B, T, d_m)` each.
+        presence : bool `(B, T, M)`; where it is False a modality's state stays as it is.
         """
         pre = torch.cat(
             [
@@ -119,8 +121,10 @@ def previous(states: Tensor) -> Tensor:
 
 @recurrent("mfn.memory")
 def memory_step(carry: Sequence[Tensor], now: Sequence[Tensor], constants: Sequence[Tensor]) -> Sequence[Tensor]:
-    """The memory `(B, u)` one step on; now : proposal, both gates' first layers without the memory's share, what dropout
-    leaves of them (in training), and bool `(B, 1)` where the memory moves (with a mask).
+    """The memory `(B, u)` one step on.
+
+    now : proposal, both gates' first layers without the memory's share, what dropout leaves of them (in training), and bool
+        `(B, 1)` where the memory moves (with a mask).
     """
     (u,), (proposal, *rest) = carry, now
     real = rest.pop() if rest[-1].dtype == torch.bool else None

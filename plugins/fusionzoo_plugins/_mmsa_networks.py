@@ -59,8 +59,10 @@ class SubNetworks(nn.Module):
 
     Parameters
     ----------
-    inputs : modality to width of its features. fusion : any fusion; its `dims` are the widths that the sub-networks give,
-        its `out_dim` the number of classes. text : the modality that is a sequence of words. hidden : width of its LSTM.
+    inputs : modality to width of its features.
+    fusion : any fusion; its `dims` are the widths that the sub-networks give, its `out_dim` the number of classes.
+    text : the modality that is a sequence of words.
+    hidden : width of its LSTM.
     dropout : modality to rate, in front of its layers; none where it has no entry, and none on the text.
     bounded : squash the answer to `output_shift` + (0, `output_range`), -3 to 3 unless loaded: MMSA's TFN in regression.
 
@@ -130,7 +132,9 @@ class EarlyFusionLSTM(WithReference, nn.Module):
 
     Parameters
     ----------
-    dims : modality to width. num_classes : width of the answer. hidden, layers, dropout : of the LSTM.
+    dims : modality to width.
+    num_classes : width of the answer.
+    hidden, layers, dropout : of the LSTM.
     steps : length of all sequences, for the batch norm over steps of the published code, which has one scale per step;
         None leaves the norm out and takes sequences of any length.
 

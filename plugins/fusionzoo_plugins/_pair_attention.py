@@ -19,11 +19,12 @@ class PairAttention(nn.Module):
 
     Parameters
     ----------
-    width : of the queries and, unless `out` says otherwise, of the output. memory_width : of keys and values; None for
-        `width`.
-    heads : their number. key_width, value_width : of one head; None for `width // heads`, which need not divide, and for
-        `key_width`.
-    out : width of the output. mix : False leaves the last linear map out; the output then has `heads value_width`.
+    width : of the queries and, unless `out` says otherwise, of the output.
+    memory_width : of keys and values; None for `width`.
+    heads : their number.
+    key_width, value_width : of one head; None for `width // heads`, which need not divide, and for `key_width`.
+    out : width of the output.
+    mix : False leaves the last linear map out; the output then has `heads value_width`.
     """
 
     def __init__(
@@ -57,9 +58,11 @@ class PairAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """`(B, Q, out)`, and the weights `(B, heads, Q, S)` if asked for.
 
-        x : `(B, Q, width)`. key, value : `(B, S, memory_width)`, free of NaN. key_mask : bool `(B, S)`, True where real;
-        a row without any real key gives zeros, without the bias of the last map. fill : score of the other keys, as
-        some published code has it; such a row then attends to all of them alike.
+        x : `(B, Q, width)`.
+        key, value : `(B, S, memory_width)`, free of NaN.
+        key_mask : bool `(B, S)`, True where real; a row without any real key gives zeros, without the bias of the last
+            map.
+        fill : score of the other keys, as some published code has it; such a row then attends to all of them alike.
         """
         q, k, v = self.query(x), self.key(key), self.value(value)
         if fill is not None and key_mask is not None:

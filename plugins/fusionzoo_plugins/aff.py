@@ -59,7 +59,9 @@ class AFF(Fusion):
 
     Options
     -------
-    width : common width w; default the anchor's. reduction : default 4. iterations : 1 for AFF, 2 for iAFF.
+    width : common width w; default the anchor's.
+    reduction : default 4.
+    iterations : 1 for AFF, 2 for iAFF.
     context : `"both"`, `"local"` (L alone: each step by itself) or `"global"` (G alone).
     variant : see `variants`.
 

@@ -72,10 +72,13 @@ class AVEL(Objective):
 
     Options
     -------
-    streams : names; default `"<modality>.input"`, which the fusion foal-net reports (what it was given), else the streams
-    named like the modalities. width : of the common space. dropout : in the projections.
-    dims : stream name -> width, to build the projections without a host; default asks the host. chunk : anchors at a time,
-    default as many as suit the device; memory is linear in the number of utterances. variant : see `variants`.
+    streams : names; default `"<modality>.input"`, which the fusion foal-net reports (what it was given), else the
+        streams named like the modalities.
+    width : of the common space.
+    dropout : in the projections.
+    dims : stream name -> width, to build the projections without a host; default asks the host.
+    chunk : anchors at a time, default as many as suit the device; memory is linear in the number of utterances.
+    variant : see `variants`.
 
     Parameters: per stream :math:`d\,w + w^2 + 2 w`, and one for the temperature.
     Source: Li et al., "Enhancing Modal Fusion by Alignment and Label Matching for Multimodal Emotion Recognition"

@@ -37,12 +37,17 @@ class Bottleneck(Fusion):
 
     Options
     -------
-    width : common width w; default the anchor's. bottlenecks : n, number of tokens. layers : L. fuse_from : layers before
-        this one attend within their modality only. heads : default the largest of 8, 4, 2, 1 that divides w.
-    hidden : of the feed-forward blocks; default 4 w. dropout : on the weights and on each block's result.
-    positions : add p. readout : `"all"`; `"anchor"`, :math:`y_i = \operatorname{LN}(z_{1,i}^L)`; `"bottleneck"`, one vector
-        for the sequence, the mean of the tokens :math:`b^L`. With the last two, modalities may have other lengths
-        (unaligned sequences, one mask per modality).
+    width : common width w; default the anchor's.
+    bottlenecks : n, number of tokens.
+    layers : L.
+    fuse_from : layers before this one attend within their modality only.
+    heads : default the largest of 8, 4, 2, 1 that divides w.
+    hidden : of the feed-forward blocks; default 4 w.
+    dropout : on the weights and on each block's result.
+    positions : add p.
+    readout : `"all"`; `"anchor"`, :math:`y_i = \operatorname{LN}(z_{1,i}^L)`; `"bottleneck"`, one vector for the
+        sequence, the mean of the tokens :math:`b^L`. With the last two, modalities may have other lengths (unaligned
+        sequences, one mask per modality).
 
     Parameters: projections, :math:`n w`, and per layer and modality a transformer layer of
     :math:`4 w^2 + 2 w h + 9 w + h`, h the hidden width; a norm of 2w per modality read out.

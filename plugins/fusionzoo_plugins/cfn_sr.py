@@ -38,10 +38,14 @@ class CrossModalBlock(Configured, WithReference, nn.Module):
 
     Parameters
     ----------
-    channels : C of the map. guides : number of guides. width : k, that of the guides, too.
-    heads, layers : of each guide's encoder. residual : add :math:`x_p`; False is the paper's ablation.
+    channels : C of the map.
+    guides : number of guides.
+    width : k, that of the guides, too.
+    heads, layers : of each guide's encoder.
+    residual : add :math:`x_p`; False is the paper's ablation.
     causal : a guide's step reads only steps up to its own, as published.
-    dropout, embed_dropout : of the encoders. spatial : False leaves the attention out, as upstream: x alone, or zeros.
+    dropout, embed_dropout : of the encoders.
+    spatial : False leaves the attention out, as upstream: x alone, or zeros.
     variant : that of `CFNSR`.
 
     >>> x, weights = CrossModalBlock(10, width=8)(torch.rand(2, 10, 3, 4, 4), torch.rand(2, 8, 6))
@@ -121,8 +125,10 @@ class CrossModalBlock(Configured, WithReference, nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """`(B, F, N, C)` and the weights `(B, F, N)`.
 
-        x : `(B, F, N, C)`, N places in each of F frames. guides : `(B, T_n, width)`. mask : bool `(B, F, N)`, the real
-        places. present : bool `(B, T_n)`, the guides' real steps. None is everywhere.
+        x : `(B, F, N, C)`, N places in each of F frames.
+        guides : `(B, T_n, width)`.
+        mask : bool `(B, F, N)`, the real places.
+        present : bool `(B, T_n)`, the guides' real steps. None is everywhere.
         """
         condition = self.condition(guides, present)
         hidden = torch.tanh(self.channel_affine(x) + condition[:, None, None])
@@ -169,8 +175,10 @@ class CFNSR(Fusion):
 
     Options
     -------
-    width : k of the attention and of the guides (projected if they differ), default 64. heads : of the encoders, default
-        the largest of 8, 4, 2, 1 that divides k. layers : default 5. residual : add :math:`x_i`.
+    width : k of the attention and of the guides (projected if they differ), default 64.
+    heads : of the encoders, default the largest of 8, 4, 2, 1 that divides k.
+    layers : default 5.
+    residual : add :math:`x_i`.
     causal : whether a guide's step reads only steps up to its own, default True.
     dropout : in the encoders' layers, default 0.1; embed_dropout of their input, default 0.3.
     join : `"steps"`; `"anchor"`: guides enter y as their mean, beside each step of the anchor, and may have other lengths;

@@ -100,9 +100,10 @@ class CoAttention(Fusion):
 
     Options
     -------
-    form : `"parallel"` or `"transformer"`. width : common width w; default the anchor's.
-    hidden : k, of the parallel attention; default w. heads, layers, dropout : of the transformer form; heads default to the
-        largest of 8, 4, 2, 1 that divides w.
+    form : `"parallel"` or `"transformer"`.
+    width : common width w; default the anchor's.
+    hidden : k, of the parallel attention; default w.
+    heads, layers, dropout : of the transformer form; heads default to the largest of 8, 4, 2, 1 that divides w.
     pool : return one vector for the sequence, of the summaries :math:`[c_1; \dots; c_M]`, or of the mean over the steps of
         each z; then modalities may have other lengths (unaligned sequences, one mask per modality).
 

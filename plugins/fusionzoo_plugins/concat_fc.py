@@ -26,8 +26,8 @@ class ConcatFC(Fusion):
 
     Options
     -------
-    hidden : widths of the ReLU layers, default (256, 128) as in CFN-SR's baseline. dropout : on the concatenation, default
-        0.2.
+    hidden : widths of the ReLU layers, default (256, 128) as in CFN-SR's baseline.
+    dropout : on the concatenation, default 0.2.
 
     Parameters: those of the linear maps :math:`\sum_m d_m \to` hidden :math:`\to` out_dim.
     Source: "Concat+FC" in the comparison of Fu et al., "A Cross-modal Fusion Network Based on Self-attention and Residual

@@ -49,8 +49,9 @@ class CrossAttention(Fusion):
 
     Options
     -------
-    width : common width w; default the anchor's. heads : attention heads, must divide w; default the largest of 8, 4, 2,
-        1 that does. dropout : on the attention weights and the mixed output.
+    width : common width w; default the anchor's.
+    heads : attention heads, must divide w; default the largest of 8, 4, 2, 1 that does.
+    dropout : on the attention weights and the mixed output.
     queries : `"all"`, or `"anchor"`: only the anchor queries, y = W z_1 + b; then the other modalities may have other
         lengths (unaligned sequences, one mask per modality).
 

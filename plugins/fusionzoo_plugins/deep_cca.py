@@ -36,8 +36,9 @@ class DeepCCA(Objective):
 
     Options
     -------
-    streams : names; default the streams of the batch's modalities, whose widths may differ. top : how many of the largest
-    correlations count; default all. regularisation : r.
+    streams : names; default the streams of the batch's modalities, whose widths may differ.
+    top : how many of the largest correlations count; default all.
+    regularisation : r.
 
     Parameters: none.
     Source: Andrew et al., "Deep Canonical Correlation Analysis", ICML 2013, section 3.

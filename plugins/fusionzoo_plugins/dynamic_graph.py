@@ -25,9 +25,13 @@ class DynamicGraphFusion(ModalGraphFusion):
 
     Options
     -------
-    width : of the nodes; default the anchor's, at most the published 200. hidden : of the layers; default `width`. layers : L. lam, alpha :
-        :math:`\lambda, \alpha`. across : :math:`\gamma`. dropout : on nodes and after every layer, in training.
-        residue : put x beside h in the output.
+    width : of the nodes; default the anchor's, at most the published 200.
+    hidden : of the layers; default `width`.
+    layers : L.
+    lam, alpha : :math:`\lambda, \alpha`.
+    across : :math:`\gamma`.
+    dropout : on nodes and after every layer, in training.
+    residue : put x beside h in the output.
 
     Parameters: projections, :math:`(w + 1) h + 2 L h^2 + 8 h^2 + 8 h` for width w and hidden h, and the output map from
     :math:`M (w + h)`.

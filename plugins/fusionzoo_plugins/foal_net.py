@@ -40,9 +40,11 @@ class CrossLayer(WithReference, nn.Module):
 
     Parameters
     ----------
-    query_width, memory_width : of x, and of k and v. heads : must divide `width`. width : of the output; None for
-        `query_width`, another one leaves the residual out, as published. dropout : on what was read. fill : score of
-        padded keys, which are attended to evenly where there is nothing else; None leaves them out.
+    query_width, memory_width : of x, and of k and v.
+    heads : must divide `width`.
+    width : of the output; None for `query_width`, another one leaves the residual out, as published.
+    dropout : on what was read.
+    fill : score of padded keys, which are attended to evenly where there is nothing else; None leaves them out.
     """
 
     def __init__(
@@ -118,11 +120,14 @@ class FoalNet(Fusion):
 
     Options
     -------
-    layers : L of every direction, default 2. heads : of every attention, must divide every width; default the largest of
-        4 (the published), 2, 1 that divides the width of who asks. dropout : on what was read, default 0.1.
+    layers : L of every direction, default 2.
+    heads : of every attention, must divide every width; default the largest of 4 (the published), 2, 1 that divides
+        the width of who asks.
+    dropout : on what was read, default 0.1.
     pool : None, `"mean"`, or `"attention"` (`SoftAttention`, one per direction): one vector per sequence.
     aligned : whether equal lengths mean equal steps (`pool=None`): True, False (never), or None, the default: they do
-        where all lengths agree. variant : see `variants`.
+        where all lengths agree.
+    variant : see `variants`.
 
     Parameters: per direction and layer :math:`2 d_m^2 + 2 d_m d_n + 6 d_m` (and :math:`d_m` per direction with
     `pool="attention"`), then the output map. Audio 1024 and video 768 with two layers: 12,866,560 without output map.

@@ -23,7 +23,8 @@ class Focal(CrossEntropy):
 
     Options
     -------
-    gamma : :math:`\gamma`, how little the easy ones count. class_weights : as for `cross-entropy`.
+    gamma : :math:`\gamma`, how little the easy ones count.
+    class_weights : as for `cross-entropy`.
     variant : see `variants`.
 
     A batch without a labelled utterance gives zero. Parameters: none.

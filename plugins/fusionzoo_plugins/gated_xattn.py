@@ -57,8 +57,11 @@ class GatedCrossAttention(Fusion):
 
     Options
     -------
-    width : common width w; default the anchor's. layers : number of layers. heads : default the largest of 8, 4, 2, 1 that
-        divides w. hidden : of the feed-forward blocks; default 4 w. dropout : on the weights and on each block's result.
+    width : common width w; default the anchor's.
+    layers : number of layers.
+    heads : default the largest of 8, 4, 2, 1 that divides w.
+    hidden : of the feed-forward blocks; default 4 w.
+    dropout : on the weights and on each block's result.
     init_gate : where the gates start, before the tanh.
 
     Parameters: projections, :math:`(M - 1) w + 2 w` for embeddings and norm, and per layer

@@ -35,7 +35,9 @@ class DynamicFusionGraph(nn.Module):
 
     Parameters
     ----------
-    widths : of the modalities' own vertices. width : of all others. pattern : hidden width of the networks.
+    widths : of the modalities' own vertices.
+    width : of all others.
+    pattern : hidden width of the networks.
     linear : leave out every non-linearity.
     """
 
@@ -115,11 +117,14 @@ class GraphMFN(MemoryFusion):
     Options
     -------
     hidden : width of each LSTM and of its vertex, one for all or one per modality (a sequence, or a mapping by name);
-        default 64. node : width of the other vertices, default 64. pattern : hidden width of the graph's networks,
-        default 100, as published. memory : width of the memory, default 64. update, retain, write : hidden widths of D_u,
-        D_1 and D_2, default 64.
+        default 64.
+    node : width of the other vertices, default 64.
+    pattern : hidden width of the graph's networks, default 100, as published.
+    memory : width of the memory, default 64.
+    update, retain, write : hidden widths of D_u, D_1 and D_2, default 64.
     head : hidden width of a two-layer output map with ReLU, as in MMSA; None, the default, for the linear one above.
-    pool : None, or `"last"`: one vector per sequence, at its last real step. dropout : inside every D, default 0.2.
+    pool : None, or `"last"`: one vector per sequence, at its last real step.
+    dropout : inside every D, default 0.2.
     variant : see `variants`.
 
     Parameters: with n the node width, k the pattern's, u the memory's: :math:`\sum_m 4 h_m (d_m + h_m + 2) + (2 h_m + 1)

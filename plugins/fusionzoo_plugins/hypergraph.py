@@ -49,8 +49,11 @@ class HypergraphFusion(Fusion):
 
     Options
     -------
-    width : of x; default the anchor's. hidden : of the branches; default `width`. hyper_layers, frequency_layers :
-    depth of the branches, 0 for none. residue : put x beside them; published False. variant : see `variants`.
+    width : of x; default the anchor's.
+    hidden : of the branches; default `width`.
+    hyper_layers, frequency_layers : depth of the branches, 0 for none.
+    residue : put x beside them; published False.
+    variant : see `variants`.
     edges, incidences : sizes of the published code's tables, which the default has not.
 
     Parameters: projections, :math:`(w + 1) h + L h + K (2 h + 1)` for width w and hidden h, :math:`2 h + M` for the

@@ -38,8 +38,10 @@ class LMAM(Fusion):
 
     Options
     -------
-    rank : r; default `max(1, width // 8)`. width : d; default the anchor's. residual : add :math:`x^m_i`; `False` is the
-    plain matching of the paper's early-fusion panel. variant : see `variants`.
+    rank : r; default `max(1, width // 8)`.
+    width : d; default the anchor's.
+    residual : add :math:`x^m_i`; `False` is the plain matching of the paper's early-fusion panel.
+    variant : see `variants`.
 
     Parameters: :math:`2 d r + d` for the matching map, plus projections. A Q/K/V set has
     :math:`3(d^2 + d)`: at d = 512 the default is 66,048 of 787,968, 8.4 %.

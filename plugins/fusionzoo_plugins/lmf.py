@@ -67,8 +67,11 @@ class LowRankFusion(Fusion):
 
     Options
     -------
-    rank : R, default 4. width : of a linear map in front of every modality, one for all or a sequence of one each; default
-        None for no map (MM-DFN has them). softmax : over the features of y (MM-DFN). variant : see `variants`.
+    rank : R, default 4.
+    width : of a linear map in front of every modality, one for all or a sequence of one each; default None for no map
+        (MM-DFN has them).
+    softmax : over the features of y (MM-DFN).
+    variant : see `variants`.
 
     Parameters: :math:`R\,d_{out} \sum_m (d_m + 1) + R + d_{out}`, plus the maps if any,
     which then give the d.

@@ -34,7 +34,8 @@ class MAG(Fusion):
 
     Options
     -------
-    beta : largest length of the shift, in lengths of the anchor; default 1. dropout : after the norm, default 0.5.
+    beta : largest length of the shift, in lengths of the anchor; default 1.
+    dropout : after the norm, default 0.5.
     variant : see `variants`.
 
     Parameters: with t the anchor's width: :math:`\sum_m \big((d_m + t + 1) t + (d_m + 1) t\big) + 2 t`, then the output

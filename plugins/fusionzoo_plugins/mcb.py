@@ -32,8 +32,9 @@ class MCB(Fusion):
 
     Options
     -------
-    sketch : width D; default the smallest power of two that is not below the summed width, at most 16384 (the paper has
-        16000). seed : of hashes and signs, default 0.
+    sketch : width D; default the smallest power of two that is not below the summed width, at most 16384 (the paper
+        has 16000).
+    seed : of hashes and signs, default 0.
 
     Parameters: none but the output map, :math:`(D + 1)\,out`.
     Source: Fukui et al., "Multimodal Compact Bilinear Pooling for Visual Question Answering and Visual Grounding", EMNLP

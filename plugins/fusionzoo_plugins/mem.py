@@ -52,7 +52,8 @@ class MEM(Objective):
 
     Options
     -------
-    temperature : what the cosines are divided by, without alignment. alignment : weight of AVEL inside this objective.
+    temperature : what the cosines are divided by, without alignment.
+    alignment : weight of AVEL inside this objective.
     width, dropout, variant : of AVEL.
 
     Parameters: :math:`2 (d_m + 1)` per direction, and AVEL's where alignment is not 0. The stacks stay the fusion's.
@@ -164,8 +165,9 @@ class MEM(Objective):
         Parameters
         ----------
         x, y : sequences `(N, T, d_query)` and `(N, S, d_memory)` of the same N samples; their masks bool, True where real.
-        labels : `(N,)`, -100 for a sample that does not count. negative : `(N,)`, the sample whose memory is the wrong one;
-            the sample itself where there is none, which then does not count.
+        labels : `(N,)`, -100 for a sample that does not count.
+        negative : `(N,)`, the sample whose memory is the wrong one; the sample itself where there is none, which then
+            does not count.
         """
         assert self.pooled is not None
         head = self.heads[self.directions.index((query, memory))]

@@ -91,11 +91,13 @@ class MemoCMT(Fusion):
     -------
     pool : None, `"mean"`, `"max"`, `"min"` (the paper's best), or `"cls"`: the first row, that of the first real step of
         the second modality; for two modalities only, and the second attention is then built in vain, as published.
-    heads : attention heads, must divide w; default the largest of 8, 4, 2, 1 that does. width : common width w of the
-        attentions; default the anchor's. fused_width : f, of the rows; default w. dropout : on the attention weights,
-        and twice on the rows, as published; default 0.05.
+    heads : attention heads, must divide w; default the largest of 8, 4, 2, 1 that does.
+    width : common width w of the attentions; default the anchor's.
+    fused_width : f, of the rows; default w.
+    dropout : on the attention weights, and twice on the rows, as published; default 0.05.
     aligned : whether equal lengths mean equal steps (`pool=None`): True, False (never), or None, the default: they do
-        where all lengths agree. variant : see `variants`.
+        where all lengths agree.
+    variant : see `variants`.
 
     Parameters: projections, then per ordered pair :math:`4 w^2 + 4 w + w f + 3 f`, then the output map: two of 2,954,496
     at w = f = 768.

@@ -29,7 +29,10 @@ class MFB(Fusion):
 
     Options
     -------
-    width : of z, default 256. factors : k, default 5. order : p, default 1, which is MFB. dropout : default 0.1.
+    width : of z, default 256.
+    factors : k, default 5.
+    order : p, default 1, which is MFB.
+    dropout : default 0.1.
 
     Parameters: with w the width :math:`p \sum_m (d_m + 1)\,k w`, plus the output map from p w.
     Source: Yu et al., "Multi-modal Factorized Bilinear Pooling with Co-attention Learning for Visual Question Answering",

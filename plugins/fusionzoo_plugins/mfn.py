@@ -31,10 +31,11 @@ class MFN(MemoryFusion):
     Options
     -------
     hidden : width of each LSTM, one for all or one per modality (a sequence, or a mapping by name); default 64.
-    memory : width of the memory, default 64. attention, update, retain, write : hidden widths of D_a, D_u, D_1 and D_2,
-        default 64.
+    memory : width of the memory, default 64.
+    attention, update, retain, write : hidden widths of D_a, D_u, D_1 and D_2, default 64.
     head : hidden width of a two-layer output map with ReLU, as in MMSA; None, the default, for the linear one above.
-    pool : None, or `"last"`: one vector per sequence, at its last real step. dropout : inside every D, default 0.2.
+    pool : None, or `"last"`: one vector per sequence, at its last real step.
+    dropout : inside every D, default 0.2.
 
     Parameters: with H the summed hidden width, u the memory's: :math:`\sum_m 4 h_m (d_m + h_m + 2)`, then the four D
     (widths i, k, o have :math:`(i + 1) k + (k + 1) o`) from 2 H to 2 H, 2 H to u and twice 2 H + u to u, then the output

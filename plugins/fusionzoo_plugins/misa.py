@@ -68,8 +68,10 @@ class MISA(Fusion):
 
     Options
     -------
-    width : of the common space, default 128. heads : default 2, or 1 for an odd width. feedforward : hidden width of the
-        transformer layer, default 4 width (published: 2048). dropout : default 0.1, in transformer and output map.
+    width : of the common space, default 128.
+    heads : default 2, or 1 for an odd width.
+    feedforward : hidden width of the transformer layer, default 4 width (published: 2048).
+    dropout : default 0.1, in transformer and output map.
     similarity, difference, reconstruction : weights of the losses, default 1, 0.3, 1 (declare-lab/MISA).
     match : `"cmd"`, or `"adversarial"`: a classifier tells the modality from s behind a gradient reversal of weight
         `reverse`, default 1, and its cross-entropy is the similarity loss.
@@ -232,7 +234,8 @@ class MISANetwork(WithReference, nn.Module):
 
     Parameters
     ----------
-    dims : modality to width of its frames; the first is the text. num_classes : width of the answer.
+    dims : modality to width of its frames; the first is the text.
+    num_classes : width of the answer.
     cell : of the encoders, `"lstm"` or `"gru"`. options : of the fusion `MISA`, which is `.fusion`.
 
     Shapes: streams `(B, T, d_m)`, mask bool `(B, T)` -> what `MISA.fuse` returns, of `(B, num_classes)`.

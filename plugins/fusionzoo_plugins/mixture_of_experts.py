@@ -39,9 +39,11 @@ class MixtureOfExperts(Fusion):
 
     Options
     -------
-    width : width w of the experts' output; default `out_dim`. hidden : width h of their hidden layer; default w.
-    experts : experts per modality. shared : experts that read all modalities. top_k : how many speak at an utterance; None
-        for all.
+    width : width w of the experts' output; default `out_dim`.
+    hidden : width h of their hidden layer; default w.
+    experts : experts per modality.
+    shared : experts that read all modalities.
+    top_k : how many speak at an utterance; None for all.
 
     Parameters, with S the summed width, n experts per modality, s shared and E = n M + s of them: the router :math:`S E`,
     the experts :math:`(n + s) S h + E (h + h w + w)`.
@@ -125,7 +127,8 @@ class MixtureOfExperts(Fusion):
 def load_balance(probabilities: Tensor, chosen: Tensor, mask: Tensor | None) -> Tensor:
     """Number of experts times the sum over them of share of choices times mean probability; a scalar.
 
-    probabilities, chosen : of the router, `(B, T, E)`. mask : bool `(B, T)`, True where a step is real.
+    probabilities, chosen : of the router, `(B, T, E)`.
+    mask : bool `(B, T)`, True where a step is real.
     """
     count = probabilities.shape[-1]
     picks = zero_padded(chosen.to(probabilities.dtype), mask).flatten(0, 1).sum(0)

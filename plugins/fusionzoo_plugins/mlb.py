@@ -22,7 +22,8 @@ class MLB(Fusion):
 
     Options
     -------
-    rank : width of the projections, default 256. dropout : on the product, in training, default 0.1.
+    rank : width of the projections, default 256.
+    dropout : on the product, in training, default 0.1.
 
     Parameters: with r the rank :math:`\sum_m (d_m + 1)\,r + (r + 1)\,d_{out}`.
     Source: Kim et al., "Hadamard Product for Low-rank Bilinear Pooling", ICLR 2017, arXiv 1610.04325, sections 3.1 and 3.2.

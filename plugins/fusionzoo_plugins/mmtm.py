@@ -23,7 +23,8 @@ class MMTMBlock(Configured, WithReference, nn.Module):
 
     Parameters
     ----------
-    channels : of each modality. ratio : the joint vector has :math:`2 \sum_m C_m / ratio` features, one at least.
+    channels : of each modality.
+    ratio : the joint vector has :math:`2 \sum_m C_m / ratio` features, one at least.
     variant : that of `MMTM`.
 
     >>> [tuple(y.shape) for y in MMTMBlock([8, 4])([torch.rand(2, 8, 3, 5, 5), torch.rand(2, 4, 7)])]

@@ -28,9 +28,12 @@ class SplitAttention(nn.Module):
 
     Parameters
     ----------
-    widths : channels of each modality. block : c of a block; a last block that is not full is padded with zeros.
-    hidden : width of the joint features. norm : from a width to the norm over them.
-    lowest : least attention. dropout : probability of dropping a block, in training.
+    widths : channels of each modality.
+    block : c of a block; a last block that is not full is padded with zeros.
+    hidden : width of the joint features.
+    norm : from a width to the norm over them.
+    lowest : least attention.
+    dropout : probability of dropping a block, in training.
     """
 
     def __init__(self, widths: Sequence[int], block: int, hidden: int, norm: Norm, lowest: float, dropout: float):
@@ -50,7 +53,8 @@ class SplitAttention(nn.Module):
     def forward(self, squeezed: Sequence[Tensor], presence: Tensor | None) -> tuple[list[Tensor], Tensor]:
         """Factors `(B, d_m)` for each modality, and the attention `(B, blocks, c)`.
 
-        squeezed : `(B, d_m)`, zero where absent. presence : bool `(B, M)`; blocks of an absent modality take no part.
+        squeezed : `(B, d_m)`, zero where absent.
+        presence : bool `(B, M)`; blocks of an absent modality take no part.
         """
         blocks = torch.cat([self._split(s) for s in squeezed], 1)
         keep = None
@@ -74,7 +78,9 @@ class MSAFBlock(Configured, WithReference, nn.Module):
 
     Parameters
     ----------
-    channels : of each modality. block_channel : c. block_dropout, lowest_atten, reduction_factor : see `MSAF`.
+    channels : of each modality.
+    block_channel : c.
+    block_dropout, lowest_atten, reduction_factor : see `MSAF`.
     split_block : number of time segments, cut along the first axis after the channels, the rest in the last; each has
         weights of its own.
     variant : that of `MSAF`.
@@ -118,7 +124,8 @@ class MSAFBlock(Configured, WithReference, nn.Module):
     ) -> tuple[list[Tensor], Tensor]:
         """Streams of the same shapes, and the attention `(B, segments, c, blocks)`.
 
-        xs : `(B, N_m, d_m)`, zero where absent. present : bool `(B, N_m)`, or None for everywhere.
+        xs : `(B, N_m, d_m)`, zero where absent.
+        present : bool `(B, N_m)`, or None for everywhere.
         places : long `(B, N_m)`, the segment of each step; None where there is one segment.
         """
         factors: list[list[Tensor]] = []
@@ -192,7 +199,9 @@ class MSAF(ChannelFusion):
 
     Options
     -------
-    block : c, default 32 or the narrowest modality's width. reduction : default 4. lowest : :math:`\lambda`, default 0.
+    block : c, default 32 or the narrowest modality's width.
+    reduction : default 4.
+    lowest : :math:`\lambda`, default 0.
     dropout : probability of dropping a whole block in training, the rest scaled up; default 0.
     segments : cut the dialogue into so many parts, each with its own squeeze, attention and weights; default 1.
     scope : `"dialogue"`, or `"utterance"`: each step is squeezed and reweighed by itself.

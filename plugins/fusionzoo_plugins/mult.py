@@ -51,14 +51,16 @@ class MulT(Fusion):
 
     Options
     -------
-    width : common width w, default 40. heads : default the largest of 8, 4, 2, 1 that divides w. layers : of each
-        crossmodal stack, default 4. memory_layers : of each target's self-attention stack; default max(layers, 3), as
-        published.
+    width : common width w, default 40.
+    heads : default the largest of 8, 4, 2, 1 that divides w.
+    layers : of each crossmodal stack, default 4.
+    memory_layers : of each target's self-attention stack; default max(layers, 3), as published.
     kernel : convolution kernel, one for all or one per modality (a sequence, or a mapping by name); default 1.
-    self_pairs : a modality is its own source as well (MultiBench). causal : a step reads only steps up to its own; across modalities
-        only where they are aligned.
-    positions : add sinusoidal positions, counted from 1. aligned : whether equal lengths mean equal steps: True, False
-        (never), or None, the default: they do where all lengths agree.
+    self_pairs : a modality is its own source as well (MultiBench).
+    causal : a step reads only steps up to its own; across modalities only where they are aligned.
+    positions : add sinusoidal positions, counted from 1.
+    aligned : whether equal lengths mean equal steps: True, False (never), or None, the default: they do where all
+        lengths agree.
     pool : None, or `"last"`: one vector per sequence.
     variant : see `variants`.
     dropout : of residuals and hidden layers, default 0.1; attention_dropout 0.1; embed_dropout 0.1; out_dropout 0, of the

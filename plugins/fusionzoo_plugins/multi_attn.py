@@ -45,8 +45,11 @@ class MultiAttnLayer(WithReference, nn.Module):
 
     Parameters
     ----------
-    width : of all streams. sources : how many streams are read. heads : of each attention. hidden : of the feed-forward
-        network. dropout : on what is added to the residual.
+    width : of all streams.
+    sources : how many streams are read.
+    heads : of each attention.
+    hidden : of the feed-forward network.
+    dropout : on what is added to the residual.
     """
 
     reference_table = _TABLE
@@ -68,7 +71,9 @@ class MultiAttnLayer(WithReference, nn.Module):
     ) -> tuple[Tensor, list[Tensor | None]]:
         """`(B, T, width)`, and per source the weights `(B, heads, T, S)` if asked for.
 
-        x : `(B, T, width)`. sources : `(B, S, width)` each. masks : bool `(B, S)` each, True where real, or None.
+        x : `(B, T, width)`.
+        sources : `(B, S, width)` each.
+        masks : bool `(B, S)` each, True where real, or None.
         """
         masks = [None] * len(sources) if masks is None else masks
         maps = []
@@ -110,10 +115,11 @@ class MultiAttn(Fusion):
 
     Options
     -------
-    layers : L; default 2, as published for MELD (IEMOCAP: 6). heads : of every attention, default 4, each of
-        `width // heads` features, which need not divide. hidden : of the feed-forward networks; default 4 width.
-    width : common width w; default 256. dropout : on what is added to the residuals, default 0.1 (the published
-        scripts: 0).
+    layers : L; default 2, as published for MELD (IEMOCAP: 6).
+    heads : of every attention, default 4, each of `width // heads` features, which need not divide.
+    hidden : of the feed-forward networks; default 4 width.
+    width : common width w; default 256.
+    dropout : on what is added to the residuals, default 0.1 (the published scripts: 0).
     variant : see `variants`.
 
     Parameters: projections, then per modality and layer :math:`(M-1)(4 w^2 + 4 w) + 2 w M + 2 w h + h + w`, then the

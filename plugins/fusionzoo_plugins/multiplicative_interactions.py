@@ -25,8 +25,10 @@ class MultiplicativeMap(nn.Module):
 
     Parameters
     ----------
-    first, second : widths of z and x. form : one of `FORMS`. shape : of the output where W' is a full map; the diagonal
-        (`vector`) and the `scalar` W' keep the width of x. grad_clip : bounds of every weight's gradient, or None.
+    first, second : widths of z and x.
+    form : one of `FORMS`.
+    shape : of the output where W' is a full map; the diagonal (`vector`) and the `scalar` W' keep the width of x.
+    grad_clip : bounds of every weight's gradient, or None.
     """
 
     def __init__(
@@ -86,10 +88,13 @@ class MultiplicativeInteractions(Fusion):
     Options
     -------
     form : `"matrix"`, `"vector"`, `"scalar"`, or MultiBench's `"matrix3D"`, two modalities to a matrix of `rows` rows
-        (which divide `out_dim`), flattened. width : of the modalities, one for all or a sequence of one each; default 32 for
-        two and 16 for three with full maps, else 128, or the modality's own where smaller. project : `False` takes the
-        features as they are. flip : the last modality first. clip : bounds that the (mapped) modalities are clipped to, and
-        grad_clip : that the weights' gradients are, pairs of numbers.
+        (which divide `out_dim`), flattened.
+    width : of the modalities, one for all or a sequence of one each; default 32 for two and 16 for three with full
+        maps, else 128, or the modality's own where smaller.
+    project : `False` takes the features as they are.
+    flip : the last modality first.
+    clip : bounds that the (mapped) modalities are clipped to, and grad_clip : that the weights' gradients are, pairs
+        of numbers.
 
     Parameters: with n, m the widths of z and x, a full map to o has :math:`(n m + n + m + 1)\,o`, a diagonal one
     :math:`2 (n + 1) m`, a scalar one :math:`2 (n + 1)`; three modalities have full maps to :math:`d_3 o` and o. Plus the

@@ -37,7 +37,8 @@ class Multiplicative(Objective):
 
     Options
     -------
-    streams : names of streams of logits; default `"<modality>.logits"`. beta : :math:`\beta`.
+    streams : names of streams of logits; default `"<modality>.logits"`.
+    beta : :math:`\beta`.
 
     Parameters: none.
     Source: Liu et al., "Learn to Combine Modalities in Multimodal Deep Learning", arXiv 1805.11730, 2018.

@@ -27,8 +27,10 @@ class Mutan(Fusion):
 
     Options
     -------
-    width : of the h, default 128. core : of z, default the width. rank : R, default 5. dropout : on the h, in training,
-        default 0.1.
+    width : of the h, default 128.
+    core : of z, default the width.
+    rank : R, default 5.
+    dropout : on the h, in training, default 0.1.
 
     Parameters: with t the width, o the core's: :math:`\sum_m (d_m + 1)\,t + M (t + 1)\,R o + (o + 1)\,d_{out}`.
     Source: Ben-younes et al., "MUTAN: Multimodal Tucker Fusion for Visual Question Answering", ICCV 2017, arXiv 1705.06676,

@@ -30,8 +30,12 @@ class NLGate(Fusion):
 
     Options
     -------
-    tokens : N, default 8. channels : c, default 32. memory : S, default 8. project : which of q, k, v have a map; default
-        `"qkv"`. Without one the modality's width has to be N c (q) or S c (k, v). variant : see `variants`.
+    tokens : N, default 8.
+    channels : c, default 32.
+    memory : S, default 8.
+    project : which of q, k, v have a map; default `"qkv"`. Without one the modality's width has to be N c (q) or S c
+        (k, v).
+    variant : see `variants`.
 
     Parameters: :math:`(d_1 + 1) N c + 2 \sum_{m \ge 2} (d_m + 1) S c` plus the output map from N c.
     Source: Wang, Tran and Feiszli, "What Makes Training Multi-modal Classification Networks Hard?", CVPR 2020, arXiv

@@ -34,7 +34,9 @@ class PairwiseGated(Fusion):
 
     Options
     -------
-    form : as above. width : common width w; default the anchor's. hidden : h, of a pair's result; default `width`.
+    form : as above.
+    width : common width w; default the anchor's.
+    hidden : h, of a pair's result; default `width`.
     dropout : on the projected inputs, in training; published 0.5.
 
     Parameters: projections; pairs, with P of them: :math:`M (w + 1) h + P (3 w + 1)`; background:

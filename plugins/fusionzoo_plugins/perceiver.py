@@ -30,9 +30,13 @@ class Perceiver(Fusion):
 
     Options
     -------
-    width : common width w; default the anchor's. latents : N. layers : L, self-attention layers of the latents.
-    heads : default the largest of 8, 4, 2, 1 that divides w. hidden : of the feed-forward blocks; default 4 w.
-    dropout : on the weights and on each block's result. positions : add p.
+    width : common width w; default the anchor's.
+    latents : N.
+    layers : L, self-attention layers of the latents.
+    heads : default the largest of 8, 4, 2, 1 that divides w.
+    hidden : of the feed-forward blocks; default 4 w.
+    dropout : on the weights and on each block's result.
+    positions : add p.
     pool : return one vector for the sequence, the mean of the latents (Perceiver), instead of asking them (Perceiver IO).
 
     Parameters: projections, :math:`(N + M) w`, and a transformer layer of :math:`4 w^2 + 2 w h + 9 w + h`, h the hidden

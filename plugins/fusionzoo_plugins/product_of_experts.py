@@ -30,8 +30,10 @@ def product_of_experts(
 
     Parameters
     ----------
-    means, log_variances : one `(..., d)` an expert. present : per expert bool `(...)`, or None for everywhere; an absent
-        expert is not part of the product. priors : number of standard normal experts besides. eps : added to the variances.
+    means, log_variances : one `(..., d)` an expert.
+    present : per expert bool `(...)`, or None for everywhere; an absent expert is not part of the product.
+    priors : number of standard normal experts besides.
+    eps : added to the variances.
 
     Where there is no expert at all it is the standard normal.
     Source: `ProductOfExperts` of pliang279/MultiBench@49f9be224f, `fusions/MVAE.py`.
@@ -66,8 +68,10 @@ class ProductOfExperts(Fusion):
 
     Options
     -------
-    width : of z, default 128. prior : multiply with the prior, default True. sample : in training, default True. kl :
-        weight of the divergence, default 1e-3.
+    width : of z, default 128.
+    prior : multiply with the prior, default True.
+    sample : in training, default True.
+    kl : weight of the divergence, default 1e-3.
 
     Parameters: with w the width :math:`\sum_m 2 (d_m + 1) w`, plus the output map from w.
     Source: Wu and Goodman, "Multimodal Generative Models for Scalable Weakly-Supervised Learning", NeurIPS 2018, arXiv

@@ -22,7 +22,8 @@ class Reconstruction(Objective):
     Options
     -------
     target : suffix of the streams to give back: `""` for the stream named like the modality, which the fusion misa
-        reports beside `"<modality>.reconstruction"`. detach : no gradient to the target.
+        reports beside `"<modality>.reconstruction"`.
+    detach : no gradient to the target.
 
     Parameters: none. Source: Hazarika et al., "MISA", ACM MM 2020, equation 12.
 

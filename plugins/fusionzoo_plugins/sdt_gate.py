@@ -22,8 +22,8 @@ class UnimodalGate(WithReference, nn.Module):
 
     Parameters
     ----------
-    width : of the features. learned : False keeps W a constant, the identity unless weights are loaded, as SDT does for
-        MELD.
+    width : of the features.
+    learned : False keeps W a constant, the identity unless weights are loaded, as SDT does for MELD.
 
     Source: `Unimodal_GatedFusion` of butterfliesss/SDT. Learnt parameters: `width ** 2`.
     """
@@ -56,7 +56,8 @@ class MultimodalGate(WithReference, nn.Module):
     def forward(self, x: Tensor, presence: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The sum `(..., width)` and the weights `(..., width, M)`.
 
-        x : the modalities, `(..., width, M)`. presence : bool `(..., M)`, None where all are present.
+        x : the modalities, `(..., width, M)`.
+        presence : bool `(..., M)`, None where all are present.
         """
         scores = self.fc(x.transpose(-1, -2)).transpose(-1, -2)
         weights = masked_softmax(scores, None if presence is None else presence.unsqueeze(-2))
@@ -83,8 +84,9 @@ class SDTGate(Fusion):
 
     Options
     -------
-    width : common width w; default the anchor's. unimodal : `"learned"`; `"identity"`, W_m fixed to the identity, as SDT
-        does for MELD; `"none"`, the multimodal gate alone.
+    width : common width w; default the anchor's.
+    unimodal : `"learned"`; `"identity"`, W_m fixed to the identity, as SDT does for MELD; `"none"`, the multimodal
+        gate alone.
 
     Parameters: projections :math:`d_m w` where the widths differ, :math:`w^2` per learned unimodal gate and :math:`w^2`
     for the multimodal one.

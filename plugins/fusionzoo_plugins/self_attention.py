@@ -94,10 +94,13 @@ class SelfAttention(Fusion):
 
     Options
     -------
-    width : w; default the anchor's. heads : default the largest of 8, 4, 2, 1 that divides w. hidden : width of a head;
-    default `w // heads`. score : `"scaled-dot"` (torch's fused kernels), `"dot"`, `"additive"`, `"bilinear"`.
+    width : w; default the anchor's.
+    heads : default the largest of 8, 4, 2, 1 that divides w.
+    hidden : width of a head; default `w // heads`.
+    score : `"scaled-dot"` (torch's fused kernels), `"dot"`, `"additive"`, `"bilinear"`.
     scope : `"dialogue"` (every utterance of every modality) or `"utterance"` (the modalities of one utterance).
-    dropout : on the weights and the mixed output. variant : see `variants`.
+    dropout : on the weights and the mixed output.
+    variant : see `variants`.
 
     Parameters, with n = heads * hidden: projections, :math:`3(wn + n) + nw + w`, score parameters
     (additive 2 hidden, bilinear hidden^2), norm 2w, embeddings Mw. Source: Vaswani et al., "Attention Is All You Need",

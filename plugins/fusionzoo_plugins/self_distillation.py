@@ -39,7 +39,9 @@ class SelfDistillation(Objective):
 
     Options
     -------
-    ce, kl : :math:`\gamma_2`, :math:`\gamma_3`. temperature : :math:`\tau`. dropout : before the students.
+    ce, kl : :math:`\gamma_2`, :math:`\gamma_3`.
+    temperature : :math:`\tau`.
+    dropout : before the students.
     streams : names of the students' streams. Default: `"<modality>.logits"`, taken as they are, where the fusion reports
     such (late-average, late-product, multiplicative), else the streams of the modalities.
     dims : stream name -> width, to build the students without a host; default asks the host.
@@ -144,7 +146,8 @@ def masked_kl(log_pred: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 def masked_nll(log_pred: Tensor, target: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
     """SDT's `MaskedNLLLoss`: mean, weighted by class, of the negative log-likelihood over the rows `(N, C)` in the mask.
 
-    mask : N entries in any shape, bool or 0 and 1. weight : `(C,)`, or None.
+    mask : N entries in any shape, bool or 0 and 1.
+    weight : `(C,)`, or None.
     """
     real = mask.reshape(-1) > 0
     picked = log_pred.gather(1, target.reshape(-1, 1)).squeeze(1)

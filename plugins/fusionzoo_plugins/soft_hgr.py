@@ -41,7 +41,8 @@ class SoftHGR(Objective):
 
     Options
     -------
-    streams : names, all of one width; default the streams of the batch's modalities. mode : see above.
+    streams : names, all of one width; default the streams of the batch's modalities.
+    mode : see above.
 
     Parameters: none.
     Source: Wang et al., "An Efficient Approach to Informative Feature Extraction from Multimodal Data", AAAI 2019; Shi and

@@ -22,7 +22,8 @@ class SupCon(Objective):
 
     Options
     -------
-    stream : name of the stream to shape. temperature : :math:`\tau`.
+    stream : name of the stream to shape.
+    temperature : :math:`\tau`.
     chunk : anchors at a time, default as many as suit the device; memory is linear in the number of utterances.
 
     Parameters: none.

@@ -27,8 +27,10 @@ class SWFC(Objective):
 
     Options
     -------
-    stream : name of the stream to shape. temperature : :math:`\tau` (published: 0.8 IEMOCAP, 1.4 MELD).
-    focus : :math:`\gamma` (2.4, 2.0). weighting : :math:`\alpha` (1.1, 1.2).
+    stream : name of the stream to shape.
+    temperature : :math:`\tau` (published: 0.8 IEMOCAP, 1.4 MELD).
+    focus : :math:`\gamma` (2.4, 2.0).
+    weighting : :math:`\alpha` (1.1, 1.2).
     chunk : anchors at a time, default as many as suit the device; memory is linear in the number of utterances.
 
     Parameters: none.

@@ -50,10 +50,12 @@ class TensorFusion(Fusion):
 
     Options
     -------
-    width : of h, one for all or a sequence of one each; default the largest up to 32 for which P stays within 8192 (19 for
-        three modalities), or the modality's own where that is smaller. project : `False` takes the features as they are.
-    hidden : widths of the MLP's ReLU layers, default (128, 128) as in the paper; `()` is one linear map. dropout : on z,
-        default 0.2. rectify : ReLU on y too, as in MM-DFN.
+    width : of h, one for all or a sequence of one each; default the largest up to 32 for which P stays within 8192 (19
+        for three modalities), or the modality's own where that is smaller.
+    project : `False` takes the features as they are.
+    hidden : widths of the MLP's ReLU layers, default (128, 128) as in the paper; `()` is one linear map.
+    dropout : on z, default 0.2.
+    rectify : ReLU on y too, as in MM-DFN.
 
     Parameters: :math:`\sum_m (d_m + 1) w_m` for the maps, then those of :math:`P \to` hidden :math:`\to` out_dim.
     Source: Zadeh et al., "Tensor Fusion Network for Multimodal Sentiment Analysis", EMNLP 2017, arXiv 1707.07250, section

@@ -53,7 +53,8 @@ class CFNSR(ClipHost):
         as MSAF publishes it), 0 on pooled vectors; None as published.
     head : `"linear"` over the fused vector; `"sum"`: a linear map of each modality's vector, added up, as MSAF has it, for
         fusions on maps; `"none"`: the fusion's output are the logits, for the late fusions.
-    dropout : on the flattened audio, 0.4. pool, fusion_width : see `ClipHost`.
+    dropout : on the flattened audio, 0.4.
+    pool, fusion_width : see `ClipHost`.
     weights : modality -> a checkpoint of its trunk, to begin with, as published: the authors' file, or the folder of a run of
         this host on that modality alone (`--modalities visual`).
     variant : see `variants`.

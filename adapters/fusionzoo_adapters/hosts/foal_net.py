@@ -34,9 +34,10 @@ class FoalNet(ClipHost):
     -------
     encoders : published `{audio: {model: microsoft/wavlm-large, trainable: transformer}}`; the pictures are ready CLIP
         features of frames, or an encoder of their own: `visual: openai/clip-vit-large-patch14`.
-    sequence_dropout : on the states before the fusion; dropout : before the classifier. Both are WavLM's `final_dropout`
-        upstream; default 0.1.
-    pool, fusion_width : see `ClipHost`. variant : see `variants`.
+    sequence_dropout : on the states before the fusion
+    dropout : before the classifier. Both are WavLM's `final_dropout` upstream; default 0.1.
+    pool, fusion_width : see `ClipHost`.
+    variant : see `variants`.
 
     Parameters: the encoders', the fusion's (12,866,560 at 1024 and 768), and 7,172 of the head for four classes.
     Source: Li et al., "Enhancing Modal Fusion by Alignment and Label Matching for Multimodal Emotion Recognition"

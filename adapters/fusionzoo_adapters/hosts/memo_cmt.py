@@ -30,8 +30,10 @@ class MemoCMT(ClipHost):
         dropout in frozen encoders, as published; `scale: int16` of the audio encoder is the published one.
     pool : `"min"` (the paper's best), `"max"`, `"mean"`, `"cls"`: of the fusion `memo-cmt`, of any other that leaves steps,
         and of a single modality, which are the authors' `TextOnly` and `AudioOnly`.
-    hidden : widths of the head's layers, default (128,). dropout : in the head, default 0.05.
-    fusion_width : of the fused vector; None is the fusion's own. sequence_dropout : see `ClipHost`.
+    hidden : widths of the head's layers, default (128,).
+    dropout : in the head, default 0.05.
+    fusion_width : of the fused vector; None is the fusion's own.
+    sequence_dropout : see `ClipHost`.
     variant : see `variants`.
 
     Parameters: the encoders', the fusion's (2 x 2,954,496 at width 768), and 98,948 of the head for four classes.
@@ -85,8 +87,10 @@ class MemoCMT(ClipHost):
 class Head(nn.Module):
     """Linear maps with leaky ReLU, and a last one to the classes.
 
-    width : of the pooled vector. hidden : widths of the layers between, may be empty. classes : of the logits. dropout :
-    before the first and before the last map.
+    width : of the pooled vector.
+    hidden : widths of the layers between, may be empty.
+    classes : of the logits.
+    dropout : before the first and before the last map.
     """
 
     def __init__(self, width: int, hidden: Sequence[int], classes: int, dropout: float = 0.05):

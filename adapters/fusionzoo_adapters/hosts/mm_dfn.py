@@ -36,14 +36,11 @@ class MMDFN(ModalGraphHost):
 
     Parameters
     ----------
-    dims, num_classes, num_speakers, fusion : as for every host.
-    speaker_weights : w of the speakers' recurrence, a number for all modalities, or one per modality in the order of `dims`
-        (a single stream, as with `early`, takes one number); 0 leaves it out.
-    across : :math:`\gamma`.
-    dynamic : the memory over depth; without it GCNII as in `mmgcn`.
-    alpha : of GCNII.
-    base : `gru`, or another as in `mmgcn`.
-    speaker_embedding : a learnt vector of the speaker is added to the nodes.
+    dims, num_classes, num_speakers, fusion : as for every host. speaker_weights : w of the speakers' recurrence, a
+        number for all modalities, or one per modality in the order of `dims` (a single stream, as with `early`, takes
+        one number); 0 leaves it out. across : :math:`\gamma`. dynamic : the memory over depth; without it GCNII as in
+        `mmgcn`. alpha : of GCNII. base : `gru`, or another as in `mmgcn`. speaker_embedding : a learnt vector of the
+        speaker is added to the nodes.
     variant : `default`, or the form of the authors' code.
 
     The rest as for `mmgcn`: placement, graph, anchor, context, base_options, hidden, layers, input_width, graph_width, depth,

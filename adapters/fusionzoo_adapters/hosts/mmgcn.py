@@ -41,32 +41,23 @@ class MMGCN(ModalGraphHost):
 
     Parameters
     ----------
-    dims, num_classes, num_speakers, fusion : as for every host.
-    placement : `late` (the fusion of the graph's outputs, in the place of the published concatenation), `pre-graph` (the
-        fusion of the contexts, whose result joins the graph as one modality more; the classifier reads all nodes), or
-        `early` (the fusion of the features, then one context encoder and a graph within one modality).
-    graph : `modal`, as above; `deep`, GCNII per modality; `relation`, DialogueGCN's convolutions per modality; `none`, a linear
-        map.
-    anchor : the modality with a context encoder; None for the first one, published: text.
-    context : `anchor`, `all` modalities, or `none` of them.
-    base : `lstm`, `gru`, `dialogue-rnn`, or `none` for a linear map.
-    base_options : further options of `dialogue-rnn`.
-    hidden : width of a direction of the recurrence; nodes have twice that.
-    layers : its depth.
-    input_width : of the linear map before a single stream's context encoder; None for twice `hidden`, 0 for none.
-    speaker_weights : weight of a recurrence over each speaker's own utterances, see `mm-dfn`; 0 for none.
-    graph_width, depth : width and number of the graph's layers.
-    lam, alpha : of GCNII.
-    across : weight of the edges across modalities.
-    dynamic : a memory over the depth of GCNII, see `mm-dfn`.
-    residue : classify `[x; h]`, not h alone (`modal` and `deep`).
-    window_past, window_future : of the graph `relation`, as in `dialogue-gcn`.
-    speaker_embedding : a learnt vector of the speaker is added to the nodes.
-    modal_embedding : one of the modality too.
-    dropout : between recurrent layers, in the graph and before the classifier.
-    input_dropout : on the features.
-    fusion_width : width of what the fusion returns; None is the summed width late, that of the nodes before the graph, and
-        the anchor's if it comes early.
+    dims, num_classes, num_speakers, fusion : as for every host. placement : `late` (the fusion of the graph's outputs,
+        in the place of the published concatenation), `pre-graph` (the fusion of the contexts, whose result joins the
+        graph as one modality more; the classifier reads all nodes), or `early` (the fusion of the features, then one
+        context encoder and a graph within one modality). graph : `modal`, as above; `deep`, GCNII per modality;
+        `relation`, DialogueGCN's convolutions per modality; `none`, a linear map. anchor : the modality with a context
+        encoder; None for the first one, published: text. context : `anchor`, `all` modalities, or `none` of them. base
+        : `lstm`, `gru`, `dialogue-rnn`, or `none` for a linear map. base_options : further options of `dialogue-rnn`.
+        hidden : width of a direction of the recurrence; nodes have twice that. layers : its depth. input_width : of
+        the linear map before a single stream's context encoder; None for twice `hidden`, 0 for none. speaker_weights :
+        weight of a recurrence over each speaker's own utterances, see `mm-dfn`; 0 for none. graph_width, depth : width
+        and number of the graph's layers. lam, alpha : of GCNII. across : weight of the edges across modalities.
+        dynamic : a memory over the depth of GCNII, see `mm-dfn`. residue : classify `[x; h]`, not h alone (`modal` and
+        `deep`). window_past, window_future : of the graph `relation`, as in `dialogue-gcn`. speaker_embedding : a
+        learnt vector of the speaker is added to the nodes. modal_embedding : one of the modality too. dropout :
+        between recurrent layers, in the graph and before the classifier. input_dropout : on the features. fusion_width
+        : width of what the fusion returns; None is the summed width late, that of the nodes before the graph, and the
+        anchor's if it comes early.
     variant : `default`, which follows the paper, or the form that follows the code.
 
     Shapes: features `(B, T, d_m)` to logits `(B, T, C)`; streams `context` (what the classifier reads), `fused`, and one per

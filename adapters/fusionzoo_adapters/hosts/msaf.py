@@ -35,7 +35,8 @@ class MSAF(ClipHost):
     Options
     -------
     channels : modality -> width of its LSTMs, or one width; default 64. Published on CMU-MOSEI: visual 32, audio 64, text 128.
-    encoders, pool, sequence_dropout, fusion_width : see `ClipHost`. variant : see `variants`.
+    encoders, pool, sequence_dropout, fusion_width : see `ClipHost`.
+    variant : see `variants`.
 
     Source: Su et al., "MSAF: Multimodal Split Attention Fusion", arXiv 2012.07175; code anita-hu/MSAF@125e0f1eef,
     `cmu_mosei/networks/msaf_mosei.py`, with 16 channels a block, 5 segments, half as many joint features.

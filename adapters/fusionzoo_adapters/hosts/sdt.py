@@ -87,8 +87,10 @@ class View(nn.Module):
     ) -> tuple[Tensor, list[Tensor | None]]:
         """`(B, T, width)`, and per source the attention weights `(B, heads, T, T)` if asked for.
 
-        x : the modality, `(B, T, width)`. others : the further sources, None where one is missing for the whole batch.
-        masks : bool `(B, T)` for x and each of the others, True where they are there. offset : added to all of them.
+        x : the modality, `(B, T, width)`.
+        others : the further sources, None where one is missing for the whole batch.
+        masks : bool `(B, T)` for x and each of the others, True where they are there.
+        offset : added to all of them.
         real : where the streams and the offset are packed, `(1, N, width)`; there are no weights then.
         """
         how: dict[str, Any] = {"need_weights": need_weights}

@@ -58,8 +58,10 @@ class Start:
 class Steps:
     """What the recurrence computes for every step.
 
-    emotion : `(K, B, T, D_e)`. state : the global state `(K, B, T, D_g)`. parties : the parties after the last step
-        `(K, B, P, D_p)`, None unless asked for. weights : of the attention over the states so far, `(K, B, T, H + T - 1)`.
+    emotion : `(K, B, T, D_e)`.
+    state : the global state `(K, B, T, D_g)`.
+    parties : the parties after the last step `(K, B, P, D_p)`, None unless asked for.
+    weights : of the attention over the states so far, `(K, B, T, H + T - 1)`.
     """
 
     emotion: Tensor
@@ -151,7 +153,8 @@ def steps(
 
     Parameters
     ----------
-    xs : K tensors `(B, T, D_m)`. speakers : `(K, B, T)` long, below `parties`.
+    xs : K tensors `(B, T, D_m)`.
+    speakers : `(K, B, T)` long, below `parties`.
     packing : which steps of which dialogue to compute; what is returned is zero at the others.
     active : `(K, B, T)` bool, False where a computed step is padding and nobody speaks; None if there is none.
     start : states before the first step, zeros by default; with it the parties after the last one are returned.

@@ -37,7 +37,9 @@ class Attention:
         squashed; `concat`, the product of a vector with the squashed sum of the state's key and the query.
     past : the global states `(B * K, H + T, D_g)`, longest dialogue first, written while the steps run; H of them were
         there before. K : number of cells.
-    query : `(B * K, T, .)`. key_weight : `(K, A, D_g)`. vector : `(K, A)`.
+    query : `(B * K, T, .)`.
+    key_weight : `(K, A, D_g)`.
+    vector : `(K, A)`.
     """
 
     def __init__(
@@ -175,10 +177,13 @@ class Attention:
 class Plan:
     """What the loop needs that has no gradient.
 
-    packing : of the batch. form : see `Attention`. parties : P.
+    packing : of the batch.
+    form : see `Attention`.
+    parties : P.
     speaker : where in the flat table of party states `(K * R)` each row's speaker stands before its step, `(K, N)`.
-    spoken : where after it, `(K, N)`. last : where all parties stand after the last step, `(K, B, P)`. active : `(K, N)`,
-    False at padding, where nobody speaks; None if there is none.
+    spoken : where after it, `(K, N)`.
+    last : where all parties stand after the last step, `(K, B, P)`.
+    active : `(K, N)`, False at padding, where nobody speaks; None if there is none.
     """
 
     packing: Packing
@@ -197,9 +202,9 @@ class States(torch.autograd.Function):
         of the listener is None without listener states.
     other_X, hidden_X, bias_X : the weights of the rest, `(K, 3d, d')`, `(K, 3d, d)` and `(K, 3d)`.
     query, key_weight, vector : see `Attention`; query `(B, K, T, .)`, longest dialogue first.
-    history : global states before the first step, `(B, K, H, D_g)`, longest dialogue first. parties : `(K, B, P, D_p)`,
-        likewise.
-    keep_X : factors of dropout on the states `(K, N, d)`, for the listener `(K, N, P, d)`, or None.
+    history : global states before the first step, `(B, K, H, D_g)`, longest dialogue first.
+    parties : `(K, B, P, D_p)`, likewise. keep_X : factors of dropout on the states `(K, N, d)`, for the listener `(K,
+        N, P, d)`, or None.
 
     Returns the global states `(K, N, D_g)`, the table of party states `(K, R, D_p)` and the attention weights
     `(B * K, T, H + T - 1)`. The table starts with the B * P first states. Then comes a row for each of the N, its speaker's

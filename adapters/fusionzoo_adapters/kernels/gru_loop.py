@@ -63,8 +63,10 @@ def transposed(weight: Tensor) -> Tensor:
 class GRU(torch.autograd.Function):
     """K plain GRUs over packed rows.
 
-    gates : `(K, N, 3d)`, the inputs' share with its bias. weight, bias : `(K, 3d, d)` and `(K, 3d)` of the state's share.
-    start : `(K, B, d)`, longest dialogue first. keep : factors `(K, N, d)` of dropout on the states, or None.
+    gates : `(K, N, 3d)`, the inputs' share with its bias.
+    weight, bias : `(K, 3d, d)` and `(K, 3d)` of the state's share.
+    start : `(K, B, d)`, longest dialogue first.
+    keep : factors `(K, N, d)` of dropout on the states, or None.
     returns : states `(K, N, d)`.
     """
 

@@ -25,7 +25,8 @@ class ContextEncoder(nn.Module):
     width, hidden : input width, and state width of a direction.
     base : `lstm` and `gru` are bidirectional layers, `dialogue-rnn` the recurrence of DialogueRNN, `none` a linear map of
         each utterance.
-    layers : of `lstm` and `gru`. dropout : between their layers, or on the states of `dialogue-rnn`.
+    layers : of `lstm` and `gru`.
+    dropout : between their layers, or on the states of `dialogue-rnn`.
     parties : largest number of speakers; used by `dialogue-rnn`.
     reads_padding : run over padding instead of packing; real outputs then depend on it.
     directions : 2, or for `dialogue-rnn` also 1, forward alone.

@@ -33,7 +33,8 @@ class DialogueRNNCell(nn.Module):
 
     Parameters
     ----------
-    width : `D_m` of the utterances. global_width, party_width, emotion_width : of the three states.
+    width : `D_m` of the utterances.
+    global_width, party_width, emotion_width : of the three states.
     listener_state : also update the parties that listen.
     context_attention : how the past global states are attended to, one of `CONTEXT_ATTENTIONS`.
     attention_width : hidden width of the attention `concat`.

@@ -19,9 +19,11 @@ class NodeEmbeddings(nn.Module):
 
     Parameters
     ----------
-    width : of the nodes. speakers : their number, 0 for no embedding of theirs. targets : the nodes, by number, that it is
-        added to. rows : every node's row in the embedding of modalities, None for none. table : rows of that embedding
-        at least.
+    width : of the nodes.
+    speakers : their number, 0 for no embedding of theirs.
+    targets : the nodes, by number, that it is added to.
+    rows : every node's row in the embedding of modalities, None for none.
+    table : rows of that embedding at least.
     """
 
     def __init__(
@@ -60,8 +62,9 @@ class ModalGCN(nn.Module):
 
     Parameters
     ----------
-    width : of the nodes. gcn : further options of `GCNII`. across : weight of the edges across modalities.
-    embeddings : options of `NodeEmbeddings`.
+    width : of the nodes.
+    gcn : further options of `GCNII`.
+    across : weight of the edges across modalities. embeddings : options of `NodeEmbeddings`.
     """
 
     def __init__(self, width: int, gcn: Mapping[str, Any], across: float = 1.0, **embeddings: Any):
@@ -87,7 +90,9 @@ class GCNIIPerModality(nn.ModuleList):
 
     Parameters
     ----------
-    names : of the nodes. width : of the nodes. gcn : further options of `GCNII`.
+    names : of the nodes.
+    width : of the nodes.
+    gcn : further options of `GCNII`.
     """
 
     def __init__(self, names: Sequence[str], width: int, gcn: Mapping[str, Any]):

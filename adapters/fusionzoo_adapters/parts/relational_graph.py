@@ -80,8 +80,10 @@ class GraphNetwork(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Logits `(B, T, C)` and the nodal attention `(B, T, T)`.
 
-        nodes : `(N, width)`, the real utterances. edge_index : `(2, E)`, from row 0 to row 1. edge_type, edge_weight :
-        `(E,)`; without weights the first convolution averages the messages of each relation. mask : `(B, T)`.
+        nodes : `(N, width)`, the real utterances.
+        edge_index : `(2, E)`, from row 0 to row 1.
+        edge_type, edge_weight : `(E,)`; without weights the first convolution averages the messages of each relation.
+        mask : `(B, T)`.
         """
         y = self.conv1(nodes, edge_index, edge_type, edge_weight)
         y = self.conv2(y.relu() if self.rectify else y, edge_index)
@@ -97,7 +99,8 @@ def graph_inputs(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Edge index `(2, E)`, types `(E,)` and weights `(E,)` for `GraphNetwork`.
 
-    weights : `(B, T, T)`, `[dialogue, centre, neighbour]`. speakers : `(N,)` of the nodes, below `parties`.
+    weights : `(B, T, T)`, `[dialogue, centre, neighbour]`.
+    speakers : `(N,)` of the nodes, below `parties`.
     outwards : edges go from the centre of a window to its neighbours instead of towards it.
     """
     source, target = (edges.centre, edges.neighbour) if outwards else (edges.neighbour, edges.centre)

@@ -22,7 +22,9 @@ class Convolutions(nn.Module):
 
     Parameters
     ----------
-    width, hidden : as above. relations : edge types. neighbours : how the second one joins them, `mean` or `add`.
+    width, hidden : as above.
+    relations : edge types.
+    neighbours : how the second one joins them, `mean` or `add`.
     rectify : ReLU after each.
     """
 

@@ -63,7 +63,11 @@ class SequenceEncoder(nn.Module):
         return nn.Identity() if width == out else nn.Linear(width, out)
 
     def forward(self, x: Tensor, packing: Packing, mask: Tensor, tokens: Tokens) -> Tensor:
-        """x : `(B, T, width)`, zero at padding. tokens : what a transformer reads."""
+        """What it makes of a stream.
+
+        x : `(B, T, width)`, zero at padding.
+        tokens : what a transformer reads.
+        """
         if self.base == "mlp":
             return zero_padded(self.encoder(x), mask)
         if isinstance(self.encoder, ContextEncoder):

@@ -27,7 +27,8 @@ class PartyContext(nn.Module):
     def forward(self, xs: Sequence[Tensor], mask: Tensor, speakers: Tensor, parties: int) -> list[Tensor]:
         """As many `(B, T, 2 * hidden)`, zero at padding; all streams go through the same GRU, in one batch.
 
-        mask : bool `(B, T)`. speakers : `(B, T)` below `parties`.
+        mask : bool `(B, T)`.
+        speakers : `(B, T)` below `parties`.
         """
         batch, steps = mask.shape
         own = (speakers.unsqueeze(-1) == torch.arange(parties, device=mask.device)) & mask.unsqueeze(-1)

@@ -73,8 +73,8 @@ def window_mask(steps: int, past: int | None, future: int | None, mask: Tensor) 
 def relation_types(source: Tensor, target: Tensor, speakers: Tensor, parties: int) -> Tensor:
     """Relations `(E,)` below `2 P^2`: speaker of the source, of the target, and whether the source is earlier.
 
-    source, target : node numbers `(E,)`; within a dialogue they grow with time. speakers : `(N,)` of the
-    nodes, below P. An edge from a node to itself counts as not earlier.
+    source, target : node numbers `(E,)`; within a dialogue they grow with time.
+    speakers : `(N,)` of the nodes, below P. An edge from a node to itself counts as not earlier.
     """
     pair = speakers.index_select(0, source) * parties + speakers.index_select(0, target)
     return pair * 2 + (source >= target)

@@ -12,6 +12,7 @@ FOLDER = Path(__file__).parent
 
 @hookimpl
 def fusionzoo_register(register):
+    """Register a recipe per YAML file of this folder."""
     register_folder(register, __name__, FOLDER)
 
 
