@@ -19,6 +19,7 @@ from fusionzoo.errors import MovedWarning
 #: Old name -> where its content is now.
 MOVED = {
     "fusionzoo.data.batch": "fusionzoo.batch",
+    "fusionzoo.data.convert": "fusionzoo.data.conversion",
     "fusionzoo.evaluation": "fusionzoo.experiments",
     "fusionzoo.evaluation.bench": "fusionzoo.experiments.cost",
     "fusionzoo.evaluation.compare": "fusionzoo.experiments.grid",

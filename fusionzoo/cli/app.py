@@ -9,7 +9,7 @@ import typer
 from fusionzoo.cli import installed, models, training
 from fusionzoo.cli.data import data_app
 from fusionzoo.cli.export import export_command
-from fusionzoo.cli.extract import extract
+from fusionzoo.cli.extract import extract_command
 from fusionzoo.cli.run import SETTINGS, run_script
 
 app = typer.Typer(
@@ -21,7 +21,6 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 data_app.command("export")(export_command)
-app.command("run", context_settings=SETTINGS)(run_script)
 
 
 def _version(value: bool) -> None:
@@ -46,7 +45,6 @@ def common(
 
 
 _COMMANDS = (
-    extract,
     training.train,
     training.cross_validate,
     training.compare,
@@ -63,3 +61,5 @@ _COMMANDS = (
 )
 for _command in _COMMANDS:
     app.command()(_command)
+app.command("extract")(extract_command)
+app.command("run", context_settings=SETTINGS)(run_script)

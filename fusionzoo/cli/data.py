@@ -41,7 +41,7 @@ def data_convert(
 ) -> None:
     """Turn a data file into the safe columnar .npz layout."""
     from fusionzoo.cli import show
-    from fusionzoo.data.convert import convert
+    from fusionzoo.data.conversion import convert
 
     options: dict[str, Any] = {} if label_names is None else {"label_names": comma(label_names)}
     done = convert(

@@ -42,7 +42,7 @@ def reader_options(sets: list[str] | None) -> dict[str, Any]:
     return out
 
 
-def extract(
+def extract_command(
     corpus: Annotated[Path, typer.Argument(help="Folder of a release: IEMOCAP, MELD, RAVDESS, ESD, an .scp list.")],
     text: Annotated[
         str | None, typer.Option(help="Model of words: a folder, or a hub name such as roberta-large.")
@@ -71,10 +71,10 @@ def extract(
 ) -> None:
     """Run pretrained encoders over a raw corpus and write features for --data; goes on after an interruption."""
     from fusionzoo.cli import show
-    from fusionzoo.extraction.run import extract as run
+    from fusionzoo.extraction.run import extract
 
     goes_on(f"the same command goes on where it stopped (what is done lies in {out})")
-    done = run(
+    done = extract(
         corpus,
         text,
         audio,

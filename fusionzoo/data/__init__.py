@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from fusionzoo.data.readers import ReleaseReader as ReleaseReader
     from fusionzoo.data.sources import load as load
 
-# The function `convert` is not here on purpose: it has its module's name, and a package attribute cannot be both;
-# write `from fusionzoo.data.convert import convert`.
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fusionzoo.data import inspect, load
-from fusionzoo.data.convert import convert
+from fusionzoo.data.conversion import convert
 from fusionzoo.data.corpus import Corpus
 from fusionzoo.errors import DataError, UnsafePickleError
 

@@ -194,7 +194,7 @@ def test_reading_data_imports_no_torch(corpus: Corpus, classic: list[Any], write
     other = write_pickle(tuple(classic))
     code = (
         "import sys, fusionzoo.data as d\n"
-        "from fusionzoo.data.convert import convert\n"
+        "from fusionzoo.data.conversion import convert\n"
         f"d.load({str(path)!r}); d.inspect({str(other)!r}); convert({str(other)!r}, {str(tmp_path / 'y.npz')!r})\n"
         "assert 'load' in dir(d) and 'ResidentSplit' in dir(d)\n"
         "assert 'torch' not in sys.modules, 'torch was imported'\n"
