@@ -54,7 +54,7 @@ class FoldPlan:
             return None
         if isinstance(given, FoldPlan):
             return given
-        values = dict(given) if isinstance(given, Mapping) else _written(str(given))
+        values: dict[str, Any] = dict(given if isinstance(given, Mapping) else _written(str(given)))
         _check_plan(values)
         k = None if values.get("k") is None else int(values["k"])
         if k is not None and k < 2:
