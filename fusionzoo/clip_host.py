@@ -239,30 +239,32 @@ class ClipHost(Host):
         if not self.masked:
             masks = {m: torch.ones_like(mask) for m, mask in masks.items()}
         if self.fusion is None:
-            name = self.names[0]
-            only = encoded[name]
-            if only is None:
-                raise ShapeError(f"the batch has no {name!r}, the only modality of {type(self).__name__}")
-            return Fused(pool(only.states, masks[name], self.pool), {name: only.states}), masks
-        if getattr(self.fusion, "unaligned", False):
-            streams = {m: None if e is None else e.states for m, e in encoded.items()}
-        else:
-            streams = {m: None if e is None else masked_mean(e.states, masks[m]) for m, e in encoded.items()}
+            return self._alone(encoded[self.names[0]], masks), masks
         # An instance may have names of its own: it takes the streams in their order.
         names = dict(zip(self.names, self.fusion.names, strict=True))
-        flat = {m: x if x is None or x.dim() == 3 else x.unsqueeze(1) for m, x in streams.items()}
+        streams = {names[m]: None if e is None else self._stream(e, masks[m]) for m, e in encoded.items()}
         given = {
-            names[m]: mask if flat[m].shape[1] == mask.shape[1] else mask.any(1, keepdim=True)  # type: ignore[union-attr]
+            names[m]: mask if streams[names[m]].shape[1] == mask.shape[1] else mask.any(1, keepdim=True)  # type: ignore[union-attr]
             for m, mask in masks.items()
         }
-        fused = self.fusion.fuse(
-            {names[m]: x for m, x in flat.items()}, given if self.masked else None, attention=self.keep_attention
-        )
+        fused = self.fusion.fuse(streams, given if self.masked else None, attention=self.keep_attention)
         back = {theirs: ours for ours, theirs in names.items()}
         fused.streams = {_renamed(k, back): v for k, v in fused.streams.items()}
         if fused.fused.dim() == 3:
             fused.fused = self._without_steps(fused.fused, given.get(self.fusion.anchor), given)
         return fused, masks
+
+    def _alone(self, only: Encoded | None, masks: Mapping[str, Tensor]) -> Fused:
+        """The only modality, for which there is no fusion."""
+        name = self.names[0]
+        if only is None:
+            raise ShapeError(f"the batch has no {name!r}, the only modality of {type(self).__name__}")
+        return Fused(pool(only.states, masks[name], self.pool), {name: only.states})
+
+    def _stream(self, encoded: Encoded, mask: Tensor) -> Tensor:
+        """What the fusion takes of a modality: its states, or, if it reads no sequences, their mean as one step."""
+        x = encoded.states if getattr(self.fusion, "unaligned", False) else masked_mean(encoded.states, mask)
+        return x if x.dim() == 3 else x.unsqueeze(1)
 
     def _without_steps(self, x: Tensor, anchor: Tensor | None, given: Mapping[str, Tensor]) -> Tensor:
         """The fusion's steps as one vector."""

@@ -104,23 +104,10 @@ class _Entries:
 
     def corpus(self, label_names: Collection[str] | None, name: str, keep_all: bool) -> Corpus:
         split = self._splits()
-        if not keep_all and (left := [d for d in self.keys if d not in split]):
-            self.skipped.append(f"{some(left)}: in neither train nor test")
-            self.keys = [d for d in self.keys if d in split]
-        if not self.keys:
-            raise DataError(
-                f"{self._where(self.first)} has no dialogue of the train or test ids. Check that the file is whole."
-            )
+        self._leave_out([] if keep_all else [d for d in self.keys if d not in split])
         lengths = {d: self._length(d) for d in self.keys}
         labels = np.concatenate([self._labels("labels", d, lengths[d]) for d in self.keys])
-        features: dict[str, np.ndarray] = {}
-        dtypes: dict[str, str] = {}
-        for m in MODALITIES:
-            if m == "text" and self.views:
-                views = [self._features(view, lengths) for view in TEXT_VIEWS]
-                features[m], dtypes[m] = np.concatenate([x for x, _ in views], axis=1), views[0][1]
-            elif m in self.fields:
-                features[m], dtypes[m] = self._features(m, lengths)
+        features, dtypes = self._modalities(lengths)
         counts = [lengths[d] for d in self.keys]
         info: dict[str, Any] = {"source": str(self.path), "sha256": sha256_of(self.files), "layout": self.layout}
         info |= {"text_views": len(TEXT_VIEWS)} if self.views else {}
@@ -138,6 +125,28 @@ class _Entries:
             info=info | {"stored_dtypes": dtypes, "skipped": self.skipped},
             extras=extras,
         )
+
+    def _leave_out(self, left: list[str]) -> None:
+        """Drop the dialogues that are in no split, with a note."""
+        if left:
+            self.skipped.append(f"{some(left)}: in neither train nor test")
+            self.keys = sorted({*self.keys} - {*left})
+        if not self.keys:
+            raise DataError(
+                f"{self._where(self.first)} has no dialogue of the train or test ids. Check that the file is whole."
+            )
+
+    def _modalities(self, lengths: dict[str, int]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        """Modality -> its rows, and -> their stored dtype; views of the text side by side."""
+        features: dict[str, np.ndarray] = {}
+        dtypes: dict[str, str] = {}
+        for m in MODALITIES:
+            if m == "text" and self.views:
+                views = [self._features(view, lengths) for view in TEXT_VIEWS]
+                features[m], dtypes[m] = np.concatenate([x for x, _ in views], axis=1), views[0][1]
+            elif m in self.fields:
+                features[m], dtypes[m] = self._features(m, lengths)
+        return features, dtypes
 
     def _splits(self) -> dict[str, str]:
         split: dict[str, str] = {}

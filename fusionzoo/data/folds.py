@@ -54,23 +54,8 @@ class FoldPlan:
             return None
         if isinstance(given, FoldPlan):
             return given
-        values: dict[str, Any] = {}
-        if isinstance(given, Mapping):
-            values = dict(given)
-        else:
-            by, _, k = str(given).rpartition(":") if ":" in str(given) else (str(given), "", "")
-            values = {"k": by} if by.isdigit() else {"by": by, **({"k": k} if k else {})}
-        known = ("by", "k", "seed", "dev")
-        for key in values:
-            if key not in known:
-                raise ConfigError(
-                    f"unknown key 'folds.{key}'{close_matches_hint(str(key), known) or '.'} Here go: {', '.join(known)}."
-                )
-        for key in ("k", "seed"):
-            if values.get(key) is not None and not re.fullmatch(r"[0-9]{1,9}", str(values[key])):
-                raise ConfigError(f"folds.{key} takes a whole number, not {shown(values[key])}")
-        if not isinstance(values.get("by", ""), str):
-            raise ConfigError(f"folds.by is the name of a column, not {shown(values['by'])}")
+        values: dict[str, Any] = dict(given if isinstance(given, Mapping) else _written(str(given)))
+        _check_plan(values)
         k = None if values.get("k") is None else int(values["k"])
         if k is not None and k < 2:
             raise ConfigError(f"folds.k must be 2 or more, not {k}")
@@ -88,31 +73,35 @@ class FoldPlan:
         return f"leave one {self.by} out" if self.k is None else f"{self.k} folds by {self.by}"
 
 
+def _written(folds: str) -> dict[str, str]:
+    """The keys that `5`, `session` or `speaker:5` stands for."""
+    by, _, k = folds.rpartition(":") if ":" in folds else (folds, "", "")
+    return {"k": by} if by.isdigit() else {"by": by, **({"k": k} if k else {})}
+
+
+def _check_plan(values: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` where a key is unknown or a value is of another kind."""
+    known = ("by", "k", "seed", "dev")
+    for key in values:
+        if key not in known:
+            raise ConfigError(
+                f"unknown key 'folds.{key}'{close_matches_hint(str(key), known) or '.'} Here go: {', '.join(known)}."
+            )
+    for key in ("k", "seed"):
+        if values.get(key) is not None and not re.fullmatch(r"[0-9]{1,9}", str(values[key])):
+            raise ConfigError(f"folds.{key} takes a whole number, not {shown(values[key])}")
+    if not isinstance(values.get("by", ""), str):
+        raise ConfigError(f"folds.by is the name of a column, not {shown(values['by'])}")
+
+
 def groups_of(corpus: Corpus, by: str) -> dict[str, list[str]]:
     """Group -> its dialogue ids, both sorted. Raises `DataError` where the data do not say, or a dialogue is in two."""
-    dialogues = corpus.dialogues()
     if by == "dialogue":
-        return {d.id: [d.id] for d in dialogues}
+        return {d.id: [d.id] for d in corpus.dialogues()}
     if by in _SPEAKER:
         return _by_speaker(corpus)
-    column = next((c for c in (_SESSION if by in _SESSION else (by,)) if c in corpus.extras), None)
-    if column is not None:
-        values = corpus.extras[column].astype(str)
-        if values.ndim != 1:
-            raise DataError(
-                f"{corpus.source}: folds by {by!r} need one value per utterance, the column is {values.shape}."
-            )
-        found = {d.id: sorted(set(values[d.start : d.stop].tolist())) for d in dialogues}
-    elif by == "session" and all(_IEMOCAP.match(d.id) for d in dialogues):
-        found = {d.id: [f"Session{int(_IEMOCAP.match(d.id)[1])}"] for d in dialogues}  # type: ignore[index]
-    else:
-        known = ["dialogue", "speaker", *(c for c, x in corpus.extras.items() if x.ndim == 1 and x.dtype.kind in "US")]
-        raise DataError(
-            f"{corpus.source} says nothing about {by!r}{close_matches_hint(by, known) or '.'} Folds can be made by: "
-            f"{', '.join(known)}, and by session where there is a column 'session' or 'fold'."
-        )
     groups: dict[str, list[str]] = {}
-    for dialogue, values in found.items():
+    for dialogue, values in _groups_said(corpus, by).items():
         if len(values) > 1:
             raise DataError(
                 f"{corpus.source}: dialogue {dialogue!r} is in several groups of {by!r} ({', '.join(values[:4])}), so that "
@@ -122,6 +111,26 @@ def groups_of(corpus: Corpus, by: str) -> dict[str, list[str]]:
             continue  # in no group: always train
         groups.setdefault(values[0], []).append(dialogue)
     return {name: sorted(groups[name]) for name in sorted(groups)}
+
+
+def _groups_said(corpus: Corpus, by: str) -> dict[str, list[str]]:
+    """Dialogue id -> the groups that a column, or IEMOCAP's ids, say it is in."""
+    dialogues = corpus.dialogues()
+    column = next((c for c in (_SESSION if by in _SESSION else (by,)) if c in corpus.extras), None)
+    if column is not None:
+        values = corpus.extras[column].astype(str)
+        if values.ndim != 1:
+            raise DataError(
+                f"{corpus.source}: folds by {by!r} need one value per utterance, the column is {values.shape}."
+            )
+        return {d.id: sorted(set(values[d.start : d.stop].tolist())) for d in dialogues}
+    if by == "session" and all(_IEMOCAP.match(d.id) for d in dialogues):
+        return {d.id: [f"Session{int(_IEMOCAP.match(d.id)[1])}"] for d in dialogues}  # type: ignore[index]
+    known = ["dialogue", "speaker", *(c for c, x in corpus.extras.items() if x.ndim == 1 and x.dtype.kind in "US")]
+    raise DataError(
+        f"{corpus.source} says nothing about {by!r}{close_matches_hint(by, known) or '.'} Folds can be made by: "
+        f"{', '.join(known)}, and by session where there is a column 'session' or 'fold'."
+    )
 
 
 def _by_speaker(corpus: Corpus) -> dict[str, list[str]]:

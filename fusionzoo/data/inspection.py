@@ -95,47 +95,48 @@ class Inspection:
             lines += [("size", f"{self.size_bytes:,} bytes"), ("sha256", self.sha256)]
         if self.rows:
             lines += [("utterances", f"{self.rows:,}"), ("dialogues", f"{self.dialogues:,}")]
+        lines += [*self._contents(), *self._remarks(), ("verdict", self._verdict())]
+        # Names come from the file: what would steer a terminal is spelt out.
+        return [(visible(key), visible(value)) for key, value in lines]
+
+    def _contents(self) -> _Rows:
+        """What the file holds, counted."""
+        lines: _Rows = []
         for m, facts in self.modalities.items():
             missing = self.rows - facts["present"]
-            lines.append(
-                (
-                    f"modality {m}",
-                    f"width {facts['width']}, {facts['dtype']}" + (f", {missing} missing" * (missing > 0)),
-                )
-            )
+            what = f"width {facts['width']}, {facts['dtype']}" + f", {missing} missing" * (missing > 0)
+            lines.append((f"modality {m}", what))
         if self.labels:
             unlabelled = f", unlabelled {self.unlabelled}" * (self.unlabelled > 0)
             lines.append(("labels", ", ".join(f"{c} {n}" for c, n in self.labels.items()) + unlabelled))
         for medium, count in self.media.items():
             missing = self.rows - count
-            lines.append((medium, f"{count:,} utterances" + (f", {missing:,} missing" * (missing > 0))))
+            lines.append((medium, f"{count:,} utterances" + f", {missing:,} missing" * (missing > 0)))
         lines += [(f"split {name}", _counts(n)) for name, n in self.splits.items()]
         lines += [(f"fold {name}", _counts(n)) for name, n in self.folds.items()]
         if self.speakers:
-            lines.append(
-                (
-                    "speakers",
-                    f"{self.speakers['distinct']}, up to {self.speakers['largest_dialogue']} in a dialogue",
-                )
-            )
-        used = {*self.modalities}
-        if others := [f"{c} {what}" for c, what in self.columns.items() if c not in used]:
+            distinct, largest = self.speakers["distinct"], self.speakers["largest_dialogue"]
+            lines.append(("speakers", f"{distinct}, up to {largest} in a dialogue"))
+        if others := [f"{c} {what}" for c, what in self.columns.items() if c not in self.modalities]:
             lines.append(("other columns", ", ".join(others)))
         if self.names:
             lines.append(("pickle names", ", ".join(self.names)))
-        lines += [("missing", f"{medium}: none was found") for medium in self.missing]
-        lines += [("note", s) for s in self.notes]
-        lines += [("skipped", s) for s in self.skipped]
-        lines += [("WARNING", w) for w in self.warnings]
-        lines += [("PROBLEM", p) for p in self.problems]
-        sound = f"usable, with {len(self.warnings)} warning(s)" if self.warnings else "sound"
-        if self.is_raw:
-            sound = f"readable: `fusionzoo extract {self.path}` makes features of it"
+        return lines
+
+    def _remarks(self) -> _Rows:
+        """What a user has to know of it, the worst last."""
+        lines: _Rows = [("missing", f"{medium}: none was found") for medium in self.missing]
+        lists = {"note": self.notes, "skipped": self.skipped, "WARNING": self.warnings, "PROBLEM": self.problems}
+        return lines + [(key, remark) for key, remarks in lists.items() for remark in remarks]
+
+    def _verdict(self) -> str:
+        if not self.ok:
+            return f"not usable: {len(self.problems)} problem(s)"
         if self.is_raw and not self.media:
-            sound = "readable, but no recording was found: `fusionzoo extract` would have nothing to read"
-        lines.append(("verdict", sound if self.ok else f"not usable: {len(self.problems)} problem(s)"))
-        # Names come from the file: what would steer a terminal is spelt out.
-        return [(visible(key), visible(value)) for key, value in lines]
+            return "readable, but no recording was found: `fusionzoo extract` would have nothing to read"
+        if self.is_raw:
+            return f"readable: `fusionzoo extract {self.path}` makes features of it"
+        return f"usable, with {len(self.warnings)} warning(s)" if self.warnings else "sound"
 
     def __str__(self) -> str:
         lines = self._lines()

@@ -87,14 +87,7 @@ def read_npz(path: str | os.PathLike[str], *, needs_split: bool = True, name: st
     """
     path = Path(path)
     columns = read_columns(path)
-    required = [c for c in REQUIRED if needs_split or c != "split"]
-    if missing := [c for c in required if c not in columns]:
-        hint = " The split may also come from a file of its own (split=...)." if "split" in missing else ""
-        raise DataError(
-            f"{path}: lacks the column{'s' if len(missing) > 1 else ''} {', '.join(map(repr, missing))}, expected "
-            f"{', '.join(REQUIRED)} and one matrix per modality; it has {', '.join(columns) or 'nothing'}.{hint} Add "
-            f"what is missing, or convert the original with `fusionzoo data convert`."
-        )
+    _check_required(path, columns, [c for c in REQUIRED if needs_split or c != "split"])
     rows = _rows(path, columns)
     modalities = _modalities(path, columns, rows)
     masks = [f"{m}_mask" for m in modalities if f"{m}_mask" in columns]
@@ -102,13 +95,12 @@ def read_npz(path: str | os.PathLike[str], *, needs_split: bool = True, name: st
     _check_columns(path, columns, needed, rows)
     others, skipped = _others(columns, needed, rows)
     arrays = read_arrays(path, columns, [*needed, *others])
+    unused = [] if "modalities" in columns else _like_features(columns, others, rows)
     info = _provenance(path, arrays.get("provenance"))
     info |= {"source": str(path), "sha256": sha256(path)}
     info |= {"stored_dtypes": {m: str(columns[m].dtype) for m in modalities}}
-    if skipped:
-        info["skipped"] = [*info.get("skipped", []), *skipped]
-    if "modalities" not in columns and (unused := _like_features(columns, others, rows)):
-        info["unused"] = unused
+    info |= {"skipped": [*info.get("skipped", []), *skipped]} if skipped else {}
+    info |= {"unused": unused} if unused else {}
     return Corpus(
         name=name or path.stem,
         features={m: arrays[m] for m in modalities},
@@ -123,6 +115,16 @@ def read_npz(path: str | os.PathLike[str], *, needs_split: bool = True, name: st
         info=info,
         extras={c: arrays[c] for c in others},
     )
+
+
+def _check_required(path: Path, columns: dict[str, Column], required: Sequence[str]) -> None:
+    if missing := [c for c in required if c not in columns]:
+        hint = " The split may also come from a file of its own (split=...)." if "split" in missing else ""
+        raise DataError(
+            f"{path}: lacks the column{'s' if len(missing) > 1 else ''} {', '.join(map(repr, missing))}, expected "
+            f"{', '.join(REQUIRED)} and one matrix per modality; it has {', '.join(columns) or 'nothing'}.{hint} Add "
+            f"what is missing, or convert the original with `fusionzoo data convert`."
+        )
 
 
 def _rows(path: Path, columns: dict[str, Column]) -> int:

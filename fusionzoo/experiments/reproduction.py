@@ -125,20 +125,30 @@ def reproduce_recipe(
         warnings += [f"{protocol}: FAILED {n}: {m}" for n, m in failed.items()]
         if config.training.selection == "test":
             warnings.append(f"{protocol}: {TEST_SELECTED}")
-    published = recipe.published_for(variant)
-    known = {metric: number for metric, number, _ in beside(recipe.facts(None, variant), None)}
-    rows = []
-    for name, metric in METRICS.items():
-        mine = ["" if s is None or s.get(name) is None else f"{100 * s[name]:.2f}" for _, s in ours]
-        rows.append([metric.short, f"{known[metric.short]:.2f}" if metric.short in known else "-", *mine])
-    said = {k: " ".join(str(published.get(k) or "").split()) for k in ("protocol", "flaw", "source")}
-    notes += [f"Published {k}: {words}." for k, words in said.items() if words]
-    notes += [f"Published features: {recipe.features}"] if recipe.features else []
+    notes += _publication(recipe, variant)
     title = f"{recipe.name}{f' ({variant})' if variant else ''}: published and here, percent"
-    table = Table(["metric", "published", *(f"here, {p}" for p, _ in ours)], rows)
+    table = Table(["metric", "published", *(f"here, {p}" for p, _ in ours)], _rows(recipe.facts(None, variant), ours))
     done = Reproduction(folder, title, table, notes, warnings, changes=changes)
     done.write()
     return done
+
+
+def _rows(facts: RecipeFacts, ours: Sequence[tuple[str, Mapping[str, Any] | None]]) -> list[list[str]]:
+    """Metric, the published score, and that of every protocol here."""
+    known = {metric: f"{number:.2f}" for metric, number, _ in beside(facts, None)}
+    rows = []
+    for name, metric in METRICS.items():
+        mine = ["" if s is None or s.get(name) is None else f"{100 * s[name]:.2f}" for _, s in ours]
+        rows.append([metric.short, known.get(metric.short, "-"), *mine])
+    return rows
+
+
+def _publication(recipe: Recipe, variant: str | None) -> list[str]:
+    """What the publication says of how it came to its scores."""
+    published = recipe.published_for(variant)
+    said = {k: " ".join(str(published.get(k) or "").split()) for k in ("protocol", "flaw", "source")}
+    notes = [f"Published {k}: {words}." for k, words in said.items() if words]
+    return notes + ([f"Published features: {recipe.features}"] if recipe.features else [])
 
 
 def reproduce_card(

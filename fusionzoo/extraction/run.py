@@ -302,45 +302,24 @@ def _assemble(
     raw: RawCorpus, features: Sequence[Feature], stores: Sequence[Store], result: Extraction, precision: str
 ) -> None:
     """The columnar file and its card from all shards."""
-    count = len(raw.utterances)
-    matrices: dict[str, np.ndarray] = {}
-    present: dict[str, np.ndarray] = {}
-    for feature, store in zip(features, stores, strict=True):
-        shards = [store.read(i) for i in range(len(store.plan))]
-        if any(s is None for s in shards):
-            raise DataError(f"{store.folder}: a shard that was written is gone or damaged; run the command again.")
-        good = [s for s in shards if s is not None and s.rows]
-        failed = sorted(f for s in shards if s is not None for f in s.failed)
-        result.failed[feature.modality] = [
-            {"utterance": raw.utterances[row].id, "file": file, "reason": why} for row, file, why in failed
-        ]
-        result.absent[feature.modality] = count - sum(len(rows) for rows in store.plan)
-        if not good:
-            raise DataError(
-                f"{raw.root}: nothing of {feature.medium} could be read; the first of {len(failed)} problems: {failed[0][2]}"
-            )
-        matrix = np.zeros((count, good[0].features.shape[1]), np.float32)
-        mask = np.zeros(count, bool)
-        for shard in good:
-            matrix[shard.rows], mask[shard.rows] = shard.features, True
-        matrices[feature.modality], present[feature.modality] = matrix, mask
-    keep = np.any(list(present.values()), axis=0)
+    made = {f.modality: _matrix(raw, f, store, result) for f, store in zip(features, stores, strict=True)}
+    keep = np.any([mask for _, mask in made.values()], axis=0)
     rows = [u for u, k in zip(raw.utterances, keep, strict=True) if k]
-    result.dropped, result.utterances = count - len(rows), len(rows)
-    result.widths = {m: int(x.shape[1]) for m, x in matrices.items()}
+    result.dropped, result.utterances = len(raw.utterances) - len(rows), len(rows)
+    result.widths = {m: int(x.shape[1]) for m, (x, _) in made.items()}
     result.notes = _split_notes(raw)
 
     card = _card(raw, features, stores, result, precision)
     corpus = Corpus(
         name=result.path.stem,
-        features={m: x[keep] for m, x in matrices.items()},
+        features={m: x[keep] for m, (x, _) in made.items()},
         dialogue_id=np.array([u.dialogue_id for u in rows], dtype=str),
         utterance_index=np.array([u.index for u in rows]),
         speaker=np.array([u.speaker for u in rows], dtype=str),
         label=np.array([u.label for u in rows]),
         label_names=raw.label_names,
         split=np.array([u.split or "train" for u in rows], dtype=str),
-        present={m: x[keep] for m, x in present.items() if not x[keep].all()},
+        present={m: mask[keep] for m, (_, mask) in made.items() if not mask[keep].all()},
         utterance_id=np.array([u.id for u in rows], dtype=str),
         info={"extraction": card, **_views(features)},
         extras=_extras(rows),
@@ -348,6 +327,29 @@ def _assemble(
     result.path.parent.mkdir(parents=True, exist_ok=True)
     save_npz(corpus, result.path)
     write_json(result.card, card | {"failed": result.failed})
+
+
+def _matrix(raw: RawCorpus, feature: Feature, store: Store, result: Extraction) -> tuple[np.ndarray, np.ndarray]:
+    """All rows of a modality and which of them there are, from its shards; what failed goes into `result`."""
+    count = len(raw.utterances)
+    shards = [shard for i in range(len(store.plan)) if (shard := store.read(i)) is not None]
+    if len(shards) < len(store.plan):
+        raise DataError(f"{store.folder}: a shard that was written is gone or damaged; run the command again.")
+    good = [s for s in shards if s.rows]
+    failed = sorted(f for s in shards for f in s.failed)
+    result.failed[feature.modality] = [
+        {"utterance": raw.utterances[row].id, "file": file, "reason": why} for row, file, why in failed
+    ]
+    result.absent[feature.modality] = count - sum(len(rows) for rows in store.plan)
+    if not good:
+        raise DataError(
+            f"{raw.root}: nothing of {feature.medium} could be read; the first of {len(failed)} problems: {failed[0][2]}"
+        )
+    matrix = np.zeros((count, good[0].features.shape[1]), np.float32)
+    mask = np.zeros(count, bool)
+    for shard in good:
+        matrix[shard.rows], mask[shard.rows] = shard.features, True
+    return matrix, mask
 
 
 def _views(features: Sequence[Feature]) -> dict[str, int]:
@@ -368,23 +370,24 @@ def _split_notes(raw: RawCorpus) -> list[str]:
 
 def _extras(rows: Sequence[RawUtterance]) -> dict[str, np.ndarray]:
     """Annotations as columns: those that every utterance has, of numbers, of texts, or of as many numbers."""
-    columns: dict[str, np.ndarray] = {}
-    if any(u.fold for u in rows):
-        columns["fold"] = np.array([u.fold or "" for u in rows], dtype=str)
-    if any(u.gender for u in rows):
-        columns["gender"] = np.array([u.gender or "" for u in rows], dtype=str)
+    known = {c: [getattr(u, c) or "" for u in rows] for c in ("fold", "gender")}
+    columns = {c: np.array(values, dtype=str) for c, values in known.items() if any(values)}
     for key in sorted(set(rows[0].extras) if rows else ()):
-        values: list[Any] = [u.extras.get(key) for u in rows]
-        if all(isinstance(v, str) for v in values):
-            columns[key] = np.array(values, dtype=str)
-        elif all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
-            columns[key] = np.array(values, dtype=float)
-        elif all(isinstance(v, (list, tuple)) and all(isinstance(x, (int, float)) for x in v) for v in values):
-            lengths = {len(v) for v in values if v is not None}
-            if len(lengths) == 1:
-                columns[key] = np.array(values, dtype=float)
+        column = _column([u.extras.get(key) for u in rows])
+        columns |= {key: column} if column is not None else {}
     reserved = {"text", "audio", "visual", "label", "speaker", "split"}
     return {k if k not in reserved else f"raw_{k}": v for k, v in columns.items()}
+
+
+def _column(values: Sequence[Any]) -> np.ndarray | None:
+    """Texts, numbers, or as many numbers in each, as an array; None for anything else."""
+    if all(isinstance(v, str) for v in values):
+        return np.array(values, dtype=str)
+    numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+    vectors = all(isinstance(v, (list, tuple)) and all(isinstance(x, (int, float)) for x in v) for v in values)
+    if numbers or (vectors and len({len(v) for v in values}) == 1):
+        return np.array(values, dtype=float)
+    return None
 
 
 def _card(

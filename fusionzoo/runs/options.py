@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
@@ -53,28 +53,29 @@ def coerce(value: Any, annotation: str, where: str, limits: Mapping[str, Any]) -
     names = [n.strip() for n in annotation.split("|")]
     if value is None and "None" in names:
         return None
-    kind = names[0].split("[")[0]
-    if kind == "str" and isinstance(value, bool):
+    if names[0] == "str" and isinstance(value, bool):
         # YAML 1.1 reads the words no, off, yes and on as booleans.
         words = ("yes", "on") if value else ("no", "off")
         value = next((w for w in words if w in limits.get("choices", ())), value)
-    checked = _as_kind(value, kind)
-    if checked is _WRONG and len(names) > 1:
-        checked = next((c for c in (_as_kind(value, n.split("[")[0]) for n in names[1:]) if c is not _WRONG), _WRONG)
+    checked = next((c for n in names if (c := _as_kind(value, n.split("[")[0])) is not _WRONG), _WRONG)
     if checked is _WRONG:
         expected = " or ".join("nothing (null)" if n == "None" else _WORDS.get(n, n) for n in names)
         raise ConfigError(f"configuration key {where!r} takes {expected}, not {_got(value)}")
+    _check_limits(checked, where, limits)
+    return checked
+
+
+def _check_limits(value: Any, where: str, limits: Mapping[str, Any]) -> None:
     choices = limits.get("choices")
-    if choices and checked not in choices:
+    if choices and value not in choices:
         raise ConfigError(
-            f"configuration key {where!r} has no choice {shown(checked)}{close_matches_hint(str(checked), choices) or '.'} "
+            f"configuration key {where!r} has no choice {shown(value)}{close_matches_hint(str(value), choices) or '.'} "
             f"Choices: {', '.join(choices)}."
         )
     low, high = limits.get("min"), limits.get("max")
-    if (low is not None and not checked >= low) or (high is not None and not checked <= high):
+    if (low is not None and not value >= low) or (high is not None and not value <= high):
         span = f"at least {low}" if high is None else f"between {low} and {high}"
-        raise ConfigError(f"configuration key {where!r} must be {span}, not {checked}")
-    return checked
+        raise ConfigError(f"configuration key {where!r} must be {span}, not {value}")
 
 
 _WRONG = object()
@@ -86,26 +87,40 @@ def _got(value: Any) -> str:
 
 
 def _as_kind(value: Any, kind: str) -> Any:
-    if kind == "int":
-        if isinstance(value, float) and value.is_integer():
-            return int(value)
-        return value if isinstance(value, int) and not isinstance(value, bool) else _WRONG
-    if kind == "float":
-        known = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        return float(value) if known else _WRONG
-    if kind == "bool":
-        return value if isinstance(value, bool) else _WRONG
-    if kind == "str":
-        return value if isinstance(value, str) else str(value) if hasattr(value, "__fspath__") else _WRONG
-    if kind == "list":
-        if isinstance(value, str):
-            return [v.strip() for v in value.split(",") if v.strip()]
-        return list(value) if isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value) else _WRONG
-    if kind == "dict":
-        return dict(value) if isinstance(value, Mapping) else _WRONG
-    if kind == "None":
-        return None if value is None else _WRONG
-    return value
+    """The value as one of a kind, or `_WRONG`; kinds that the table lacks take everything."""
+    return _KINDS[kind](value) if kind in _KINDS else value
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else _WRONG
+
+
+def _number(value: Any) -> Any:
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if known else _WRONG
+
+
+def _text_or_path(value: Any) -> Any:
+    return value if isinstance(value, str) else str(value) if hasattr(value, "__fspath__") else _WRONG
+
+
+def _words(value: Any) -> Any:
+    if isinstance(value, str):
+        return [v.strip() for v in value.split(",") if v.strip()]
+    return list(value) if isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value) else _WRONG
+
+
+_KINDS: dict[str, Callable[[Any], Any]] = {
+    "int": _whole,
+    "float": _number,
+    "bool": lambda value: value if isinstance(value, bool) else _WRONG,
+    "str": _text_or_path,
+    "list": _words,
+    "dict": lambda value: dict(value) if isinstance(value, Mapping) else _WRONG,
+    "None": lambda value: None if value is None else _WRONG,
+}
 
 
 def accepted_options(name: str, kind: str) -> Accepted:

@@ -58,6 +58,10 @@ class Real:
         return self.pack(sinusoidal_positions(like.new_empty(1, steps, like.shape[-1])).expand(batch, -1, -1))
 
 
+def _packed(x: Tensor | None, real: Real | None) -> Tensor | None:
+    return x if x is None or real is None else real.pack(x)
+
+
 class View(nn.Module):
     """One modality as seen with each of several sources: an encoder and a gate per source, and a linear map of them all.
 
@@ -235,14 +239,8 @@ class SDT(Host):
         # One stream alone is read everywhere: it is zero where its modality was not recorded.
         masks = [dialogues.mask] if len(names) == 1 else [dialogues.present[m] for m in names]
         padded = self.fills_padding or dialogues.keep_attention or torch.compiler.is_compiling()
-        real, offset, tensors = (
-            None if padded else Real(dialogues.packing),
-            self.said(dialogues),
-            list(streams.values()),
-        )
-        if real is not None:
-            tensors = [None if x is None else real.pack(x) for x in tensors]
-            offset = None if offset is None else real.pack(offset)
+        real = None if padded else Real(dialogues.packing)
+        offset, *tensors = [_packed(x, real) for x in (self.said(dialogues), *streams.values())]
         xs = [None if x is None else p(self.input_dropout(x)) for p, x in zip(self.projections, tensors, strict=True)]
         out: dict[str, Tensor | None] = {}
         for i, name in enumerate(names):

@@ -234,32 +234,36 @@ class RawCorpus:
         """
         test = (test,) if isinstance(test, str) else tuple(test)
         chosen = (dev,) if isinstance(dev, str) else tuple(dev or ())
+        self._check_folds(test, chosen)
+        split_of = {f: "test" if f in test else "dev" if f in chosen else "train" for f in self.folds}
+        mapping = {u.dialogue_id: split_of[u.fold] if u.fold else "train" for u in self.utterances}
+        if not chosen:
+            mapping |= dict.fromkeys(self._drawn_dev(mapping, test, dev_fraction, seed), "dev")
+        return self.with_split(mapping, f"hold_out(test={list(test)})")
+
+    def _check_folds(self, test: Sequence[str], dev: Sequence[str]) -> None:
         if not self.folds:
             raise DataError(f"{self.root}: {self.name} has no folds; its splits are those of the release.")
-        for fold in (*test, *chosen):
+        for fold in (*test, *dev):
             if fold not in self.folds:
                 raise OptionError(
                     f"{self.name} has no fold {fold!r}{close_matches_hint(fold, self.folds) or '.'} Folds: "
                     f"{', '.join(self.folds)}."
                 )
-        if not test or set(test) & set(chosen) or set(self.folds) <= {*test, *chosen}:
+        if not test or set(test) & set(dev) or set(self.folds) <= {*test, *dev}:
             raise OptionError(
-                f"test={list(test)} and dev={list(chosen)} of {len(self.folds)} folds: expected one or more test "
+                f"test={list(test)} and dev={list(dev)} of {len(self.folds)} folds: expected one or more test "
                 f"folds, other dev folds, and at least one fold left to train on."
             )
-        split_of = {f: "test" if f in test else "dev" if f in chosen else "train" for f in self.folds}
-        mapping = {u.dialogue_id: split_of[u.fold] if u.fold else "train" for u in self.utterances}
-        if not chosen:
-            rest = [d for d, split in mapping.items() if split == "train"]
-            single = all(len(rows) == 1 for rows in self.dialogues().values())
-            left = [f for f in self.folds if f not in test]
-            if single and len(left) > 1:
-                drawn_folds = draw_dev(left, dev_fraction, seed)
-                drawn = {u.dialogue_id for u in self.utterances if u.fold in drawn_folds}
-            else:
-                drawn = draw_dev(rest, dev_fraction, seed)
-            mapping |= dict.fromkeys(drawn, "dev")
-        return self.with_split(mapping, f"hold_out(test={list(test)})")
+
+    def _drawn_dev(self, mapping: Mapping[str, str], test: Sequence[str], fraction: float, seed: int) -> set[str]:
+        """The dialogues drawn to choose the model on: of whole folds where dialogues are single clips."""
+        single = all(len(rows) == 1 for rows in self.dialogues().values())
+        left = [f for f in self.folds if f not in test]
+        if single and len(left) > 1:
+            drawn = draw_dev(left, fraction, seed)
+            return {u.dialogue_id for u in self.utterances if u.fold in drawn}
+        return draw_dev([d for d, split in mapping.items() if split == "train"], fraction, seed)
 
     def group_folds(self, k: int, *, published: bool = False) -> tuple[tuple[str, ...], ...]:
         """The folds in `k` groups of neighbours, for k-fold cross-validation with `hold_out`.

@@ -14,6 +14,7 @@ Source: Zhou et al., Emotional voice conversion: theory, databases and ESD, Spee
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from fusionzoo.data.raw._files import Log, check_encoding, files, folders, read_lines
@@ -128,51 +129,48 @@ def _read_speaker(
     speaker = folder.name
     words, emotions = _transcript(folder / f"{speaker}.txt", encoding, int(speaker) <= _LAST_MANDARIN, log)
     rows: dict[str, RawUtterance] = {}
-    for place in (p for p in folders(folder) if p.name.lower() in _FIVE):
-        emotion = place.name.lower()
-        for name, file, split in _sounds(place, log):
-            match = _ID.match(name)
-            if match is None or match[1] != speaker:
-                log.drop(file, f"expected a name like {speaker}_000001.wav", "malformed name", name)
-                continue
-            if emotion not in mapping:
-                log.drop(file, f"{name} has the emotion {emotion!r}, not a class", f"label {emotion}", name)
-                continue
-            if name in rows:
-                log.drop(file, f"is {name} again, after {rows[name].audio}", "duplicate id", name)
-                continue
-            said = emotions.get(name)
-            if said in _FIVE and said != emotion:
-                log.file(file, f"the transcript calls {name} {said}; its folder is believed", "label conflict", name)
-            if words and name not in words:
-                log.file(folder / f"{speaker}.txt", f"there are no words of {name}", "no transcription", name)
-            rows[name] = RawUtterance(
-                id=name,
-                dialogue_id=name,
-                index=0,
-                speaker=speaker,
-                label=names.index(mapping[emotion]),
-                split=split or _release_split(int(match[2])),
-                fold=speaker,
-                text=words.get(name),
-                audio=file,
-            )
-    for name in sorted(set(words) - set(rows)):
+    for emotion, name, file, split in _sounds(folder, log):
+        match = _ID.match(name)
+        if match is None or match[1] != speaker:
+            log.drop(file, f"expected a name like {speaker}_000001.wav", "malformed name", name)
+            continue
+        if emotion not in mapping:
+            log.drop(file, f"{name} has the emotion {emotion!r}, not a class", f"label {emotion}", name)
+            continue
+        if name in rows:
+            log.drop(file, f"is {name} again, after {rows[name].audio}", "duplicate id", name)
+            continue
         said = emotions.get(name)
-        # Only what should be here: a sentence of a class that was chosen.
-        if said is None or said not in _FIVE or said in mapping:
-            if any(p.utterance == name for p in log.problems):
-                continue
-            log.drop(folder / f"{name}.wav", f"{name} is in the transcript but has no sound", "no audio file", name)
+        if said in _FIVE and said != emotion:
+            log.file(file, f"the transcript calls {name} {said}; its folder is believed", "label conflict", name)
+        if words and name not in words:
+            log.file(folder / f"{speaker}.txt", f"there are no words of {name}", "no transcription", name)
+        rows[name] = RawUtterance(
+            id=name,
+            dialogue_id=name,
+            index=0,
+            speaker=speaker,
+            label=names.index(mapping[emotion]),
+            split=split or _release_split(int(match[2])),
+            fold=speaker,
+            text=words.get(name),
+            audio=file,
+        )
+    # Only what should be here, sentences of the chosen classes, and of which no other problem is known.
+    unheard = {name for name in set(words) - set(rows) if emotions[name] in mapping or emotions[name] not in _FIVE}
+    for name in sorted(unheard - {p.utterance for p in log.problems}):
+        log.drop(folder / f"{name}.wav", f"{name} is in the transcript but has no sound", "no audio file", name)
     return [rows[name] for name in sorted(rows)]
 
 
-def _sounds(place: Path, log: Log) -> list[tuple[str, Path, str | None]]:
-    """Id, file and split of the sounds of an emotion; the split is known where they lie in folders of it."""
-    found: list[tuple[str, Path, str | None]] = [(i, f, None) for i, f in files(place, {".wav"}, log).items()]
-    for part in (p for p in folders(place) if p.name.lower() in _FOLDERS):
-        found += [(i, f, _FOLDERS[part.name.lower()]) for i, f in files(part, {".wav"}, log).items()]
-    return found
+def _sounds(folder: Path, log: Log) -> Iterator[tuple[str, str, Path, str | None]]:
+    """Emotion, id, file and split of a speaker's sounds; the split is known where they lie in folders of it."""
+    for place in (p for p in folders(folder) if p.name.lower() in _FIVE):
+        emotion = place.name.lower()
+        found = [(emotion, i, f, None) for i, f in files(place, {".wav"}, log).items()]
+        for part in (p for p in folders(place) if p.name.lower() in _FOLDERS):
+            found += [(emotion, i, f, _FOLDERS[part.name.lower()]) for i, f in files(part, {".wav"}, log).items()]
+        yield from found
 
 
 def _release_split(number: int) -> str:

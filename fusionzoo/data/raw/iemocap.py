@@ -174,22 +174,15 @@ def _read_session(
     seen: dict[str, str],
     log: Log,
 ) -> list[RawUtterance]:
-    dialog = folder / "dialog"
-    words = _transcriptions(dialog / "transcriptions", encoding, log)
-    videos: dict[str, Path] = {}
-    if video:
-        # The release has them in dialog/avi/DivX; copies are often flat.
-        for place in (dialog / "avi" / "DivX", dialog / "avi"):
-            videos = files(place, VIDEO, log) | videos
-        if not videos:
-            log.file(dialog / "avi", "holds no video: this session has no picture", "no video folder")
-    evaluations = [e for e in entries(dialog / "EmoEvaluation", log) if e.is_file() and e.name.endswith(".txt")]
+    recordings = _Recordings(folder, video, encoding, log)
+    evaluations = [
+        e for e in entries(folder / "dialog" / "EmoEvaluation", log) if e.is_file() and e.name.endswith(".txt")
+    ]
     out: list[RawUtterance] = []
     for entry in evaluations:
         turns = _evaluation(Path(entry.path), number, seen, log)
         wavs: dict[str, dict[str, Path]] = {}
         index: dict[str, int] = {}
-        rows: dict[str, list[RawUtterance]] = {}
         for turn in sorted(turns, key=lambda t: (t.dialogue, t.start, t.end, t.id)):
             position = index[turn.dialogue] = index.get(turn.dialogue, -1) + 1
             if turn.label not in mapping and not keep:
@@ -197,20 +190,8 @@ def _read_session(
                     turn.where, f"{turn.id} has the label {turn.label!r}, not a class", f"label {turn.label}", turn.id
                 )
                 continue
-            if turn.dialogue not in wavs:
-                wavs[turn.dialogue] = files(folder / "sentences" / "wav" / turn.dialogue, {".wav"}, log)
-            audio = wavs[turn.dialogue].get(turn.id.lower())
-            if audio is None:
-                expected = folder / "sentences" / "wav" / turn.dialogue / f"{turn.id}.wav"
-                log.file(expected, f"there is no usable sound of {turn.id}", "no audio file", turn.id)
-            picture = videos.get(turn.dialogue.lower())
-            if videos and picture is None:
-                log.file(dialog / "avi" / f"{turn.dialogue}.avi", f"no picture of {turn.id}", "no video file", turn.id)
-            text = words.get(turn.id)
-            if text is None:
-                place = dialog / "transcriptions" / f"{turn.dialogue}.txt"
-                log.file(place, f"there are no words of {turn.id}", "no transcription", turn.id)
-            rows.setdefault(turn.dialogue, []).append(
+            audio, picture, text = recordings.sound(turn, wavs), recordings.picture(turn), recordings.words(turn)
+            out.append(
                 RawUtterance(
                     id=turn.id,
                     dialogue_id=turn.dialogue,
@@ -228,9 +209,46 @@ def _read_session(
                     extras={"emotion": turn.label} | ({"vad": list(turn.vad)} if turn.vad else {}),
                 )
             )
-        for utterances in rows.values():
-            out += utterances
     return out
+
+
+class _Recordings:
+    """Sound, picture and words of one session's turns; what is missing is reported."""
+
+    def __init__(self, folder: Path, video: bool, encoding: str | None, log: Log):
+        self.folder, self.dialog, self.log = folder, folder / "dialog", log
+        self.texts = _transcriptions(self.dialog / "transcriptions", encoding, log)
+        self.videos: dict[str, Path] = {}
+        if video:
+            # The release has them in dialog/avi/DivX; copies are often flat.
+            for place in (self.dialog / "avi" / "DivX", self.dialog / "avi"):
+                self.videos = files(place, VIDEO, log) | self.videos
+            if not self.videos:
+                log.file(self.dialog / "avi", "holds no video: this session has no picture", "no video folder")
+
+    def sound(self, turn: _Turn, listed: dict[str, dict[str, Path]]) -> Path | None:
+        """A turn's wav. `listed` keeps a dialogue's folder, so that it is listed once."""
+        place = self.folder / "sentences" / "wav" / turn.dialogue
+        if turn.dialogue not in listed:
+            listed[turn.dialogue] = files(place, {".wav"}, self.log)
+        found = listed[turn.dialogue].get(turn.id.lower())
+        if found is None:
+            self.log.file(place / f"{turn.id}.wav", f"there is no usable sound of {turn.id}", "no audio file", turn.id)
+        return found
+
+    def picture(self, turn: _Turn) -> Path | None:
+        found = self.videos.get(turn.dialogue.lower())
+        if self.videos and found is None:
+            place = self.dialog / "avi" / f"{turn.dialogue}.avi"
+            self.log.file(place, f"no picture of {turn.id}", "no video file", turn.id)
+        return found
+
+    def words(self, turn: _Turn) -> str | None:
+        found = self.texts.get(turn.id)
+        if found is None:
+            place = self.dialog / "transcriptions" / f"{turn.dialogue}.txt"
+            self.log.file(place, f"there are no words of {turn.id}", "no transcription", turn.id)
+        return found
 
 
 def _side(turn: _Turn) -> tuple[float, float, float, float]:

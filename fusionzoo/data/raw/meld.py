@@ -191,47 +191,22 @@ def _read_table(
         return []
     for line, cells in records:
         where = f"{path}:{line}"
-        if cells is None:
-            log.drop(
-                where,
-                "is no row that the csv format knows (a cell without end, or of 100,000 characters)",
-                "malformed row",
-            )
+        row = _row(header, cells)
+        if isinstance(row, str):
+            log.drop(where, row, "malformed row")
             continue
-        if len(cells) != len(header):
-            log.drop(
-                where, f"has {len(cells)} cells, expected {len(header)}: {','.join(cells)[:60]!r}", "malformed row"
-            )
-            continue
-        row = {column: cell.strip() for column, cell in zip(header, cells, strict=True)}
-        if long := [c for c, most in _LONGEST.items() if len(row.get(c, "")) > most]:
-            log.drop(where, f"has {len(row[long[0]]):,} characters in the column {long[0]}", "malformed row")
-            continue
-        numbers = [_NUMBER.fullmatch(row[c]) for c in ("Dialogue_ID", "Utterance_ID")]
-        if None in numbers:
-            got = f"{row['Dialogue_ID'][:40]!r}, {row['Utterance_ID'][:40]!r}"
-            log.drop(where, f"Dialogue_ID and Utterance_ID are {got}, expected numbers", "malformed row")
-            continue
-        place = (int(numbers[0][1]), int(numbers[1][1]))  # type: ignore[index]
+        place = (_whole(row["Dialogue_ID"]), _whole(row["Utterance_ID"]))
         name = f"{split}_dia{place[0]}_utt{place[1]}"
-        emotion, sentiment = (row.get(c, "").lower() for c in ("Emotion", "Sentiment"))
-        label = sentiment if classes == "sentiment" else mapping.get(emotion)
+        given = row.get("Sentiment" if classes == "sentiment" else "Emotion", "").lower()
+        label = given if classes == "sentiment" else mapping.get(given)
         if place in listed:
             log.drop(where, f"has {name} again", "duplicate id", name)
             continue
         listed.add(place)
         if label not in names:
-            given = sentiment if classes == "sentiment" else emotion
             log.drop(where, f"{name} has the label {given!r}, not a class", f"label {given or '(none)'}", name)
             continue
         sound, picture = _media(place, clips, name, where, log)
-        start, end = _seconds(row.get("StartTime", "")), _seconds(row.get("EndTime", ""))
-        extras: dict[str, object] = {
-            c: v for c, v in (("emotion", emotion), ("sentiment", sentiment)) if c.title() in header
-        }
-        extras |= {"episode": f"S{row['Season']}E{row['Episode']}"} if row.get("Season") and row.get("Episode") else {}
-        # Times are of the episode, which nobody has; they are facts about the utterance, not a place in the clip.
-        extras |= {"seconds": round(end - start, 3)} if start is not None and end is not None and end > start else {}
         rows[place] = RawUtterance(
             id=name,
             dialogue_id=f"{split}_dia{place[0]}",
@@ -242,12 +217,43 @@ def _read_table(
             text=row["Utterance"] or None,
             audio=sound,
             video=picture,
-            extras=extras,
+            extras=_extras(row),
         )
     for place in sorted((set(clips.audio) | set(clips.video)) - listed):
         clip = clips.video.get(place) or clips.audio[place]
         log.file(clip, "no row of the csv is about this clip", "clip without a row")
     return [rows[place] for place in sorted(rows)]
+
+
+def _row(header: list[str], cells: list[str] | None) -> dict[str, str] | str:
+    """Column -> cell, or what is wrong with the row."""
+    if cells is None:
+        return "is no row that the csv format knows (a cell without end, or of 100,000 characters)"
+    if len(cells) != len(header):
+        return f"has {len(cells)} cells, expected {len(header)}: {','.join(cells)[:60]!r}"
+    row = {column: cell.strip() for column, cell in zip(header, cells, strict=True)}
+    if long := [c for c, most in _LONGEST.items() if len(row.get(c, "")) > most]:
+        return f"has {len(row[long[0]]):,} characters in the column {long[0]}"
+    if not all(_NUMBER.fullmatch(row[c]) for c in ("Dialogue_ID", "Utterance_ID")):
+        got = f"{row['Dialogue_ID'][:40]!r}, {row['Utterance_ID'][:40]!r}"
+        return f"Dialogue_ID and Utterance_ID are {got}, expected numbers"
+    return row
+
+
+def _whole(cell: str) -> int:
+    return int(cell.partition(".")[0])
+
+
+def _extras(row: dict[str, str]) -> dict[str, object]:
+    """What a row says beyond its class."""
+    extras: dict[str, object] = {c.lower(): row[c].lower() for c in ("Emotion", "Sentiment") if c in row}
+    if row.get("Season") and row.get("Episode"):
+        extras["episode"] = f"S{row['Season']}E{row['Episode']}"
+    # Times are of the episode, which nobody has; they are facts about the utterance, not a place in the clip.
+    start, end = _seconds(row.get("StartTime", "")), _seconds(row.get("EndTime", ""))
+    if start is not None and end is not None and end > start:
+        extras["seconds"] = round(end - start, 3)
+    return extras
 
 
 def _needed(classes: str) -> tuple[str, ...]:

@@ -91,20 +91,7 @@ def _lists(root: Path, session: int | None) -> tuple[list[tuple[Path, str]], int
     """The lists to read with their splits, and the fold they belong to."""
     if root.is_file():
         return [(root, _part(root) or "train")], None
-    found = [Path(e.path) for e in entries(root) if e.name.lower().endswith(".scp")]
-    numbered = {p: int(m[1]) for p in found if (m := re.search(r"session0?(\d)", p.stem.lower()))}
-    if numbered:
-        available = sorted(set(numbered.values()))
-        fold = available[-1] if session is None else session
-        if fold not in available:
-            raise OptionError(f"session={session}: {root} has lists of sessions {', '.join(map(str, available))}.")
-        found = [p for p in found if numbered.get(p) == fold]
-    elif session is not None:
-        raise OptionError(
-            f"session={session}: the lists in {root} are not called session{session}_train.scp and so on."
-        )
-    else:
-        fold = None
+    found, fold = _of_session(root, session)
     parts = {p: _part(p) for p in found}
     unknown = [p.name for p, part in parts.items() if part is None]
     if unknown and len(found) > 1:
@@ -116,6 +103,23 @@ def _lists(root: Path, session: int | None) -> tuple[list[tuple[Path, str]], int
     if "test" not in parts.values():
         parts = {p: "test" if part == "dev" else part for p, part in parts.items()}
     return [(p, part or "train") for p, part in parts.items()], fold
+
+
+def _of_session(root: Path, session: int | None) -> tuple[list[Path], int | None]:
+    """The lists of a folder that belong to a session, and which; all of them where their names have no number."""
+    found = [Path(e.path) for e in entries(root) if e.name.lower().endswith(".scp")]
+    numbered = {p: int(m[1]) for p in found if (m := re.search(r"session0?(\d)", p.stem.lower()))}
+    if not numbered and session is None:
+        return found, None
+    if not numbered:
+        raise OptionError(
+            f"session={session}: the lists in {root} are not called session{session}_train.scp and so on."
+        )
+    available = sorted(set(numbered.values()))
+    fold = available[-1] if session is None else session
+    if fold not in available:
+        raise OptionError(f"session={session}: {root} has lists of sessions {', '.join(map(str, available))}.")
+    return [p for p in found if numbered.get(p) == fold], fold
 
 
 def _part(path: Path) -> str | None:
