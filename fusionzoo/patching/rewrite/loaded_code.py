@@ -39,7 +39,7 @@ def find_loaded(model: nn.Module, owner: nn.Module, step: Step, digest: str) -> 
     `line` of what comes back is that of the function that is loaded, `position` still that of the file.
     """
     first: Step | None = None
-    for code, names in loaded_code(owner, model):
+    for code, names in _reachable_code(owner, model):
         if code.co_qualname != step.qualname:
             continue
         here = Step(
@@ -56,7 +56,7 @@ def find_loaded(model: nn.Module, owner: nn.Module, step: Step, digest: str) -> 
     return first
 
 
-def loaded_code(owner: nn.Module, model: nn.Module) -> Iterator[tuple[CodeType, Mapping[str, Any]]]:
+def _reachable_code(owner: nn.Module, model: nn.Module) -> Iterator[tuple[CodeType, Mapping[str, Any]]]:
     """Code of every function that a model's classes reach, the owner's first, each with its module's globals."""
     waiting: deque[Any] = deque([owner, *model.modules()])
     seen: set[int] = set()

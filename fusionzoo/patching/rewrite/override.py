@@ -25,9 +25,9 @@ from fusionzoo.errors import HostChangedError, SiteNotReachedError
 from fusionzoo.patching.arguments import get_argument, set_argument
 from fusionzoo.patching.call_chain import Step, attributes, class_attributes
 from fusionzoo.patching.holders import layer_in
-from fusionzoo.patching.rewrite.exchange import exchange, holds
 from fusionzoo.patching.rewrite.routes import STATE, Node, Route, Swap, closed_over
-from fusionzoo.patching.running_calls import running_calls, set_running_calls
+from fusionzoo.patching.rewrite.twins import exchange, holds
+from fusionzoo.patching.running import running_calls, set_running_calls
 from fusionzoo.patching.signatures import forward_of
 
 
