@@ -65,6 +65,7 @@ def _fit_exactly(labels: Tensor, out: Tensor) -> Tensor:
 
 
 def combined(out: Tensor, tagged: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Labels of what an operation without a rule of its own made of these: all of theirs, along the axes that stayed."""
     both = broadcast([lab for _, lab in tagged], out.shape)
     if both is not None and all(x.dim() <= out.dim() for x, _ in tagged):
         return compress(both)

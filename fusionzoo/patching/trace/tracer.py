@@ -60,9 +60,11 @@ class Tracer(TorchFunctionMode):
         self.returned: dict[int, tuple[int, ...]] = {}
 
     def get(self, x: Any) -> Tensor | None:
+        """The labels of a tensor."""
         return self.labels.get(id(x)) if isinstance(x, Tensor) else None
 
     def tag(self, x: Tensor, labels: Tensor, via: int = 0) -> None:
+        """Give a tensor its labels; `via` are the events that it came through, a bit for each."""
         self.labels[id(x)] = labels
         self.keep[id(x)] = x
         if via:
