@@ -33,10 +33,15 @@ PRECISIONS = ("no", "bf16", "fp16")
 class Extraction:
     """What was made.
 
-    path : the columnar file, for `--data`. card : the JSON file that says how. widths : modality -> width.
-    utterances : rows of the file. failed : modality -> what could not be read, each `{"utterance", "file", "reason"}`.
-    absent : modality -> utterances that have no such recording. dropped : utterances left out, which had nothing at all.
-    reused : shards that an earlier run had finished. is_main : False in all processes but the first.
+    path : the columnar file, for `--data`.
+    card : the JSON file that says how.
+    widths : modality -> width.
+    utterances : rows of the file.
+    failed : modality -> what could not be read, each `{"utterance", "file", "reason"}`.
+    absent : modality -> utterances that have no such recording.
+    dropped : utterances left out, which had nothing at all.
+    reused : shards that an earlier run had finished.
+    is_main : False in all processes but the first.
     """
 
     path: Path

@@ -63,6 +63,7 @@ class Step:
 
     @property
     def key(self) -> tuple[str, str, int]:
+        """The function that it is in: file, name and first line."""
         return self.file, self.qualname, self.line
 
 

@@ -23,11 +23,7 @@ def resolve(
 ) -> tuple[AnySite, str | None, Context | None]:
     """Site, layout and context from what `patch` was given."""
     if isinstance(site, (Site, InputSite)):
-        if isinstance(modalities, Sequence) and not isinstance(modalities, str):
-            site = renamed(site, list(modalities))
-        if isinstance(site, InputSite) and site.layout is None and not site.path and inputs is not None:
-            site = _completed(model, site, inputs)
-        return site, layout, context
+        return _completed(model, _as_named(site, modalities), inputs), layout, context
     if isinstance(site, SiteList):
         raise PatchError(f"site= takes one site, not a list of {len(site)}; pick one, such as sites[0]")
     if site is not None and not isinstance(site, (int, str)):
@@ -36,15 +32,7 @@ def resolve(
         )
     if inputs is not None:
         sites = attempt(model, inputs, lambda call: sites_of_call(model, call, modalities))
-        if site is None or isinstance(site, int):
-            index = site or 0
-            if not -len(sites) <= index < len(sites):
-                raise NoSiteError(f"there is no site {index}; {len(sites)} were found:\n{sites}")
-            return sites[index], layout, context
-        hits = [s for s in sites if s.where.endswith(site) or (s.path and s.path == site)]
-        if not hits:
-            raise NoSiteError(f"no site is at {site!r}; these were found:\n{sites}")
-        return hits[0], layout, context
+        return _picked(sites, site), layout, context
     if site is not None:
         raise PatchError(
             f"site={site!r} can only be looked up with inputs=(what the model is called with); or pick one of "
@@ -59,8 +47,23 @@ def resolve(
     return adapted(adapter, model, layout, context)
 
 
-def _completed(model: nn.Module, site: InputSite, inputs: Any) -> InputSite:
-    """An input site with the layout and the lengths or mask that one run of the model tells."""
+def _picked(sites: SiteList, wanted: int | str | None) -> AnySite:
+    """The site of this index, place in the source or path; the best one where none is asked for."""
+    if isinstance(wanted, str):
+        hits = [s for s in sites if s.where.endswith(wanted) or (s.path and s.path == wanted)]
+        if not hits:
+            raise NoSiteError(f"no site is at {wanted!r}; these were found:\n{sites}")
+        return hits[0]
+    index = wanted or 0
+    if not -len(sites) <= index < len(sites):
+        raise NoSiteError(f"there is no site {index}; {len(sites)} were found:\n{sites}")
+    return sites[index]
+
+
+def _completed(model: nn.Module, site: AnySite, inputs: Any) -> AnySite:
+    """A site of the model's inputs with the layout and the lengths or mask that one run of the model tells."""
+    if not isinstance(site, InputSite) or site.layout is not None or site.path or inputs is None:
+        return site
 
     def found(call: Call) -> list[InputSite]:
         names = list(bind(forward_of(model), call.args, call.kwargs))
@@ -76,7 +79,11 @@ def _completed(model: nn.Module, site: InputSite, inputs: Any) -> InputSite:
     return replace(site, layout=told[0].layout, context=told[0].context) if told else site
 
 
-def renamed(site: AnySite, names: list[str]) -> AnySite:
+def _as_named(site: AnySite, modalities: ModalitiesLike) -> AnySite:
+    """The site with the names that were given for its streams, where that was done by a list."""
+    if not isinstance(modalities, Sequence) or isinstance(modalities, str):
+        return site
+    names = list(modalities)
     if len(names) != len(site.modalities):
         raise ModalityError(
             f"modalities= gives {len(names)} names ({', '.join(names)}) for the {len(site.modalities)} streams of the site "

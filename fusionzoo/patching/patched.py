@@ -61,6 +61,7 @@ class Patch:
 
     @property
     def fusion(self) -> nn.Module:
+        """The fusion in the layer."""
         return self.layer.fusion
 
     @property

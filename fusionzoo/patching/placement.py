@@ -72,6 +72,7 @@ def looks_across(fusion: Fusion) -> bool:
 
 
 def check_fit(site: AnySite, plan: Plan, context: Context | None, fusion: Fusion) -> None:
+    """That a fusion which looks across steps can tell them apart; a warning where the layout is a guess."""
     if not plan.across:
         return
     name = type(fusion).__name__

@@ -143,6 +143,7 @@ def in_force(model: nn.Module, repairs: Sequence[Repair]) -> Iterator[None]:
 
 
 def is_repaired(model: nn.Module) -> bool:
+    """Whether `modernise` watches the model."""
     return any(isinstance(f, _Watch) for entry in entries(model) for f in entry.override.fallbacks)
 
 

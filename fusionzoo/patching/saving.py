@@ -65,6 +65,7 @@ def _refuse_changed(layer: FusionLayer) -> None:
 
 
 def read(path: Path) -> tuple[PatchFile, dict[str, torch.Tensor]]:
+    """What a saved patch says of itself, checked, and its weights."""
     if not path.exists():
         raise CheckpointError(f"there is no saved patch at {str(path)!r}")
     weights, metadata = read_tensors(path)

@@ -233,10 +233,12 @@ class InputSite:
 
     @property
     def modalities(self) -> tuple[str, ...]:
+        """The modalities in the joined tensor, in order."""
         return tuple(self.widths)
 
     @property
     def where(self) -> str:
+        """The argument, in words."""
         return f"argument {self.arg}"
 
     def __str__(self) -> str:

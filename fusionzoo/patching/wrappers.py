@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -140,23 +141,9 @@ def home_of(model: nn.Module, site: Site | InputSite, host: str) -> tuple[nn.Mod
     """
     inside = host_of(model)
     wanted = getattr(site, "module", None)
-    parts = site.path.split(".") if site.path else []
-    paths = [".".join(parts[i:]) for i in range(len(parts) + 1)]
-
-    def fits(module: nn.Module, path: str) -> bool:
-        owner = dict(module.named_modules()).get(path)  # by name alone: no attribute that the file names is looked up
-        if owner is None:
-            return False
-        return is_a(owner, wanted) if wanted else bool(path) or path == site.path
-
     hosts = [m for m in inside.modules() if is_a(m, host)]
-    tries = [[(inside, paths[0])]] if wanted or parts or is_a(inside, host) else []
-    tries.append([(m, paths[0]) for m in hosts])
-    if not hosts:  # saved from within a wrapper, whose names are in front, or from a host around this one
-        tries += [[(inside, path)] for path in paths[1:]]
-        tries.append([(m, "") for m in inside.modules()] if wanted else [(inside, site.path)])
-    for group in tries:
-        found = [(m, path) for m, path in group if fits(m, path)]
+    for group in _where_to_look(inside, hosts, site.path, wanted):
+        found = [(m, path) for m, path in group if _holds(m, path, site.path, wanted)]
         if len(found) > 1:
             names = {id(m): n for n, m in inside.named_modules()}
             where = [names[id(m)] for m, _ in found]
@@ -170,6 +157,30 @@ def home_of(model: nn.Module, site: Site | InputSite, host: str) -> tuple[nn.Mod
         f"the patch was saved from a {wanted or 'module'} at {site.path or '<root>'!r} of a {host}; this "
         f"{type(inside).__name__} has none there{'' if hosts else ', nor anywhere inside'}"
     )
+
+
+def _where_to_look(
+    inside: nn.Module, hosts: list[nn.Module], path: str, wanted: str | None
+) -> Iterator[list[tuple[nn.Module, str]]]:
+    """Modules and the site's path in each, the likeliest first; those in one list are equally likely."""
+    if wanted or path or inside in hosts:
+        yield [(inside, path)]
+    yield [(m, path) for m in hosts]
+    if hosts:
+        return
+    shorter = path  # saved from within a wrapper, whose names are in front, or from a host around this one
+    while shorter:
+        shorter = shorter.partition(".")[2]
+        yield [(inside, shorter)]
+    yield [(m, "") for m in inside.modules()] if wanted else [(inside, path)]
+
+
+def _holds(module: nn.Module, path: str, saved: str, wanted: str | None) -> bool:
+    """Whether a module has at this path what the site, whose path was saved, can be in."""
+    owner = dict(module.named_modules()).get(path)  # by name alone: no attribute that the file names is looked up
+    if owner is None:
+        return False
+    return is_a(owner, wanted) if wanted else bool(path) or path == saved
 
 
 # -- copies of a fusion that a wrapper has made ------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from typing import Any
 
 from fusionzoo.patching.call_chain import Position
@@ -13,18 +14,21 @@ from fusionzoo.patching.sites import InputSite, Site, SiteList, Stream, dtype_na
 from fusionzoo.patching.source import expression_at, operands_of, span, step_source
 from fusionzoo.patching.trace.events import Event, Operand, Trace
 
+#: Operands; of each the join of `kept` that it comes from (-1: the last one) and its place there; the earlier joins.
+Grown = tuple[list[Operand], tuple[tuple[int, int], ...], tuple[tuple[Position, tuple[Position, ...]], ...]]
+
 
 def sites_of(trace: Trace) -> SiteList:
     """Group a trace's joins by place, and rank."""
     _absorb(trace)
-    grouped: dict[tuple[Any, ...], list[Event]] = {}
+    places: dict[tuple[Any, ...], list[Event]] = {}
     for event in trace.events:
         if not event.absorbed and event.dtype.is_floating_point:
-            grouped.setdefault((event.path, *((*s.key, s.position) for s in event.steps)), []).append(event)
+            places.setdefault((event.path, *((*s.key, s.position) for s in event.steps)), []).append(event)
     axes = time_axis(trace)
     order = len(trace.events) or 1
     sites: list[Site | InputSite] = []
-    for events in grouped.values():
+    for events in places.values():
         site = _site(events, trace, axes)
         if site is not None:
             site.score = score(site, events[0].index / order, any(e.main for e in events))
@@ -92,9 +96,7 @@ def _part_of(before: Event, event: Event) -> bool:
     return before.node is not None and any(span(p) == before.steps[-1].position for p in operands_of(event.node))
 
 
-def _with_earlier(
-    event: Event, trace: Trace
-) -> tuple[list[Operand], tuple[tuple[int, int], ...], tuple[tuple[Position, tuple[Position, ...]], ...]]:
+def _with_earlier(event: Event, trace: Trace) -> Grown:
     """A join's operands, those of the joins that it continues in place of their results: `h = a + b`, then `h += c`."""
     operands: list[Operand] = []
     sources: list[tuple[int, int]] = []
@@ -137,63 +139,91 @@ def _lead(bits: int, names: list[str]) -> str:
 
 def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     event = events[0]
-    last = event.steps[-1]
-    axis = event.axis
-    if event.node is None and event.op == "attention":
-        if event.raw is None:  # in matrix products, which nothing would hold together
-            trace.seen.append(f"an attention in {last.qualname} of {last.file}, whose source cannot be read")
-            return None
-        event.op, event.operands, event.owner, event.path, event.steps = event.raw
-        event.lifted, last, event.result = False, event.steps[-1], event.operands[0].shape
-    operands, sources, kept = _with_earlier(event, trace)
-    if kept and any(_with_earlier(e, trace)[1:] != (sources, kept) for e in events[1:]):
-        operands, sources, kept = [o for o in event.operands if len(o.shape)], (), ()
+    if not _can_be_held(event, trace):
+        return None
+    operands, sources, kept = _operands_of(events, trace)
     if len(operands) < 2:  # numbers, such as losses that are added up
         return None
     streams = tuple(Stream(_lead(o.bits, trace.names), o.shape) for o in operands)
     feature = feature_axis(event, operands)
-    join = event.join.along(axis, feature, len(event.result))
-    varies = any([o.bits for o in e.operands] != [o.bits for o in event.operands] for e in events)
+    join = event.join.along(event.axis, feature, len(event.result))
+    varies = _differ(events, lambda o: o.bits)
     groups = join.ordered(grouped(streams, varies))
     if len(groups) < 2:
         return None
     leading = join.leading([o.shape for o in operands if o.bits], event.result)
-    flat = all(x.tensor.dim() == 2 and x.tensor.is_floating_point() for x in trace.leaves if x.modality or x.widths)
-    arrangement, sure = layout(join, axis, feature, operands, time, leading, flat)
+    arrangement, sure = layout(join, event.axis, feature, operands, time, leading, _all_flat(trace))
     if arrangement in ("(B, d)", "(T, d)") and join.tells_dialogues(groups):
         arrangement = "(N, d)"
     stream = next((o for o in operands if o.bits), operands[0])
-    found = of_join(trace, arrangement, stream, time, feature, axis) if sure and not varies else None
-    how = "rewrite" if event.node is not None else "intercept"
+    found = of_join(trace, arrangement, stream, time, feature, event.axis) if sure and not varies else None
     return Site(
-        path=event.path,
-        module=type(event.owner).__name__,
-        file=last.file,
-        line=last.position[0],
-        function=last.qualname,
+        **_noted(events),
         kind=join.kind,
-        op=event.op,
         operands=streams,
-        result=event.result,
-        axis=axis,
         layout=arrangement,
         sure=sure,
-        calls=len({e.frame for e in events}) if event.lifted else len(events),
-        consumer=next((e.consumer for e in events if e.consumer), ""),
-        live=any(e.live for e in events),
         groups=groups,
-        steps=tuple(event.steps),
-        inner=tuple(event.inner),
         kept=kept,
         sources=sources,
         feature_axis=feature,
         leading=leading,
-        dtype=dtype_name(event.dtype),
-        device=str(event.device),
-        how=how,
-        varies=varies
-        or any([o.shape[-1:] for o in e.operands] != [o.shape[-1:] for o in event.operands] for e in events),
+        varies=varies or _differ(events, lambda o: o.shape[-1:]),
         total=len(trace.names),
         context=None if found is None else (found.path, found.form),
-        code="" if event.node is None else ast.unparse(event.node),
     )
+
+
+def _can_be_held(event: Event, trace: Trace) -> bool:
+    """Whether a fusion can be put in; an attention without source as the library's function that the code calls."""
+    if event.node is not None or event.op != "attention":
+        return True
+    if event.raw is None:  # in matrix products, which nothing would hold together
+        last = event.steps[-1]
+        trace.seen.append(f"an attention in {last.qualname} of {last.file}, whose source cannot be read")
+        return False
+    event.op, event.operands, event.owner, event.path, event.steps = event.raw
+    event.lifted, event.result = False, event.operands[0].shape
+    return True
+
+
+def _operands_of(events: list[Event], trace: Trace) -> Grown:
+    """With those of earlier joins, where every call continues the same ones."""
+    first = _with_earlier(events[0], trace)
+    if first[2] and any(_with_earlier(e, trace)[1:] != first[1:] for e in events[1:]):
+        return [o for o in events[0].operands if len(o.shape)], (), ()
+    return first
+
+
+def _differ(events: list[Event], of: Callable[[Operand], Any]) -> bool:
+    """Whether the calls differ in something of their operands."""
+    return any([of(o) for o in e.operands] != [of(o) for o in events[0].operands] for e in events)
+
+
+def _all_flat(trace: Trace) -> bool:
+    return all(x.tensor.dim() == 2 and x.tensor.is_floating_point() for x in trace.leaves if x.modality or x.widths)
+
+
+def _noted(events: list[Event]) -> dict[str, Any]:
+    """What of a site was noted as its join was called."""
+    event = events[0]
+    last = event.steps[-1]
+    return {
+        "path": event.path,
+        "module": type(event.owner).__name__,
+        "file": last.file,
+        "line": last.position[0],
+        "function": last.qualname,
+        "op": event.op,
+        "result": event.result,
+        "axis": event.axis,
+        "calls": len({e.frame for e in events}) if event.lifted else len(events),
+        "consumer": next((e.consumer for e in events if e.consumer), ""),
+        "live": any(e.live for e in events),
+        "steps": tuple(event.steps),
+        "inner": tuple(event.inner),
+        "dtype": dtype_name(event.dtype),
+        "device": str(event.device),
+        "how": "rewrite" if event.node is not None else "intercept",
+        "code": "" if event.node is None else ast.unparse(event.node),
+    }

@@ -19,29 +19,33 @@ def score(site: Site, late: float, main: bool) -> float:
     main : bool
         Whether what it computes reaches the model's first output.
     """
-    pure = {s.lead for s in site.operands if s.lead and "+" not in s.lead}
     union = {p for s in site.operands for p in s.lead.split("+") if p}
-    total = max(1, site.total)
-    parts = [set(lead.split("+")) for lead in {s.lead for s in site.operands} if lead]
-    pure_share = len(pure) / total
-    if len(parts) > 1 and len(union) == total == sum(map(len, parts)):  # completes what earlier joins began
-        pure_share = max(pure_share, 0.9)
-    elif len(parts) > 2 and len(union) == total and not any(p >= union for p in parts):
-        pure_share = max(pure_share, 0.75 * min(len(parts), total) / total)  # all gated pairs rather than one of them
-    score = 300.0 * pure_share + 100.0 * len(union) / total + site.join.weight + 25.0 * late
-    if site.op in ("sub", "div"):  # a distance or a norm more often than a fusion
-        score -= 30.0
-    score -= 6.0 * math.log2(site.calls)
-    if any(set(s.lead.split("+")) >= union for s in site.operands):
-        score -= 120.0  # one of the streams holds all the others already: a residual
-    if not site.live:
-        score -= 1000.0
-    elif not main:
-        score -= 150.0
-    if site.how != "rewrite":
-        score -= 30.0
-    if site.layout == "(..., d)":
-        score -= 40.0
-    if all(site.stream_width(s.shape) == 1 for s in site.operands):
-        score -= 80.0
+    score = 300.0 * _share(site, union) + 100.0 * len(union) / max(1, site.total) + site.join.weight + 25.0 * late
+    against = (
+        (30.0, site.op in ("sub", "div")),  # a distance or a norm more often than a fusion
+        (6.0 * math.log2(site.calls), True),  # in a loop over steps, say
+        (120.0, any(set(s.lead.split("+")) >= union for s in site.operands)),  # one holds all the others: a residual
+        (1000.0, not site.live),
+        (150.0, site.live and not main),
+        (30.0, site.how != "rewrite"),
+        (40.0, site.layout == "(..., d)"),
+        (80.0, all(site.stream_width(s.shape) == 1 for s in site.operands)),
+    )
+    for points, holds in against:
+        score -= points * holds
     return score
+
+
+def _share(site: Site, union: set[str]) -> float:
+    """How much of all modalities meets at the site, each as a stream of its own or nearly so; from 0 to 1."""
+    total = max(1, site.total)
+    leads = {s.lead for s in site.operands if s.lead}
+    parts = [set(lead.split("+")) for lead in leads]
+    share = sum("+" not in lead for lead in leads) / total
+    if len(union) != total:
+        return share
+    if len(parts) > 1 and sum(map(len, parts)) == total:  # completes what earlier joins began
+        return max(share, 0.9)
+    if len(parts) > 2 and not any(p >= union for p in parts):
+        return max(share, 0.75 * min(len(parts), total) / total)  # all gated pairs rather than one of them
+    return share

@@ -28,6 +28,7 @@ class ArgumentContext:
     form: str
 
     def __call__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Read it from a call; nothing where the call leaves the argument out."""
         value = get_argument(forward_of(model), args, kwargs, self.path)
         if value is None:
             return {}

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from fusionzoo.errors import FusionZooError, ShapeError
 from fusionzoo.fusion import Fusion
-from fusionzoo.patching.fuse.arrange import Arranged, arrange
+from fusionzoo.patching.fuse.arrangement import Arranged, arrange
 from fusionzoo.patching.fuse.contexts import Context, read_context
 from fusionzoo.patching.fuse.joins import JOINS, Join
 from fusionzoo.patching.fuse.own_randomness import OwnRandomness
-from fusionzoo.patching.running_calls import running_call
+from fusionzoo.patching.running import running_call
 from fusionzoo.patching.torch_calls import tensors_in
 
 #: Earlier expressions of a join by their number: function, arguments, keyword arguments.
@@ -308,6 +308,7 @@ class FusionLayer(nn.Module):
         return {**self.__dict__, "_random": {}}
 
     def extra_repr(self) -> str:
+        """What `print(model)` says of the layer."""
         return f"{self.plan.mode} at {self.plan.what}"
 
 

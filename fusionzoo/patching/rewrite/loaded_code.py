@@ -23,6 +23,14 @@ from fusionzoo.patching.source import read_function
 _TABLE = 1000
 #: Values that are looked at in all, most of them in the first few steps from the model.
 _VALUES = 200_000
+#: What holds one function, and under which name.
+_HOLDERS = (
+    (staticmethod, "__func__"),
+    (classmethod, "__func__"),
+    (MethodType, "__func__"),
+    (property, "fget"),
+    (functools.partial, "func"),
+)
 
 
 def find_loaded(model: nn.Module, owner: nn.Module, step: Step, digest: str) -> Step | None:
@@ -31,7 +39,7 @@ def find_loaded(model: nn.Module, owner: nn.Module, step: Step, digest: str) -> 
     `line` of what comes back is that of the function that is loaded, `position` still that of the file.
     """
     first: Step | None = None
-    for code, names in loaded_code(owner, model):
+    for code, names in _reachable_code(owner, model):
         if code.co_qualname != step.qualname:
             continue
         here = Step(
@@ -48,7 +56,7 @@ def find_loaded(model: nn.Module, owner: nn.Module, step: Step, digest: str) -> 
     return first
 
 
-def loaded_code(owner: nn.Module, model: nn.Module) -> Iterator[tuple[CodeType, Mapping[str, Any]]]:
+def _reachable_code(owner: nn.Module, model: nn.Module) -> Iterator[tuple[CodeType, Mapping[str, Any]]]:
     """Code of every function that a model's classes reach, the owner's first, each with its module's globals."""
     waiting: deque[Any] = deque([owner, *model.modules()])
     seen: set[int] = set()
@@ -76,29 +84,36 @@ def _next(value: Any) -> list[Any]:
     """What a value leads to; read from where it is stored, so that no property and no `__getattr__` runs."""
     kind = type(value)
     if kind is FunctionType:
-        inside = [c for cell in value.__closure__ or () for c in _contents(cell)]
-        own = [] if is_library(value.__code__.co_filename) else list(value.__globals__.values())
-        return [*inside, value.__dict__.get("__wrapped__"), *own]
-    if kind in (staticmethod, classmethod, MethodType):
-        return [value.__func__]
-    if kind is property:
-        return [value.fget]
-    if kind is functools.partial:
-        return [value.func]
-    if kind in (list, tuple) and len(value) <= _TABLE:
-        return list(value)
-    if kind is dict and len(value) <= _TABLE:
-        return list(value.values())
+        return _reached_by_function(value)
+    if kind in (list, tuple, dict) and len(value) <= _TABLE:
+        return list(value.values() if kind is dict else value)
+    for holder, attribute in _HOLDERS:
+        if kind is holder:
+            return [getattr(value, attribute)]
     if issubclass(kind, ModuleType):
-        names = ModuleType.__getattribute__(value, "__dict__")
-        file = names.get("__file__")
-        return [] if not isinstance(file, str) or is_library(file) else list(names.values())
+        return _globals_of(value)
     if issubclass(kind, type):
-        classes = [c for c in type.__getattribute__(value, "__mro__") if not _builtin(c)]
-        return [v for c in classes for v in type.__getattribute__(c, "__dict__").values()]
+        return _members_of(value)
     if issubclass(kind, (str, int, float, bytes)):
         return []
     return [kind, *_stored(value).values()]
+
+
+def _reached_by_function(function: FunctionType) -> list[Any]:
+    inside = [c for cell in function.__closure__ or () for c in _contents(cell)]
+    own = [] if is_library(function.__code__.co_filename) else list(function.__globals__.values())
+    return [*inside, function.__dict__.get("__wrapped__"), *own]
+
+
+def _globals_of(module: ModuleType) -> list[Any]:
+    names = ModuleType.__getattribute__(module, "__dict__")
+    file = names.get("__file__")
+    return [] if not isinstance(file, str) or is_library(file) else list(names.values())
+
+
+def _members_of(cls: type) -> list[Any]:
+    classes = [c for c in type.__getattribute__(cls, "__mro__") if not _builtin(c)]
+    return [v for c in classes for v in type.__getattribute__(c, "__dict__").values()]
 
 
 def _stored(value: Any) -> Mapping[str, Any]:

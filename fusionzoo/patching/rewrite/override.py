@@ -25,9 +25,9 @@ from fusionzoo.errors import HostChangedError, SiteNotReachedError
 from fusionzoo.patching.arguments import get_argument, set_argument
 from fusionzoo.patching.call_chain import Step, attributes, class_attributes
 from fusionzoo.patching.holders import layer_in
-from fusionzoo.patching.rewrite.exchange import exchange, holds
 from fusionzoo.patching.rewrite.routes import STATE, Node, Route, Swap, closed_over
-from fusionzoo.patching.running_calls import running_calls, set_running_calls
+from fusionzoo.patching.rewrite.twins import exchange, holds
+from fusionzoo.patching.running import running_calls, set_running_calls
 from fusionzoo.patching.signatures import forward_of
 
 
@@ -168,6 +168,7 @@ class Entry:
         return function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the method with what the patches do to it."""
         function = self._function
         if function is None:
             function = self.build()
@@ -210,12 +211,15 @@ class Front(Entry):
 
     @property
     def __fz_base__(self) -> Any:
+        """What stood there before."""
         return self.original
 
     def bound(self, function: Any) -> Any:
+        """The function as it is: what stands in an instance is not bound to it."""
         return function
 
     def build(self) -> Callable[..., Any]:
+        """What runs instead: what stood there with the function exchanged inside it, or watched where that cannot be done."""
         function = self._function
         if function is None:
             node = self.override.node()
@@ -227,6 +231,7 @@ class Front(Entry):
         return function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run what stood there; an error where it does not come by the patched sites."""
         function = self.build()
         if args and args[0] is self.owner:
             args = args[1:]
@@ -249,6 +254,7 @@ class Front(Entry):
         return sum(getattr(layer, "calls", 0) for layer in layers)
 
     def of(self, owner: nn.Module) -> Front:
+        """The same for a copy of the instance."""
         return Front(owner, self.name, self.override, self.original, self.seen)
 
 
@@ -273,6 +279,7 @@ class Replicate:
         self.owner = owner
 
     def __call__(self) -> nn.Module:
+        """A replica, whose entries are its own."""
         replica = getattr(type(self.owner), REPLICATE)(self.owner)
         members = vars(replica)
         twins = {id(v): v.of(replica) for v in members.values() if isinstance(v, Entry)}

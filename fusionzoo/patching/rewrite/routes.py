@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from fusionzoo.errors import HostChangedError
 from fusionzoo.patching.call_chain import Kept, Position, Step, attributes, moved
 from fusionzoo.patching.holders import layer_in
-from fusionzoo.patching.rewrite.exchange import exchange
 from fusionzoo.patching.rewrite.interceptor import Fallback, Interceptor
 from fusionzoo.patching.rewrite.recompile import CALL, INPLACE, JOIN, NODE, Edit, rewrite
+from fusionzoo.patching.rewrite.twins import exchange
 from fusionzoo.patching.source import read_function
 
 MISSING = "<missing>"
@@ -55,6 +55,7 @@ class Node:
     functions: dict[int, FunctionType] = field(default_factory=dict)  # by the id of their code, which they keep alive
 
     def add(self, route: Route, depth: int = 0) -> None:
+        """Put a route in, from its step at this depth on."""
         step = route.steps[depth]
         self.step = step
         if depth < len(route.digests):
@@ -84,7 +85,7 @@ class Node:
         return out
 
     def rewritten(self, function: FunctionType) -> FunctionType:
-        """This function with its joins and calls replaced; compiled once."""
+        """The function with its joins and calls replaced; compiled once."""
         if id(function.__code__) in self.functions:
             return self.functions[id(function.__code__)]
         code = function.__code__
@@ -283,6 +284,7 @@ def _with_forward(module: nn.Module, forward: Any, *args: Any, **kwargs: Any) ->
 
 
 def closed_over(function: FunctionType, depth: int = 0) -> list[FunctionType]:
+    """The functions that a function has in its closure, and those in theirs."""
     out: list[FunctionType] = []
     for cell in getattr(function, "__closure__", None) or ():
         try:

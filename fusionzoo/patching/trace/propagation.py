@@ -65,6 +65,7 @@ def _fit_exactly(labels: Tensor, out: Tensor) -> Tensor:
 
 
 def combined(out: Tensor, tagged: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Labels of what an operation without a rule of its own made of these: all of theirs, along the axes that stayed."""
     both = broadcast([lab for _, lab in tagged], out.shape)
     if both is not None and all(x.dim() <= out.dim() for x, _ in tagged):
         return compress(both)
@@ -151,41 +152,42 @@ def _stand_in(value: Any, get: Get) -> Any:
 
 
 def _move(name: str, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], get: Get) -> Sequence[Tensor | None]:
-    kwargs = {k: v for k, v in kwargs.items() if k != "out"}
-    if "value" in kwargs and name in ("pad", "constant_pad_nd"):
-        kwargs["value"] = 0
-    if name == "pad" and len(args) > 3:
-        args = (*args[:3], 0)
+    """What the operation itself does to the labels in place of the values."""
+    args, kwargs = _filling_with_none(name, args, {k: v for k, v in kwargs.items() if k != "out"})
     if name in FIRST_ONLY:
-        out = func(_stand_in(args[0], get), *args[1:], **kwargs)
-    elif name in ("scatter", "index_copy", "index_put"):
-        base, rest = _stand_in(args[0], get).clone(), list(args[1:])
-        for i, v in enumerate(rest):
-            if isinstance(v, Tensor) and v.is_floating_point():
-                rest[i] = _stand_in(v, get)
-        out = getattr(Tensor, name)(
-            base, *rest, **{k: _stand_in(v, get) if k == "src" else v for k, v in kwargs.items()}
-        )
-    elif name in ("_pack_padded_sequence", "_pad_packed_sequence"):
-        rest = list(args[1:])
-        if name == "_pad_packed_sequence" and len(rest) > 2:
-            rest[2] = 0
-        out = func(_stand_in(args[0], get).contiguous(), *rest, **kwargs)
-        return [out[0], None]
-    elif name == "view" and not kwargs and not any(isinstance(a, torch.dtype) for a in args):
-        out = _stand_in(args[0], get).reshape(
-            *args[1:]
-        )  # labels are kept compressed: their strides are not the tensor's
-    elif name in ("nan_to_num",):
-        out = _stand_in(args[0], get)
-    else:
-        moved = [
-            _stand_in(a, get) if i == 0 or name in ("block_diag", "broadcast_tensors") else a
-            for i, a in enumerate(args)
-        ]
-        named = {k: _stand_in(v, get) if k in ("tensors", "input", "sequences") else v for k, v in kwargs.items()}
-        out = func(*moved, **named)
-    return list(tensors_in(out))
+        return tensors_in(func(_stand_in(args[0], get), *args[1:], **kwargs))
+    if name in ("scatter", "index_copy", "index_put"):
+        return tensors_in(_put(name, args, kwargs, get))
+    if name in ("_pack_padded_sequence", "_pad_packed_sequence"):
+        return [func(_stand_in(args[0], get).contiguous(), *args[1:], **kwargs)[0], None]
+    if name == "view" and not kwargs and not any(isinstance(a, torch.dtype) for a in args):
+        # Labels are kept compressed: their strides are not the tensor's.
+        return tensors_in(_stand_in(args[0], get).reshape(*args[1:]))
+    if name == "nan_to_num":
+        return tensors_in(_stand_in(args[0], get))
+    count = len(args) if name in ("block_diag", "broadcast_tensors") else 1
+    moved = [_stand_in(a, get) for a in args[:count]]
+    named = {k: _stand_in(v, get) if k in ("tensors", "input", "sequences") else v for k, v in kwargs.items()}
+    return tensors_in(func(*moved, *args[count:], **named))
+
+
+def _filling_with_none(
+    name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """The arguments of an operation, with 0, which is no label, for the value that a padding fills with."""
+    if "value" in kwargs and name in ("pad", "constant_pad_nd"):
+        kwargs = {**kwargs, "value": 0}
+    if name in ("pad", "_pad_packed_sequence") and len(args) > 3:
+        args = (*args[:3], 0, *args[4:])
+    return args, kwargs
+
+
+def _put(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], get: Get) -> Tensor:
+    """Labels written into those of the first argument; indices stay indices."""
+    base = _stand_in(args[0], get).clone()
+    rest = [_stand_in(a, get) if isinstance(a, Tensor) and a.is_floating_point() else a for a in args[1:]]
+    named = {k: _stand_in(v, get) if k == "src" else v for k, v in kwargs.items()}
+    return getattr(Tensor, name)(base, *rest, **named)
 
 
 def _recurrent(name: str, args: Sequence[Any], outs: list[Tensor], get: Get) -> Sequence[Tensor | None] | None:

@@ -60,9 +60,11 @@ class Tracer(TorchFunctionMode):
         self.returned: dict[int, tuple[int, ...]] = {}
 
     def get(self, x: Any) -> Tensor | None:
+        """The labels of a tensor."""
         return self.labels.get(id(x)) if isinstance(x, Tensor) else None
 
     def tag(self, x: Tensor, labels: Tensor, via: int = 0) -> None:
+        """Give a tensor its labels; `via` are the events that it came through, a bit for each."""
         self.labels[id(x)] = labels
         self.keep[id(x)] = x
         if via:
@@ -231,27 +233,26 @@ class Tracer(TorchFunctionMode):
     def _lift(self, frames: list[FrameType]) -> tuple[nn.Module, list[Step], list[Operand], nn.Module | None] | None:
         """The call whose arguments are the streams that an attention, written out in matrix products, attends between."""
         for i, frame in enumerate(frames[:-1]):
-            code, owner = frame.f_code, receiver(frame)
-            module = owner if isinstance(owner, nn.Module) and id(owner) in self.registered else None
-            if code.co_name.startswith("<"):
+            if frame.f_code.co_name.startswith("<"):
                 continue
-            if module is not None and code.co_name == "forward" and id(module) in self.given:
-                given = self.given[id(module)]
-            else:
-                count = code.co_argcount + code.co_kwonlyargcount
-                given = tensors_in([frame.f_locals.get(n) for n in code.co_varnames[:count]])
+            given, called = self._arguments(frame)
             streams = [self._operand(x) for x in given]
-            if any(len(o.shape) not in (2, 3) for o in streams if o.bits):
-                continue
-            pure = {o.bits for o in streams if o.bits and o.bits & (o.bits - 1) == 0}
-            if len(pure) < 2:
+            if not _are_streams(streams):
                 continue
             found = chain(frames[i + 1 :], self.registered)
             if found is not None:
-                called = module if module is not None and given is self.given.get(id(module)) else None
                 self.frames.append(frame if called is None else given)
                 return (*found, streams, called)
         return None
+
+    def _arguments(self, frame: FrameType) -> tuple[list[Tensor], nn.Module | None]:
+        """The tensors that a call was given, and the module that was called, where they were noted when it was."""
+        code, module = frame.f_code, receiver(frame)
+        noted = id(module) in self.registered and id(module) in self.given
+        if noted and isinstance(module, nn.Module) and code.co_name == "forward":
+            return self.given[id(module)], module
+        count = code.co_argcount + code.co_kwonlyargcount
+        return tensors_in([frame.f_locals.get(n) for n in code.co_varnames[:count]]), None
 
     def _consume(self, tagged: list[Tensor], frame: FrameType) -> None:
         for x in tagged:
@@ -393,3 +394,10 @@ def run(
 def _quietly(function: Callable[..., None], *args: Any) -> None:
     with torch._C.DisableTorchFunction():
         function(*args)
+
+
+def _are_streams(operands: Sequence[Operand]) -> bool:
+    """Whether these are sequences or vectors, of at least two modalities that nothing has joined yet."""
+    labelled = [o for o in operands if o.bits]
+    alone = {o.bits for o in labelled if o.bits & (o.bits - 1) == 0}
+    return len(alone) > 1 and all(len(o.shape) in (2, 3) for o in labelled)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -8,30 +7,22 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-import zoo  # noqa: F401  (under one name, by which tests import it and pickles find its hosts)
+import hosts as written_hosts  # under one name, by which tests import them and pickles find the hosts
+import zoo  # noqa: F401
 
 sys.path.remove(str(Path(__file__).parent))
 from zoo.wrapped import MASK
 
 
-def _hosts():
-    if "fz_hosts" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("fz_hosts", Path(__file__).with_name("hosts.py"))
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["fz_hosts"] = module
-        spec.loader.exec_module(module)
-    return sys.modules["fz_hosts"]
-
-
 def pytest_generate_tests(metafunc):
     if "style" in metafunc.fixturenames:
-        metafunc.parametrize("style", _hosts().STYLES, ids=lambda c: c.__name__)
+        metafunc.parametrize("style", written_hosts.STYLES, ids=lambda c: c.__name__)
 
 
 @pytest.fixture(scope="session")
 def hosts():
-    """The module of test hosts, which has to be importable under one name for pickles."""
-    return _hosts()
+    """The module of test hosts."""
+    return written_hosts
 
 
 @pytest.fixture
