@@ -172,9 +172,9 @@ def dialogue_rnns(
         inputs += [packing.reverse(zero_padded(x, mask)) for x in xs]
         who += [packing.reverse(speakers)] * len(backward)
     reads_padding = any(r.reads_padding for r in rnns)
-    packing = Packing([packing.steps] * len(mask), packing.steps, mask.device) if reads_padding else packing
+    computed = Packing([packing.steps] * len(mask), packing.steps, mask.device) if reads_padding else packing
     active = mask.expand(len(cells), *mask.shape) if reads_padding else None
-    states = run(cells, inputs, torch.stack(who), active, parties, weights, packing).unbind(0)
+    states = run(cells, inputs, torch.stack(who), active, parties, weights, computed).unbind(0)
     out = []
     for i, rnn in enumerate(rnns):
         ahead = states[i] if rnn.reads_padding else zero_padded(states[i], mask)
