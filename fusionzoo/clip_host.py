@@ -71,7 +71,7 @@ class ClipHost(Host):
         fusion: FusionLike = "concat",
         placement: str | None = None,
         *,
-        encoders: Any = None,
+        encoders: str | Mapping[str, object] | None = None,
         pool: str = "mean",
         sequence_dropout: float = 0.0,
         fusion_width: int | None = None,

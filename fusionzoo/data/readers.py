@@ -110,12 +110,12 @@ class PickleReader(Reader):
     handles = frozenset({"pickles"})
 
     @staticmethod
-    def recognise(content: Any, /) -> bool:
+    def recognise(content: object, /) -> bool:
         """Whether this is its layout; never raises."""
         raise NotImplementedError
 
     @staticmethod
-    def entries(content: Any, path: Path, /) -> tuple[dict[str, Any], list[str]]:
+    def entries(content: object, path: Path, /) -> tuple[dict[str, object], list[str]]:
         """The entries by name, as `fusionzoo.data.entries` takes them, and notes on what was left out.
 
         Parameters

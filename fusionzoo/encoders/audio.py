@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from fusionzoo.encoders.pretrained import ModelFiles, find_model, load_model, tr
 from fusionzoo.errors import ModelError, OptionError, ShapeError
 from fusionzoo.numerics import zero_padded
 from fusionzoo.plugin import plugin
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 #: How samples enter the model: `"auto"` as its preprocessor_config.json says; `"standard"`: zero mean and unit variance a
 #: clip; `"unit"`: -1 to 1, as read; `"int16"`: -32768 to 32767, which MemoCMT feeds to a model made for `"unit"`.
@@ -105,7 +108,7 @@ class AudioEncoder(Encoder):
     @classmethod
     def from_config(
         cls,
-        config: Any,
+        config: PretrainedConfig,
         *,
         trainable: bool | str = False,
         train_mode: bool = False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from fusionzoo.encoders.pretrained import ModelFiles, find_model, load_model, lo
 from fusionzoo.errors import ModelError
 from fusionzoo.numerics import zero_padded
 from fusionzoo.plugin import plugin
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 
 class TextEncoder(Encoder):
@@ -73,8 +76,8 @@ class TextEncoder(Encoder):
     @classmethod
     def from_config(
         cls,
-        config: Any,
-        tokenizer: Any = None,
+        config: PretrainedConfig,
+        tokenizer: PreTrainedTokenizerBase | None = None,
         *,
         trainable: bool = False,
         train_mode: bool = False,

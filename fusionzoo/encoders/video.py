@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from fusionzoo.encoders.outputs import Encoded
 from fusionzoo.encoders.pretrained import ModelFiles, find_model, load_model, transformers
 from fusionzoo.errors import ModelError, OptionError, ShapeError
 from fusionzoo.plugin import plugin
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 #: Which of a picture's states is its vector: `"projection"` is CLIP's, in the space that it shares with text; `"pooled"`
 #: what the model itself pools; `"mean"` over its patches; `"auto"` the first of these that the model has.
@@ -97,7 +100,7 @@ class VideoEncoder(Encoder):
     @classmethod
     def from_config(
         cls,
-        config: Any,
+        config: PretrainedConfig,
         *,
         trainable: bool = False,
         train_mode: bool = False,

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fusionzoo.errors import HostChangedError, LeakError, OptionError, PatchError, close_matches_hint
-from fusionzoo.host import FusionLike, build_fusion
+from fusionzoo.host import FusionLike, build_fusion, name_and_options
 from fusionzoo.patching.arguments import check_argument
 from fusionzoo.patching.calls import Call, attempt, shown
 from fusionzoo.patching.choice import resolve
@@ -57,8 +57,8 @@ def patch(
     ----------
     model : nn.Module
         The model, of whatever package.
-    fusion : str, (str, dict) or Fusion
-        Its name, a pair of name and options, or an instance built for the site's widths.
+    fusion : str, dict or Fusion
+        Its name, a mapping of its name and options (`{"name": "lmam", "rank": 4}`), or an instance built for the site's widths.
     site : Site, InputSite, int or str, optional
         One of `find_sites(...)`, an `InputSite`, or, with `inputs`, its index or `"file.py:47"`; None for what an adapter
         knows, or for the best candidate with `inputs`.
@@ -192,6 +192,8 @@ def prepare(
     with torch.inference_mode(False), torch.random.fork_rng(devices=devices):
         if isinstance(fusion, str):
             fusion = (fusion, {})
+        elif isinstance(fusion, Mapping):
+            fusion = name_and_options(fusion)
         if isinstance(fusion, tuple) and len(fusion) == 2:
             fusion = (fusion[0], {**fusion[1], **options})
         elif options:

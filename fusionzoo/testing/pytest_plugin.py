@@ -54,13 +54,13 @@ class BoundCheck:
 
 
 def parametrize_checks(
-    *subjects: Any,
+    *subjects: object,
     kind: str = "fusion",
     expected_failures: ExpectedFailures = None,
     only: Iterable[str] | None = None,
-    slow: Any = False,
-    **more: Any,
-) -> Any:
+    slow: object = False,
+    **more: object,
+) -> Callable[[Callable[..., object]], Callable[..., object]]:
     """A pytest decorator: one test per check of every subject, `test_conformance[my-fusion-padding_poison]`.
 
     Parameters

@@ -52,7 +52,7 @@ class Check:
     kind: str
     theme: str
     rule: str
-    function: Callable[[Any], None]
+    function: Callable[..., None]
     slow: bool
     needs: tuple[str, ...]
 

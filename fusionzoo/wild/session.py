@@ -12,7 +12,10 @@ from typing import Any, cast
 
 from fusionzoo._text import visible
 from fusionzoo.errors import OptionError
+from fusionzoo.fusion import Fusion
+from fusionzoo.host import FusionLike
 from fusionzoo.patching import Patch
+from fusionzoo.patching.modalities import ModalitiesLike
 from fusionzoo.wild.devices import on, read_device
 from fusionzoo.wild.growth import Growth, projection
 from fusionzoo.wild.removed import put_back
@@ -52,9 +55,9 @@ def run(
     script: str | PathLike[str],
     args: Sequence[str] = (),
     *,
-    fusion: str | tuple[str, Mapping[str, Any]] | None,
+    fusion: FusionLike | None,
     site: int | str | None = None,
-    modalities: Any = None,
+    modalities: ModalitiesLike = None,
     input: str | None = None,
     widths: Mapping[str, int] | None = None,
     layout: str | None = None,
@@ -77,7 +80,7 @@ def run(
     ----------
     script : its file.
     args : its arguments.
-    fusion : a name, or a pair `(name, options)`; None or `"none"` runs the script as it is, under the same conditions.
+    fusion : a name, or a name with options (`{"name": "lmam", "rank": 4}`); None or `"none"` runs the script as it is, under the same conditions.
     site : an index into the sites of the first call, or `"file.py:47"`; None for what an adapter knows, else the best.
     modalities : what the model's arguments are, as for `fusionzoo.find_sites`.
     input : argument of the model in which the script has joined the modalities.
@@ -114,7 +117,7 @@ def run(
     asked = {
         "script": str(script),
         "args": list(args),
-        "fusion": fusion,
+        "fusion": type(fusion).__name__ if isinstance(fusion, Fusion) else fusion,
         "options": options,
         "site": site,
         "modalities": modalities,

@@ -33,7 +33,7 @@ from fusionzoo.wild.replaced import Replaced
 class Wish:
     """What the user asked for.
 
-    fusion : a name, a pair `(name, options)`, or None for the script as it is.
+    fusion : a name, a name with options, or None for the script as it is.
     site : an index or `"file.py:47"`; None for what an adapter knows, else the best candidate.
     modalities : as for `find_sites`.
     split : `(argument, {modality: width})` of an argument in which the script has joined the modalities.

@@ -87,7 +87,7 @@ class CFNSR(ClipHost):
         fusion: FusionLike = "cfn-sr",
         placement: str | None = None,
         *,
-        encoders: Any = "auto",
+        encoders: str | Mapping[str, object] | None = "auto",
         stages: int | None = None,
         head: str = "linear",
         dropout: float = 0.4,

@@ -57,7 +57,7 @@ class FoalNet(ClipHost):
         fusion: FusionLike = "foal-net",
         placement: str | None = None,
         *,
-        encoders: Mapping[str, Any] | None = None,
+        encoders: Mapping[str, object] | None = None,
         pool: str = "mean",
         sequence_dropout: float = 0.1,
         dropout: float = 0.1,

@@ -56,7 +56,7 @@ class MemoCMT(ClipHost):
         fusion: FusionLike = "memo-cmt",
         placement: str | None = None,
         *,
-        encoders: Mapping[str, Any] | None = None,
+        encoders: Mapping[str, object] | None = None,
         pool: str = "min",
         hidden: Sequence[int] = (128,),
         dropout: float = 0.05,

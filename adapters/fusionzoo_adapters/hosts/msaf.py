@@ -58,7 +58,7 @@ class MSAF(ClipHost):
         placement: str | None = None,
         *,
         channels: int | Mapping[str, int] = 64,
-        encoders: Mapping[str, Any] | None = None,
+        encoders: Mapping[str, object] | None = None,
         pool: str = "mean",
         sequence_dropout: float = 0.0,
         fusion_width: int | None = None,

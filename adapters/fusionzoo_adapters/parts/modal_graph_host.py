@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionzoo._options import check_choice, check_positive, check_probability
+from fusionzoo._types import Options
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims
 from fusionzoo.host import FusionLike, Host
@@ -43,7 +44,7 @@ class ModalGraphHost(Host):
         anchor: str | None = None,
         context: str = "anchor",
         base: str = "lstm",
-        base_options: Mapping[str, Any] | None = None,
+        base_options: Options | None = None,
         hidden: int = 100,
         layers: int = 1,
         input_width: int | None = None,

@@ -374,3 +374,15 @@ def test_command_line(tmp_path, hosts):
     done = subprocess.run([*command, f"{script}:built"], capture_output=True, text=True)
     assert done.returncode == 2
     assert "did you mean 'build'" in done.stderr
+
+
+def test_a_fusion_with_options_is_spelt_as_everywhere(build, hosts):
+    widths = []
+    for fusion, options in (
+        ({"name": "gated", "width": 3}, {}),
+        ("gated", {"width": 3}),
+        ({"name": "gated"}, {"width": 3}),
+    ):
+        model, args, kwargs = build(hosts.Cat)
+        widths.append(fusionzoo.patch(model, fusion, first(model, args, kwargs), **options).fusion.width)
+    assert widths == [3, 3, 3]
