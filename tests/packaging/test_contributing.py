@@ -236,7 +236,7 @@ def test_a_reader(copy: Copy):
 
 @pytest.mark.slow
 def test_an_option_of_a_command(copy: Copy):
-    registry, app = copy.root / "fusionzoo/_registry.py", copy.root / "fusionzoo/cli/app.py"
+    registry, app = copy.root / "fusionzoo/_registry.py", copy.root / "fusionzoo/cli/installed.py"
     rows = "def rows(self, kinds: tuple[str, ...] = tuple(GROUPS), long: bool = False"
     edit(registry, rows, f"{rows}, own: bool = False")
     edit(registry, "for _, providers in sorted(self.index()[check_kind(kind)].items()):",
