@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fusionzoo.graphs import GCNII, ModalGraph, angular_graph
 from fusionzoo.kernels import fast_form
-from fusionzoo.kernels.packing import Packing, to_device
+from fusionzoo.kernels.packing import Buckets, Packing, to_device
 from fusionzoo.numerics import zero_padded
 
 
@@ -32,42 +32,12 @@ def plain_propagate(
     return [zero_padded(y, p) for y, p in zip(out.unbind(1), present, strict=True)]
 
 
-class ModalBuckets:
-    """Dialogues of similar length side by side: `(M, B, T)` as one bucket `(b, M, t)` after another.
-
-    Within a bucket no dialogue is shorter than `ratio` times the longest, so that what costs the square of the length
-    costs at most `1 / ratio^2` times the sum of the dialogues' own squares, and not B times the longest one's.
-
-    Parameters
-    ----------
-    packing
-        Of the batch.
-    modalities
-        M.
-    ratio
-        None is 0.75 on a CPU, and 0.5 elsewhere, where fewer and larger operations are quicker.
-    """
+class ModalBuckets(Buckets):
+    """Buckets of the dialogues of M modalities: `(M, B, T)` as one bucket `(b, M, t)` after another."""
 
     def __init__(self, packing: Packing, modalities: int, ratio: float | None = None):
-        self.packing, self.modalities = packing, modalities
-        ratio = (0.75 if packing.device.type == "cpu" else 0.5) if ratio is None else ratio
-        # The dialogues of every bucket and the length of its longest one, longest first.
-        self.groups: list[tuple[list[int], int]] = []
-        for row in sorted(range(len(packing.lengths)), key=lambda b: -packing.lengths[b]):
-            length = max(packing.lengths[row], 1)
-            if not self.groups or length < ratio * self.groups[-1][1]:
-                self.groups.append(([], length))
-            self.groups[-1][0].append(row)
-
-    @property
-    def shapes(self) -> list[tuple[int, int]]:
-        """`(b, t)` of every bucket."""
-        return [(len(rows), steps) for rows, steps in self.groups]
-
-    @property
-    def order(self) -> list[int]:
-        """The dialogues, bucket after bucket."""
-        return [row for rows, _ in self.groups for row in rows]
+        super().__init__(packing, ratio)
+        self.modalities = modalities
 
     @cached_property
     def _index(self) -> Tensor:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionzoo._options import check_choice, check_positive
+from fusionzoo.kernels import fast_form
 from fusionzoo.kernels.dropout import dropout
-from fusionzoo.kernels.packing import Packing, to_device
+from fusionzoo.kernels.packing import Buckets, Packing, to_device
 from fusionzoo.layers import pick_heads
 from fusionzoo.numerics import SHIFT_INVARIANT, attend
 
@@ -33,6 +34,8 @@ class Tokens:
         lengths = [min(n + 1, steps) for n in packing.lengths] if stand_in else packing.lengths
         self.real, self.stand_in = packing, stand_in
         self.packing = Packing(lengths, steps, packing.device) if stand_in else packing
+        self._places: dict[int, Tensor] = {}
+        self._biases: dict[torch.dtype, Tensor] = {}
 
     @cached_property
     def _kept(self) -> Tensor:
@@ -71,17 +74,93 @@ class Tokens:
         key_mask : bool `(G, B, T)`, which keys are there besides being real; a row without any key gives zeros.
         rate : of dropout on the weights.
         """
+        return attend_tokens(self, query, key, value, heads, key_mask, rate)
 
-        def padded(x: Tensor) -> Tensor:
-            """`(G * B, T, d)`, where every padded step is its stand-in."""
-            return x.index_select(1, self._at).view(-1, self.packing.steps, x.shape[-1])
+    @cached_property
+    def buckets(self) -> Buckets:
+        """Dialogues of similar length."""
+        return Buckets(self.packing)
 
-        mask: Tensor | None = None
-        if key_mask is not None or not self.stand_in:
-            mask = self._real_keys if key_mask is None else self._real_keys & key_mask
-            mask = mask.expand(len(query), -1, -1).flatten(0, 1)
-        out, _ = attend(padded(query), padded(key), padded(value), heads, mask, rate)
-        return out.reshape(len(query), -1, out.shape[-1]).index_select(1, self.packing.nodes)
+    @cached_property
+    def order(self) -> Tensor:
+        """The dialogues `(B,)`, bucket after bucket."""
+        return to_device(torch.tensor(self.buckets.order), self.packing.device)
+
+    def bias(self, dtype: torch.dtype) -> Tensor:
+        """`(B, T)`, what is added to the scores of a key: the logarithm of how often it counts; in the buckets' order."""
+        if dtype not in self._biases:
+            step, n = torch.arange(self.real.steps), torch.tensor(self.real.lengths)[self.buckets.order].unsqueeze(1)
+            alike = torch.full(n.shape, -math.inf).double()
+            if self.stand_in:
+                alike = (self.real.steps - n).clamp(min=1).double().log()
+            bias = torch.where(step < n, 0.0, torch.where(step == n, alike, -math.inf))
+            self._biases[dtype] = to_device(bias.to(dtype), self.real.device)
+        return self._biases[dtype]
+
+    def place(self, groups: int) -> Tensor:
+        """Row `(G * N,)` of every token where the buckets lie one after another, `(G, b, t)` each."""
+        if groups not in self._places:
+            starts, start = torch.zeros(groups, len(self.packing.lengths), dtype=torch.long), 0
+            for rows, steps in self.buckets.groups:
+                firsts = start + torch.arange(groups * len(rows)).view(groups, -1) * steps
+                starts[:, rows] = firsts
+                start += firsts.numel() * steps
+            step = torch.arange(self.packing.steps)
+            places = (starts.unsqueeze(-1) + step)[:, step < torch.tensor(self.packing.lengths).unsqueeze(1)]
+            self._places[groups] = to_device(places.flatten(), self.packing.device)
+        return self._places[groups]
+
+    def padded(self, x: Tensor) -> Tensor:
+        """`(G * B, T, d)` of tokens `(G, N, d)`, where every padded step is its stand-in."""
+        return x.index_select(1, self._at).view(-1, self.packing.steps, x.shape[-1])
+
+    def real_keys(self, key_mask: Tensor | None) -> Tensor | None:
+        """bool `(G, B, T)` or `(B, T)`, None where every step of `padded` is one that counts."""
+        if key_mask is not None:
+            return self._real_keys & key_mask
+        return None if self.stand_in else self._real_keys
+
+
+def plain_attend_tokens(
+    tokens: Tokens, query: Tensor, key: Tensor, value: Tensor, heads: int, key_mask: Tensor | None, rate: float
+) -> Tensor:
+    """`Tokens.attend`: padded, attended, packed again."""
+    mask = tokens.real_keys(key_mask)
+    if mask is not None:
+        mask = mask.expand(len(query), -1, -1).flatten(0, 1)
+    out, _ = attend(tokens.padded(query), tokens.padded(key), tokens.padded(value), heads, mask, rate)
+    return out.reshape(len(query), -1, out.shape[-1]).index_select(1, tokens.packing.nodes)
+
+
+@fast_form(plain_attend_tokens)
+def attend_tokens(
+    tokens: Tokens, query: Tensor, key: Tensor, value: Tensor, heads: int, key_mask: Tensor | None, rate: float
+) -> Tensor:
+    """Dialogues of similar length side by side; one stand-in counts for all padded steps."""
+    groups, count, width = query.shape
+    place, sizes = tokens.place(groups), [groups * b * t for b, t in tokens.buckets.shapes]
+
+    def padded(x: Tensor) -> Sequence[Tensor]:
+        rows = x.new_zeros(sum(sizes), width).index_copy_(0, place, x.reshape(groups * count, width))
+        parts = zip(rows.split(sizes), tokens.buckets.shapes, strict=True)
+        return [part.view(groups * b, t, heads, width // heads).transpose(1, 2) for part, (b, t) in parts]
+
+    bias = tokens.bias(query.dtype).expand(groups, -1, -1)
+    some: Tensor | None = None
+    if key_mask is not None:
+        there = key_mask.expand(groups, -1, -1).index_select(1, tokens.order) & (bias == 0)
+        some = there.any(-1)
+        # A row without any key attends to all of them and is zeroed below: no kernel sees an empty softmax.
+        bias = torch.where(there | ~some.unsqueeze(-1), 0.0, -math.inf).to(query.dtype)
+    outs, at = [], 0
+    for q, k, v, (b, t) in zip(padded(query), padded(key), padded(value), tokens.buckets.shapes, strict=True):
+        rows, at = slice(at, at + b), at + b
+        scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias[:, rows, :t].reshape(groups * b, 1, 1, t)
+        out = dropout(scores.softmax(-1), rate, True) @ v
+        if some is not None:
+            out = torch.where(some[:, rows].reshape(-1, 1, 1, 1), out, 0.0)
+        outs.append(out.transpose(1, 2).reshape(-1, width))
+    return torch.cat(outs).index_select(0, place).view(groups, count, width)
 
 
 class GroupedLinear(nn.Module):

@@ -163,3 +163,37 @@ class Packing:
     def unpack_sequence(self, packed: PackedSequence) -> Tensor:
         """The inverse of `pack_sequence`, zero at padded steps."""
         return self.unpack_rows(packed.data)
+
+
+class Buckets:
+    """Dialogues of similar length side by side.
+
+    Within a bucket no dialogue is shorter than `ratio` times the longest, so that what costs the square of the length
+    costs at most `1 / ratio^2` times the sum of the dialogues' own squares, and not B times the longest one's.
+
+    Parameters
+    ----------
+    packing : of the batch.
+    ratio : None is 0.75 on a CPU, and 0.5 elsewhere, where fewer and larger operations are quicker.
+    """
+
+    def __init__(self, packing: Packing, ratio: float | None = None):
+        self.packing = packing
+        ratio = (0.75 if packing.device.type == "cpu" else 0.5) if ratio is None else ratio
+        # The dialogues of every bucket and the length of its longest one, longest first.
+        self.groups: list[tuple[list[int], int]] = []
+        for row in sorted(range(len(packing.lengths)), key=lambda b: -packing.lengths[b]):
+            length = max(packing.lengths[row], 1)
+            if not self.groups or length < ratio * self.groups[-1][1]:
+                self.groups.append(([], length))
+            self.groups[-1][0].append(row)
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """`(b, t)` of every bucket."""
+        return [(len(rows), steps) for rows, steps in self.groups]
+
+    @property
+    def order(self) -> list[int]:
+        """The dialogues, bucket after bucket."""
+        return [row for rows, _ in self.groups for row in rows]

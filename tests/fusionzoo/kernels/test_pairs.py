@@ -18,7 +18,7 @@ import fusionzoo.kernels
 import fusionzoo.numerics as numerics
 from fusionzoo.errors import OptionError
 from fusionzoo.graphs import GCNII
-from fusionzoo.kernels import PAIRS, Pair, bands, graph_blocks, recurrence
+from fusionzoo.kernels import PAIRS, Pair, bands, graph_blocks, grouped_attention, recurrence
 from fusionzoo.kernels.dropout import dropout
 from fusionzoo.kernels.packing import Packing
 from fusionzoo.objective import IGNORE
@@ -91,6 +91,12 @@ def only_present(gcn, xs, present, *rest) -> tuple:
     return gcn, [numerics.zero_padded(x, p) for x, p in zip(xs, present, strict=True)], present, *rest
 
 
+def tokens_case(dtype: torch.dtype, batch: str, stand_in: bool, gaps: bool) -> tuple:
+    tokens = grouped_attention.Tokens(packing(batch), stand_in)
+    q, k, v = (random(2, tokens.packing.total, 6, dtype=dtype) for _ in range(3))
+    return tokens, q, k, v, 2, torch.rand(2, *steps_mask(batch).shape) > 0.3 if gaps else None, 0.0
+
+
 def contrast_case(dtype: torch.dtype) -> tuple:
     labels = torch.tensor([0, 1, 0, IGNORE, 2, 1, 0])
     anchors, keys = random(7, 4, dtype=dtype), random(7, 4, dtype=dtype)
@@ -116,6 +122,11 @@ CASES: dict[str, list[tuple[Pair, Make]]] = {
         (around(PAIRS["propagate"], only_present), given(propagate_case, batch, modalities, dynamic, gaps))
         for batch in BATCHES
         for modalities, dynamic, gaps in ((1, False, False), (3, True, True))
+    ],
+    "attend_tokens": [
+        (PAIRS["attend_tokens"], given(tokens_case, batch, stand_in, gaps))
+        for batch in BATCHES
+        for stand_in, gaps in ((False, False), (True, False), (False, True))
     ],
     "contrast": [
         (contrasting(focus=focus, itself=itself, mean=mean), given(contrast_case))
