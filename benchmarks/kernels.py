@@ -31,6 +31,7 @@ USES: dict[str, tuple[str, ...]] = {
     "propagate": ("mmgcn, 4 layers", "mmgcn, 64 layers", "mm-dfn"),
     "steps": ("dialogue-rnn", "multiemo"),
     "both_ways": ("bc-lstm", "mmgcn, 4 layers", "mm-dfn"),
+    "attend_tokens": ("sdt", "cogmen", "corect"),
     "fuse_in_groups": ("multiemo",),
     "contrast": ("multiemo, loss",),
 }
