@@ -158,7 +158,7 @@ def _dropping(function: Callable[..., Any], argument: str) -> Callable[..., Any]
 def _pandas(replaced: Replaced) -> None:
     """`DataFrame.append`, where pandas is imported already or is installed."""
     try:
-        import pandas as pd
+        pd = importlib.import_module("pandas")
     except ImportError:
         return
 
