@@ -138,7 +138,9 @@ def _lead(bits: int, names: list[str]) -> str:
 
 
 def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
-    event = events[0]
+    # In a loop over the modalities, the fullest pass says what the site is.
+    event = max(events, key=lambda e: _bits(e).bit_count())
+    events = [event, *(e for e in events if e is not event)]
     if not _can_be_held(event, trace):
         return None
     operands, sources, kept = _operands_of(events, trace)
@@ -147,7 +149,9 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     streams = tuple(Stream(_lead(o.bits, trace.names), o.shape) for o in operands)
     feature = feature_axis(event, operands)
     join = event.join.along(event.axis, feature, len(event.result))
-    varies = _differ(events, lambda o: o.bits)
+    widths = [[o.shape[-1:] for o in e.operands] for e in events]
+    # Passes of other widths are left alone: only those that the fusion acts in have to be of the same modalities.
+    varies = _differ([e for e, w in zip(events, widths, strict=True) if w == widths[0]], lambda o: o.bits)
     groups = join.ordered(grouped(streams, varies))
     if len(groups) < 2:
         return None
@@ -168,10 +172,18 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
         sources=sources,
         feature_axis=feature,
         leading=leading,
-        varies=varies or _differ(events, lambda o: o.shape[-1:]),
+        varies=varies or any(w != widths[0] for w in widths),
         total=len(trace.names),
         context=None if found is None else (found.path, found.form),
     )
+
+
+def _bits(event: Event) -> int:
+    """The modalities that meet in an event."""
+    bits = 0
+    for o in event.operands:
+        bits |= o.bits
+    return bits
 
 
 def _can_be_held(event: Event, trace: Trace) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import meeting_hosts
 import pytest
 import torch
 from torch import nn
@@ -103,4 +104,38 @@ def test_a_new_kind_is_a_class_and_nothing_else(monkeypatch, shake, tmp_path):
     patch.save(tmp_path / "p.safetensors")
     patch.remove()
     fusionzoo.load_patch(model, tmp_path / "p.safetensors")
+    assert torch.equal(model(*batch), changed)
+
+
+@pytest.mark.parametrize("host", meeting_hosts.HOSTS, ids=lambda c: c.__name__)
+@pytest.mark.filterwarnings("ignore:.*looks across steps")
+def test_where_streams_meet(host, build, shake, tmp_path):
+    torch.manual_seed(0)
+    model, batch = host(), host.calls()
+    model.eval()
+    expected, state = model(*batch), torch.get_rng_state()
+    patch = fusionzoo.patch(model, getattr(host, "fusion", "lmam"), inputs=batch)
+    assert (patch.site.kind, patch.site.layout, patch.site.widths) == (host.kind, host.layout, host.widths)
+    assert not patch.proof.leaks
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(model(*batch).view(torch.int32), expected.view(torch.int32))
+
+    shake(patch)
+    model.train()
+    model(*batch).square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in patch.layer.out.parameters())
+    assert any(p.grad is not None and p.grad.any() for n, p in model.named_parameters() if "fusionzoo" not in n)
+    model.eval()
+    changed = model(*batch)
+    assert not torch.equal(changed, expected)
+    other = [x.clone() for x in batch]
+    for x in other:
+        if x.is_floating_point():
+            x[0] += 1.0
+    assert torch.allclose(model(*other)[1:], changed[1:], atol=1e-5)
+
+    saved = patch.save(tmp_path / "patch.safetensors")
+    patch.remove()
+    assert torch.equal(model(*batch), expected)
+    fusionzoo.load_patch(model, saved)
     assert torch.equal(model(*batch), changed)
