@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
 from typing import Any
 
 from fusionzoo.patching.call_chain import Position
@@ -151,7 +150,8 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     join = event.join.along(event.axis, feature, len(event.result))
     widths = [[o.shape[-1:] for o in e.operands] for e in events]
     # Passes of other widths are left alone: only those that the fusion acts in have to be of the same modalities.
-    varies = _differ([e for e, w in zip(events, widths, strict=True) if w == widths[0]], lambda o: o.bits)
+    told = [e.operands[join.grows :] for e, w in zip(events, widths, strict=True) if w == widths[0]]
+    varies = any([o.bits for o in x] != [o.bits for o in told[0]] for x in told)
     groups = join.ordered(grouped(streams, varies))
     if len(groups) < 2:
         return None
@@ -205,11 +205,6 @@ def _operands_of(events: list[Event], trace: Trace) -> Grown:
     if first[2] and any(_with_earlier(e, trace)[1:] != first[1:] for e in events[1:]):
         return [o for o in events[0].operands if len(o.shape)], (), ()
     return first
-
-
-def _differ(events: list[Event], of: Callable[[Operand], Any]) -> bool:
-    """Whether the calls differ in something of their operands."""
-    return any([of(o) for o in e.operands] != [of(o) for o in events[0].operands] for e in events)
 
 
 def _all_flat(trace: Trace) -> bool:

@@ -176,8 +176,10 @@ def _move(name: str, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], 
     args, kwargs = _filling_with_none(name, args, {k: v for k, v in kwargs.items() if k != "out"})
     if name in FIRST_ONLY:
         return tensors_in(func(_stand_in(args[0], get), *args[1:], **kwargs))
-    if name in ("scatter", "index_copy", "index_put"):
+    if name in ("scatter", "index_copy", "index_put", "masked_scatter"):
         return tensors_in(_put(name, args, kwargs, get))
+    if name == "where":
+        return tensors_in(func(*(_chosen(a, get) for a in args), **kwargs))
     if name in ("_pack_padded_sequence", "_pad_packed_sequence"):
         return [func(_stand_in(args[0], get).contiguous(), *args[1:], **kwargs)[0], None]
     if name == "view" and not kwargs and not any(isinstance(a, torch.dtype) for a in args):
@@ -189,6 +191,11 @@ def _move(name: str, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], 
     moved = [_stand_in(a, get) for a in args[:count]]
     named = {k: _stand_in(v, get) if k in ("tensors", "input", "sequences") else v for k, v in kwargs.items()}
     return tensors_in(func(*moved, *args[count:], **named))
+
+
+def _chosen(a: Any, get: Get) -> Any:
+    """Labels of what a `where` chooses from; a number has none, and the condition stays what it is."""
+    return a if isinstance(a, Tensor) and a.dtype == torch.bool else _stand_in(a, get) if isinstance(a, Tensor) else 0
 
 
 def _filling_with_none(

@@ -137,7 +137,98 @@ class GrownWithDots(GrownOuter):
         return torch.einsum("...p,...q->...pq", out, x)
 
 
+IMAGE = 9
+
+
+def ids_and_pictures(seed=0):
+    """Token ids with three places for a picture in every sample, at other places, and three vectors per picture."""
+    g = torch.Generator().manual_seed(seed)
+    ids = torch.randint(0, 8, (B, TEXT), generator=g)
+    for i, first in enumerate((1, 0, 3, 2)):
+        ids[i, first : first + 3] = IMAGE
+    return ids, torch.randn(B, 3, VISUAL, generator=g)
+
+
+class Scattered(nn.Module):
+    """A language model with a picture's vectors among its tokens."""
+
+    kind, layout, widths = "written", "(B, T, d)", {"text": 8, "visual": 8}
+    calls = staticmethod(ids_and_pictures)
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.project = nn.Embedding(10, 8), nn.Linear(VISUAL, 8)
+        self.rnn, self.head = nn.GRU(8, 8, batch_first=True), nn.Linear(8, 3)
+
+    def written(self, x, ids, pictures):
+        mask = (ids == IMAGE).unsqueeze(-1).expand_as(x)
+        return x.masked_scatter(mask, pictures.to(x.dtype))
+
+    def forward(self, input_ids, pixel_values):
+        x = self.written(self.words(input_ids), input_ids, self.project(pixel_values))
+        return self.head(self.rnn(x)[0])
+
+
+class ScatteredInPlace(Scattered):
+    def written(self, x, ids, pictures):
+        x = x.clone()
+        x.masked_scatter_((ids == IMAGE).unsqueeze(-1), pictures)
+        return x
+
+
+class AssignedByMask(Scattered):
+    def written(self, x, ids, pictures):
+        x = x.clone()
+        x[ids == IMAGE] = pictures.reshape(-1, 8)
+        return x
+
+
+class IndexPut(Scattered):
+    def written(self, x, ids, pictures):
+        return x.index_put(torch.where(ids == IMAGE), pictures.flatten(0, 1))
+
+
+class Chosen(Scattered):
+    """Rows gathered out of all pictures, of which some are of another sample where none is wanted."""
+
+    def written(self, x, ids, pictures):
+        mask = ids == IMAGE
+        place = (mask.flatten().cumsum(0) - 1).clamp(min=0).view(mask.shape)
+        return torch.where(mask.unsqueeze(-1), pictures.flatten(0, 1)[place], x)
+
+
+class SampleBySample(Scattered):
+    def written(self, x, ids, pictures):
+        x = x.clone()
+        for i, picture in enumerate(pictures):
+            x[i, ids[i] == IMAGE] = picture
+        return x
+
+
+class Slices(Host):
+    """A sequence made of two by writing them into an empty one."""
+
+    kind, layout = "written", "(B, T, d)"
+
+    def __init__(self):
+        super().__init__(8)
+        self.rnn = nn.GRU(8, 8, batch_first=True)
+
+    def forward(self, text, audio):
+        both = text.new_zeros(len(text), TEXT + AUDIO, 8)
+        both[:, :TEXT] = text
+        both[:, TEXT:] = audio
+        return self.head(self.rnn(both)[0])
+
+
+class SliceScatter(Slices):
+    def forward(self, text, audio):
+        both = torch.nn.functional.pad(text, (0, 0, 0, AUDIO))
+        return self.head(self.rnn(both.slice_scatter(audio, 1, TEXT, TEXT + AUDIO))[0])
+
+
 HOSTS = [
     ClsThenAttention, ClsThenEncoder, ClsThenOwnAttention, ClsByEinsum, LearntQueries, LowRankOfOne, GrownOuter,
-    GrownByUnsqueeze, GrownWithDots,
+    GrownByUnsqueeze, GrownWithDots, Scattered, ScatteredInPlace, AssignedByMask, IndexPut, Chosen, SampleBySample,
+    Slices, SliceScatter,
 ]  # fmt: skip

@@ -49,7 +49,7 @@ def test_streams_and_the_way_back(name):
     operands, compute, axis, width = CASES[name]
     target = compute(operands)
     place = plan("rows" if name == "slots" else name, operands, axis, width)
-    join = place.join.as_given(place, operands)
+    join = place.join.as_given(place, operands, (torch.cat, [operands], {}))
     groups = join.places(place, len(operands))
     parts = {m: [operands[i] for i in where] for m, where in groups.items()}
     streams = join.streams(place, parts, target)
@@ -139,3 +139,62 @@ def test_where_streams_meet(host, build, shake, tmp_path):
     assert torch.equal(model(*batch), expected)
     fusionzoo.load_patch(model, saved)
     assert torch.equal(model(*batch), changed)
+
+
+def awake(host, fusion, **how):
+    """A patched model whose fusion is felt."""
+    torch.manual_seed(0)
+    model, batch = host().eval(), host.calls()
+    patch = fusionzoo.patch(model, fusion, inputs=batch, **how)
+    for p in patch.layer.out.parameters():
+        nn.init.normal_(p)
+    return model, batch
+
+
+@pytest.mark.filterwarnings("ignore:.*looks across steps")
+def test_rows_that_were_written_see_nothing_of_later_ones():
+    model, (ids, pictures) = awake(meeting_hosts.Scattered, "gated")
+    other = ids.clone()
+    other[0, -1] = (other[0, -1] + 1) % meeting_hosts.IMAGE
+    assert ids[0, -1] != meeting_hosts.IMAGE
+    moved = (model(ids, pictures) - model(other, pictures)).abs().amax(-1) > 0
+    assert moved[0, -1]
+    assert not moved[0, :-1].any()
+
+
+@pytest.mark.filterwarnings("ignore:.*looks across steps")
+@pytest.mark.parametrize("mode", ["residual", "replace"])
+def test_samples_into_which_nothing_was_written_stay_as_they_are(mode):
+    host = meeting_hosts.Scattered
+    model, (ids, pictures) = awake(host, "lmam", mode=mode)
+    ids[0] = 1
+    torch.manual_seed(0)
+    bare = host().eval()
+    moved = (model(ids, pictures[1:]) - bare(ids, pictures[1:])).abs().amax((1, 2))
+    assert moved[0] == 0
+    assert (moved[1:] > 0).all()
+
+
+class Noted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.order = []
+
+    def note(self, name, value):
+        self.order.append(name)
+        return value
+
+    def forward(self, text, audio):
+        both = torch.cat([text, text], 1)
+        self.note("target", both)[:, self.note("index", text.shape[1]) :] = self.note("value", audio)
+        return both
+
+
+@pytest.mark.filterwarnings("ignore:.*looks across steps")
+def test_an_item_is_assigned_in_pythons_order():
+    model, batch = Noted(), (torch.randn(3, 4, 6), torch.randn(3, 4, 6))
+    patch = fusionzoo.patch(model, "lmam", inputs=batch)
+    assert (patch.site.kind, patch.site.how) == ("written", "rewrite")
+    model.order.clear()
+    model(*batch)
+    assert model.order == ["value", "target", "index"]
