@@ -30,6 +30,7 @@ from fusionzoo.patching.trace.labels import (
 from fusionzoo.patching.trace.no_trace_left import untouched
 from fusionzoo.patching.trace.propagation import combined, propagate
 from fusionzoo.patching.trace.torch_operations import RECURRENT
+from fusionzoo.patching.whose_code import HostCode
 
 
 @dataclass
@@ -49,6 +50,7 @@ class Tracer(TorchFunctionMode):
     def __init__(self, model: nn.Module, trace: Trace, joins: Mapping[str, Meeting], stop: FrameType):
         super().__init__()
         self.model, self.trace, self.joins, self.stop = model, trace, joins, stop
+        self.host = HostCode(model)
         self.labels: dict[int, Tensor] = {}
         self.keep: dict[int, Tensor] = {}  # so that no id is used twice
         self.registered = {id(m): name for name, m in model.named_modules()}
@@ -135,7 +137,7 @@ class Tracer(TorchFunctionMode):
         if not results or not _differ(operands):
             return 0
         join = self.joins[call.name].as_called(call.name, call.args, call.inputs)
-        frames = user_frames(call.frame, self.stop)
+        frames = user_frames(call.frame, self.stop, self.host)
         found = chain(frames, self.registered) if frames else None
         if found is None:
             if frames:
