@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,16 +52,26 @@ def moved(position: Position, shift: int) -> Position:
 
 
 def user_frames(frame: FrameType | None, stop: FrameType | None, host: HostCode) -> list[FrameType]:
-    """Frames of the model's own code, innermost first, up to where the trace began."""
+    """Frames of the model's own code, innermost first, up to where the trace began; without those that only hand a call on."""
     out: list[FrameType] = []
     while frame is not None and frame is not stop:
         filename = frame.f_code.co_filename
         if filename.startswith(_FUSE):
             return []  # what a fusion does inside a patch is no code of the host's
-        if filename in host:
+        if filename in host and not (out and _hands_on(frame, out[-1])):
             out.append(frame)
         frame = frame.f_back
     return out
+
+
+def _hands_on(outer: FrameType, inner: FrameType) -> bool:
+    """Whether a frame is a decorator's wrapper, or a `__call__`, around the method of the same object that runs inside it."""
+    code = outer.f_code
+    takes_anything = code.co_flags & inspect.CO_VARARGS and code.co_flags & inspect.CO_VARKEYWORDS
+    if not takes_anything or code.co_argcount > 1:
+        return False
+    owner = receiver(inner)
+    return isinstance(owner, nn.Module) and receiver(outer) is owner
 
 
 def position_of(frame: FrameType) -> Position:
@@ -74,8 +85,11 @@ def position_of(frame: FrameType) -> Position:
 def receiver(frame: FrameType) -> Any:
     """The object whose method a frame runs, by its first argument."""
     code = frame.f_code
-    if not code.co_argcount or not code.co_varnames:
-        return None
+    if not code.co_argcount:
+        given = (
+            frame.f_locals.get(code.co_varnames[code.co_kwonlyargcount]) if code.co_flags & inspect.CO_VARARGS else None
+        )
+        return given[0] if isinstance(given, tuple) and given else None
     name = code.co_varnames[0]
     if name == "__fz_owner__" and len(code.co_varnames) > 1:
         name = code.co_varnames[1]
