@@ -362,7 +362,8 @@ def run(
     for one in trace.leaves:
         tracer.keep[id(one.tensor)] = one.tensor
         if one.modality is not None or one.widths is not None:
-            tracer.tag(one.tensor, leaf(one.tensor.shape, bits(one)).to(one.tensor.device))
+            tokens = not one.tensor.is_floating_point()
+            tracer.tag(one.tensor, leaf(one.tensor.shape, bits(one), tokens).to(one.tensor.device))
     modules = nn.modules.module
     hooks = [
         modules.register_module_forward_pre_hook(lambda module, given: tracer.given.__setitem__(id(module), [*given])),
