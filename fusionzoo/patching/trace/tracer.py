@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from fusionzoo.patching.call_chain import Step, chain, receiver, user_frames
 from fusionzoo.patching.modalities import Leaf
@@ -364,23 +366,7 @@ def run(
         if one.modality is not None or one.widths is not None:
             tokens = not one.tensor.is_floating_point()
             tracer.tag(one.tensor, leaf(one.tensor.shape, bits(one), tokens).to(one.tensor.device))
-    modules = nn.modules.module
-    hooks = [
-        modules.register_module_forward_pre_hook(lambda module, given: tracer.given.__setitem__(id(module), [*given])),
-        # Those for all modules are not told keyword arguments.
-        *(
-            m.register_forward_pre_hook(
-                lambda module, given, named: tracer.given.__setitem__(id(module), [*given, *named.values()]),
-                prepend=True,
-                with_kwargs=True,
-            )
-            for m in model.modules()
-            if not isinstance(m, torch.jit.ScriptModule)
-        ),
-        modules.register_module_forward_hook(
-            lambda module, given, out: _quietly(tracer.module_done, module, given, {}, out)
-        ),
-    ]
+    hooks = _hooks(tracer, model)
     try:
         eager = torch.compiler.set_stance("force_eager")  # a model may have been compiled in place
         with untouched(model), torch.no_grad(), eager, tracer:
@@ -399,6 +385,30 @@ def run(
         for event in trace.events:
             event.live = bool(reached >> event.index & 1)
             event.main = bool(outputs[0] >> event.index & 1)
+
+
+def _hooks(tracer: Tracer, model: nn.Module) -> list[RemovableHandle]:
+    """Tells a tracer what modules are called with and return: in its own thread, since hooks on all modules hear every thread."""
+    thread, modules = threading.get_ident(), nn.modules.module
+
+    def before(module: nn.Module, given: Any) -> None:
+        if threading.get_ident() == thread:
+            tracer.given[id(module)] = tensors_in(given)
+
+    def after(module: nn.Module, given: Any, out: Any) -> None:
+        if threading.get_ident() == thread:
+            _quietly(tracer.module_done, module, given, {}, out)
+
+    def by_name(module: nn.Module, given: Any, named: Mapping[str, Any]) -> None:
+        before(module, [*given, *named.values()])
+
+    # Hooks for all modules are not told keyword arguments.
+    own = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
+    return [
+        modules.register_module_forward_pre_hook(before),
+        *(m.register_forward_pre_hook(by_name, prepend=True, with_kwargs=True) for m in own),
+        modules.register_module_forward_hook(after),
+    ]
 
 
 def _quietly(function: Callable[..., None], *args: Any) -> None:
