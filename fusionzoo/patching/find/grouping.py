@@ -6,6 +6,7 @@ import ast
 from typing import Any
 
 from fusionzoo.patching.call_chain import Position
+from fusionzoo.patching.find.comparison import is_comparison
 from fusionzoo.patching.find.ranking import score
 from fusionzoo.patching.find.real_steps import of_input, of_join
 from fusionzoo.patching.find.stream_layout import feature_axis, layout, time_axis
@@ -22,7 +23,11 @@ def sites_of(trace: Trace) -> SiteList:
     _absorb(trace)
     places: dict[tuple[Any, ...], list[Event]] = {}
     for event in trace.events:
-        if not event.absorbed and event.dtype.is_floating_point:
+        if event.absorbed or not event.dtype.is_floating_point:
+            continue
+        if is_comparison(event):
+            trace.compared.append(event)
+        else:
             places.setdefault((event.path, *((*s.key, s.position) for s in event.steps)), []).append(event)
     axes = time_axis(trace)
     order = len(trace.events) or 1

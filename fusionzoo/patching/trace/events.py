@@ -80,3 +80,4 @@ class Trace:
     time_votes: list[int] = field(default_factory=lambda: [0, 0])  # for input axis 0 and 1
     output: Any = None
     seen: list[str] = field(default_factory=list)
+    compared: list[Event] = field(default_factory=list)  # tables of scores, in which nothing is joined
