@@ -121,6 +121,10 @@ def trace_model(model: nn.Module, call: Call, modalities: ModalitiesLike) -> Tra
             f"none of the arguments of {type(model).__name__} looks like a stream of features (tensors seen: {seen}); "
             "name them with modalities={'argument': 'text', ...}"
         )
+    if meta := [x.path for x in leaves if x.tensor.is_meta]:
+        raise PatchError(
+            f"{meta[0]} of {type(model).__name__} is on the meta device, which holds no values; give a batch that the model can compute"
+        )
     if len(names) > MODALITY_BITS:
         raise ModalityError(f"at most {MODALITY_BITS} modalities can be told apart, not {len(names)}")
     bit = {n: 1 << i for i, n in enumerate(names)}
