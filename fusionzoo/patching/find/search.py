@@ -16,6 +16,7 @@ from fusionzoo.patching.signatures import bind, forward_of
 from fusionzoo.patching.sites import SiteList, dtype_name
 from fusionzoo.patching.trace.events import Trace
 from fusionzoo.patching.trace.labels import MODALITY_BITS
+from fusionzoo.patching.trace.last_seen import fates, meetings
 from fusionzoo.patching.trace.tracer import run
 from fusionzoo.patching.turns import in_turn
 from fusionzoo.patching.wrappers import host_of
@@ -153,8 +154,20 @@ def nothing_found(model: nn.Module, trace: Trace) -> str:
             f"If its features were joined before the model, use site=fusionzoo.InputSite({leaf.path!r}, widths={{...}}); if other "
             "arguments are modalities too, name them with modalities={...}"
         )
-    nearest = trace.seen[0] if trace.seen else "no operation took two of them"
+    nearest = [*trace.seen, *meetings(trace.calls, trace.names)][:3] or ["no operation took two of them"]
+    same = _one_tensor_for_two(trace)
     return (
         f"the streams of {type(model).__name__} never meet in code that could be patched. Seen: {seen}"
-        f"{f'; taken for no streams: {others}' if others else ''}. Nearest: {nearest}. If the names are wrong, give modalities={{...}}"
+        f"{f'; taken for no streams: {others}' if others else ''}. Nearest: {'; '.join(nearest)}. "
+        f"{same or '; '.join(fates(trace.calls, trace.names, trace.output_labels))}. If the names are wrong, give modalities={{...}}"
     )
+
+
+def _one_tensor_for_two(trace: Trace) -> str:
+    """What to say where one tensor was given for two streams, which cannot be told apart then."""
+    seen: dict[int, Leaf] = {}
+    for x in trace.leaves:
+        other = seen.setdefault(id(x.tensor), x)
+        if other.modality != x.modality:
+            return f"{other.path} and {x.path} are one and the same tensor: give each its own"
+    return ""
