@@ -80,4 +80,5 @@ class Trace:
     time_votes: list[int] = field(default_factory=lambda: [0, 0])  # for input axis 0 and 1
     output: Any = None
     seen: list[str] = field(default_factory=list)
+    looked_up: list[str] = field(default_factory=list)  # arguments taken for no streams that an embedding has rows for
     compared: list[Event] = field(default_factory=list)  # tables of scores, in which nothing is joined
