@@ -83,4 +83,5 @@ class Trace:
     output_labels: list[Tensor | None] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)  # every one that took streams
     seen: list[str] = field(default_factory=list)
+    looked_up: list[str] = field(default_factory=list)  # arguments taken for no streams that an embedding has rows for
     compared: list[Event] = field(default_factory=list)  # tables of scores, in which nothing is joined

@@ -82,6 +82,8 @@ class Tracer(TorchFunctionMode):
             return func(*args, **kwargs)
         inputs = tensors_in(args) + tensors_in(kwargs)
         tagged = [x for x in inputs if id(x) in self.labels]
+        if name == "embedding" and not tagged:
+            self._look_up(inputs[0])
         if not tagged:
             return func(*args, **kwargs)
         if self.waiting:
@@ -113,6 +115,12 @@ class Tracer(TorchFunctionMode):
                 self._written(base, labels, via)
         self._vote(name, args, kwargs)
         return out
+
+    def _look_up(self, index: Tensor) -> None:
+        """Note an argument whose name says no modality but which is used like tokens."""
+        for one in self.trace.leaves:
+            if (index is one.tensor or index._base is one.tensor) and one.path not in self.trace.looked_up:
+                self.trace.looked_up.append(one.path)
 
     def _place(self, frame: FrameType | None) -> tuple[CodeType | None, int]:
         """The model's function that runs, and its line."""
