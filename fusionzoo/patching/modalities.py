@@ -55,8 +55,23 @@ _STEMS = {
         "gaze",
         "landmark",
         "pixel",
+        "patches",
     ),
-    "text": ("text", "lingu", "lang", "word", "bert", "token", "sent", "transcript", "glove", "roberta", "input_ids"),
+    "text": (
+        "text",
+        "lingu",
+        "lang",
+        "word",
+        "bert",
+        "token",
+        "sent",
+        "transcript",
+        "glove",
+        "roberta",
+        "input_ids",
+        "inputs_embeds",
+    ),
+    "layout": ("bbox",),  # where on the page the words stand, in models of documents
 }
 _SHORT = {
     **dict.fromkeys(("t", "l", "txt", "lin"), "text"),
@@ -68,6 +83,8 @@ _OTHER = (
     "time", "hidden", "state", "weight", "mode", "type", "dia", "epoch", "pad", "gender", "class", "loss", "knn", "dropout",
     "sentiment", "emo", "qmask", "umask",
 )  # fmt: skip
+# Said of whole numbers that are no tokens: image_sizes, video_grid_thw, num_frames_per_video, lang_ids.
+_NUMBERS = ("size", "shape", "grid", "num", "count", "scale", "alignment", "pooling", "per", "cutoff", "lang")
 # Said of a stream too, where the modality comes after it: padded_audio, hidden_text.
 _WEAK = ("pad", "emo", "sentiment", "hidden", "state", "weight", "time", "mode", "class", "dia", "dist", "graph")
 _GENERIC = {"u", "x", "utt", "utterance", "utterances", "features", "feature", "input", "inputs", "seq", "r"}
@@ -235,7 +252,8 @@ def _is_feature(f: Leaf) -> bool:
         return False
     if x.is_floating_point():
         return not _binary(x)
-    return named is not None and x.dtype in (torch.int64, torch.int32)
+    counts = any(w == n or w == f"{n}s" for w in _words(f.hint) for n in _NUMBERS)
+    return named is not None and not counts and x.dtype in (torch.int64, torch.int32)
 
 
 def _name(candidates: list[Leaf]) -> None:

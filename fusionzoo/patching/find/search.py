@@ -154,12 +154,27 @@ def nothing_found(model: nn.Module, trace: Trace) -> str:
             f"If its features were joined before the model, use site={InputSite(leaf.path).as_code()}; if other "
             "arguments are modalities too, name them with modalities={...}"
         )
+    if trace.compared:
+        return _only_compared(model, trace)
     nearest = [*trace.seen, *meetings(trace.calls, trace.names)][:3] or ["no operation took two of them"]
     same = _one_tensor_for_two(trace)
     return (
         f"the streams of {type(model).__name__} never meet in code that could be patched. Seen: {seen}"
         f"{f'; taken for no streams: {others}' if others else ''}. Nearest: {'; '.join(nearest)}. "
         f"{same or '; '.join(fates(trace.calls, trace.names, trace.output_labels))}. If the names are wrong, give modalities={{...}}"
+    )
+
+
+def _only_compared(model: nn.Module, trace: Trace) -> str:
+    """What to say of a dual encoder."""
+    event = trace.compared[0]
+    last = event.steps[-1]
+    widths = dict.fromkeys(trace.names, event.operands[0].shape[-1])
+    return (
+        f"{type(model).__name__} only compares {' and '.join(trace.names)}: a dual encoder, which scores every sample of one with every "
+        f"sample of the other ({last.file}:{last.position[0]}, {last.qualname}). Nothing is joined there, so that a fusion has no place in "
+        "it. Join what its encoders give in a module of your own (torch.cat([...], -1) and a head, then patch that module), or call a "
+        f"fusion on it: fusionzoo.get('lmam')({widths})"
     )
 
 

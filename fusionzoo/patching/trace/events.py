@@ -19,8 +19,8 @@ class Meeting(Protocol):
 
     attends: bool
 
-    def as_called(self, name: str, args: Sequence[Any], inputs: Sequence[Tensor]) -> Any:
-        """The kind of a call of one of its operations."""
+    def as_called(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], inputs: Sequence[Tensor]) -> Any:
+        """The kind of a call of one of its operations; None where it joins nothing."""
         ...
 
     def axis(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], rank: int) -> int | None:
@@ -84,3 +84,4 @@ class Trace:
     output_labels: list[Tensor | None] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)  # every one that took streams
     seen: list[str] = field(default_factory=list)
+    compared: list[Event] = field(default_factory=list)  # tables of scores, in which nothing is joined

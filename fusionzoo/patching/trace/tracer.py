@@ -90,12 +90,15 @@ class Tracer(TorchFunctionMode):
         taken = tuple(self.labels[id(x)] for x in tagged)
         out = func(*args, **kwargs)
         self.trace.calls.append(Call(name, *self._place(sys._getframe(1)), taken, gave_tensor(out)))
-        if name == "__setitem__":
-            self._assign(args)
-            return out
         via = 0
         for x in tagged:
             via |= self.via.get(id(x), 0)
+        if name == "__setitem__":
+            self._assign(args)
+            if len(before) > 1:
+                via |= self._join(TorchCall(name, args, kwargs, inputs, sys._getframe(1)), before, [], args[0])
+                self.via[id(args[0])] = self.via.get(id(args[0]), 0) | via
+            return out
         if before:
             got = {id(x): lab for x, lab in before}
             new = propagate(name, func, args, kwargs, out, lambda x: got.get(id(x), self.labels.get(id(x))))
@@ -149,7 +152,9 @@ class Tracer(TorchFunctionMode):
             operands = operands[:3]  # query, keys and values
         if not results or not _differ(operands):
             return 0
-        join = self.joins[call.name].as_called(call.name, call.args, call.inputs)
+        join = self.joins[call.name].as_called(call.name, call.args, call.kwargs, call.inputs)
+        if join is None:
+            return 0
         frames = user_frames(call.frame, self.stop, self.host)
         found = chain(frames, self.registered) if frames else None
         if found is None:
@@ -189,6 +194,8 @@ class Tracer(TorchFunctionMode):
         for o in operands:
             o.labels = known.get(o.tensor)
             o.bits = 0 if o.labels is None else modalities(o.labels)
+        for o, x in zip(operands, inputs, strict=True):  # indices lead nothing
+            o.bits = o.bits if x.is_floating_point() or x.is_complex() else 0
         return operands
 
     def _attention(self, event: Event, call: TorchCall, frames: list[FrameType]) -> None:
@@ -375,7 +382,8 @@ def run(
     for one in trace.leaves:
         tracer.keep[id(one.tensor)] = one.tensor
         if one.modality is not None or one.widths is not None:
-            tracer.tag(one.tensor, leaf(one.tensor.shape, bits(one)).to(one.tensor.device))
+            tokens = not one.tensor.is_floating_point()
+            tracer.tag(one.tensor, leaf(one.tensor.shape, bits(one), tokens).to(one.tensor.device))
     hooks = _hooks(tracer, model)
     try:
         eager = torch.compiler.set_stance("force_eager")  # a model may have been compiled in place
