@@ -16,10 +16,11 @@ from fusionzoo.patching.calls import Call, explained
 from fusionzoo.patching.fuse.layer import FusionLayer
 from fusionzoo.patching.prove import Proof
 from fusionzoo.patching.rewrite.override import drop
-from fusionzoo.patching.saving import save
+from fusionzoo.patching.saving import path_of, save
 from fusionzoo.patching.sites import AnySite, InputSite, Site
 from fusionzoo.patching.source import step_source
 from fusionzoo.patching.trace.no_trace_left import untouched
+from fusionzoo.patching.turns import in_turn
 from fusionzoo.patching.wrappers import layers_of, wrappers_of
 
 
@@ -97,6 +98,7 @@ class Patch:
         """How often the host has come by the site since it was patched."""
         return self.layer.calls
 
+    @in_turn
     def verify(self, *args: object, **kwargs: object) -> None:
         """Run the model once and see that it reaches the site; leaves buffers and random state as they were.
 
@@ -129,6 +131,7 @@ class Patch:
                 self._frozen.append(p)
         return self
 
+    @in_turn
     def remove(self) -> None:
         """Take the fusion out; the model is exactly as before. Removing twice does nothing."""
         token, own = self._layer.plan.token, self.name
@@ -155,7 +158,7 @@ class Patch:
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the fusion's weights as safetensors, with the site and the options; see `fusionzoo.load_patch`."""
-        return save(self, Path(path))
+        return save(self, path_of(path))
 
     def summary(self) -> str:
         """What was put where, and what it costs in parameters."""

@@ -7,12 +7,12 @@ import warnings
 import torch
 from torch import nn
 
-from fusionzoo.errors import FusionZooError, FusionZooWarning, LayoutError, ModalityError
+from fusionzoo.errors import FusionZooError, FusionZooWarning, LayoutError, ModalityError, PatchError
 from fusionzoo.fusion import Fusion
 from fusionzoo.hub import provider_of
 from fusionzoo.patching.fuse.contexts import Context
 from fusionzoo.patching.fuse.layer import Plan
-from fusionzoo.patching.sites import AnySite, InputSite
+from fusionzoo.patching.sites import AnySite, InputSite, dtype_name
 
 
 def device_of(owner: nn.Module, found: torch.device) -> torch.device:
@@ -20,10 +20,16 @@ def device_of(owner: nn.Module, found: torch.device) -> torch.device:
     return next((p.device for p in owner.parameters() if p.device.type != "meta"), found)
 
 
-def dtype_of(owner: nn.Module, found: torch.dtype) -> torch.dtype:
+def dtype_of(owner: nn.Module, site: AnySite) -> torch.dtype:
     """That of the streams, or of the host's own weights where it is wider: under autocast, streams are in half precision."""
+    found = getattr(torch, site.dtype, None)
+    if found not in _FLOATS:
+        raise PatchError(
+            f"the streams at {site.where} are {site.dtype}, in which no fusion can compute; take one of "
+            f"{', '.join(map(dtype_name, _FLOATS))}"
+        )
     own = next((p.dtype for p in owner.parameters() if p.dtype in _FLOATS), found)
-    return torch.promote_types(own, found) if found in _FLOATS else found
+    return torch.promote_types(own, found)
 
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -86,5 +92,5 @@ def check_fit(site: AnySite, plan: Plan, context: Context | None, fusion: Fusion
             f"{name} looks across steps; the streams at {site.where} are taken for {plan.layout}, which nothing in the model "
             "proves. Say so with layout='(B, T, d)' or layout='(T, B, d)'",
             FusionZooWarning,
-            stacklevel=5,
+            stacklevel=6,
         )

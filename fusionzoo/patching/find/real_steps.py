@@ -74,7 +74,8 @@ def _masks(trace: Trace) -> list[tuple[str, str, Tensor]]:
     out = []
     for leaf in trace.leaves:
         x = leaf.tensor
-        if leaf.modality is None and x.dim() == 2 and x.numel() and bool(((x == 0) | (x == 1)).all()):
+        plain = leaf.modality is None and x.dim() == 2 and x.layout is torch.strided and x.numel()
+        if plain and bool(((x == 0) | (x == 1)).all()):
             out.append((leaf.path, leaf.hint, x.bool()))
     return out
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fusionzoo.patching.call_chain import Position, Step
 from fusionzoo.patching.modalities import Leaf
+from fusionzoo.patching.trace.last_seen import Call
 
 
 class Meeting(Protocol):
@@ -18,8 +19,8 @@ class Meeting(Protocol):
 
     attends: bool
 
-    def as_called(self, name: str, args: Sequence[Any], inputs: Sequence[Tensor]) -> Any:
-        """The kind of a call of one of its operations."""
+    def as_called(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], inputs: Sequence[Tensor]) -> Any:
+        """The kind of a call of one of its operations; None where it joins nothing."""
         ...
 
     def axis(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], rank: int) -> int | None:
@@ -79,4 +80,7 @@ class Trace:
     arguments: Mapping[str, Any]
     time_votes: list[int] = field(default_factory=lambda: [0, 0])  # for input axis 0 and 1
     output: Any = None
+    output_labels: list[Tensor | None] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)  # every one that took streams
     seen: list[str] = field(default_factory=list)
+    compared: list[Event] = field(default_factory=list)  # tables of scores, in which nothing is joined

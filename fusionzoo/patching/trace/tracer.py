@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from fusionzoo.patching.call_chain import Step, chain, receiver, user_frames
 from fusionzoo.patching.modalities import Leaf
@@ -27,6 +29,7 @@ from fusionzoo.patching.trace.labels import (
     plane,
     read_positions,
 )
+from fusionzoo.patching.trace.last_seen import Call, gave_tensor
 from fusionzoo.patching.trace.no_trace_left import untouched
 from fusionzoo.patching.trace.propagation import combined, propagate
 from fusionzoo.patching.trace.torch_operations import RECURRENT
@@ -84,13 +87,18 @@ class Tracer(TorchFunctionMode):
         if self.waiting:
             self._consume(tagged, sys._getframe(1))
         before = [(x, self.labels[id(x)]) for x in tagged] if name in self.joins else []
+        taken = tuple(self.labels[id(x)] for x in tagged)
         out = func(*args, **kwargs)
-        if name == "__setitem__":
-            self._assign(args)
-            return out
+        self.trace.calls.append(Call(name, *self._place(sys._getframe(1)), taken, gave_tensor(out)))
         via = 0
         for x in tagged:
             via |= self.via.get(id(x), 0)
+        if name == "__setitem__":
+            self._assign(args)
+            if len(before) > 1:
+                via |= self._join(TorchCall(name, args, kwargs, inputs, sys._getframe(1)), before, [], args[0])
+                self.via[id(args[0])] = self.via.get(id(args[0]), 0) | via
+            return out
         if before:
             got = {id(x): lab for x, lab in before}
             new = propagate(name, func, args, kwargs, out, lambda x: got.get(id(x), self.labels.get(id(x))))
@@ -105,6 +113,14 @@ class Tracer(TorchFunctionMode):
                 self._written(base, labels, via)
         self._vote(name, args, kwargs)
         return out
+
+    def _place(self, frame: FrameType | None) -> tuple[CodeType | None, int]:
+        """The model's function that runs, and its line."""
+        while frame is not None and frame is not self.stop:
+            if frame.f_code.co_filename in self.host:
+                return frame.f_code, frame.f_lineno
+            frame = frame.f_back
+        return None, 0
 
     # -- writing into tensors -------------------------------------------------------------------------------------
 
@@ -136,7 +152,9 @@ class Tracer(TorchFunctionMode):
             operands = operands[:3]  # query, keys and values
         if not results or not _differ(operands):
             return 0
-        join = self.joins[call.name].as_called(call.name, call.args, call.inputs)
+        join = self.joins[call.name].as_called(call.name, call.args, call.kwargs, call.inputs)
+        if join is None:
+            return 0
         frames = user_frames(call.frame, self.stop, self.host)
         found = chain(frames, self.registered) if frames else None
         if found is None:
@@ -176,6 +194,8 @@ class Tracer(TorchFunctionMode):
         for o in operands:
             o.labels = known.get(o.tensor)
             o.bits = 0 if o.labels is None else modalities(o.labels)
+        for o, x in zip(operands, inputs, strict=True):  # indices lead nothing
+            o.bits = o.bits if x.is_floating_point() or x.is_complex() else 0
         return operands
 
     def _attention(self, event: Event, call: TorchCall, frames: list[FrameType]) -> None:
@@ -362,24 +382,9 @@ def run(
     for one in trace.leaves:
         tracer.keep[id(one.tensor)] = one.tensor
         if one.modality is not None or one.widths is not None:
-            tracer.tag(one.tensor, leaf(one.tensor.shape, bits(one)).to(one.tensor.device))
-    modules = nn.modules.module
-    hooks = [
-        modules.register_module_forward_pre_hook(lambda module, given: tracer.given.__setitem__(id(module), [*given])),
-        # Those for all modules are not told keyword arguments.
-        *(
-            m.register_forward_pre_hook(
-                lambda module, given, named: tracer.given.__setitem__(id(module), [*given, *named.values()]),
-                prepend=True,
-                with_kwargs=True,
-            )
-            for m in model.modules()
-            if not isinstance(m, torch.jit.ScriptModule)
-        ),
-        modules.register_module_forward_hook(
-            lambda module, given, out: _quietly(tracer.module_done, module, given, {}, out)
-        ),
-    ]
+            tokens = not one.tensor.is_floating_point()
+            tracer.tag(one.tensor, leaf(one.tensor.shape, bits(one), tokens).to(one.tensor.device))
+    hooks = _hooks(tracer, model)
     try:
         eager = torch.compiler.set_stance("force_eager")  # a model may have been compiled in place
         with untouched(model), torch.no_grad(), eager, tracer:
@@ -390,7 +395,9 @@ def run(
     for event in trace.events:
         if event.callee is not None:
             event.result = tracer.returned.get(id(event.callee), event.result)
-    outputs = [tracer.via.get(id(x), 0) for x in everything_in(trace.output) if x.is_floating_point()]
+    returned = [x for x in everything_in(trace.output) if x.is_floating_point()]
+    trace.output_labels = [tracer.get(x) for x in returned]
+    outputs = [tracer.via.get(id(x), 0) for x in returned]
     reached = 0
     for via in outputs:
         reached |= via
@@ -398,6 +405,30 @@ def run(
         for event in trace.events:
             event.live = bool(reached >> event.index & 1)
             event.main = bool(outputs[0] >> event.index & 1)
+
+
+def _hooks(tracer: Tracer, model: nn.Module) -> list[RemovableHandle]:
+    """Tells a tracer what modules are called with and return: in its own thread, since hooks on all modules hear every thread."""
+    thread, modules = threading.get_ident(), nn.modules.module
+
+    def before(module: nn.Module, given: Any) -> None:
+        if threading.get_ident() == thread:
+            tracer.given[id(module)] = tensors_in(given)
+
+    def after(module: nn.Module, given: Any, out: Any) -> None:
+        if threading.get_ident() == thread:
+            _quietly(tracer.module_done, module, given, {}, out)
+
+    def by_name(module: nn.Module, given: Any, named: Mapping[str, Any]) -> None:
+        before(module, [*given, *named.values()])
+
+    # Hooks for all modules are not told keyword arguments.
+    own = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
+    return [
+        modules.register_module_forward_pre_hook(before),
+        *(m.register_forward_pre_hook(by_name, prepend=True, with_kwargs=True) for m in own),
+        modules.register_module_forward_hook(after),
+    ]
 
 
 def _quietly(function: Callable[..., None], *args: Any) -> None:
