@@ -20,6 +20,18 @@ def lengths_mask(lengths: Sequence[int], time_first: bool = False) -> Tensor:
     return mask.T if time_first else mask
 
 
+def features(lengths: Sequence[int], *widths: int, time_first: bool = True) -> list[Tensor]:
+    """Random features of each width, `(T, B, d)` or `(B, T, d)`, zero where padded."""
+    real = lengths_mask(lengths, time_first)[..., None]
+    return [torch.randn(*real.shape[:2], width) * real for width in widths]
+
+
+def speakers(lengths: Sequence[int], number: int = 2, time_first: bool = True) -> Tensor:
+    """Who speaks at each step, one-hot."""
+    shape = lengths_mask(lengths, time_first).shape
+    return torch.nn.functional.one_hot(torch.randint(number, shape), number).float()
+
+
 def other_values(x: Tensor, where: Tensor) -> Tensor:
     """Other values at some places; whole numbers stay among those that are there."""
     if x.is_floating_point():

@@ -102,14 +102,15 @@ def examine(builder: ModuleType, load: Callable[[], tuple[nn.Module, Call, dict[
             raise RuntimeError("the model returns no floating-point tensor")
     except Exception as error:  # a repository's own code raises whatever it likes
         return record | {"error": _words(error)}
-    record |= {"model": type(model).__name__, "repeatable": same(bare, host.both()), "given": sorted(options)}
+    record |= {"model": type(model).__name__, "repeatable": same(bare, host.both()), "given": []}
     names = {n: sorted(vars(m)) for n, m in model.named_modules()}
     try:
         with without_adapters() if alone else nullcontext():
             patch, record["adapter"] = put_in(model, fusion, call, options)
+            record["given"] = [] if record["adapter"] else sorted(options)
             record |= _checked(builder, host, patch, bare)
     except FusionZooError as error:
-        return record | {"state": "refused", "error": _words(error)}
+        return record | {"state": "refused", "error": _words(error), "given": sorted(options)}
     except Exception as error:
         return record | {"state": "wrong", "error": _words(error), "log": "".join(traceback.format_exception(error))[-3000:]}
     record["checks"]["remove"] &= names == {n: sorted(vars(m)) for n, m in model.named_modules()}
@@ -119,13 +120,9 @@ def examine(builder: ModuleType, load: Callable[[], tuple[nn.Module, Call, dict[
 
 def put_in(model: nn.Module, fusion: str, call: Call, options: dict[str, Any]) -> tuple[Patch, bool]:
     """The patch by one line; where an adapter knows the model, the site that it knows, proved with the call all the same."""
-    known = None
-    if not options:
-        try:
-            known = fusionzoo.patch(model, fusion, dry_run=True)
-        except NoSiteError:
-            pass
-    if known is None:
+    try:
+        known = fusionzoo.patch(model, fusion, dry_run=True)
+    except NoSiteError:
         return fusionzoo.patch(model, fusion, inputs=call, **options), False
     layer = known.layer
     return fusionzoo.patch(model, fusion, site=known.site, context=layer.context, layout=layer.plan.layout, inputs=call), True

@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="file for all records")
     parser.add_argument("--limit", type=float, default=300, help="seconds per model (300)")
     given = parser.parse_args()
-    known = sorted(p.stem for p in (HERE / "builders").glob("*.py") if p.stem != "__init__")
+    known = sorted(p.stem for p in (HERE / "builders").glob("*.py") if not p.stem.startswith("_"))
     names = [n for n in given.only.split(",") if n] or known
     if strange := sorted({*names} - {*known}):
         parser.error(f"no builder is called {', '.join(strange)}; there are {', '.join(known)}")
