@@ -55,7 +55,11 @@ def changed(call: Call, samples: Sequence[int], streams: Mapping[Path, int], fla
     """
 
     def other(x: Tensor, axis: int) -> Tensor:
-        rows = torch.repeat_interleave(torch.arange(len(flat)), torch.tensor(flat)) if flat else torch.arange(x.shape[axis])
+        rows = (
+            torch.repeat_interleave(torch.arange(len(flat)), torch.tensor(flat))
+            if flat
+            else torch.arange(x.shape[axis])
+        )
         hit = torch.isin(rows, torch.tensor(samples)).view([-1 if i == axis % x.dim() else 1 for i in range(x.dim())])
         return other_values(x, hit.expand(x.shape))
 

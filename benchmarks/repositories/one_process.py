@@ -58,7 +58,9 @@ def _built(builder: ModuleType, root: Path) -> Any:
     if not root.is_dir():
         raise FileNotFoundError(f"no clone of {builder.REPOSITORY} at {root}")
     if (root / ".git").exists():
-        head = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+        head = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True
+        ).stdout.strip()
         if not head.startswith(builder.COMMIT):
             raise RuntimeError(f"the clone is at {head[:10]}, not at {builder.COMMIT}")
     if str(root) not in sys.path:

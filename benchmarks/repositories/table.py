@@ -14,7 +14,18 @@ from typing import Any
 from fusionzoo._machine import conditions
 
 HERE = Path(__file__).resolve().parent
-HEAD = ("model", "site", "given by hand", "step 0", "a step moves both", "remove", "saved = loaded", "proof", "by the builder", "state")
+HEAD = (
+    "model",
+    "site",
+    "given by hand",
+    "step 0",
+    "a step moves both",
+    "remove",
+    "saved = loaded",
+    "proof",
+    "by the builder",
+    "state",
+)
 CHECKS = ("step 0", "step", "remove", "saved")
 SIGNS = {True: "✓", False: "✗", None: "–", "proved": "✓", "broken": "✗", "not tried": "–"}
 
@@ -50,7 +61,16 @@ def run_one(name: str, given: argparse.Namespace) -> list[dict[str, Any]]:
     fallback = {"name": name, "fusion": given.fusions, "alone": given.alone, "state": "does not run"}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "records.json"
-        command = [sys.executable, str(HERE), "--one", name, "--clones", str(given.clones.resolve()), "--fusions", given.fusions]
+        command = [
+            sys.executable,
+            str(HERE),
+            "--one",
+            name,
+            "--clones",
+            str(given.clones.resolve()),
+            "--fusions",
+            given.fusions,
+        ]
         command += ["--json", str(file), *(["--alone"] if given.alone else [])]
         try:
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=given.limit)

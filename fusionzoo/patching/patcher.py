@@ -28,6 +28,7 @@ from fusionzoo.patching.rewrite.override import add_route, change, methods
 from fusionzoo.patching.rewrite.routes import Route
 from fusionzoo.patching.signatures import forward_of
 from fusionzoo.patching.sites import AnySite, InputSite, Site
+from fusionzoo.patching.turns import in_turn
 from fusionzoo.patching.wrappers import host_of, synchronise
 
 MODES = ("residual", "replace")
@@ -35,6 +36,7 @@ MODES = ("residual", "replace")
 OTHER_LAYOUTS = {"(B, T, d)": ["(T, B, d)"], "(T, B, d)": ["(B, T, d)"], "(T, d)": ["(B, d)"], "(N, d)": ["(B, d)"]}
 
 
+@in_turn
 def patch(
     model: nn.Module,
     fusion: FusionLike,

@@ -86,5 +86,5 @@ def check_fit(site: AnySite, plan: Plan, context: Context | None, fusion: Fusion
             f"{name} looks across steps; the streams at {site.where} are taken for {plan.layout}, which nothing in the model "
             "proves. Say so with layout='(B, T, d)' or layout='(T, B, d)'",
             FusionZooWarning,
-            stacklevel=5,
+            stacklevel=6,
         )

@@ -22,7 +22,7 @@ from fusionzoo.errors import HostChangedError
 from fusionzoo.patching.call_chain import Kept, Position, Step, attributes, moved
 from fusionzoo.patching.holders import layer_in
 from fusionzoo.patching.rewrite.interceptor import Fallback, Interceptor
-from fusionzoo.patching.rewrite.recompile import CALL, INPLACE, JOIN, NODE, Edit, rewrite
+from fusionzoo.patching.rewrite.recompile import CALL, INDEX, INPLACE, JOIN, NODE, Edit, rewrite
 from fusionzoo.patching.rewrite.twins import exchange
 from fusionzoo.patching.source import read_function
 
@@ -102,7 +102,7 @@ class Node:
             edits.setdefault(where, Edit(where)).call = i
         new = None
         if found is not None and (not self.digest or self.digest == found.digest):
-            cells = {NODE: self, JOIN: run_join, CALL: run_call, INPLACE: inplace}
+            cells = {NODE: self, JOIN: run_join, CALL: run_call, INPLACE: inplace, INDEX: _Index()}
             new = rewrite(function, found, list(edits.values()), cells)
         if new is None:
             raise HostChangedError(
@@ -130,6 +130,8 @@ def run_join(owner: nn.Module, names: Sequence[str], function: Callable[..., Any
             written = function.__self__
             function = getattr(written.clone(), function.__name__)
     result = call(*given, **kwargs)
+    if function is operator.setitem and isinstance(args[0], Tensor):
+        written = result = args[0]
     for name in names:
         layer = layer_at(owner, name)
         if layer is not None:
@@ -142,6 +144,13 @@ def run_join(owner: nn.Module, names: Sequence[str], function: Callable[..., Any
     if written is not None and result is not written:
         return written.copy_(result)
     return result
+
+
+class _Index:
+    """What stands between brackets, as an object."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return index
 
 
 def layer_at(owner: nn.Module, name: str) -> Any:
@@ -158,16 +167,16 @@ def _taken(owner: nn.Module, name: str) -> dict[int, tuple[Any, Any, Any]]:
 
 
 _kept = threading.local()
-_INPLACE = {"Add": operator.iadd, "Mult": operator.imul, "Sub": operator.isub, "Div": operator.itruediv,
+_INPLACE = {"SetItem": operator.setitem, "Add": operator.iadd, "Mult": operator.imul, "Sub": operator.isub, "Div": operator.itruediv,
             "MatMult": operator.imatmul, "Mod": operator.imod, "Pow": operator.ipow,
             "FloorDiv": operator.ifloordiv}  # fmt: skip
 _CAT = torch.cat
 _PLAIN = frozenset((Tensor, list, tuple, int, float))
-_IN_PLACE = frozenset(_INPLACE.values())
+_IN_PLACE = frozenset(_INPLACE.values()) - {operator.setitem}
 
 
 def inplace(name: str) -> Callable[[Any, Any], Any]:
-    """The in-place operator of an augmented assignment."""
+    """The function of an augmented assignment, or of one to an item."""
     return _INPLACE[name]
 
 
@@ -264,6 +273,7 @@ class Swap:
         """Calls a module, hooks included, with its forward rewritten for the time of the call."""
         for name, raw in attributes(module):
             if name == "forward":
+                raw = raw.original if isinstance(raw, Guests) else raw
                 new = self.value(
                     raw if isinstance(raw, MethodType) else MethodType(getattr(raw, "__func__", raw), module)
                 )
@@ -271,16 +281,41 @@ class Swap:
         return None
 
 
+class Guests:
+    """Stands for the forward of a module while other forwards are run in its place, each thread's its own."""
+
+    def __init__(self, module: nn.Module):
+        self.own = module.__dict__.get("forward", MISSING)
+        self.original = module.forward if self.own is MISSING else self.own
+        self.running = 0
+        self.here = threading.local()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run this thread's forward, once: a call from inside this one, by whoever else has the module, runs its own."""
+        return self.here.__dict__.pop("forward", self.original)(*args, **kwargs)
+
+
 def _with_forward(module: nn.Module, forward: Any, *args: Any, **kwargs: Any) -> Any:
-    before = module.__dict__.get("forward", MISSING)
-    module.__dict__["forward"] = forward
+    members = module.__dict__
+    with _coming_and_going:
+        guests = members.get("forward")
+        if not isinstance(guests, Guests):
+            guests = members["forward"] = Guests(module)
+        guests.running += 1
+    guests.here.forward = forward
     try:
         return module(*args, **kwargs)
     finally:
-        if before is MISSING:
-            del module.__dict__["forward"]
-        else:
-            module.__dict__["forward"] = before
+        guests.here.__dict__.pop("forward", None)
+        with _coming_and_going:
+            guests.running -= 1
+            if not guests.running:
+                members.pop("forward")
+                if guests.own is not MISSING:
+                    members["forward"] = guests.own
+
+
+_coming_and_going = threading.Lock()
 
 
 def closed_over(function: FunctionType, depth: int = 0) -> list[FunctionType]:

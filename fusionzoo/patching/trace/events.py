@@ -18,8 +18,8 @@ class Meeting(Protocol):
 
     attends: bool
 
-    def as_called(self, name: str, args: Sequence[Any], inputs: Sequence[Tensor]) -> Any:
-        """The kind of a call of one of its operations."""
+    def as_called(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], inputs: Sequence[Tensor]) -> Any:
+        """The kind of a call of one of its operations; None where it joins nothing."""
         ...
 
     def axis(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], rank: int) -> int | None:
