@@ -99,6 +99,7 @@ class Site:
     total: int = 0  # modalities of the model
     code: str = ""
     context: tuple[str, str] | None = None  # argument that tells dialogues or real steps, and how
+    hints: tuple[str, ...] = ()  # what a context= could return, where nothing proves that it tells them: code to paste
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -146,6 +147,7 @@ class Site:
     def to_dict(self) -> dict[str, JSON]:
         """Plain values."""
         out = asdict_shallow(self)
+        del out["hints"]
         out["operands"] = [asdict(o) for o in self.operands]
         out["steps"] = [
             {"file": s.file, "module": s.module, "qualname": s.qualname, "line": s.line, "position": list(s.position)}
@@ -257,10 +259,15 @@ class InputSite:
         """The argument, in words."""
         return f"argument {self.arg}"
 
+    def as_code(self) -> str:
+        """The site as it is written in Python, with what is known of it and dots for what is not."""
+        given: dict[str, Any] = {"layout": self.layout, "context": self.context, "path": self.path or None}
+        known = "".join(f", {name}={value!r}" for name, value in given.items() if value is not None)
+        widths = str(self.widths) if len(self.widths) > 1 else "{'text': ..., 'audio': ...}"
+        return f"fusionzoo.InputSite({self.arg!r}, widths={widths}{known})"
+
     def __str__(self) -> str:
-        shares = (
-            ", ".join(f"{k}:{v}" for k, v in self.widths.items()) or "widths unknown, give widths={modality: width}"
-        )
+        shares = ", ".join(f"{k}:{v}" for k, v in self.widths.items()) or f"widths unknown: {self.as_code()}"
         shape = f" {list(self.shape)}" if self.shape else ""
         return f"input {self.arg}{shape} ({shares}), joined before the model; layout {self.layout or 'unknown'}"
 

@@ -78,6 +78,7 @@ class Trace:
     names: list[str]
     leaves: list[Leaf]
     arguments: Mapping[str, Any]
+    positional: int = 0  # of the arguments, how many were given without their names
     time_votes: list[int] = field(default_factory=lambda: [0, 0])  # for input axis 0 and 1
     output: Any = None
     output_labels: list[Tensor | None] = field(default_factory=list)
