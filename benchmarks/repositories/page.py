@@ -36,11 +36,21 @@ def tables(records: Sequence[Record]) -> str:
     lines = [KNOWN_HEAD, "|---|---|---|---|---|---|"]
     lines += [_known_row(ways.get(False, []), ways.get(True, [])) for _, ways in sorted(known.items(), key=_title)]
     lines += ["", FURTHER_HEAD, "|---|---|---|---|---|"]
-    lines += [_further_row(rs) for _, rs in sorted(further.items(), key=_title) if "checks" in rs[0]]
+    lines += [_further_row(rs) for _, rs in sorted(further.items(), key=_title) if rs[0]["state"] != "does not run"]
     lines += ["", *_reasons("With adapters", [w[False] for w in known.values() if False in w])]
     lines += ["", *_reasons("Alone", [w[True] for w in known.values() if True in w])]
     lines += ["", *_reasons("Further", list(further.values()))]
+    wrong = [f"{r['name']}: {k}" for r in records for k in wrongly_proved(r)]
+    lines += ["", f"Proved by the library and not so by the builder: {'; '.join(wrong) or 'none'}."]
     return "\n".join(lines)
+
+
+def wrongly_proved(r: Record) -> list[str]:
+    """Promises that the library calls proved where the builder's own check fails."""
+    own = ("samples apart", "padding unseen", "felt")
+    return [
+        k for k, p in zip(own, r.get("proof", ()), strict=False) if p["state"] == "proved" and r["checks"][k] is False
+    ]
 
 
 def _title(item: tuple[str, Any]) -> str:
@@ -69,16 +79,15 @@ def _place(records: Sequence[Record]) -> str:
     site = r["site"]
     where = "input" if site["kind"] == "input" else site["kind"]
     place = site["where"].removeprefix("argument ").rpartition("/")[2]
-    missing = {"text", "audio", "visual"} & set(r.get("streams", ())) - set(site["widths"])
     given = f", given: {', '.join(r['given'])}" if r["given"] else ""
-    return (
-        f"{where}, `{place}`, `{site['layout']}`{given}{', without ' + ', '.join(sorted(missing)) if missing else ''}"
-    )
+    return f"{where}, `{place}`, `{site['layout']}`{given}"
 
 
 def _holds(records: Sequence[Record]) -> str:
     """One sign where all four hold; else those that do not."""
     tried = [r["checks"] for r in records if "checks" in r]
+    if not tried:
+        return ""
     wrong = [k for k in CHECKS if any(c[k] is False for c in tried)]
     return "not: " + ", ".join(wrong) if wrong else "✓"
 
