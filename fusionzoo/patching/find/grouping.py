@@ -6,8 +6,9 @@ import ast
 from typing import Any
 
 from fusionzoo.patching.call_chain import Position
+from fusionzoo.patching.find.comparison import is_comparison
 from fusionzoo.patching.find.ranking import score
-from fusionzoo.patching.find.real_steps import of_input, of_join
+from fusionzoo.patching.find.real_steps import hints, of_input, of_join
 from fusionzoo.patching.find.stream_layout import feature_axis, layout, time_axis
 from fusionzoo.patching.sites import InputSite, Site, SiteList, Stream, dtype_name, grouped
 from fusionzoo.patching.source import expression_at, operands_of, span, step_source
@@ -22,7 +23,11 @@ def sites_of(trace: Trace) -> SiteList:
     _absorb(trace)
     places: dict[tuple[Any, ...], list[Event]] = {}
     for event in trace.events:
-        if not event.absorbed and event.dtype.is_floating_point:
+        if event.absorbed or not event.dtype.is_floating_point:
+            continue
+        if is_comparison(event):
+            trace.compared.append(event)
+        else:
             places.setdefault((event.path, *((*s.key, s.position) for s in event.steps)), []).append(event)
     axes = time_axis(trace)
     order = len(trace.events) or 1
@@ -175,6 +180,7 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
         varies=varies or any(w != widths[0] for w in widths),
         total=len(trace.names),
         context=None if found is None else (found.path, found.form),
+        hints=() if found is not None else hints(trace, arrangement, stream, time),
     )
 
 

@@ -187,8 +187,9 @@ class FusionLayer(nn.Module):
         return self._combine(result, delta)
 
     def _at_argument(self, joined: Any) -> Tensor:
-        if not isinstance(joined, Tensor):
-            raise ShapeError(f"{self.plan.what}: expected a tensor of {self.plan.widths}, got {type(joined).__name__}")
+        if not isinstance(joined, Tensor) or not joined.is_floating_point() or not joined.dim():
+            got = f"{joined.dtype} {tuple(joined.shape)}" if isinstance(joined, Tensor) else type(joined).__name__
+            raise ShapeError(f"{self.plan.what}: expected a tensor of features ({self.plan.widths}), got {got}")
         changed = self._changed(joined, [joined], self.plan.groups, (tuple, (), {}))
         self._count[0] += 1
         return changed
