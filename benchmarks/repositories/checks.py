@@ -224,7 +224,7 @@ def independent(builder: ModuleType, host: Model, patch: Patch) -> dict[str, boo
     now = host.run(False)
     awake = {name: _moved(now, host.run(False, call), 1e-3) for name, call in calls.items() if name != "others"}
     seen = _moved(base, now, 1e-4)
-    felt = seen is None or bool(seen[0].any())
+    felt = seen is None or bool(seen[getattr(builder, "MAIN", 0)].any())
     with torch.no_grad():
         for p in zero:
             p.zero_()

@@ -57,7 +57,9 @@ def random_weights(**sizes: Any) -> Iterator[None]:
     with (
         mock.patch.object(PreTrainedConfig, "from_pretrained", classmethod(config)),
         mock.patch.object(PreTrainedModel, "from_pretrained", classmethod(model)),
-        mock.patch.object(PreTrainedTokenizerBase, "from_pretrained", classmethod(lambda cls, *a, **k: mock.MagicMock())),
+        mock.patch.object(
+            PreTrainedTokenizerBase, "from_pretrained", classmethod(lambda cls, *a, **k: mock.MagicMock())
+        ),
         mock.patch.object(transformers.AutoModel, "from_pretrained", classmethod(auto)),
         mock.patch.object(transformers.AutoConfig, "from_pretrained", classmethod(auto)),
     ):

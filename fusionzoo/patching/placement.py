@@ -7,12 +7,12 @@ import warnings
 import torch
 from torch import nn
 
-from fusionzoo.errors import FusionZooError, FusionZooWarning, LayoutError, ModalityError
+from fusionzoo.errors import FusionZooError, FusionZooWarning, LayoutError, ModalityError, PatchError
 from fusionzoo.fusion import Fusion
 from fusionzoo.hub import provider_of
 from fusionzoo.patching.fuse.contexts import Context
 from fusionzoo.patching.fuse.layer import Plan
-from fusionzoo.patching.sites import AnySite, InputSite
+from fusionzoo.patching.sites import AnySite, InputSite, dtype_name
 
 
 def device_of(owner: nn.Module, found: torch.device) -> torch.device:
@@ -20,10 +20,16 @@ def device_of(owner: nn.Module, found: torch.device) -> torch.device:
     return next((p.device for p in owner.parameters() if p.device.type != "meta"), found)
 
 
-def dtype_of(owner: nn.Module, found: torch.dtype) -> torch.dtype:
+def dtype_of(owner: nn.Module, site: AnySite) -> torch.dtype:
     """That of the streams, or of the host's own weights where it is wider: under autocast, streams are in half precision."""
+    found = getattr(torch, site.dtype, None)
+    if found not in _FLOATS:
+        raise PatchError(
+            f"the streams at {site.where} are {site.dtype}, in which no fusion can compute; take one of "
+            f"{', '.join(map(dtype_name, _FLOATS))}"
+        )
     own = next((p.dtype for p in owner.parameters() if p.dtype in _FLOATS), found)
-    return torch.promote_types(own, found) if found in _FLOATS else found
+    return torch.promote_types(own, found)
 
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -36,7 +42,7 @@ def make_plan(site: AnySite, mode: str, token: str) -> tuple[Plan, int | None]:
             raise ModalityError(
                 f"the widths of the modalities that are joined in {site.arg} are not known"
                 f"{f' ({site.shape[-1]} features together)' if site.shape else ''}; give "
-                f"site=fusionzoo.InputSite({site.arg!r}, widths={{'text': ..., 'audio': ...}})"
+                f"site={site.as_code()}"
             )
         layout = site.layout or ("(B, d)" if len(site.shape) == 2 else "(B, T, d)")
         plan = Plan("input", mode, dict.fromkeys(site.widths, ()), dict(site.widths), 1, None, -1, layout, site.total,
@@ -79,12 +85,34 @@ def check_fit(site: AnySite, plan: Plan, context: Context | None, fusion: Fusion
     if plan.layout == "(N, d)" and context is None and not plan.join.tells_dialogues(plan.groups):
         raise LayoutError(
             f"{name} looks across steps, and the streams at {site.where} are a flat list of nodes, in which it would mix "
-            "dialogues; give context=lambda model, args, kwargs: {'lengths': ...}, or take a fusion of level 'utterance'"
+            f"dialogues; {_told_by(site, 'how many rows each dialogue has')}, or take a fusion of level 'utterance'"
         )
     if plan.layout in ("(B, T, d)", "(T, B, d)") and not site.sure:
         warnings.warn(
             f"{name} looks across steps; the streams at {site.where} are taken for {plan.layout}, which nothing in the model "
-            "proves. Say so with layout='(B, T, d)' or layout='(T, B, d)'",
+            f"proves. Say so with layout='(B, T, d)' or layout='(T, B, d)'{_missing(site, context)}",
             FusionZooWarning,
-            stacklevel=6,
+            stacklevel=5,
         )
+    elif plan.layout in ("(B, T, d)", "(T, B, d)") and (missing := _missing(site, context)):
+        warnings.warn(f"{name} looks across steps at {site.where}{missing}", FusionZooWarning, stacklevel=5)
+
+
+def _missing(site: AnySite, context: Context | None) -> str:
+    """That nobody says which steps are real, where an argument of the call looks as if it did."""
+    if context is not None or not getattr(site, "hints", ()):
+        return ""
+    return (
+        f", and nothing proves which steps are padding, so that all are taken for real; {_told_by(site, 'which are')}"
+    )
+
+
+def _told_by(site: AnySite, what: str) -> str:
+    """The context= to give, as a line to paste: what fits this call, else each form that there is."""
+    found: tuple[str, ...] = getattr(site, "hints", ())
+    if not found:
+        found = ("{'lengths': [7, 5, 3]}", "{'lengths': [T] * B}", "{'mask': ...}")
+        return f"say {what} with context=lambda model, args, kwargs: {' or '.join(found)}, a mask (B, T) that is True where real"
+    return f"say {what}, which fits this call: " + " or ".join(
+        f"context=lambda model, args, kwargs: {x}" for x in found
+    )

@@ -323,10 +323,14 @@ def _noise(x: Tensor) -> Tensor:
 
 
 def _changed(x: Tensor, axis: int, where: Tensor) -> Tensor:
-    """A stream with other values at some places of an axis; token ids stay in their vocabulary."""
+    """A stream with other values at some places of an axis; token ids come in another order, or as others that are there."""
     where = where.to(x.device)
     part = x.detach().index_select(axis, where)
-    new = part + _noise(part) if x.is_floating_point() else x.max() - part + x.min()
+    if x.is_floating_point():
+        new = part + _noise(part)
+    else:  # a sample keeps as many of each token as it has: some of them stand for pictures' vectors
+        new = part.roll(1, 1 - axis) if x.dim() == 2 else part
+        new = x.max() - part + x.min() if torch.equal(new, part) else new
     return x.detach().index_copy(axis, where, new)
 
 

@@ -1,4 +1,4 @@
-"""BBFN (sentiment): words attended with sound and with video in gated pairs, first steps concatenated; `(T, B, d)`."""
+"""BBFN: two gated transformers of text with audio and with visual, their first steps concatenated."""
 
 import sys
 from types import SimpleNamespace
@@ -7,26 +7,29 @@ from typing import Any
 import torch
 
 from fusionzoo.patching import Call
+from repositories.batches import features
+from repositories.random_weights import random_weights, tokens
 
 REPOSITORY = "declare-lab/BBFN"
-COMMIT = "1a251bd2a8"
-LENGTHS = [9, 7, 4]
-STREAMS = {0: 1, 1: 1, 2: 1}
-OLD = True  # asks for CUDA
+COMMIT = "1a251bd"
+LENGTHS = [9, 7, 5, 4]
+STREAMS = {1: 1, 2: 1, 4: 0}
+OLD = True
 
 
 def build(root: Any) -> Any:
-    """As `main.py` does with word vectors instead of BERT, with small widths."""
+    """The defaults of `main.py`, called as in `solver.py`."""
     sys.path.insert(0, str(root / "src"))
     from models import MULTModel
 
-    rates = {f"{k}_dropout": 0.1 for k in ("attn", "relu", "res", "out", "embed", "div")}
-    options = SimpleNamespace(
-        orig_d_l=12, orig_d_a=10, orig_d_v=6, attn_dim=20, num_heads=5, layers=2, attn_dropout_a=0.0, attn_dropout_v=0.0,
-        attn_mask=True, l_ksize=3, v_ksize=3, a_ksize=3, output_dim=1, use_bert=False, proj_type="cnn", use_disc=True,
-        word2id=range(50), **rates,
+    hp = SimpleNamespace(
+        orig_d_l=768, orig_d_a=5, orig_d_v=20, attn_dim=16, num_heads=2, layers=2, attn_dropout=0.1, attn_dropout_a=0.1,
+        attn_dropout_v=0.1, relu_dropout=0.1, res_dropout=0.1, out_dropout=0.1, embed_dropout=0.1, div_dropout=0.1,
+        attn_mask=True, l_ksize=3, v_ksize=3, a_ksize=3, output_dim=1, use_bert=True, proj_type="gru", num_enc_layers=1,
     )  # fmt: skip
-    mask = torch.arange(9)[:, None] < torch.tensor(LENGTHS)
-    words = torch.randint(1, 50, (9, 3)) * mask
-    video, sound = (torch.randn(9, 3, d) * mask[..., None] for d in (6, 10))
-    return MULTModel(options), Call(words, video, sound, torch.tensor(LENGTHS), None, None, None), {}
+    with random_weights():
+        model = MULTModel(hp)
+    visual, audio = features(LENGTHS, 20, 5)
+    ids, mask = tokens([n + 2 for n in LENGTHS])
+    words = torch.randint(1, 90, (max(LENGTHS), len(LENGTHS)))
+    return model, Call(words, visual, audio, torch.tensor(LENGTHS), ids, torch.zeros_like(ids), mask), {}

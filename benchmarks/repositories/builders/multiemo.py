@@ -10,7 +10,7 @@ from repositories.batches import features, lengths_mask, speakers
 
 REPOSITORY = "TaoShi1998/MultiEMO-ACL2023"
 COMMIT = "e96458b870"
-LENGTHS = [22, 17, 15, 13]
+LENGTHS = [9, 7, 5, 4]
 STREAMS = {0: 1, 1: 1, 2: 1}
 
 
