@@ -42,9 +42,8 @@ def feature_axis(event: Event, operands: list[Operand]) -> int:
     if event.join.multiplies or rank < 3:
         return -1
     if not (_varying(o, rank - 1, 0) or _varying(o, rank - 1, 1)):
-        if o.shape[-1] == 1 and event.join.unit_last and all(x.shape[-1] == 1 for x in operands):
-            return -2
-        return -1
+        unit = event.join.unit_last and all(x.shape[-1] == 1 for x in (o, *operands))
+        return -2 if unit and not (_varying(o, rank - 2, 0) or _varying(o, rank - 2, 1)) else -1
     free = [d for d in range(1, rank - 1) if not (_varying(o, d, 0) or _varying(o, d, 1))]
     return free[-1] - rank if free else -1
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fusionzoo.errors import ShapeError
+from fusionzoo.patching.layouts import STEP_AXES
 from fusionzoo.patching.torch_calls import ATTENTIONS, PRODUCTS, is_outer
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ class Join:
         """The axes of an operand that hold samples and steps; the first of `shapes` is a stream's."""
         rank = len(shapes[0])
         dims = [d for d in range(rank) if d != feature % rank]
-        return [d for d in dims if d != rank - 1] if self.unit_last and feature == -2 else dims
+        unit = self.unit_last and feature == -2 and all(s[-1] == 1 for s in shapes if s)
+        return [d for d in dims if d != rank - 1] if unit else dims
 
     def tells_dialogues(self, groups: Groups) -> bool:
         """Whether the operands themselves tell which rows are one dialogue."""
@@ -285,14 +287,16 @@ class Stack(Join):
 
     def _features_last(self, plan: Plan, x: Tensor) -> Tensor:
         x = x.movedim(plan.feature_axis, -1)
-        return x.squeeze(-2) if plan.feature_axis == -2 else x
+        unit = plan.feature_axis == -2 and x.dim() - 2 == STEP_AXES.get(plan.layout, x.dim() - 2)
+        return x.squeeze(-2) if unit else x
 
     def put_back(
         self, plan: Plan, target: Tensor, operands: Sequence[Tensor], groups: Groups, fused: Mapping[str, Tensor]
     ) -> Tensor | None:
         out = [torch.zeros_like(o) for o in operands]
         for m, where in groups.items():
-            delta = fused[m].unsqueeze(-1) if plan.feature_axis == -2 else fused[m].movedim(-1, plan.feature_axis)
+            unit = fused[m].dim() < operands[where[0]].dim()
+            delta = fused[m].unsqueeze(-1) if unit else fused[m].movedim(-1, plan.feature_axis)
             for i in where:
                 out[i] = delta.expand(operands[i].shape)
         return torch.stack(out, plan.axis or 0)
@@ -302,6 +306,9 @@ class Rows(Join):
     """Rows one below the other: `cat([t, a, v], 0)` of nodes or tokens. A modality's rows may come in pieces."""
 
     kind, weight, listed, separate = "rows", 40, True, True
+
+    def along(self, axis: int | None, feature: int, rank: int) -> Join:
+        return JOINS["cat"].along(axis, feature, rank)
 
     def step_axes(self, feature: int, axis: int | None, leading: int, shapes: Sequence[Shape]) -> list[int]:
         dims = super().step_axes(feature, axis, leading, shapes)
