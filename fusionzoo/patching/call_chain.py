@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
-import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import CodeType, FrameType, FunctionType, MethodType
@@ -12,34 +12,13 @@ from typing import Any
 
 from torch import nn
 
+from fusionzoo.patching.whose_code import HostCode
+
 Position = tuple[int, int, int, int]
 #: An earlier expression whose operands a join needs, and what belongs to it.
 Kept = tuple[Position, tuple[Position, ...]]
 
-_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_FUSE = os.path.join(_HERE, "fuse", "")
-_STANDARD = sysconfig.get_paths()["stdlib"] + os.sep
-_LIBRARIES = frozenset(
-    [
-        "torch",
-        "torch_geometric",
-        "torch_scatter",
-        "torch_sparse",
-        "torchvision",
-        "torchaudio",
-        "transformers",
-        "einops",
-        "numpy",
-        "functorch",
-        "accelerate",
-        "peft",
-        "timm",
-        "lightning",
-        "pytorch_lightning",
-        "x_transformers",
-        "dgl",
-    ]
-)
+_FUSE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fuse", "")
 
 
 def code_key(code: CodeType) -> tuple[str, str, int]:
@@ -72,29 +51,27 @@ def moved(position: Position, shift: int) -> Position:
     return position[0] + shift, position[1], position[2] + shift, position[3]
 
 
-@functools.cache
-def is_library(filename: str) -> bool:
-    """Whether a file belongs to a library that a model is built with, not to the model."""
-    if filename.startswith(_HERE) or (filename.startswith("<") and "frozen" in filename):
-        return True
-    parts = filename.replace(os.sep, "/").split("/")
-    for where in ("site-packages", "dist-packages"):
-        if where in parts:
-            return parts[parts.index(where) + 1].removesuffix(".py") in _LIBRARIES
-    return filename.startswith(_STANDARD)
-
-
-def user_frames(frame: FrameType | None, stop: FrameType | None, own: str | None = None) -> list[FrameType]:
-    """Frames of the model's own code, innermost first, up to where the trace began."""
+def user_frames(frame: FrameType | None, stop: FrameType | None, host: HostCode) -> list[FrameType]:
+    """Frames of the model's own code, innermost first, up to where the trace began; without those that only hand a call on."""
     out: list[FrameType] = []
     while frame is not None and frame is not stop:
         filename = frame.f_code.co_filename
         if filename.startswith(_FUSE):
             return []  # what a fusion does inside a patch is no code of the host's
-        if not is_library(filename) or (own is not None and filename.startswith(own)):
+        if filename in host and not (out and _hands_on(frame, out[-1])):
             out.append(frame)
         frame = frame.f_back
     return out
+
+
+def _hands_on(outer: FrameType, inner: FrameType) -> bool:
+    """Whether a frame is a decorator's wrapper, or a `__call__`, around the method of the same object that runs inside it."""
+    code = outer.f_code
+    takes_anything = code.co_flags & inspect.CO_VARARGS and code.co_flags & inspect.CO_VARKEYWORDS
+    if not takes_anything or code.co_argcount > 1:
+        return False
+    owner = receiver(inner)
+    return isinstance(owner, nn.Module) and receiver(outer) is owner
 
 
 def position_of(frame: FrameType) -> Position:
@@ -108,8 +85,11 @@ def position_of(frame: FrameType) -> Position:
 def receiver(frame: FrameType) -> Any:
     """The object whose method a frame runs, by its first argument."""
     code = frame.f_code
-    if not code.co_argcount or not code.co_varnames:
-        return None
+    if not code.co_argcount:
+        given = (
+            frame.f_locals.get(code.co_varnames[code.co_kwonlyargcount]) if code.co_flags & inspect.CO_VARARGS else None
+        )
+        return given[0] if isinstance(given, tuple) and given else None
     name = code.co_varnames[0]
     if name == "__fz_owner__" and len(code.co_varnames) > 1:
         name = code.co_varnames[1]

@@ -23,6 +23,7 @@ from fusionzoo.patching.rewrite.loaded_code import find_loaded
 from fusionzoo.patching.saving import read
 from fusionzoo.patching.sites import Site, read_site
 from fusionzoo.patching.source import step_source
+from fusionzoo.patching.turns import in_turn
 from fusionzoo.patching.watch import watch
 from fusionzoo.patching.wrappers import home_of, host_of
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from fusionzoo.fusion import Fusion
 
 
+@in_turn
 def load_patch(model: nn.Module, path: str | PathLike[str], *, context: Context | None = None) -> Patch:
     """Put a saved fusion back into a model of the kind that it was saved from; weights included.
 

@@ -20,6 +20,7 @@ from fusionzoo.patching.saving import save
 from fusionzoo.patching.sites import AnySite, InputSite, Site
 from fusionzoo.patching.source import step_source
 from fusionzoo.patching.trace.no_trace_left import untouched
+from fusionzoo.patching.turns import in_turn
 from fusionzoo.patching.wrappers import layers_of, wrappers_of
 
 
@@ -104,6 +105,7 @@ class Patch:
         """How often the host has come by the site since it was patched."""
         return self.layer.calls
 
+    @in_turn
     def verify(self, *args: object, **kwargs: object) -> None:
         """Run the model once and see that it reaches the site; leaves buffers and random state as they were.
 
@@ -136,6 +138,7 @@ class Patch:
                 self._frozen.append(p)
         return self
 
+    @in_turn
     def remove(self) -> None:
         """Take the fusion out; the model is exactly as before. Removing twice does nothing."""
         token, own = self._layer.plan.token, self.name

@@ -31,12 +31,14 @@ from fusionzoo.patching.rewrite.routes import Route
 from fusionzoo.patching.selection import Selection, listed
 from fusionzoo.patching.signatures import forward_of
 from fusionzoo.patching.sites import AnySite, InputSite, Site
+from fusionzoo.patching.turns import in_turn
 from fusionzoo.patching.watch import watch
 from fusionzoo.patching.wrappers import host_of, synchronise
 
 MODES = ("residual", "replace")
 
 
+@in_turn
 def patch(
     model: nn.Module,
     fusion: FusionLike,
@@ -142,7 +144,7 @@ def _warn(patch: Patch) -> None:
         warnings.warn(
             f"a fusion at {patch.site.where} does not keep that {listed(broken)}; see patch.proof",
             FusionZooWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     if not patch.proof.holds(APART):
         warn_of_guess(patch.site, patch.layer.plan, patch.fusion)

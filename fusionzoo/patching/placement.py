@@ -90,5 +90,5 @@ def warn_of_guess(site: AnySite, plan: Plan, fusion: Any) -> None:
             f"{type(fusion).__name__} looks across steps; the streams at {site.where} are taken for {plan.layout}, which nothing in the "
             "model proves. Say so with layout='(B, T, d)' or layout='(T, B, d)'",
             FusionZooWarning,
-            stacklevel=4,
+            stacklevel=5,
         )

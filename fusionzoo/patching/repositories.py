@@ -50,6 +50,7 @@ from fusionzoo.patching.layouts import check_layout
 from fusionzoo.patching.repairs import in_force, repair
 from fusionzoo.patching.sites import InputSite, Site, Stream, grouped
 from fusionzoo.patching.source import read_function, span
+from fusionzoo.patching.turns import in_turn
 from fusionzoo.patching.wrappers import host_of
 
 
@@ -220,6 +221,7 @@ def _declared(where: Any, name: str, expression: str) -> tuple[Step, FunctionTyp
     raise PatchError(f"{code.co_qualname} has no expression {expression!r}; the host's code has changed")
 
 
+@in_turn
 def modernise(module: nn.Module) -> list[str]:
     """Let a model of an official repository run on current torch, numpy and torch-geometric: this instance only.
 

@@ -17,6 +17,7 @@ from fusionzoo.patching.rewrite.override import change
 from fusionzoo.patching.running import running_call
 from fusionzoo.patching.sites import AnySite
 from fusionzoo.patching.torch_calls import everything_in
+from fusionzoo.patching.turns import in_turn
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,6 +78,7 @@ class Watch:
         except Exception:  # a call of another form than the one that was tried
             return []
 
+    @in_turn
     def _try(self, layer: FusionLayer, model: nn.Module, call: Call, promises: list[str]) -> None:
         proof = layer.proof
         try:

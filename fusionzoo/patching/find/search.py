@@ -17,9 +17,11 @@ from fusionzoo.patching.sites import SiteList, dtype_name
 from fusionzoo.patching.trace.events import Trace
 from fusionzoo.patching.trace.labels import MODALITY_BITS
 from fusionzoo.patching.trace.tracer import run
+from fusionzoo.patching.turns import in_turn
 from fusionzoo.patching.wrappers import host_of
 
 
+@in_turn
 def find_sites(model: nn.Module, *args: object, modalities: ModalitiesLike = None, **kwargs: object) -> SiteList:
     """Every place in the model's own code where streams of different modalities meet, the best candidate first.
 

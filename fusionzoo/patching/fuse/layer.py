@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from fusionzoo.patching.fuse.contexts import Context, read_context
 from fusionzoo.patching.fuse.joins import JOINS, Join
 from fusionzoo.patching.fuse.own_randomness import OwnRandomness
 from fusionzoo.patching.running import running_call
+from fusionzoo.patching.signatures import signature_of
 from fusionzoo.patching.torch_calls import tensors_in
 
 #: Earlier expressions of a join by their number: function, arguments, keyword arguments.
@@ -329,6 +331,9 @@ _AS_IT_IS = Arranged([], None, lambda y: y)
 def _operands(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
     bound = getattr(function, "__self__", None)
     named = {k: v for k, v in kwargs.items() if k != "out"}
+    if len(named) > 1 and isinstance(function, (FunctionType, MethodType)):  # as the function has them, not the call
+        order = list(signature_of(function).parameters)
+        named = dict(sorted(named.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
     return [x for x in tensors_in([bound, list(args), named]) if x.dim() > 0]
 
 

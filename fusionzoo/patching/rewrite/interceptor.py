@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from typing import Any
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from fusionzoo.patching.call_chain import is_library, position_of
+from fusionzoo.patching.call_chain import position_of
 from fusionzoo.patching.holders import layer_in
 from fusionzoo.patching.source import is_rewritten
 from fusionzoo.patching.torch_calls import name_of
+from fusionzoo.patching.whose_code import HostCode
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Interceptor(TorchFunctionMode):
         result = func(*args, **kwargs)
         for fallback in self.by_op.get(name_of(func), ()):
             frame: FrameType | None = sys._getframe(1)
-            while frame is not None and is_library(frame.f_code.co_filename):
+            while frame is not None and not self._may_hold(frame.f_code.co_filename, fallback):
                 frame = frame.f_back
             if frame is not None and is_rewritten(frame.f_code):
                 continue  # which calls the layer itself
@@ -58,3 +60,10 @@ class Interceptor(TorchFunctionMode):
                 if layer is not None:
                     result = layer(result, func, args, kwargs)
         return result
+
+    @functools.cached_property
+    def _host(self) -> HostCode:
+        return HostCode(self.owner)
+
+    def _may_hold(self, file: str, fallback: Fallback) -> bool:
+        return file == fallback.file or file in self._host

@@ -16,8 +16,9 @@ from typing import Any
 
 from torch import nn
 
-from fusionzoo.patching.call_chain import Step, is_library
+from fusionzoo.patching.call_chain import Step
 from fusionzoo.patching.source import read_function
+from fusionzoo.patching.whose_code import HostCode
 
 #: Values in a module's tables that are looked into; a longer table is data.
 _TABLE = 1000
@@ -39,7 +40,8 @@ def find_loaded(model: nn.Module, owner: nn.Module, step: Step, digest: str) -> 
     `line` of what comes back is that of the function that is loaded, `position` still that of the file.
     """
     first: Step | None = None
-    for code, names in _reachable_code(owner, model):
+    host = HostCode(model)
+    for code, names in _reachable_code(owner, model, host):
         if code.co_qualname != step.qualname:
             continue
         here = Step(
@@ -51,12 +53,12 @@ def find_loaded(model: nn.Module, owner: nn.Module, step: Step, digest: str) -> 
             and found.digest == digest
         ):
             return here
-        if first is None and not (digest and is_library(here.file)):
+        if first is None and not (digest and here.file not in host):
             first = here
     return first
 
 
-def _reachable_code(owner: nn.Module, model: nn.Module) -> Iterator[tuple[CodeType, Mapping[str, Any]]]:
+def _reachable_code(owner: nn.Module, model: nn.Module, host: HostCode) -> Iterator[tuple[CodeType, Mapping[str, Any]]]:
     """Code of every function that a model's classes reach, the owner's first, each with its module's globals."""
     waiting: deque[Any] = deque([owner, *model.modules()])
     seen: set[int] = set()
@@ -69,7 +71,7 @@ def _reachable_code(owner: nn.Module, model: nn.Module) -> Iterator[tuple[CodeTy
         keep.append(value)
         if type(value) is FunctionType:
             yield from ((code, value.__globals__) for code in _written_in(value.__code__))
-        waiting.extend(_next(value))
+        waiting.extend(_next(value, host))
 
 
 def _written_in(code: CodeType) -> Iterator[CodeType]:
@@ -80,18 +82,18 @@ def _written_in(code: CodeType) -> Iterator[CodeType]:
             yield from _written_in(constant)
 
 
-def _next(value: Any) -> list[Any]:
+def _next(value: Any, host: HostCode) -> list[Any]:
     """What a value leads to; read from where it is stored, so that no property and no `__getattr__` runs."""
     kind = type(value)
     if kind is FunctionType:
-        return _reached_by_function(value)
+        return _reached_by_function(value, host)
     if kind in (list, tuple, dict) and len(value) <= _TABLE:
         return list(value.values() if kind is dict else value)
     for holder, attribute in _HOLDERS:
         if kind is holder:
             return [getattr(value, attribute)]
     if issubclass(kind, ModuleType):
-        return _globals_of(value)
+        return _globals_of(value, host)
     if issubclass(kind, type):
         return _members_of(value)
     if issubclass(kind, (str, int, float, bytes)):
@@ -99,16 +101,16 @@ def _next(value: Any) -> list[Any]:
     return [kind, *_stored(value).values()]
 
 
-def _reached_by_function(function: FunctionType) -> list[Any]:
+def _reached_by_function(function: FunctionType, host: HostCode) -> list[Any]:
     inside = [c for cell in function.__closure__ or () for c in _contents(cell)]
-    own = [] if is_library(function.__code__.co_filename) else list(function.__globals__.values())
+    own = list(function.__globals__.values()) if function.__code__.co_filename in host else []
     return [*inside, function.__dict__.get("__wrapped__"), *own]
 
 
-def _globals_of(module: ModuleType) -> list[Any]:
+def _globals_of(module: ModuleType, host: HostCode) -> list[Any]:
     names = ModuleType.__getattribute__(module, "__dict__")
     file = names.get("__file__")
-    return [] if not isinstance(file, str) or is_library(file) else list(names.values())
+    return list(names.values()) if isinstance(file, str) and file in host else []
 
 
 def _members_of(cls: type) -> list[Any]:

@@ -264,6 +264,7 @@ class Swap:
         """Calls a module, hooks included, with its forward rewritten for the time of the call."""
         for name, raw in attributes(module):
             if name == "forward":
+                raw = raw.original if isinstance(raw, Guests) else raw
                 new = self.value(
                     raw if isinstance(raw, MethodType) else MethodType(getattr(raw, "__func__", raw), module)
                 )
@@ -271,16 +272,41 @@ class Swap:
         return None
 
 
+class Guests:
+    """Stands for the forward of a module while other forwards are run in its place, each thread's its own."""
+
+    def __init__(self, module: nn.Module):
+        self.own = module.__dict__.get("forward", MISSING)
+        self.original = module.forward if self.own is MISSING else self.own
+        self.running = 0
+        self.here = threading.local()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run this thread's forward, once: a call from inside this one, by whoever else has the module, runs its own."""
+        return self.here.__dict__.pop("forward", self.original)(*args, **kwargs)
+
+
 def _with_forward(module: nn.Module, forward: Any, *args: Any, **kwargs: Any) -> Any:
-    before = module.__dict__.get("forward", MISSING)
-    module.__dict__["forward"] = forward
+    members = module.__dict__
+    with _coming_and_going:
+        guests = members.get("forward")
+        if not isinstance(guests, Guests):
+            guests = members["forward"] = Guests(module)
+        guests.running += 1
+    guests.here.forward = forward
     try:
         return module(*args, **kwargs)
     finally:
-        if before is MISSING:
-            del module.__dict__["forward"]
-        else:
-            module.__dict__["forward"] = before
+        guests.here.__dict__.pop("forward", None)
+        with _coming_and_going:
+            guests.running -= 1
+            if not guests.running:
+                members.pop("forward")
+                if guests.own is not MISSING:
+                    members["forward"] = guests.own
+
+
+_coming_and_going = threading.Lock()
 
 
 def closed_over(function: FunctionType, depth: int = 0) -> list[FunctionType]:

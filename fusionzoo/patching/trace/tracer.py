@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from fusionzoo.patching.call_chain import Step, chain, receiver, user_frames
 from fusionzoo.patching.modalities import Leaf
@@ -30,6 +32,7 @@ from fusionzoo.patching.trace.labels import (
 from fusionzoo.patching.trace.no_trace_left import untouched
 from fusionzoo.patching.trace.propagation import combined, propagate
 from fusionzoo.patching.trace.torch_operations import RECURRENT
+from fusionzoo.patching.whose_code import HostCode
 
 
 @dataclass
@@ -49,13 +52,14 @@ class Tracer(TorchFunctionMode):
     def __init__(self, model: nn.Module, trace: Trace, joins: Mapping[str, Meeting], stop: FrameType):
         super().__init__()
         self.model, self.trace, self.joins, self.stop = model, trace, joins, stop
+        self.host = HostCode(model)
         self.labels: dict[int, Tensor] = {}
         self.keep: dict[int, Tensor] = {}  # so that no id is used twice
         self.registered = {id(m): name for name, m in model.named_modules()}
         self.results: dict[int, int] = {}
         self.via: dict[int, int] = {}
         self.waiting: set[int] = set()
-        self.given: dict[int, list[Tensor]] = {}  # what each module was last called with
+        self.given: dict[int, list[Any]] = {}  # what each module was last called with
         self.frames: list[Any] = []  # kept, so that no id is used twice
         self.returned: dict[int, tuple[int, ...]] = {}
 
@@ -135,7 +139,7 @@ class Tracer(TorchFunctionMode):
         if not results or not _differ(operands):
             return 0
         join = self.joins[call.name].as_called(call.name, call.args, call.inputs)
-        frames = user_frames(call.frame, self.stop)
+        frames = user_frames(call.frame, self.stop, self.host)
         found = chain(frames, self.registered) if frames else None
         if found is None:
             if frames:
@@ -217,7 +221,7 @@ class Tracer(TorchFunctionMode):
         while frame is not None and frame is not user:  # the outermost one is what the model calls
             module = receiver(frame)
             if isinstance(module, nn.Module) and id(module) in self.given and frame.f_code.co_name == "forward":
-                streams = [self._operand(x) for x in self.given[id(module)]]
+                streams = [self._operand(x) for x in self._arguments(frame)[0]]
                 if len({o.bits for o in streams if o.bits}) > 1:
                     found = owner, steps, streams, module
             frame = frame.f_back
@@ -241,18 +245,17 @@ class Tracer(TorchFunctionMode):
                 continue
             found = chain(frames[i + 1 :], self.registered)
             if found is not None:
-                self.frames.append(frame if called is None else given)
+                self.frames.append(frame if called is None else self.given[id(called)])
                 return (*found, streams, called)
         return None
 
     def _arguments(self, frame: FrameType) -> tuple[list[Tensor], nn.Module | None]:
         """The tensors that a call was given, and the module that was called, where they were noted when it was."""
         code, module = frame.f_code, receiver(frame)
-        noted = id(module) in self.registered and id(module) in self.given
-        if noted and isinstance(module, nn.Module) and code.co_name == "forward":
-            return self.given[id(module)], module
-        count = code.co_argcount + code.co_kwonlyargcount
-        return tensors_in([frame.f_locals.get(n) for n in code.co_varnames[:count]]), None
+        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        if isinstance(module, nn.Module) and id(module) in self.given and code.co_name == "forward":
+            return tensors_in(self.given[id(module)]), module  # forward may have bound the names anew
+        return tensors_in([frame.f_locals.get(n) for n in names]), None
 
     def _consume(self, tagged: list[Tensor], frame: FrameType) -> None:
         for x in tagged:
@@ -362,15 +365,7 @@ def run(
         tracer.keep[id(one.tensor)] = one.tensor
         if one.modality is not None or one.widths is not None:
             tracer.tag(one.tensor, leaf(one.tensor.shape, bits(one)).to(one.tensor.device))
-    modules = nn.modules.module
-    hooks = [
-        modules.register_module_forward_pre_hook(
-            lambda module, given: tracer.given.__setitem__(id(module), tensors_in(given))
-        ),
-        modules.register_module_forward_hook(
-            lambda module, given, out: _quietly(tracer.module_done, module, given, {}, out)
-        ),
-    ]
+    hooks = _hooks(tracer, model)
     try:
         eager = torch.compiler.set_stance("force_eager")  # a model may have been compiled in place
         with untouched(model), torch.no_grad(), eager, tracer:
@@ -389,6 +384,30 @@ def run(
         for event in trace.events:
             event.live = bool(reached >> event.index & 1)
             event.main = bool(outputs[0] >> event.index & 1)
+
+
+def _hooks(tracer: Tracer, model: nn.Module) -> list[RemovableHandle]:
+    """Tells a tracer what modules are called with and return: in its own thread, since hooks on all modules hear every thread."""
+    thread, modules = threading.get_ident(), nn.modules.module
+
+    def before(module: nn.Module, given: Any) -> None:
+        if threading.get_ident() == thread:
+            tracer.given[id(module)] = tensors_in(given)
+
+    def after(module: nn.Module, given: Any, out: Any) -> None:
+        if threading.get_ident() == thread:
+            _quietly(tracer.module_done, module, given, {}, out)
+
+    def by_name(module: nn.Module, given: Any, named: Mapping[str, Any]) -> None:
+        before(module, [*given, *named.values()])
+
+    # Hooks for all modules are not told keyword arguments.
+    own = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
+    return [
+        modules.register_module_forward_pre_hook(before),
+        *(m.register_forward_pre_hook(by_name, prepend=True, with_kwargs=True) for m in own),
+        modules.register_module_forward_hook(after),
+    ]
 
 
 def _quietly(function: Callable[..., None], *args: Any) -> None:

@@ -1,0 +1,101 @@
+"""The caller's batch, and batches made from it: one sample changed, or padding. What the library guesses, a builder says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusionzoo.patching import Call
+
+#: Where a stream lies in a call: a position, a keyword, or a tuple of both and of the keys below.
+Path = int | str | tuple[int | str, ...]
+
+
+def lengths_mask(lengths: Sequence[int], time_first: bool = False) -> Tensor:
+    """Which steps are real, `(B, T)` or `(T, B)`."""
+    mask = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
+    return mask.T if time_first else mask
+
+
+def features(lengths: Sequence[int], *widths: int, time_first: bool = True) -> list[Tensor]:
+    """Random features of each width, `(T, B, d)` or `(B, T, d)`, zero where padded."""
+    real = lengths_mask(lengths, time_first)[..., None]
+    return [torch.randn(*real.shape[:2], width) * real for width in widths]
+
+
+def speakers(lengths: Sequence[int], number: int = 2, time_first: bool = True) -> Tensor:
+    """Who speaks at each step, one-hot."""
+    shape = lengths_mask(lengths, time_first).shape
+    return torch.nn.functional.one_hot(torch.randint(number, shape), number).float()
+
+
+def other_values(x: Tensor, where: Tensor) -> Tensor:
+    """Other values at some places; whole numbers stay among those that are there."""
+    if x.is_floating_point():
+        return torch.where(where, 3 * torch.randn(x.shape, dtype=x.dtype) + 1, x)
+    return torch.where(where, x.max() + x.min() - x, x)
+
+
+def changed(call: Call, samples: Sequence[int], streams: Mapping[Path, int], flat: Sequence[int] | None) -> Call:
+    """The call with other features of some samples.
+
+    Parameters
+    ----------
+    call : Call
+        What the model is called with.
+    samples : sequence of int
+        Numbers of the samples (dialogues, clips) that change.
+    streams : mapping
+        Place of each stream in the call -> its axis of samples.
+    flat : sequence of int, optional
+        Rows of each sample, where that axis holds the rows of all samples one after another.
+    """
+
+    def other(x: Tensor, axis: int) -> Tensor:
+        rows = (
+            torch.repeat_interleave(torch.arange(len(flat)), torch.tensor(flat))
+            if flat
+            else torch.arange(x.shape[axis])
+        )
+        hit = torch.isin(rows, torch.tensor(samples)).view([-1 if i == axis % x.dim() else 1 for i in range(x.dim())])
+        return other_values(x, hit.expand(x.shape))
+
+    return _replaced(call, {path: (lambda x, axis=axis: other(x, axis)) for path, axis in streams.items()})
+
+
+def padded_otherwise(call: Call, streams: Mapping[Path, int], lengths: Sequence[int]) -> Call | None:
+    """The call with other features at the steps beyond each sample's length; None where there are none."""
+    hits = 0
+
+    def other(x: Tensor, axis: int) -> Tensor:
+        nonlocal hits
+        if x.dim() < 3 or x.shape[axis] != len(lengths) or x.shape[1 - axis] != max(lengths):
+            return x
+        where = ~lengths_mask(lengths, axis == 1)
+        hits += int(where.sum())
+        return other_values(x, where[..., None].expand(x.shape))
+
+    paths = {p: a for p, a in streams.items() if a in (0, 1)}
+    made = _replaced(call, {path: (lambda x, axis=axis: other(x, axis)) for path, axis in paths.items()})
+    return made if hits else None
+
+
+def _replaced(call: Call, changes: Mapping[Path, Any]) -> Call:
+    made = call.fresh()
+    args, kwargs = list(made.args), dict(made.kwargs)
+    torch.manual_seed(5)
+    for path, change in changes.items():
+        keys = path if isinstance(path, tuple) else (path,)
+        holder: Any = args if isinstance(keys[0], int) else kwargs
+        for key in keys[:-1]:
+            if isinstance(holder, dict | list) and isinstance(holder[key], tuple):
+                holder[key] = list(holder[key])
+            holder = holder[key] if isinstance(holder, dict | list) else getattr(holder, str(key))
+        if isinstance(holder, dict | list):
+            holder[keys[-1]] = change(holder[keys[-1]])  # type: ignore[index]
+        else:
+            setattr(holder, str(keys[-1]), change(getattr(holder, str(keys[-1]))))
+    return Call(*args, **kwargs)

@@ -1,0 +1,255 @@
+"""What is checked of one model with one fusion, apart from what the library proves of itself."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+import numpy
+import torch
+from torch import Tensor, nn
+
+import fusionzoo
+from fusionzoo import Patch
+from fusionzoo._registry import registry
+from fusionzoo.errors import FusionZooError, NoSiteError
+from fusionzoo.patching import Call
+from fusionzoo.patching.torch_calls import everything_in
+from repositories.batches import changed, padded_otherwise
+
+Outputs = list[Tensor]
+
+
+class Model:
+    """A repository's model with its call; every run begins from the same state and seed, and leaves them."""
+
+    def __init__(self, model: nn.Module, call: Call):
+        self.model, self.call = model, call
+        self.state = {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+    def run(self, train: bool, call: Call | None = None) -> Outputs:
+        """The floating-point outputs."""
+        buffers = [(b, b.detach().clone()) for b in self.model.buffers()]
+        self.model.train(train)
+        seed(3)
+        with torch.no_grad():
+            out = (call or self.call).fresh().of(self.model)
+            for buffer, before in buffers:
+                buffer.copy_(before)
+        return [x.detach().clone() for x in everything_in(out) if x.is_floating_point()]
+
+    def both(self) -> list[Outputs]:
+        """In eval mode and in training."""
+        return [self.run(False), self.run(True)]
+
+    def restore(self) -> None:
+        """The parameters and buffers that it had."""
+        self.model.load_state_dict(self.state)
+
+    def step(self, patch: Patch) -> dict[str, bool]:
+        """Two steps of Adam; whether the first moves parameters of the fusion and of the host."""
+        ours = {id(p) for p in patch.parameters()}
+        own = [p for p in self.model.parameters() if id(p) in ours]
+        host = [p for p in self.model.parameters() if id(p) not in ours and p.requires_grad]
+        before = [p.detach().clone() for p in own], [p.detach().clone() for p in host]
+        optimizer = torch.optim.Adam([p for p in self.model.parameters() if p.requires_grad], lr=1e-2)
+        moved: dict[str, bool] = {}
+        self.model.train()
+        for _ in range(2):
+            optimizer.zero_grad()
+            seed(4)
+            out = [
+                x for x in everything_in(self.call.fresh().of(self.model)) if x.is_floating_point() and x.requires_grad
+            ]
+            sum(((x - 1) ** 2).mean() for x in out).backward()  # type: ignore[union-attr]
+            optimizer.step()
+            for name, now, then in (("fusion", own, before[0]), ("host", host, before[1])):
+                moved.setdefault(name, any(not torch.equal(p, q) for p, q in zip(now, then, strict=True)))
+        return moved
+
+
+def seed(number: int) -> None:
+    """All random states that a model may draw from."""
+    torch.manual_seed(number)
+    numpy.random.seed(number)
+    random.seed(number)
+
+
+def same(xs: Any, ys: Any) -> bool:
+    """Bit-identical outputs, of one run or several."""
+    if isinstance(xs, list):
+        return len(xs) == len(ys) and all(map(same, xs, ys))
+    return xs.shape == ys.shape and torch.equal(xs.nan_to_num(), ys.nan_to_num())
+
+
+@contextmanager
+def without_adapters() -> Iterator[None]:
+    """No adapter is known while the block runs."""
+    names = registry.names
+    with mock.patch.object(
+        type(registry), "names", lambda self, kind="fusion", *a: [] if kind == "adapter" else names(kind, *a)
+    ):
+        yield
+
+
+def examine(
+    builder: ModuleType, load: Callable[[], tuple[nn.Module, Call, dict[str, Any]]], fusion: str, alone: bool
+) -> dict[str, Any]:
+    """All checks of one model with one fusion: a record whose `state` is "right", "wrong", "refused" or "does not run"."""
+    record: dict[str, Any] = {"fusion": fusion, "alone": alone, "state": "does not run"}
+    torch.manual_seed(1)
+    try:
+        model, call, options = load()
+        try:
+            record["modernised"] = fusionzoo.modernise(model)
+        except NoSiteError:
+            record["modernised"] = []
+        host = Model(model, call)
+        bare = host.both()
+        if not bare[0]:
+            raise RuntimeError("the model returns no floating-point tensor")
+    except Exception as error:  # a repository's own code raises whatever it likes
+        return record | {"error": _words(error)}
+    record |= {"model": type(model).__name__, "repeatable": same(bare, host.both()), "given": []}
+    names = {n: sorted(vars(m)) for n, m in model.named_modules()}
+    try:
+        with without_adapters() if alone else nullcontext():
+            patch, record["adapter"] = put_in(model, fusion, call, options)
+            record["given"] = [] if record["adapter"] else sorted(options)
+            record |= _checked(builder, host, patch, bare)
+    except FusionZooError as error:
+        return record | {"state": "refused", "error": _words(error), "given": sorted(options)}
+    except Exception as error:
+        return record | {
+            "state": "wrong",
+            "error": _words(error),
+            "log": "".join(traceback.format_exception(error))[-3000:],
+        }
+    record["checks"]["remove"] &= names == {n: sorted(vars(m)) for n, m in model.named_modules()}
+    fine = all(v is not False for v in record["checks"].values())
+    return record | {"state": "right" if fine else "wrong", "proved": proved(builder, record)}
+
+
+def put_in(model: nn.Module, fusion: str, call: Call, options: dict[str, Any]) -> tuple[Patch, bool]:
+    """The patch by one line; where an adapter knows the model, the site that it knows, proved with the call all the same."""
+    try:
+        known = fusionzoo.patch(model, fusion, dry_run=True)
+    except NoSiteError:
+        return fusionzoo.patch(model, fusion, inputs=call, **options), False
+    layer = known.layer
+    return fusionzoo.patch(
+        model, fusion, site=known.site, context=layer.context, layout=layer.plan.layout, inputs=call
+    ), True
+
+
+def proved(builder: ModuleType, record: dict[str, Any]) -> bool:
+    """Whether what the library could try is proved, and what it did not try lies in the model or the batch."""
+    promises = record["proof"]
+    excused = [
+        "itself",
+        "holds one sample",
+        "no step of this batch is padding",
+        "no axis of time",
+        "come in one argument",
+    ]
+    if not hasattr(builder, "LENGTHS"):
+        excused.append("nothing in the call tells which steps are padding")  # there is none
+    return all(
+        p["state"] == "proved" or (p["state"] == "not tried" and any(e in p["why"] for e in excused)) for p in promises
+    )
+
+
+def _checked(builder: ModuleType, host: Model, patch: Patch, bare: list[Outputs]) -> dict[str, Any]:
+    model = host.model
+    site = patch.site
+    record: dict[str, Any] = {
+        "site": {
+            "kind": site.kind,
+            "where": site.where,
+            "layout": patch.layer.plan.layout,
+            "widths": dict(site.widths),
+        },
+        "proof": [{"words": p.words, "state": p.state, "why": p.why} for p in patch.proof.promises],
+        "forwards": patch.proof.forwards,
+    }
+    checks: dict[str, bool | None] = {"step 0": same(host.both(), bare)}
+    record["checks"] = checks
+    seen = independent(builder, host, patch)
+    checks |= {"samples apart": seen["apart"], "padding unseen": seen["padding"], "felt": seen["felt"]}
+    record["moved"] = host.step(patch)
+    checks["step"] = all(record["moved"].values())
+    trained = host.both()
+    with tempfile.TemporaryDirectory() as folder:
+        file = patch.save(Path(folder) / "patch.safetensors")
+        context = patch.layer.context
+        patch.remove()
+        checks["step"] &= not same(host.run(False), trained[0])
+        again = fusionzoo.load_patch(model, file, context=context)
+        checks["saved"] = same(host.both(), trained)
+        again.remove()
+    host.restore()
+    checks["remove"] = same(host.both(), bare)
+    return record
+
+
+def independent(builder: ModuleType, host: Model, patch: Patch) -> dict[str, bool | None]:
+    """Whether samples stay apart and padding unseen as in the bare host, by what the builder says of its batch; None: not known.
+
+    The patch is put to sleep again afterwards.
+    """
+    zero = [p for p in patch.parameters() if not p.detach().any()]
+    streams, lengths = getattr(builder, "STREAMS", {}), getattr(builder, "LENGTHS", None)
+    flat = lengths if getattr(builder, "FLAT", False) else None
+    samples = len(lengths) if lengths else getattr(builder, "SAMPLES", 0)
+    calls: dict[str, Call] = {}
+    if samples > 1:
+        calls |= {"one": changed(host.call, [0], streams, flat)}
+        calls |= {"others": changed(host.call, list(range(1, samples)), streams, flat)}
+    padded = padded_otherwise(host.call, streams, lengths) if lengths and not flat else None
+    if padded is not None:
+        calls["padding"] = padded
+    base = host.run(False)  # the fusion adds exactly zero
+    asleep = {name: _moved(base, host.run(False, call), 0) for name, call in calls.items()}
+    torch.manual_seed(9)
+    with torch.no_grad():
+        for p in zero:
+            p.normal_(std=0.2)
+    now = host.run(False)
+    awake = {name: _moved(now, host.run(False, call), 1e-3) for name, call in calls.items() if name != "others"}
+    seen = _moved(base, now, 1e-4)
+    felt = seen is None or bool(seen[0].any())
+    with torch.no_grad():
+        for p in zero:
+            p.zero_()
+    apart = padding = None
+    if samples > 1 and all(isinstance(x, list) for x in (asleep["one"], asleep["others"], awake["one"])):
+        own, others, moves = asleep["one"], asleep["others"], awake["one"]
+        kept = [o & ~x for o, x in zip(others, own, strict=True)]  # type: ignore[arg-type]
+        if any(bool(k.any()) for k in kept):
+            apart = not any(bool((m & k).any()) for m, k in zip(moves, kept, strict=True))  # type: ignore[arg-type]
+    if padded is not None and asleep["padding"] is not None and awake["padding"] is not None:
+        padding = not any(bool((m & ~o).any()) for m, o in zip(awake["padding"], asleep["padding"], strict=True))
+    return {"apart": apart, "padding": padding, "felt": felt}
+
+
+def _moved(before: Outputs, after: Outputs, share: float) -> list[Any] | None:
+    """Where outputs moved by more than a share of the largest one; with features of a step taken together."""
+    if [x.shape for x in before] != [x.shape for x in after]:
+        return None
+    out = []
+    for x, y in zip(before, after, strict=True):
+        x, y = x.double().nan_to_num(), y.double().nan_to_num()
+        hit = (x - y).abs() > share * max(float(x.abs().max()) if x.numel() else 0.0, 1e-12)
+        out.append(hit.any(-1, keepdim=True).expand_as(hit) if hit.dim() > 1 else hit)
+    return out
+
+
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

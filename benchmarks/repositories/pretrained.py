@@ -1,0 +1,35 @@
+"""Encoders of `transformers` with random weights, base widths and two layers in the place of downloads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+
+@contextmanager
+def random_weights(**sizes: Any) -> Iterator[None]:
+    """`from_pretrained` of every model and configuration makes a small random one while the block runs.
+
+    Parameters
+    ----------
+    **sizes : object
+        Of the configuration; two layers without it.
+    """
+    from transformers import PretrainedConfig, PreTrainedModel
+
+    small = {"num_hidden_layers": 2, **sizes}
+
+    def config_of(cls: Any, name: object = None, **options: Any) -> Any:
+        options.pop("num_labels", None)
+        return cls(**{**small, **{k: v for k, v in options.items() if k.startswith(("output_", "hidden", "num_"))}})
+
+    def model_of(cls: Any, name: object = None, *args: Any, config: Any = None, **options: Any) -> Any:
+        return cls(config_of(cls.config_class) if config is None else config, *args)
+
+    with (
+        mock.patch.object(PretrainedConfig, "from_pretrained", classmethod(config_of)),
+        mock.patch.object(PreTrainedModel, "from_pretrained", classmethod(model_of)),
+    ):
+        yield
