@@ -114,8 +114,11 @@ class Altered:
         timed = [x for x in self.streams if x.tensor.dim() > 2 or not x.tensor.is_floating_point()]
         if len(timed) < len(self.streams):
             timed = []
-        beside = {} if isinstance(self.samples, str) else {x.path: 1 - self.samples[x.path][0] for x in timed}
-        cuts = [axes for axes in (beside, {x.path: x.tensor.dim() - 1 for x in timed}) if axes]
+        if isinstance(self.samples, str):
+            beside = [dict.fromkeys((x.path for x in timed), axis) for axis in (1, 0)]
+        else:
+            beside = [{x.path: 1 - self.samples[x.path][0] for x in timed}]
+        cuts = [axes for axes in (*beside, {x.path: x.tensor.dim() - 1 for x in timed}) if axes]
         whole: dict[str, Any] = {x.path: x.tensor.detach() for x in self.leaves}
         whole.update({name: v for name, v in self.arguments.items() if _whole_numbers(v)})
         fewer = self._fewer(whole)
@@ -212,22 +215,25 @@ class Altered:
             return size
         if size < 2:
             return ONE_SAMPLE
-        out: Samples = {}
-        for x in streams:
-            axes = [d for d in range(_outer_axes(x)) if x.tensor.shape[d] == size]
-            axis = axes[-1] if site.layout == "(T, B, d)" and x.tensor.dim() > 2 else axes[0]
-            out[x.path] = axis, torch.arange(1), torch.arange(1, size)
-        return out
+        axes = {x.path: [d for d in range(_outer_axes(x)) if x.tensor.shape[d] == size] for x in streams}
+        if any(len(found) > 1 for found in axes.values()):
+            return AMBIGUOUS
+        return {path: (axis, torch.arange(1), torch.arange(1, size)) for path, (axis,) in axes.items()}
 
     def _along(self, axis: int) -> Samples | str:
-        """Taken to be along one axis of every stream."""
+        """Taken to be along one axis of every stream; along the first one in blocks, where a sample has several rows there."""
         sizes = {x.path: x.tensor.shape[axis] for x in self.streams if _outer_axes(x) > axis}
-        if len(sizes) < len(self.streams) or len(set(sizes.values())) > 1 or min(sizes.values()) < 2:
-            return AMBIGUOUS
-        return {path: (axis, torch.arange(1), torch.arange(1, size)) for path, size in sizes.items()}
+        count = min(sizes.values(), default=0)
+        if len(sizes) < len(self.streams) or any(n % max(count, 1) or (axis and n > count) for n in sizes.values()):
+            return "the streams have no such axis in common"
+        if count < 2:
+            return ONE_SAMPLE
+        self.flat = any(n > count for n in sizes.values())
+        blocks = {path: (torch.arange(n // count), torch.arange(n // count, n)) for path, n in sizes.items()}
+        return {path: (axis, *rows) for path, rows in blocks.items()}
 
     def _sample_count(self) -> int | str:
-        streams, site = self.streams, self.site
+        streams = self.streams
         sizes = set.intersection(*({*x.tensor.shape[: _outer_axes(x)]} for x in streams))
         if not sizes:
             return "the streams have no axis of one size that could count samples"
@@ -239,8 +245,6 @@ class Altered:
             masks = [tuple(x.tensor.shape) for x in self.leaves if "mask" in x.hint.lower() and x.modality is None]
             if pair in masks or pair[::-1] in masks:
                 sizes = {pair[0] if pair in masks else pair[1]}
-            elif site.sure and site.layout in ("(B, T, d)", "(T, B, d)"):
-                sizes = {pair[site.layout == "(T, B, d)"]}
         return sizes.pop() if len(sizes) == 1 else AMBIGUOUS
 
 
@@ -267,11 +271,18 @@ def _noise(x: Tensor) -> Tensor:
 
 
 def _changed(x: Tensor, axis: int, where: Tensor) -> Tensor:
-    """A stream with other values at some places of an axis; token ids stay in their vocabulary."""
-    where = where.to(x.device)
-    part = x.detach().index_select(axis, where)
-    new = part + _noise(part) if x.is_floating_point() else x.max() - part + x.min()
-    return x.detach().index_copy(axis, where, new)
+    """A stream with other values at some places of an axis, which a host that looks values up can take: the batch's own.
+
+    Token ids change their order, so that there are as many of each (as many places for pictures, say); random ones come last.
+    """
+    where, x = where.to(x.device), x.detach()
+    part = x.index_select(axis, where)
+    own = [part.roll(1, d) for d in range(x.dim() - 1, -1, -1) if d != axis]
+    if x.is_floating_point():
+        new = [x.roll(1, axis).index_select(axis, where), *own[1:], part + _noise(part)]
+    else:
+        new = [*own, x.max() - part + x.min()]
+    return x.index_copy(axis, where, next((y for y in new if not torch.equal(y, part)), new[-1]))
 
 
 def _real(told: dict[str, Any], x: Tensor, axis: int) -> Tensor | None:

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from fusionzoo.errors import ShapeError
-from fusionzoo.patching.altered import AMBIGUOUS, Altered
+from fusionzoo.patching.altered import Altered
 from fusionzoo.patching.calls import Call
 from fusionzoo.patching.fuse.contexts import Context
 from fusionzoo.patching.fuse.layer import FusionLayer
+from fusionzoo.patching.layouts import TIMED
 from fusionzoo.patching.modalities import ModalitiesLike
 from fusionzoo.patching.promises import (
     APART,
@@ -95,12 +96,23 @@ class Experiment:
                 self.altered, self.bare["as given"] = two, outputs
         if "as given" not in self.bare:
             self.bare["as given"] = self._run(given.call)
-        if given.samples == AMBIGUOUS:
-            readings = [Altered(self.host, given.call, self.site, modalities, axis) for axis in (0, 1)]
-            apart = [x for x in readings if not isinstance(x.samples, str) and self._keeps_apart(x)]
-            if len(apart) == 1:
-                (self.altered,) = apart
-                return
+        if self.altered is given and given.samples != ONE_SAMPLE:
+            self._settle_axis(modalities)
+
+    def _settle_axis(self, modalities: ModalitiesLike) -> None:
+        """The axis of samples is the one along which the bare host keeps places apart."""
+        given = self.altered
+        if not isinstance(given.samples, str) and self._keeps_apart(given):
+            return
+        first, second = (Altered(self.host, given.call, self.site, modalities, axis) for axis in (0, 1))
+        tried = [x for x in (first, second) if not isinstance(x.samples, str)]
+        apart = [x for x in tried if self._keeps_apart(x)]
+        if len(apart) == 2 and self.site.sure and self.site.layout in TIMED:  # a host without a step that sees another
+            apart = [second if self.site.layout == "(T, B, d)" else first]
+        if len(apart) == 1 and ONE_SAMPLE not in (first.samples, second.samples):
+            (self.altered,) = apart
+            self._keeps_apart(self.altered)
+        else:
             for name in ("one", "the others"):
                 self.bare.pop(name, None)
 
@@ -291,10 +303,23 @@ class _Awake:
         moved = [x.shape != y.shape or bool(_differ(x, y, _FELT).any()) for x, y in zip(before, after, strict=False)]
         if moved[0]:
             return Promise(FELT, PROVED)
+        main = self._main_output()
+        if moved[main]:
+            return Promise(FELT, PROVED, f"output {main} does, the first one that most modalities reach")
         if bool(_differ(before[0], after[0], _UNFELT).any()):
             return Promise(FELT, NOT_TRIED, "it moves so little that this may be rounding")
         which = [str(i) for i, f in enumerate(moved) if f]
         return Promise(FELT, BROKEN, f"only output {', '.join(which)} does" if which else "no output does")
+
+    def _main_output(self) -> int:
+        """The first of the outputs that most modalities reach; one number, such as a loss, only where all are."""
+        usual = self.run("as given")
+        reached = [0] * len(usual)
+        for name in self.experiment.altered.modalities:
+            now = self.run(f"only {name}")
+            for i, (x, y) in enumerate(zip(usual, now, strict=False)):
+                reached[i] += x.numel() > 1 and (x.shape != y.shape or not torch.equal(x, y))
+        return reached.index(max(reached))
 
     def complete(self) -> Promise:
         """Every stream takes part that takes part in the model."""
