@@ -8,7 +8,7 @@ from typing import Any
 from fusionzoo.patching.call_chain import Position
 from fusionzoo.patching.find.comparison import is_comparison
 from fusionzoo.patching.find.ranking import score
-from fusionzoo.patching.find.real_steps import hints, of_input, of_join
+from fusionzoo.patching.find.real_steps import hints, of_input, of_join, of_one_dialogue, of_padded_rows
 from fusionzoo.patching.find.stream_layout import feature_axis, fullest, layout, time_axis
 from fusionzoo.patching.sites import InputSite, Site, SiteList, Stream, dtype_name, grouped
 from fusionzoo.patching.source import expression_at, operands_of, span, step_source
@@ -167,6 +167,10 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
         arrangement = "(N, d)"
     stream = fullest(operands)
     found = of_join(trace, arrangement, stream, time, feature, event.axis) if sure and not varies else None
+    if arrangement == "(N, d)" and found is None and not varies and not join.tells_dialogues(groups):
+        arrangement, found = of_padded_rows(trace, stream, time) or (arrangement, found)
+    if arrangement == "(T, d)" and (found := of_one_dialogue(trace, stream.shape[0])) is not None:
+        arrangement = "(N, d)"
     return Site(
         **_noted(events),
         kind=join.kind,
