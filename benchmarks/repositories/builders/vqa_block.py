@@ -31,7 +31,14 @@ class Words(nn.Module):
 
 def prepare() -> None:
     """The missing packages' parts."""
-    names = ("skipthoughts", "bootstrap", "bootstrap.datasets", "bootstrap.lib", "bootstrap.lib.options", "bootstrap.lib.logger")
+    names = (
+        "skipthoughts",
+        "bootstrap",
+        "bootstrap.datasets",
+        "bootstrap.lib",
+        "bootstrap.lib.options",
+        "bootstrap.lib.logger",
+    )
     for name in names:
         sys.modules[name] = ModuleType(name)
     sys.modules["skipthoughts"].BayesianUniSkip = Words  # type: ignore[attr-defined]

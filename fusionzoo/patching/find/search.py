@@ -11,7 +11,7 @@ from fusionzoo.errors import ModalityError, NoSiteError, PatchError
 from fusionzoo.patching.calls import Call, attempt, explained, misfit
 from fusionzoo.patching.find.grouping import sites_of
 from fusionzoo.patching.fuse.joins import OPERATIONS
-from fusionzoo.patching.modalities import ORDER, Leaf, ModalitiesLike, find_modalities
+from fusionzoo.patching.modalities import ORDER, Leaf, ModalitiesLike, find_modalities, is_other
 from fusionzoo.patching.signatures import bind, forward_of
 from fusionzoo.patching.sites import InputSite, SiteList, dtype_name
 from fusionzoo.patching.trace.events import Trace
@@ -152,7 +152,7 @@ def nothing_found(model: nn.Module, trace: Trace) -> str:
         return (
             f"{type(model).__name__} receives one stream only: {seen}{f' (taken for no streams: {others})' if others else ''}. "
             f"If its features were joined before the model, use site={InputSite(leaf.path).as_code()}; if other "
-            "arguments are modalities too, name them with modalities={...}"
+            f"arguments are modalities too, name them with modalities={{...}}{_tokens(trace)}"
         )
     if trace.compared:
         return _only_compared(model, trace)
@@ -161,7 +161,19 @@ def nothing_found(model: nn.Module, trace: Trace) -> str:
     return (
         f"the streams of {type(model).__name__} never meet in code that could be patched. Seen: {seen}"
         f"{f'; taken for no streams: {others}' if others else ''}. Nearest: {'; '.join(nearest)}. "
-        f"{same or '; '.join(fates(trace.calls, trace.names, trace.output_labels))}. If the names are wrong, give modalities={{...}}"
+        f"{same or '; '.join(fates(trace.calls, trace.names, trace.output_labels))}. If the names are wrong, give modalities={{...}}{_tokens(trace)}"
+    )
+
+
+def _tokens(trace: Trace) -> str:
+    """A hint at arguments that may be token ids under a name that does not say so."""
+    unnamed = [x.path for x in trace.leaves if x.path in trace.looked_up and not is_other(x.hint)]
+    if not unnamed:
+        return ""
+    named = {x.path: x.modality for x in trace.leaves if x.modality} | dict.fromkeys(unnamed, "text")
+    return (
+        f"; {', '.join(unnamed)}, which an embedding has rows for, may be tokens: "
+        f"modalities={{{', '.join(f'{k!r}: {v!r}' for k, v in named.items())}}}"
     )
 
 
