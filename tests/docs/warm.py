@@ -6,6 +6,7 @@ ask(SOCKET, ["plugins"])         runs a command here, with these streams and thi
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -13,6 +14,8 @@ import socket
 import sys
 import traceback
 from collections.abc import Sequence
+
+WARM = ("accelerate", "matplotlib.pyplot", "scipy.stats", "sklearn.metrics", "torch._dynamo", "torch_geometric.nn")
 
 
 def ask(path: str, arguments: Sequence[str]) -> int:
@@ -25,13 +28,8 @@ def ask(path: str, arguments: Sequence[str]) -> int:
 
 
 def serve(path: str) -> None:
-    import accelerate  # noqa: F401
-    import matplotlib.pyplot  # noqa: F401
-    import scipy.stats
-    import sklearn.metrics  # noqa: F401
-    import torch._dynamo
-    import torch_geometric.nn  # noqa: F401
-
+    for name in WARM:
+        importlib.import_module(name)
     import fusionzoo
 
     for kind in ("fusion", "host"):
