@@ -212,39 +212,58 @@ def independent(builder: ModuleType, host: Model, patch: Patch) -> dict[str, boo
 
     The patch is put to sleep again afterwards.
     """
-    zero = [p for p in patch.parameters() if not p.detach().any()]
+    calls = _calls(builder, host.call)
+    base = host.run(False)  # the fusion adds exactly zero
+    asleep = {name: _moved(base, host.run(False, call), 0) for name, call in calls.items()}
+    told: dict[str, bool | None] = {"apart": None, "padding": None, "felt": None}
+    try:
+        with _awake(patch):
+            now = host.run(False)
+            awake = {name: _moved(now, host.run(False, call), 1e-3) for name, call in calls.items() if name != "others"}
+    except Exception:  # the host bears no other values where the fusion's go
+        return told
+    seen, main = _moved(base, now, 1e-4), getattr(builder, "MAIN", None)
+    told["felt"] = seen is None or any(bool(x.any()) for x in (seen if main is None else [seen[main]]))
+    own, others, moves = asleep.get("one"), asleep.get("others"), awake.get("one")
+    if own and others and moves:
+        kept = [o & ~x for o, x in zip(others, own, strict=True)]
+        if any(bool(k.any()) for k in kept):
+            told["apart"] = not any(bool((m & k).any()) for m, k in zip(moves, kept, strict=True))
+    own, moves = asleep.get("padding"), awake.get("padding")
+    if own and moves:
+        told["padding"] = not any(bool((m & ~o).any()) for m, o in zip(moves, own, strict=True))
+    return told
+
+
+def _calls(builder: ModuleType, call: Call) -> dict[str, Call]:
+    """The builder's call with one sample changed, with the others changed, with padding changed."""
     streams, lengths = getattr(builder, "STREAMS", {}), getattr(builder, "LENGTHS", None)
     flat = lengths if getattr(builder, "FLAT", False) else None
     samples = len(lengths) if lengths else getattr(builder, "SAMPLES", 0)
     calls: dict[str, Call] = {}
     if samples > 1:
-        calls |= {"one": changed(host.call, [0], streams, flat)}
-        calls |= {"others": changed(host.call, list(range(1, samples)), streams, flat)}
-    padded = padded_otherwise(host.call, streams, lengths) if lengths and not flat else None
+        calls["one"] = changed(call, [0], streams, flat)
+        calls["others"] = changed(call, list(range(1, samples)), streams, flat)
+    padded = padded_otherwise(call, streams, lengths) if lengths and not flat else None
     if padded is not None:
         calls["padding"] = padded
-    base = host.run(False)  # the fusion adds exactly zero
-    asleep = {name: _moved(base, host.run(False, call), 0) for name, call in calls.items()}
+    return calls
+
+
+@contextmanager
+def _awake(patch: Patch) -> Iterator[None]:
+    """Random numbers in the place of the zeros by which the fusion comes in."""
+    zero = [p for p in patch.parameters() if not p.detach().any()]
     torch.manual_seed(9)
-    with torch.no_grad():
-        for p in zero:
-            p.normal_(std=0.2)
-    now = host.run(False)
-    awake = {name: _moved(now, host.run(False, call), 1e-3) for name, call in calls.items() if name != "others"}
-    seen, main = _moved(base, now, 1e-4), getattr(builder, "MAIN", None)
-    felt = seen is None or any(bool(x.any()) for x in (seen if main is None else [seen[main]]))
-    with torch.no_grad():
-        for p in zero:
-            p.zero_()
-    apart = padding = None
-    if samples > 1 and all(isinstance(x, list) for x in (asleep["one"], asleep["others"], awake["one"])):
-        own, others, moves = asleep["one"], asleep["others"], awake["one"]
-        kept = [o & ~x for o, x in zip(others, own, strict=True)]  # type: ignore[arg-type]
-        if any(bool(k.any()) for k in kept):
-            apart = not any(bool((m & k).any()) for m, k in zip(moves, kept, strict=True))  # type: ignore[arg-type]
-    if padded is not None and asleep["padding"] is not None and awake["padding"] is not None:
-        padding = not any(bool((m & ~o).any()) for m, o in zip(awake["padding"], asleep["padding"], strict=True))
-    return {"apart": apart, "padding": padding, "felt": felt}
+    try:
+        with torch.no_grad():
+            for p in zero:
+                p.normal_(std=0.3 / max(p.shape[-1], 1) ** 0.5)
+        yield
+    finally:
+        with torch.no_grad():
+            for p in zero:
+                p.zero_()
 
 
 def _moved(before: Outputs, after: Outputs, share: float) -> list[Any] | None:
