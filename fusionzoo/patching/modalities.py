@@ -126,7 +126,8 @@ def _stem(low: str) -> str | None:
     return next((m for m, stems in _STEMS.items() if any(s in low for s in stems)), None)
 
 
-def _is_other(name: str) -> bool:
+def is_other(name: str) -> bool:
+    """Whether a name says that an argument is no stream: a mask, lengths, labels, positions, ..."""
     words = _words(name)
     for i, w in enumerate(words):
         if w.endswith(("mask", "len", "lens", "lengths", "label", "labels")):
@@ -248,7 +249,7 @@ def _names_in(value: Any) -> list[Any]:
 
 def _is_feature(f: Leaf) -> bool:
     x, named = f.tensor, canonical(f.hint)
-    if x.dim() < 2 or x.layout is not torch.strided or x.numel() == 0 or _is_other(f.hint):
+    if x.dim() < 2 or x.layout is not torch.strided or x.numel() == 0 or is_other(f.hint):
         return False
     if x.is_floating_point():
         return not _binary(x)

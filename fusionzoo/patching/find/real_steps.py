@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fusionzoo.patching.fuse.contexts import ArgumentContext
+from fusionzoo.patching.layouts import PADDED_ROWS
 from fusionzoo.patching.trace.events import Operand, Trace
 from fusionzoo.patching.trace.labels import read_positions
 
@@ -33,6 +34,58 @@ def of_join(
         steps, batch = sizes if layout == "(T, B, d)" else (sizes[1], sizes[0])
         return _mask_of(trace, batch, steps)
     return None
+
+
+def of_one_dialogue(trace: Trace, rows: int) -> ArgumentContext | None:
+    """The argument that says of a flat list that it is one dialogue; the next batch may hold several."""
+    return _matching(trace, [rows])
+
+
+def of_padded_rows(trace: Trace, operand: Operand, time: int | None) -> tuple[str, ArgumentContext] | None:
+    """Layout and context of rows that are a padded batch, one sample or one step after the other."""
+    if operand.labels is None:
+        return None
+    lines = [read_positions(operand.labels.flatten(1)[:, 0], axis) for axis in (0, 1)]
+    sizes = [int(line.max()) + 1 if len(line) else 0 for line in lines]
+    if min(sizes) < 2 or sizes[0] * sizes[1] != operand.shape[0] or any(int(x.min()) < 0 for x in lines):
+        return None
+    count = torch.arange(operand.shape[0])
+    for slow in (0, 1):
+        fast = 1 - slow
+        if torch.equal(lines[slow], count // sizes[fast]) and torch.equal(lines[fast], count % sizes[fast]):
+            batch = 0 if time is None else 1 - time
+            context = _mask_of(trace, sizes[batch], sizes[1 - batch]) or steps_of(trace, sizes, batch)
+            return None if context is None else ("(B*T, d)" if slow == batch else "(T*B, d)", context)
+    return None
+
+
+def of_padded_shapes(trace: Trace, rows: int, padding: ArgumentContext | None) -> list[tuple[str, ArgumentContext]]:
+    """The same from the shapes of the streams alone: all that so many rows may be."""
+    shapes = [x.tensor.shape[:2] for x in trace.leaves if (x.modality or x.widths) and x.tensor.dim() > 2]
+    if not shapes or min(shapes[0]) < 2 or shapes[0].numel() != rows:
+        return []
+    contexts = [padding, *(steps_of(trace, shapes[0], batch) for batch in (0, 1))]
+    return [(layout, c) for c in contexts if c is not None for layout in PADDED_ROWS]
+
+
+def steps_of(trace: Trace, sizes: Sequence[int], batch: int) -> ArgumentContext | None:
+    """The stream whose shape tells samples and steps; `batch` is its axis of samples."""
+    for x in trace.leaves:
+        if (x.modality or x.widths) and x.tensor.dim() > 2 and list(x.tensor.shape[:2]) == list(sizes):
+            return ArgumentContext(x.path, "steps" if batch == 0 else "steps.T")
+    return None
+
+
+def of_rows(trace: Trace, rows: int) -> list[ArgumentContext]:
+    """Arguments that may be the lengths of dialogues in a flat list of so many rows."""
+    out = [
+        ArgumentContext(path, "lengths") for path, values in _lists(trace) if min(values) > 0 and sum(values) == rows
+    ]
+    for path, hint, mask in _masks(trace):
+        for form, m in _forms(mask):
+            if "mask" in hint.lower() and _prefix(m) and int(m.sum()) == rows:
+                out.append(ArgumentContext(path, form))
+    return out
 
 
 def of_input(trace: Trace, layout: str | None, shape: Sequence[int]) -> ArgumentContext | None:
@@ -85,10 +138,15 @@ def _matching(trace: Trace, runs: Sequence[int]) -> ArgumentContext | None:
         if values == list(runs):
             return ArgumentContext(path, "lengths")
     for path, _, mask in _masks(trace):
-        for form, m in (("mask", mask), ("mask.T", mask.T), ("not mask", ~mask), ("not mask.T", ~mask.T)):
+        for form, m in _forms(mask):
             if m.sum(1).tolist() == list(runs) and _prefix(m):
                 return ArgumentContext(path, form)
     return None
+
+
+def _forms(mask: Tensor) -> tuple[tuple[str, Tensor], ...]:
+    """What a mask may mean."""
+    return ("mask", mask), ("mask.T", mask.T), ("not mask", ~mask), ("not mask.T", ~mask.T)
 
 
 def _prefix(mask: Tensor) -> bool:
@@ -100,7 +158,7 @@ def _mask_of(trace: Trace, batch: int, steps: int) -> ArgumentContext | None:
     for path, hint, mask in _masks(trace):
         if "mask" not in hint.lower() or batch == steps:
             continue
-        for form, m in (("mask", mask), ("mask.T", mask.T), ("not mask", ~mask), ("not mask.T", ~mask.T)):
+        for form, m in _forms(mask):
             if tuple(m.shape) != (batch, steps) or not _prefix(m):
                 continue
             return ArgumentContext(path, form)
@@ -108,3 +166,54 @@ def _mask_of(trace: Trace, batch: int, steps: int) -> ArgumentContext | None:
         if "len" in path.lower() and len(values) == batch and max(values) <= steps and min(values) > 0:
             return ArgumentContext(path, "lengths")
     return None
+
+
+# -- what a caller may say where nothing is proved ---------------------------------------------------------------------
+
+
+def hints(trace: Trace, layout: str, operand: Operand, time: int | None) -> tuple[str, ...]:
+    """Values of `context=` that fit this call by their size, as code to paste; nothing proves them."""
+    if len(operand.shape) == 2 and layout != "(..., d)":
+        return tuple(f"{{{one}}}" for one in _of_rows(trace, operand, 0 if time is None else 1 - time))
+    if layout in ("(B, T, d)", "(T, B, d)") and len(operand.shape) == 3:
+        batch, steps = operand.shape[:2] if layout == "(B, T, d)" else (operand.shape[1], operand.shape[0])
+        return tuple(f"{{{one}}}" for one in _of_steps(trace, batch, steps))
+    return ()
+
+
+def _of_rows(trace: Trace, operand: Operand, batch: int) -> list[str]:
+    """batch : the input's axis of dialogues."""
+    rows, runs = operand.shape[0], None
+    deep = [x for x in trace.leaves if (x.modality or x.widths) and x.tensor.dim() == 3]
+    if operand.labels is not None and deep:
+        runs = _runs(operand.labels, batch)
+        if runs is None and bool((read_positions(operand.labels, batch) >= 0).all()):
+            return []  # it is known that the rows of a dialogue do not lie together
+    out = [f"'lengths': {_code(trace, p)}" for p, v in _lists(trace) if len(v) > 1 and min(v) > 0 and sum(v) == rows]
+    for path, _, mask in _masks(trace):
+        if int(mask.sum()) == rows and (_prefix(mask) or _prefix(mask.T)):
+            out.append(f"'mask': {_code(trace, path)}.bool(){'' if _prefix(mask) else '.T'}")
+    for leaf in deep:
+        count, steps = leaf.tensor.shape[batch], leaf.tensor.shape[1 - batch]
+        if runs == [steps] * count:
+            x = _code(trace, leaf.path)
+            return [*out, f"'lengths': [{x}.shape[{1 - batch}]] * {x}.shape[{batch}]"]
+    return out
+
+
+def _of_steps(trace: Trace, batch: int, steps: int) -> list[str]:
+    out = []
+    for path, hint, mask in _masks(trace):
+        if "mask" in hint.lower() and tuple(mask.shape) in ((batch, steps), (steps, batch)):
+            turned = "" if tuple(mask.shape) == (batch, steps) else ".T"
+            out.append(f"'mask': {_code(trace, path)}.bool(){turned}")
+    lists = [p for p, v in _lists(trace) if "len" in p.lower() and len(v) == batch and max(v) <= steps]
+    return [*out, *(f"'lengths': {_code(trace, p)}" for p in lists)]
+
+
+def _code(trace: Trace, path: str) -> str:
+    """The argument at a path, or what is inside it, in a function of `(model, args, kwargs)`."""
+    names = list(trace.arguments)
+    name = max((n for n in names if path.startswith(n)), key=len)
+    i = names.index(name)
+    return (f"args[{i}]" if i < trace.positional else f"kwargs[{name!r}]") + path[len(name) :]

@@ -11,9 +11,9 @@ from fusionzoo.errors import ModalityError, NoSiteError, PatchError
 from fusionzoo.patching.calls import Call, attempt, explained, misfit
 from fusionzoo.patching.find.grouping import sites_of
 from fusionzoo.patching.fuse.joins import OPERATIONS
-from fusionzoo.patching.modalities import ORDER, Leaf, ModalitiesLike, find_modalities
+from fusionzoo.patching.modalities import ORDER, Leaf, ModalitiesLike, find_modalities, is_other
 from fusionzoo.patching.signatures import bind, forward_of
-from fusionzoo.patching.sites import SiteList, dtype_name
+from fusionzoo.patching.sites import InputSite, SiteList, dtype_name
 from fusionzoo.patching.trace.events import Trace
 from fusionzoo.patching.trace.labels import MODALITY_BITS
 from fusionzoo.patching.trace.last_seen import fates, meetings
@@ -135,7 +135,7 @@ def trace_model(model: nn.Module, call: Call, modalities: ModalitiesLike) -> Tra
             return torch.tensor([bit[n] for n, w in leaf.widths.items() for _ in range(w)])
         return bit[leaf.modality or ""]
 
-    trace = Trace([], names, leaves, arguments)
+    trace = Trace([], names, leaves, arguments, len(call.args))
     run(lambda: call.of(model), model, trace, bits, OPERATIONS)
     return trace
 
@@ -151,8 +151,8 @@ def nothing_found(model: nn.Module, trace: Trace) -> str:
         (leaf,) = [x for x in trace.leaves if x.modality][:1]
         return (
             f"{type(model).__name__} receives one stream only: {seen}{f' (taken for no streams: {others})' if others else ''}. "
-            f"If its features were joined before the model, use site=fusionzoo.InputSite({leaf.path!r}, widths={{...}}); if other "
-            "arguments are modalities too, name them with modalities={...}"
+            f"If its features were joined before the model, use site={InputSite(leaf.path).as_code()}; if other "
+            f"arguments are modalities too, name them with modalities={{...}}{_tokens(trace)}"
         )
     if trace.compared:
         return _only_compared(model, trace)
@@ -161,7 +161,19 @@ def nothing_found(model: nn.Module, trace: Trace) -> str:
     return (
         f"the streams of {type(model).__name__} never meet in code that could be patched. Seen: {seen}"
         f"{f'; taken for no streams: {others}' if others else ''}. Nearest: {'; '.join(nearest)}. "
-        f"{same or '; '.join(fates(trace.calls, trace.names, trace.output_labels))}. If the names are wrong, give modalities={{...}}"
+        f"{same or '; '.join(fates(trace.calls, trace.names, trace.output_labels))}. If the names are wrong, give modalities={{...}}{_tokens(trace)}"
+    )
+
+
+def _tokens(trace: Trace) -> str:
+    """A hint at arguments that may be token ids under a name that does not say so."""
+    unnamed = [x.path for x in trace.leaves if x.path in trace.looked_up and not is_other(x.hint)]
+    if not unnamed:
+        return ""
+    named = {x.path: x.modality for x in trace.leaves if x.modality} | dict.fromkeys(unnamed, "text")
+    return (
+        f"; {', '.join(unnamed)}, which an embedding has rows for, may be tokens: "
+        f"modalities={{{', '.join(f'{k!r}: {v!r}' for k, v in named.items())}}}"
     )
 
 

@@ -82,6 +82,8 @@ class Tracer(TorchFunctionMode):
             return func(*args, **kwargs)
         inputs = tensors_in(args) + tensors_in(kwargs)
         tagged = [x for x in inputs if id(x) in self.labels]
+        if name == "embedding" and not tagged:
+            self._look_up(inputs[0])
         if not tagged:
             return func(*args, **kwargs)
         if self.waiting:
@@ -113,6 +115,12 @@ class Tracer(TorchFunctionMode):
                 self._written(base, labels, via)
         self._vote(name, args, kwargs)
         return out
+
+    def _look_up(self, index: Tensor) -> None:
+        """Note an argument whose name says no modality but which is used like tokens."""
+        for one in self.trace.leaves:
+            if (index is one.tensor or index._base is one.tensor) and one.path not in self.trace.looked_up:
+                self.trace.looked_up.append(one.path)
 
     def _place(self, frame: FrameType | None) -> tuple[CodeType | None, int]:
         """The model's function that runs, and its line."""
@@ -150,7 +158,7 @@ class Tracer(TorchFunctionMode):
         operands, results = self._operands(call.inputs, before), tensors_in(out)
         if call.name in ATTENTIONS and _differ(operands):
             operands = operands[:3]  # query, keys and values
-        if not results or not _differ(operands):
+        if not results or not (_differ(operands) or (self.joins[call.name].listed and self._all_hold_all(operands))):
             return 0
         join = self.joins[call.name].as_called(call.name, call.args, call.kwargs, call.inputs)
         if join is None:
@@ -186,6 +194,13 @@ class Tracer(TorchFunctionMode):
         self.waiting.add(id(first))
         self.keep[id(first)] = first
         return 1 << event.index
+
+    def _all_hold_all(self, operands: list[Operand]) -> bool:
+        """Whether streams that have taken from one another before are put together, and not the parts of one."""
+        streams = [o for o in operands if o.bits]
+        ways = {self.via.get(o.tensor, 0) for o in streams}
+        mixed = all(o.bits & (o.bits - 1) for o in streams)
+        return mixed and 2 <= len(streams) == len(ways) <= len(self.trace.names)
 
     def _operands(self, inputs: list[Tensor], before: list[tuple[Tensor, Tensor]]) -> list[Operand]:
         """The operands of a call as they were before it, which may have written into one."""
