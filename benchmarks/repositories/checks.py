@@ -53,6 +53,24 @@ class Model:
         """The parameters and buffers that it had."""
         self.model.load_state_dict(self.state)
 
+    def backward(self) -> None:
+        """Gradients of a loss over all outputs, in training."""
+        self.model.train()
+        seed(4)
+        out = [x for x in everything_in(self.call.fresh().of(self.model)) if x.is_floating_point() and x.requires_grad]
+        sum(((x - 1) ** 2).mean() for x in out).backward()  # type: ignore[union-attr]
+
+    def refuses_training(self) -> str:
+        """Why the bare model cannot be trained; empty where it can."""
+        try:
+            self.backward()
+        except Exception as error:
+            return _words(error)
+        finally:
+            self.model.zero_grad()
+            self.restore()
+        return ""
+
     def step(self, patch: Patch) -> dict[str, bool]:
         """Two steps of Adam; whether the first moves parameters of the fusion and of the host."""
         ours = {id(p) for p in patch.parameters()}
@@ -61,14 +79,9 @@ class Model:
         before = [p.detach().clone() for p in own], [p.detach().clone() for p in host]
         optimizer = torch.optim.Adam([p for p in self.model.parameters() if p.requires_grad], lr=1e-2)
         moved: dict[str, bool] = {}
-        self.model.train()
         for _ in range(2):
             optimizer.zero_grad()
-            seed(4)
-            out = [
-                x for x in everything_in(self.call.fresh().of(self.model)) if x.is_floating_point() and x.requires_grad
-            ]
-            sum(((x - 1) ** 2).mean() for x in out).backward()  # type: ignore[union-attr]
+            self.backward()
             optimizer.step()
             for name, now, then in (("fusion", own, before[0]), ("host", host, before[1])):
                 moved.setdefault(name, any(not torch.equal(p, q) for p, q in zip(now, then, strict=True)))
@@ -115,6 +128,8 @@ def examine(
         bare = host.both()
         if not bare[0]:
             raise RuntimeError("the model returns no floating-point tensor")
+        if why := host.refuses_training():
+            raise RuntimeError(f"the backward pass of the bare model raises {why}")
     except Exception as error:  # a repository's own code raises whatever it likes
         return record | {"error": _words(error)}
     record |= {"model": type(model).__name__, "repeatable": same(bare, host.both()), "given": []}
