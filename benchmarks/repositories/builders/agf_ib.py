@@ -1,6 +1,8 @@
 """AGF-IB: a recurrent encoder per modality with adversaries, flat nodes of each dialogue in one hypergraph, then side by side."""
 
+import sys
 from typing import Any
+from unittest import mock
 
 from fusionzoo.patching import Call
 from repositories.batches import features, lengths_mask, speakers
@@ -14,6 +16,7 @@ OLD = True
 
 def build(root: Any) -> Any:
     """As `train.py` does for IEMOCAP, narrower."""
+    sys.modules.setdefault("spacy", mock.MagicMock())  # train.py loads a pipeline that it never uses
     from model import Model
     from train import Discriminator, Generator
 

@@ -1,6 +1,7 @@
 """CH-SIMS v2's supervised model: one vector per modality, heads of their own, hidden layers concatenated."""
 
-from types import SimpleNamespace
+import sys
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ STREAMS = {1: 0, 2: 0}  # not the packed token ids
 
 def build(root: Any) -> Any:
     """`V1` with BERT, narrower."""
+    package = ModuleType("models.multiTask")  # its own import wants files that the repository lacks
+    package.__path__ = [str(root / "models/multiTask")]
+    sys.modules["models.multiTask"] = package
     from models.multiTask.V1 import V1
 
     args = SimpleNamespace(
