@@ -153,9 +153,10 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     streams = tuple(Stream(_lead(o.bits, trace.names), o.shape) for o in operands)
     feature = feature_axis(event, operands)
     join = event.join.along(event.axis, feature, len(event.result))
-    widths = [[o.shape[-1:] for o in e.operands] for e in events]
+    passes = [[o for o in e.operands if o.bits or not join.attends] for e in events]  # a mask is no stream
+    widths = [[o.shape[-1:] for o in x] for x in passes]
     # Passes of other widths are left alone: only those that the fusion acts in have to be of the same modalities.
-    told = [e.operands[join.grows :] for e, w in zip(events, widths, strict=True) if w == widths[0]]
+    told = [x[join.grows :] for x, w in zip(passes, widths, strict=True) if w == widths[0]]
     varies = any([o.bits for o in x] != [o.bits for o in told[0]] for x in told)
     groups = join.ordered(grouped(streams, varies))
     if len(groups) < 2:
