@@ -44,7 +44,7 @@ def sites_of(trace: Trace) -> SiteList:
 
 def _inputs(trace: Trace, axes: int | None) -> list[Site | InputSite]:
     named = [x for x in trace.leaves if x.modality or x.widths]
-    if len(named) != 1 or not named[0].tensor.is_floating_point():
+    if len(named) != 1 or named[0].stacked or not named[0].tensor.is_floating_point():
         return []
     (leaf,) = named
     rank = leaf.tensor.dim()
@@ -199,6 +199,13 @@ def _bits(event: Event) -> int:
 
 def _can_be_held(event: Event, trace: Trace) -> bool:
     """Whether a fusion can be put in; an attention without source as the library's function that the code calls."""
+    query = next((o for o in event.operands if o.bits), None)
+    if event.lifted and query is not None and len(event.result) != len(query.shape):
+        called = event.path or "the model"
+        trace.seen.append(
+            f"an attention in what {called} calls, which gives {event.result} for a query of {query.shape}"
+        )
+        return False
     if event.node is not None or event.op != "attention":
         return True
     if event.raw is None:  # in matrix products, which nothing would hold together
@@ -219,7 +226,7 @@ def _operands_of(events: list[Event], trace: Trace) -> Grown:
 
 
 def _all_flat(trace: Trace) -> bool:
-    return all(x.tensor.dim() == 2 and x.tensor.is_floating_point() for x in trace.leaves if x.modality or x.widths)
+    return all(x.stream.dim() == 2 and x.stream.is_floating_point() for x in trace.leaves if x.modality or x.widths)
 
 
 def _noted(events: list[Event]) -> dict[str, Any]:

@@ -398,7 +398,7 @@ def run(
         tracer.keep[id(one.tensor)] = one.tensor
         if one.modality is not None or one.widths is not None:
             tokens = not one.tensor.is_floating_point()
-            tracer.tag(one.tensor, leaf(one.tensor.shape, bits(one), tokens).to(one.tensor.device))
+            tracer.tag(one.tensor, leaf(one.tensor.shape, bits(one), tokens, one.axis).to(one.tensor.device))
     hooks = _hooks(tracer, model)
     try:
         eager = torch.compiler.set_stance("force_eager")  # a model may have been compiled in place
