@@ -24,7 +24,7 @@ def build(root: Any) -> Any:
 
     sys.modules["transformers.modeling_albert"] = old = ModuleType("transformers.modeling_albert")
     old.AlbertEmbeddings, old.AlbertLayerGroup = modeling_albert.AlbertEmbeddings, modeling_albert.AlbertLayerGroup  # type: ignore[attr-defined]
-    transformers.load_tf_weights_in_albert = None  # imported, never called
+    sys.modules["transformers"].load_tf_weights_in_albert = None  # type: ignore[attr-defined]  # imported, never called
     from models import ACOUSTIC_DIM, HCF_DIM, HKT, LANGUAGE_DIM, VISUAL_DIM, Transformer
 
     config = transformers.AlbertConfig(

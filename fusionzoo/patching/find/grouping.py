@@ -9,7 +9,7 @@ from fusionzoo.patching.call_chain import Position
 from fusionzoo.patching.find.comparison import is_comparison
 from fusionzoo.patching.find.ranking import score
 from fusionzoo.patching.find.real_steps import hints, of_input, of_join
-from fusionzoo.patching.find.stream_layout import feature_axis, layout, time_axis
+from fusionzoo.patching.find.stream_layout import feature_axis, fullest, layout, time_axis
 from fusionzoo.patching.sites import InputSite, Site, SiteList, Stream, dtype_name, grouped
 from fusionzoo.patching.source import expression_at, operands_of, span, step_source
 from fusionzoo.patching.trace.events import Event, Operand, Trace
@@ -165,7 +165,7 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     arrangement, sure = layout(join, event.axis, feature, operands, time, leading, _all_flat(trace))
     if arrangement in ("(B, d)", "(T, d)") and join.tells_dialogues(groups):
         arrangement = "(N, d)"
-    stream = next((o for o in operands if o.bits), operands[0])
+    stream = fullest(operands)
     found = of_join(trace, arrangement, stream, time, feature, event.axis) if sure and not varies else None
     return Site(
         **_noted(events),

@@ -198,3 +198,15 @@ def test_an_item_is_assigned_in_pythons_order():
     model.order.clear()
     model(*batch)
     assert model.order == ["value", "target", "index"]
+
+
+class PairFirst(nn.Module):
+    def forward(self, text, audio, visual):
+        return torch.cat([text + audio, visual], -1)
+
+
+def test_a_site_says_how_many_modalities_it_leaves_out():
+    sites = fusionzoo.find_sites(PairFirst(), *(torch.randn(4, 6) for _ in range(3)))
+    assert [site.kind for site in sites] == ["cat", "sum"]
+    assert "of the model's" not in str(sites[0])
+    assert str(sites[1]).endswith("; 2 of the model's 3 modalities")
