@@ -156,8 +156,8 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     passes = [[o for o in e.operands if o.bits or not join.attends] for e in events]  # a mask is no stream
     widths = [[o.shape[-1:] for o in x] for x in passes]
     # Passes of other widths are left alone: only those that the fusion acts in have to be of the same modalities.
-    told = [x[join.grows :] for x, w in zip(passes, widths, strict=True) if w == widths[0]]
-    varies = any([o.bits for o in x] != [o.bits for o in told[0]] for x in told)
+    alike = [x[join.grows :] for x, w in zip(passes, widths, strict=True) if w == widths[0]]
+    varies = any([o.bits for o in x] != [o.bits for o in alike[0]] for x in alike)
     groups = join.ordered(grouped(streams, varies))
     if len(groups) < 2:
         return None
@@ -166,7 +166,8 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     if arrangement in ("(B, d)", "(T, d)") and join.tells_dialogues(groups):
         arrangement = "(N, d)"
     stream = fullest(operands)
-    found = of_join(trace, arrangement, stream, time, feature, event.axis) if sure and not varies else None
+    told = sure and not varies and (arrangement == "(N, d)" or _one_length(alike))
+    found = of_join(trace, arrangement, stream, time, feature, event.axis) if told else None
     if arrangement == "(N, d)" and found is None and not varies and not join.tells_dialogues(groups):
         arrangement, found = of_padded_rows(trace, stream, time) or (arrangement, found)
     if arrangement == "(T, d)" and (found := of_one_dialogue(trace, stream.shape[0])) is not None:
@@ -187,6 +188,11 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
         context=None if found is None else (found.path, found.form),
         hints=() if found is not None else hints(trace, arrangement, stream, time),
     )
+
+
+def _one_length(passes: list[list[Operand]]) -> bool:
+    """Whether every pass is of as many steps as the first, as one mask needs it."""
+    return len({next((o.shape[:-1] for o in x if o.bits), None) for x in passes}) == 1
 
 
 def _bits(event: Event) -> int:
