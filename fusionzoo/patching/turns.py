@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 _turn = threading.RLock()  # one function that takes turns may call another
 
 
