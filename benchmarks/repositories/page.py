@@ -8,7 +8,6 @@ from typing import Any
 
 from fusionzoo.patching.promises import APART, COMPLETE, FELT, FITS, LEARNS, PADDING
 
-
 Record = dict[str, Any]
 PROMISES = (APART, PADDING, FITS, FELT, COMPLETE, LEARNS)
 CHECKS = ("step 0", "step", "remove", "saved")
