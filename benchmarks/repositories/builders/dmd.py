@@ -24,7 +24,12 @@ def build(root: Any) -> Any:
     from trains.singleTask.model.dmd import DMD
 
     known = json.loads((root / "config/config.json").read_text())["dmd"]
-    args = {**known["commonParams"], **known["datasetParams"]["mosi"], "dataset_name": "mosi", "feature_dims": [768, 5, 20]}
+    args = {
+        **known["commonParams"],
+        **known["datasetParams"]["mosi"],
+        "dataset_name": "mosi",
+        "feature_dims": [768, 5, 20],
+    }
     args |= {"dst_feature_dim_nheads": [8, 2], "nlevels": 1, "num_classes": 1, "train_mode": "regression"}
     with random_weights(vocab_size=90, num_hidden_layers=1, intermediate_size=64):
         model = DMD(SimpleNamespace(**args))
