@@ -22,4 +22,8 @@ def build(root: Any) -> Any:
     model = build_ban(dataset, 16, op="", gamma=2)
     words = torch.randint(50, (3, 14))
     words[1, :4] = words[2, :7] = 50
-    return model, Call(torch.randn(3, 12, 24), torch.rand(3, 12, 6), words, None), {}
+    return (
+        model,
+        Call(torch.randn(3, 12, 24), torch.rand(3, 12, 6), words, None),
+        {"modalities": {"v": "visual", "q": "text"}},
+    )
