@@ -135,7 +135,12 @@ class Site:
             f"{self.kind} ({self.op}{axis}) of {', '.join(map(str, self.operands))} at {self.where} in {self.function} "
             f"[{self.path or '<root>'}:{self.module}] layout {self.layout}{'' if self.sure else '?'} -> {list(self.result)}"
             f"{f' x{self.calls}' if self.calls > 1 else ''} -> {self.consumer or '?'}{'' if self.live else ' (not live)'}"
+            f"{self._left_out()}"
         )
+
+    def _left_out(self) -> str:
+        meet = {m for s in self.operands for m in s.lead.split("+") if m}
+        return f"; {len(meet)} of the model's {self.total} modalities" if len(meet) < self.total else ""
 
     def __repr__(self) -> str:
         return f"Site({self})"
@@ -364,16 +369,23 @@ def grouped(streams: Sequence[Stream], varies: bool) -> dict[str, tuple[int, ...
     if varies:
         return {f"m{i}": (i,) for i, s in enumerate(streams) if s.lead}
     pure = {s.lead for s in streams if s.lead and "+" not in s.lead}
+    labelled = [s.lead for s in streams if s.lead]
+    single = len(labelled) <= len({m for lead in labelled for m in lead.split("+")})  # each is a stream of its own
     out: dict[str, list[int]] = {}
+
+    def add(i: int, lead: str) -> None:
+        count = sum(name.rstrip("0123456789") == lead for name in out)
+        out.setdefault(f"{lead}{count + 1}" if single and "+" in lead and count else lead, []).append(i)
+
     for i, s in enumerate(streams):
         parts = set(s.lead.split("+"))
         if s.lead and (len(parts) == 1 or not parts <= pure) and (len(pure) < 2 or len(parts) == 1 or not parts & pure):
-            out.setdefault(s.lead, []).append(i)
+            add(i, s.lead)
     if len(out) < 2:
         out = {}
         for i, s in enumerate(streams):
             if s.lead:
-                out.setdefault(s.lead, []).append(i)
+                add(i, s.lead)
     rank = {n: i for i, n in enumerate(ORDER)}
     return {k: tuple(out[k]) for k in sorted(out, key=lambda k: rank.get(k, len(rank)))}
 

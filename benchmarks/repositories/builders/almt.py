@@ -6,12 +6,13 @@ from typing import Any
 import torch
 
 from fusionzoo.patching import Call
-from repositories.random_weights import bert_input, random_weights
+from repositories.batches import packed_tokens
+from repositories.pretrained import random_weights
 
 REPOSITORY = "Haoyu-ha/ALMT"
 COMMIT = "da94610"
 SAMPLES = 4
-STREAMS = {0: 0, 1: 0, 2: 0}
+STREAMS = {0: 0, 1: 0}  # not the packed token ids
 
 
 def build(root: Any) -> Any:
@@ -29,4 +30,4 @@ def build(root: Any) -> Any:
     )  # fmt: skip
     with random_weights():
         model = build_model(SimpleNamespace(model=args))
-    return model, Call(torch.randn(SAMPLES, 11, 20), torch.randn(SAMPLES, 13, 5), bert_input([9, 7, 5, 4])), {}
+    return model, Call(torch.randn(SAMPLES, 11, 20), torch.randn(SAMPLES, 13, 5), packed_tokens([9, 7, 5, 4])), {}

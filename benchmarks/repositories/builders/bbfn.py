@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from fusionzoo.patching import Call
-from repositories.batches import features
-from repositories.random_weights import random_weights, tokens
+from repositories.batches import features, token_ids
+from repositories.pretrained import random_weights
 
 REPOSITORY = "declare-lab/BBFN"
 COMMIT = "1a251bd"
@@ -30,6 +30,6 @@ def build(root: Any) -> Any:
     with random_weights():
         model = MULTModel(hp)
     visual, audio = features(LENGTHS, 20, 5)
-    ids, mask = tokens([n + 2 for n in LENGTHS])
+    ids, mask = token_ids([n + 2 for n in LENGTHS])
     words = torch.randint(1, 90, (max(LENGTHS), len(LENGTHS)))
     return model, Call(words, visual, audio, torch.tensor(LENGTHS), ids, torch.zeros_like(ids), mask), {}

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 
 from fusionzoo.patching import Call
-from repositories.batches import features
-from repositories.random_weights import bert_input, random_weights
+from repositories.batches import features, packed_tokens
+from repositories.pretrained import random_weights
 
 REPOSITORY = "sunlicai/EMT-DLFR"
 COMMIT = "e9f0960"
 LENGTHS = [9, 7, 5, 4]
-STREAMS = {(0, 0): 0, (0, 1): 0, (1, 0): 0, (1, 1): 0, (2, 0): 0, (2, 1): 0}
+STREAMS = {(1, 0): 0, (1, 1): 0, (2, 0): 0, (2, 1): 0}  # not the packed token ids
 
 
 def build(root: Any) -> Any:
@@ -31,6 +31,6 @@ def build(root: Any) -> Any:
         model = EMT_DLFR(args)
     steps = torch.tensor(LENGTHS)
     audio, audio_m, video, video_m = features(LENGTHS, 5, 5, 20, 20, time_first=False)
-    text = [bert_input([n + 2 for n in LENGTHS]) for _ in range(2)]
+    text = [packed_tokens([n + 2 for n in LENGTHS]) for _ in range(2)]
     text[1][:, 1:] = text[0][:, 1:]
     return model, Call((text[0], text[1]), (audio, audio_m, steps), (video, video_m, steps)), {}

@@ -5,12 +5,13 @@ from typing import Any
 import torch
 
 from fusionzoo.patching import Call
-from repositories.random_weights import bert_input, random_weights
+from repositories.batches import packed_tokens
+from repositories.pretrained import random_weights
 
 REPOSITORY = "Haoyu-ha/LNLN"
 COMMIT = "80a052c"
 SAMPLES = 4
-STREAMS = {(i, j): 0 for i in (0, 1) for j in (0, 1, 2)}
+STREAMS = {(i, j): 0 for i in (0, 1) for j in (0, 1)}  # not the packed token ids
 
 
 def build(root: Any) -> Any:
@@ -22,5 +23,5 @@ def build(root: Any) -> Any:
     args["model"]["feature_extractor"]["input_length"] = [9, 11, 13]
     with random_weights():
         model = build_model(args)
-    views = [(torch.randn(SAMPLES, 11, 20), torch.randn(SAMPLES, 13, 5), bert_input([9, 7, 5, 4])) for _ in range(2)]
+    views = [(torch.randn(SAMPLES, 11, 20), torch.randn(SAMPLES, 13, 5), packed_tokens([9, 7, 5, 4])) for _ in range(2)]
     return model, Call(*views), {}

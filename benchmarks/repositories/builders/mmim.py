@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from fusionzoo.patching import Call
-from repositories.batches import features
-from repositories.random_weights import random_weights, tokens
+from repositories.batches import features, token_ids
+from repositories.pretrained import random_weights
 
 REPOSITORY = "declare-lab/Multimodal-Infomax"
 COMMIT = "cd0774c"
@@ -29,6 +29,6 @@ def build(root: Any) -> Any:
     with random_weights():
         model = MMIM(hp)
     visual, audio = features(LENGTHS, 20, 5)
-    ids, mask = tokens([n + 2 for n in LENGTHS])
+    ids, mask = token_ids([n + 2 for n in LENGTHS])
     words, n = torch.randint(1, 90, (max(LENGTHS), len(LENGTHS))), torch.tensor(LENGTHS)
     return model, Call(words, visual, audio, n, n, ids, torch.zeros_like(ids), mask), {}

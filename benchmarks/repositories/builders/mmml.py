@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from fusionzoo.patching import Call
-from repositories.batches import lengths_mask
-from repositories.random_weights import random_weights, tokens
+from repositories.batches import lengths_mask, token_ids
+from repositories.pretrained import random_weights
 
 REPOSITORY = "zehuiwu/MMML"
 COMMIT = "f558b1a"
@@ -19,8 +19,8 @@ def build(root: Any) -> Any:
     """`rob_d2v_cme` as `en_train.py` builds it."""
     from utils.en_model import rob_d2v_cme
 
-    with random_weights(hidden_size=768, num_attention_heads=12):
+    with random_weights(attn_implementation="eager"):
         model = rob_d2v_cme(SimpleNamespace(cme_version="v1", dropout=0.1, num_hidden_layers=1))
-    ids, mask = tokens(LENGTHS, pad=1)
+    ids, mask = token_ids(LENGTHS, pad=1)
     sound = lengths_mask([4000, 3600, 3000, 2400])
     return model, Call(ids, mask, torch.randn(sound.shape) * sound, sound.long()), {}

@@ -5,14 +5,14 @@ from typing import Any
 import torch
 
 from fusionzoo.patching import Call
-from repositories.batches import features
+from repositories.batches import features, packed_tokens
 from repositories.builders._mmsa import amio
-from repositories.random_weights import bert_input, random_weights
+from repositories.pretrained import random_weights
 
 REPOSITORY = "thuiar/MMSA"
 COMMIT = "a94e65d07f"
 LENGTHS = [9, 7, 5, 4]
-STREAMS = {0: 0, 1: 0, 2: 0}
+STREAMS = {1: 0, 2: 0}  # not the packed token ids
 
 
 def build(root: Any) -> Any:
@@ -20,4 +20,4 @@ def build(root: Any) -> Any:
     with random_weights():
         model = amio(root, "bert_mag", (9, 9, 9))
     audio, visual = features(LENGTHS, 5, 20, time_first=False)
-    return model, Call(bert_input(LENGTHS), audio, visual), {}
+    return model, Call(packed_tokens(LENGTHS), audio, visual), {}

@@ -1,4 +1,4 @@
-"""Late fusion of three recurrent encoders, the last step of each, in which text attends to audio and visual."""
+"""Late fusion of three recurrent encoders, the last step of each, and early fusion beside it."""
 
 import sys
 from typing import Any
@@ -14,9 +14,9 @@ STREAMS = {0: 0, 1: 0, 2: 0}
 
 
 def build(root: Any) -> Any:
-    """`TextSelectiveRNN` as `main.py` builds it, narrower."""
+    """`EF_LF_RNN` as `main.py` builds it, narrower."""
     sys.path.insert(0, str(root / "src"))
-    from models.baselines import TextSelectiveRNN
+    from models.baselines import EF_LF_RNN
 
-    model = TextSelectiveRNN(6, [20, 14, 10], 16, [12, 12, 12], 2, 0.1)
+    model = EF_LF_RNN(6, [20, 14, 10], 16, [12, 12, 12], 2, 0.1)
     return model, Call(*(torch.randn(SAMPLES, 9, d) for d in (20, 14, 10))), {}

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 
 from fusionzoo.patching import Call
-from repositories.batches import features
-from repositories.random_weights import bert_input, random_weights
+from repositories.batches import features, packed_tokens
+from repositories.pretrained import random_weights
 
 REPOSITORY = "JoeYing1019/SDIF-DA"
 COMMIT = "ca974a6"
 LENGTHS = [9, 7, 5, 4]
-STREAMS = {0: 0, 1: 0, 2: 0}
+STREAMS = {1: 0, 2: 0}  # not the packed token ids
 
 
 def build(root: Any) -> Any:
@@ -27,4 +27,4 @@ def build(root: Any) -> Any:
     with random_weights():
         model = SDIF(args)
     video, audio = features(LENGTHS, 20, 768, time_first=False)
-    return model, Call(bert_input(LENGTHS).long(), video, audio), {}
+    return model, Call(packed_tokens(LENGTHS).long(), video, audio), {}

@@ -9,6 +9,7 @@ REPOSITORY = "butterfliesss/SDT"
 COMMIT = "60af921823"
 LENGTHS = [9, 7, 5, 4]
 STREAMS = {0: 1, 1: 1, 2: 1}
+MAIN = 3  # the prediction comes after each modality's own
 
 
 def build(root: Any) -> Any:

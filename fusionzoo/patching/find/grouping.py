@@ -8,8 +8,8 @@ from typing import Any
 from fusionzoo.patching.call_chain import Position
 from fusionzoo.patching.find.comparison import is_comparison
 from fusionzoo.patching.find.ranking import score
-from fusionzoo.patching.find.real_steps import hints, of_input, of_join
-from fusionzoo.patching.find.stream_layout import feature_axis, layout, time_axis
+from fusionzoo.patching.find.real_steps import hints, of_input, of_join, of_one_dialogue, of_padded_rows
+from fusionzoo.patching.find.stream_layout import feature_axis, fullest, layout, time_axis
 from fusionzoo.patching.sites import InputSite, Site, SiteList, Stream, dtype_name, grouped
 from fusionzoo.patching.source import expression_at, operands_of, span, step_source
 from fusionzoo.patching.trace.events import Event, Operand, Trace
@@ -153,9 +153,10 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     streams = tuple(Stream(_lead(o.bits, trace.names), o.shape) for o in operands)
     feature = feature_axis(event, operands)
     join = event.join.along(event.axis, feature, len(event.result))
-    widths = [[o.shape[-1:] for o in e.operands] for e in events]
+    passes = [[o for o in e.operands if o.bits or not join.attends] for e in events]  # a mask is no stream
+    widths = [[o.shape[-1:] for o in x] for x in passes]
     # Passes of other widths are left alone: only those that the fusion acts in have to be of the same modalities.
-    told = [e.operands[join.grows :] for e, w in zip(events, widths, strict=True) if w == widths[0]]
+    told = [x[join.grows :] for x, w in zip(passes, widths, strict=True) if w == widths[0]]
     varies = any([o.bits for o in x] != [o.bits for o in told[0]] for x in told)
     groups = join.ordered(grouped(streams, varies))
     if len(groups) < 2:
@@ -164,8 +165,12 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     arrangement, sure = layout(join, event.axis, feature, operands, time, leading, _all_flat(trace))
     if arrangement in ("(B, d)", "(T, d)") and join.tells_dialogues(groups):
         arrangement = "(N, d)"
-    stream = next((o for o in operands if o.bits), operands[0])
+    stream = fullest(operands)
     found = of_join(trace, arrangement, stream, time, feature, event.axis) if sure and not varies else None
+    if arrangement == "(N, d)" and found is None and not varies and not join.tells_dialogues(groups):
+        arrangement, found = of_padded_rows(trace, stream, time) or (arrangement, found)
+    if arrangement == "(T, d)" and (found := of_one_dialogue(trace, stream.shape[0])) is not None:
+        arrangement = "(N, d)"
     return Site(
         **_noted(events),
         kind=join.kind,

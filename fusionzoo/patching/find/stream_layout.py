@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -36,14 +37,20 @@ def _runs(o: Operand, dim: int, axis: int) -> bool:
     return len(line) > known == len(torch.unique_consecutive(line))
 
 
+def fullest(operands: list[Operand]) -> Operand:
+    """The stream that tells most of the layout: of those of the highest rank the one with the most steps, the first of equals."""
+    streams = [o for o in operands if o.bits] or operands
+    return max(streams, key=lambda o: (len(o.shape), math.prod(o.shape[:-1])))
+
+
 def feature_axis(event: Event, operands: list[Operand]) -> int:
     """The axis of features: the last one, unless positions of the input run along it."""
-    o = next((o for o in operands if o.bits), operands[0])
+    o = fullest(operands)
     rank = len(o.shape)
     if event.join.multiplies or rank < 3:
         return -1
     if not (varies_along(o, rank - 1, 0) or varies_along(o, rank - 1, 1)):
-        narrow = event.join.unit_last and all(x.shape[-1] == 1 for x in operands)
+        narrow = event.join.unit_last and all(x.shape[-1] == 1 for x in (o, *operands))
         return -2 if narrow and not (varies_along(o, rank - 2, 0) or varies_along(o, rank - 2, 1)) else -1
     free = [d for d in range(1, rank - 1) if not (varies_along(o, d, 0) or varies_along(o, d, 1))]
     return free[-1] - rank if free else -1
@@ -57,7 +64,7 @@ def layout(
     leading : of an outer product, see `Join.leading`.
     flat : whether the model's streams have no axis of time: they are vectors, one per sample.
     """
-    o = next((o for o in operands if o.bits), operands[0])
+    o = fullest(operands)
     dims = join.step_axes(feature, axis, leading, [o.shape, *(x.shape for x in operands)])
     if not dims:
         return "(B, d)", True

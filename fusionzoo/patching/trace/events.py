@@ -18,6 +18,7 @@ class Meeting(Protocol):
     """A kind of join, as far as the tracer has to know it."""
 
     attends: bool
+    listed: bool
 
     def as_called(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], inputs: Sequence[Tensor]) -> Any:
         """The kind of a call of one of its operations; None where it joins nothing."""

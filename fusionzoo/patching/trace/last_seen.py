@@ -12,7 +12,9 @@ from fusionzoo.patching.torch_calls import tensors_in
 from fusionzoo.patching.trace.labels import modalities
 
 #: What takes a tensor's values out of torch, and what keeps something else than values, by what is left of them.
-_LEAVES: dict[str, str] = dict.fromkeys(("numpy", "tolist", "item", "array", "dlpack", "float", "int", "complex"), "leaves torch")
+_LEAVES: dict[str, str] = dict.fromkeys(
+    ("numpy", "tolist", "item", "array", "dlpack", "float", "int", "complex"), "leaves torch"
+)
 _KEEPS = {
     **dict.fromkeys(("argmax", "argmin", "argsort", "multinomial", "bucketize", "searchsorted"), "is turned into positions"),
     **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge", "isnan", "isfinite"), "is turned into truth values"),

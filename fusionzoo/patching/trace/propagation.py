@@ -270,7 +270,8 @@ def _einsum(args: Sequence[Any], out: Tensor, get: Get) -> Tensor | None:
             held = [i for i, letter in enumerate(term) if letter not in tagged[0][0]]
             shared = _in_order(merge(lab, held), list(term), right)
             axes = [i for i, letter in enumerate(right) if letter not in term]
-            return _led(broadcast(parts, out.shape), axes, broadcast([shared], out.shape))
+            lead = broadcast(parts, out.shape)
+            return None if lead is None else _led(lead, axes, broadcast([shared], out.shape))
         summed = [(i, letter) for i, letter in enumerate(term) if letter not in right]
         contracted |= any(sum(letter in other for other, _, _ in tagged) > 1 for _, letter in summed)
         names = list(term)

@@ -158,7 +158,7 @@ class Tracer(TorchFunctionMode):
         operands, results = self._operands(call.inputs, before), tensors_in(out)
         if call.name in ATTENTIONS and _differ(operands):
             operands = operands[:3]  # query, keys and values
-        if not results or not _differ(operands):
+        if not results or not (_differ(operands) or (self.joins[call.name].listed and self._all_hold_all(operands))):
             return 0
         join = self.joins[call.name].as_called(call.name, call.args, call.kwargs, call.inputs)
         if join is None:
@@ -194,6 +194,13 @@ class Tracer(TorchFunctionMode):
         self.waiting.add(id(first))
         self.keep[id(first)] = first
         return 1 << event.index
+
+    def _all_hold_all(self, operands: list[Operand]) -> bool:
+        """Whether streams that have taken from one another before are put together, and not the parts of one."""
+        streams = [o for o in operands if o.bits]
+        ways = {self.via.get(o.tensor, 0) for o in streams}
+        mixed = all(o.bits & (o.bits - 1) for o in streams)
+        return mixed and 2 <= len(streams) == len(ways) <= len(self.trace.names)
 
     def _operands(self, inputs: list[Tensor], before: list[tuple[Tensor, Tensor]]) -> list[Operand]:
         """The operands of a call as they were before it, which may have written into one."""

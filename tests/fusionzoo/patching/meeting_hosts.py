@@ -227,8 +227,71 @@ class SliceScatter(Slices):
         return self.head(self.rnn(both.slice_scatter(audio, 1, TEXT, TEXT + AUDIO))[0])
 
 
+class VectorFirst(Host):
+    """A vector for the whole sequence goes to all of its steps."""
+
+    kind, layout = "sum", "(B, T, d)"
+    calls = staticmethod(
+        lambda: (torch.randn(B, 8), sequences()[1], torch.arange(AUDIO) < torch.tensor([[5], [3], [4], [2]]))
+    )
+
+    def __init__(self):
+        super().__init__(8)
+        self.rnn = nn.GRU(8, 8, batch_first=True)
+
+    def forward(self, text, audio, mask):
+        x = (text[:, None] + audio).masked_fill(~mask.unsqueeze(-1), 0)
+        return self.head(self.rnn(x)[0])
+
+
+class ExpandedBeside(VectorFirst):
+    kind = "cat"
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(16, 8, batch_first=True)
+
+    def forward(self, text, audio, mask):
+        x = torch.cat([text.unsqueeze(1).expand(-1, audio.shape[1], -1), audio], -1)
+        return self.head(self.rnn(x.masked_fill(~mask.unsqueeze(-1), 0))[0])
+
+
+class MixedInPairs(nn.Module):
+    """Streams take from one another before all of them are put together."""
+
+    kind, layout, widths = "cat", "(B, T, d)", {f"text+audio+visual{n}": 8 for n in ("", 2, 3)}
+    calls = staticmethod(lambda: tuple(torch.randn(B, TEXT, 8) for _ in range(3)))
+
+    def __init__(self):
+        super().__init__()
+        self.att = nn.ModuleList(nn.MultiheadAttention(8, 2, batch_first=True) for _ in range(3))
+        self.head = nn.Linear(24, 3)
+
+    def forward(self, text, audio, visual):
+        for _ in range(2):
+            t, a, v = (f(x, x, x)[0] for f, x in zip(self.att, (text, audio, visual)))
+            text, audio, visual = text + a, audio + v, visual + t
+        return self.head(torch.cat([text, audio, visual], -1))
+
+
+class AdditiveScores(Host):
+    """Which places of a picture go with the sound is a sum; where the two meet comes after."""
+
+    layout, widths = "(B, T, d)", {"audio": 8, "audio+visual": 6}
+    calls = staticmethod(lambda: (torch.randn(B, 9, 8), torch.randn(B, 9, 5, 6)))
+
+    def __init__(self):
+        super().__init__(14)
+        self.v, self.score = nn.Linear(6, 8), nn.Linear(8, 1)
+        self.rnn = nn.GRU(14, 14, batch_first=True)
+
+    def forward(self, audio, video):
+        places = self.score(torch.tanh(self.v(video) + audio.unsqueeze(2))).softmax(2)
+        return self.head(self.rnn(torch.cat([audio, (places * video).sum(2)], -1))[0])
+
+
 HOSTS = [
     ClsThenAttention, ClsThenEncoder, ClsThenOwnAttention, ClsByEinsum, LearntQueries, LowRankOfOne, GrownOuter,
     GrownByUnsqueeze, GrownWithDots, Scattered, ScatteredInPlace, AssignedByMask, IndexPut, Chosen, SampleBySample,
-    Slices, SliceScatter,
+    Slices, SliceScatter, VectorFirst, ExpandedBeside, MixedInPairs, AdditiveScores,
 ]  # fmt: skip

@@ -116,7 +116,7 @@ def test_where_streams_meet(host, build, shake, tmp_path):
     expected, state = model(*batch), torch.get_rng_state()
     patch = fusionzoo.patch(model, getattr(host, "fusion", "lmam"), inputs=batch)
     assert (patch.site.kind, patch.site.layout, patch.site.widths) == (host.kind, host.layout, host.widths)
-    assert not patch.proof.leaks
+    assert not patch.proof.broken()
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(model(*batch).view(torch.int32), expected.view(torch.int32))
 
@@ -198,3 +198,15 @@ def test_an_item_is_assigned_in_pythons_order():
     model.order.clear()
     model(*batch)
     assert model.order == ["value", "target", "index"]
+
+
+class PairFirst(nn.Module):
+    def forward(self, text, audio, visual):
+        return torch.cat([text + audio, visual], -1)
+
+
+def test_a_site_says_how_many_modalities_it_leaves_out():
+    sites = fusionzoo.find_sites(PairFirst(), *(torch.randn(4, 6) for _ in range(3)))
+    assert [site.kind for site in sites] == ["cat", "sum"]
+    assert "of the model's" not in str(sites[0])
+    assert str(sites[1]).endswith("; 2 of the model's 3 modalities")
