@@ -44,7 +44,8 @@ def make_plan(site: AnySite, mode: str, token: str) -> tuple[Plan, int | None]:
             raise ModalityError(
                 f"the widths of the modalities that are joined in {site.arg} are not known"
                 f"{f' ({site.shape[-1]} features together)' if site.shape else ''}; give "
-                f"site={site.as_code()}"
+                f"site={site.as_code()}, or, where they lie one after the other along another axis, their names: "
+                f"modalities={{{site.arg!r}: ['text', 'audio', ...]}}"
             )
         layout = site.layout or ("(B, d)" if len(site.shape) == 2 else "(B, T, d)")
         plan = Plan("input", mode, dict.fromkeys(site.widths, ()), dict(site.widths), 1, None, -1, layout, site.total,

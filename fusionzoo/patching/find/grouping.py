@@ -44,7 +44,7 @@ def sites_of(trace: Trace) -> SiteList:
 
 def _inputs(trace: Trace, axes: int | None) -> list[Site | InputSite]:
     named = [x for x in trace.leaves if x.modality or x.widths]
-    if len(named) != 1 or not named[0].tensor.is_floating_point():
+    if len(named) != 1 or named[0].stacked or not named[0].tensor.is_floating_point():
         return []
     (leaf,) = named
     rank = leaf.tensor.dim()
@@ -156,8 +156,8 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     passes = [[o for o in e.operands if o.bits or not join.attends] for e in events]  # a mask is no stream
     widths = [[o.shape[-1:] for o in x] for x in passes]
     # Passes of other widths are left alone: only those that the fusion acts in have to be of the same modalities.
-    told = [x[join.grows :] for x, w in zip(passes, widths, strict=True) if w == widths[0]]
-    varies = any([o.bits for o in x] != [o.bits for o in told[0]] for x in told)
+    alike = [x[join.grows :] for x, w in zip(passes, widths, strict=True) if w == widths[0]]
+    varies = any([o.bits for o in x] != [o.bits for o in alike[0]] for x in alike)
     groups = join.ordered(grouped(streams, varies))
     if len(groups) < 2:
         return None
@@ -166,7 +166,8 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     if arrangement in ("(B, d)", "(T, d)") and join.tells_dialogues(groups):
         arrangement = "(N, d)"
     stream = fullest(operands)
-    found = of_join(trace, arrangement, stream, time, feature, event.axis) if sure and not varies else None
+    told = sure and not varies and (arrangement == "(N, d)" or _one_length(alike))
+    found = of_join(trace, arrangement, stream, time, feature, event.axis) if told else None
     if arrangement == "(N, d)" and found is None and not varies and not join.tells_dialogues(groups):
         arrangement, found = of_padded_rows(trace, stream, time) or (arrangement, found)
     if arrangement == "(T, d)" and (found := of_one_dialogue(trace, stream.shape[0])) is not None:
@@ -189,6 +190,11 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     )
 
 
+def _one_length(passes: list[list[Operand]]) -> bool:
+    """Whether every pass is of as many steps as the first, as one mask needs it."""
+    return len({next((o.shape[:-1] for o in x if o.bits), None) for x in passes}) == 1
+
+
 def _bits(event: Event) -> int:
     """The modalities that meet in an event."""
     bits = 0
@@ -199,6 +205,13 @@ def _bits(event: Event) -> int:
 
 def _can_be_held(event: Event, trace: Trace) -> bool:
     """Whether a fusion can be put in; an attention without source as the library's function that the code calls."""
+    query = next((o for o in event.operands if o.bits), None)
+    if event.lifted and query is not None and len(event.result) != len(query.shape):
+        called = event.path or "the model"
+        trace.seen.append(
+            f"an attention in what {called} calls, which gives {event.result} for a query of {query.shape}"
+        )
+        return False
     if event.node is not None or event.op != "attention":
         return True
     if event.raw is None:  # in matrix products, which nothing would hold together
@@ -219,7 +232,7 @@ def _operands_of(events: list[Event], trace: Trace) -> Grown:
 
 
 def _all_flat(trace: Trace) -> bool:
-    return all(x.tensor.dim() == 2 and x.tensor.is_floating_point() for x in trace.leaves if x.modality or x.widths)
+    return all(x.stream.dim() == 2 and x.stream.is_floating_point() for x in trace.leaves if x.modality or x.widths)
 
 
 def _noted(events: list[Event]) -> dict[str, Any]:

@@ -136,6 +136,8 @@ class CrossAttention(Join):
         follows = plan.unaligned and plan.layout != "(..., d)"
         xs = []
         for x, *_ in parts.values():
+            if x.dim() == target.dim() - 1 and plan.layout in ("(T, B, d)", "(B, T, d)"):
+                x = x.unsqueeze(time)  # one vector of each sample
             if x.shape[:-1] != target.shape[:-1] and not follows:
                 x = x.mean(time, keepdim=True).expand(*target.shape[:-1], x.shape[-1])
             xs.append(x)

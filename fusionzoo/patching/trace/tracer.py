@@ -344,7 +344,9 @@ class Tracer(TorchFunctionMode):
         if not given:
             return
         for o in outs:
-            if o.is_floating_point() and id(o) not in self.labels:
+            # What is the same for every sample, as sines and cosines of positions are, is of no sample.
+            of_none = o.dim() > 1 and o.shape[0] == 1 < max((x.shape[0] for x, _ in given if x.dim()), default=1)
+            if o.is_floating_point() and id(o) not in self.labels and not of_none:
                 via = 0
                 for x, _ in given:
                     via |= self.via.get(id(x), 0)
@@ -398,7 +400,7 @@ def run(
         tracer.keep[id(one.tensor)] = one.tensor
         if one.modality is not None or one.widths is not None:
             tokens = not one.tensor.is_floating_point()
-            tracer.tag(one.tensor, leaf(one.tensor.shape, bits(one), tokens).to(one.tensor.device))
+            tracer.tag(one.tensor, leaf(one.tensor.shape, bits(one), tokens, one.axis).to(one.tensor.device))
     hooks = _hooks(tracer, model)
     try:
         eager = torch.compiler.set_stance("force_eager")  # a model may have been compiled in place

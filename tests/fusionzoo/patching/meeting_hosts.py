@@ -290,8 +290,48 @@ class AdditiveScores(Host):
         return self.head(self.rnn(torch.cat([audio, (places * video).sum(2)], -1))[0])
 
 
+class Stacked(nn.Module):
+    """One argument holds two modalities, one after the other."""
+
+    kind, layout, widths, names = "cat", "(B, d)", {"text": 3, "audio": 3}, {"x": ["text", "audio"]}
+    calls = staticmethod(lambda: (torch.randn(B, 2, 7),))
+
+    def __init__(self):
+        super().__init__()
+        self.parts, self.head = nn.ModuleList(nn.Linear(7, 3) for _ in range(2)), nn.Linear(6, 3)
+
+    def taken(self, x):
+        return x[:, 0], x[:, 1]
+
+    def forward(self, x):
+        return self.head(torch.cat([f(i) for f, i in zip(self.parts, self.taken(x))], -1))
+
+
+class StackedUnbound(Stacked):
+    def taken(self, x):
+        return x.unbind(1)
+
+
+class StackedChunks(Stacked):
+    def taken(self, x):
+        return (half.squeeze(1) for half in x.chunk(2, 1))
+
+
+class StackedInFront(Stacked):
+    layout, names, widths = "(B, T, d)", ["text", "audio"], {"text": 3, "audio": 3}
+    calls = staticmethod(lambda: (torch.randn(2, B, 5, 7),))
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(7, 7, batch_first=True)
+
+    def taken(self, x):
+        return (self.rnn(one)[0] for one in x)
+
+
 HOSTS = [
     ClsThenAttention, ClsThenEncoder, ClsThenOwnAttention, ClsByEinsum, LearntQueries, LowRankOfOne, GrownOuter,
     GrownByUnsqueeze, GrownWithDots, Scattered, ScatteredInPlace, AssignedByMask, IndexPut, Chosen, SampleBySample,
-    Slices, SliceScatter, VectorFirst, ExpandedBeside, MixedInPairs, AdditiveScores,
+    Slices, SliceScatter, VectorFirst, ExpandedBeside, MixedInPairs, AdditiveScores, Stacked, StackedUnbound,
+    StackedChunks, StackedInFront,
 ]  # fmt: skip
