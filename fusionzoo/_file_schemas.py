@@ -123,7 +123,7 @@ class DataOfModel(TypedDict):
 # -- patches ----------------------------------------------------------------------------------------------------------
 
 Floating = Literal["float32", "float64", "float16", "bfloat16"]
-Layout = Literal["(B, T, d)", "(T, B, d)", "(B, d)", "(N, d)", "(T, d)", "(..., d)"]
+Layout = Literal["(B, T, d)", "(T, B, d)", "(B, d)", "(N, d)", "(T, d)", "(B*T, d)", "(T*B, d)", "(..., d)"]
 Position = tuple[Place, Place, Place, Place]
 Shape = Annotated[list[Annotated[int, Within(0, 2**31)]], Within(0, 32)]
 
@@ -204,7 +204,23 @@ class ContextInPatch(TypedDict):
     """`ArgumentContext`."""
 
     path: Name
-    form: Literal["lengths", "mask", "mask.T", "not mask", "not mask.T"]
+    form: Literal["lengths", "mask", "mask.T", "not mask", "not mask.T", "steps", "steps.T"]
+
+
+class PromiseInPatch(TypedDict):
+    """`Promise`."""
+
+    words: Name
+    state: Literal["proved", "broken", "not tried"]
+    why: Annotated[str, Within(0, 10**4)]
+
+
+class ProofInPatch(TypedDict):
+    """`Proof.to_dict`."""
+
+    promises: Annotated[list[PromiseInPatch], Within(0, 100)]
+    forwards: Count
+    batch: Annotated[str, Within(0, 10**4)]
 
 
 class PatchFile(TypedDict):
@@ -218,6 +234,7 @@ class PatchFile(TypedDict):
     digests: list[Annotated[str, Within(0, 64)]]
     fusion: ModelConfig
     context: ContextInPatch | Literal["callable"] | None
+    proof: NotRequired[ProofInPatch]
 
 
 # -- runs -------------------------------------------------------------------------------------------------------------

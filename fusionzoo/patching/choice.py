@@ -1,4 +1,4 @@
-"""Which site `patch` means: one that was given, the best candidate for some inputs, or what an adapter knows."""
+"""Which sites `patch` may mean: one that was given, the candidates for some inputs, or what an adapter knows."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from fusionzoo.patching.sites import AnySite, InputSite, Site, SiteList
 
 def resolve(
     model: nn.Module, site: Any, inputs: Any, layout: str | None, context: Context | None, modalities: ModalitiesLike
-) -> tuple[AnySite, str | None, Context | None]:
-    """Site, layout and context from what `patch` was given."""
+) -> tuple[list[AnySite], str | None, Context | None]:
+    """Sites, the best one first, layout and context from what `patch` was given."""
     if isinstance(site, (Site, InputSite)):
-        return _completed(model, _as_named(site, modalities), inputs), layout, context
+        return [_completed(model, _as_named(site, modalities), inputs)], layout, context
     if isinstance(site, SiteList):
         raise PatchError(f"site= takes one site, not a list of {len(site)}; pick one, such as sites[0]")
     if isinstance(site, bool) or (site is not None and not isinstance(site, (int, str))):
@@ -45,20 +45,28 @@ def resolve(
             f"no adapter knows {type(model).__name__}; say where: site=fusionzoo.find_sites(model, *batch)[0], or "
             "inputs=batch for the best candidate"
         )
-    return adapted(adapter, model, layout, context)
+    known, layout, context = adapted(adapter, model, layout, context)
+    return [known], layout, context
 
 
-def _picked(sites: SiteList, wanted: int | str | None) -> AnySite:
-    """The site of this index, place in the source or path; the best one where none is asked for."""
+def _picked(sites: SiteList, wanted: int | str | None) -> list[AnySite]:
+    """The site of this index, place in the source or path; where none is asked for, all that reach the model's output."""
+    if wanted is None:
+        live = [s for s in sites if s.live]
+        if not live:
+            raise NoSiteError(
+                "nothing of what is computed where streams meet reaches the model's output, so that a fusion there would have no "
+                f"effect and could not learn; site=0 puts one there all the same. Found:\n{sites}"
+            )
+        return live
     if isinstance(wanted, str):
         hits = [s for s in sites if _is_at(s, wanted)]
         if not hits:
             raise NoSiteError(f"no site is at {wanted!r}; these were found:\n{sites}")
-        return hits[0]
-    index = wanted or 0
-    if not -len(sites) <= index < len(sites):
-        raise NoSiteError(f"there is no site {index}; {len(sites)} were found:\n{sites}")
-    return sites[index]
+        return hits[:1]
+    if not -len(sites) <= wanted < len(sites):
+        raise NoSiteError(f"there is no site {wanted}; {len(sites)} were found:\n{sites}")
+    return [sites[wanted]]
 
 
 def _is_at(site: AnySite, wanted: str) -> bool:

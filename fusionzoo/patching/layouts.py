@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from fusionzoo.errors import LayoutError, close_matches_hint
 
-LAYOUTS = ("(B, T, d)", "(T, B, d)", "(B, d)", "(N, d)", "(T, d)", "(..., d)")
+LAYOUTS = ("(B, T, d)", "(T, B, d)", "(B, d)", "(N, d)", "(T, d)", "(B*T, d)", "(T*B, d)", "(..., d)")
+#: Two axes of steps; the rows of a padded batch one below the other.
+TIMED, PADDED_ROWS = ("(B, T, d)", "(T, B, d)"), ("(B*T, d)", "(T*B, d)")
+#: How many axes stand before the features; any number in "(..., d)".
+STEP_AXES = {name: 2 if name in TIMED else 1 for name in LAYOUTS if name != "(..., d)"}
 _PLAIN = {name.replace(" ", "").strip("()").lower(): name for name in LAYOUTS}
 
 

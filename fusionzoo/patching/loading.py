@@ -16,12 +16,14 @@ from fusionzoo.patching.call_chain import Step, moved
 from fusionzoo.patching.fuse.contexts import ArgumentContext, Context, check_context
 from fusionzoo.patching.patched import Patch
 from fusionzoo.patching.patcher import install, prepare
+from fusionzoo.patching.promises import Proof
 from fusionzoo.patching.repositories import adapter_context
 from fusionzoo.patching.rewrite.loaded_code import find_loaded
 from fusionzoo.patching.saving import path_of, read
 from fusionzoo.patching.sites import Site, read_site
 from fusionzoo.patching.source import step_source
 from fusionzoo.patching.turns import in_turn
+from fusionzoo.patching.watch import watch
 from fusionzoo.patching.wrappers import home_of, host_of
 
 if TYPE_CHECKING:
@@ -76,6 +78,11 @@ def load_patch(model: nn.Module, path: str | PathLike[str], *, context: Context 
         patch = prepare(model, host, _fusion(meta["fusion"], str(path)), site, meta["mode"], context, {})
     load_weights(patch.layer, weights, str(path))
     install(patch)
+    if (proof := meta.get("proof")) is not None:
+        patch.proof = Proof.from_dict(proof, path.name)
+        watch(patch, None)
+    else:
+        patch.proof = Proof.left_out(f"{path.name} was saved by a fusionzoo that kept no proof")
     return patch
 
 

@@ -14,7 +14,7 @@ from fusionzoo._weights import load_weights
 from fusionzoo.errors import SiteNotReachedError
 from fusionzoo.patching.calls import Call, explained
 from fusionzoo.patching.fuse.layer import FusionLayer
-from fusionzoo.patching.prove import Proof
+from fusionzoo.patching.promises import Proof
 from fusionzoo.patching.rewrite.override import drop
 from fusionzoo.patching.saving import path_of, save
 from fusionzoo.patching.sites import AnySite, InputSite, Site
@@ -39,8 +39,6 @@ class Patch:
         How: `"residual"` or `"replace"`.
     fusion : nn.Module
         The fusion layer; its parameters belong to the model.
-    proof : Proof
-        What was tried of the patch's promises on the caller's batch, and how it ended.
     dry : bool
         Whether nothing was changed (`dry_run=True`).
     """
@@ -50,9 +48,18 @@ class Patch:
         self.name, self._layer = name, layer
         self.synchronised: list[RemovableHandle] = []
         self._frozen: list[nn.Parameter] = []
-        self.proof = Proof.left_out("no batch was given; patch(..., inputs=batch) tries it out")
+        layer.proof = Proof.left_out("no batch was given; patch(..., inputs=batch) tries it out")
         self.dry = False
         self.active = False
+
+    @property
+    def proof(self) -> Proof:
+        """What was tried of the patch's promises on the caller's batch, and how it ended."""
+        return self.layer.proof
+
+    @proof.setter
+    def proof(self, proof: Proof) -> None:
+        self.layer.proof = proof
 
     @property
     def layer(self) -> FusionLayer:

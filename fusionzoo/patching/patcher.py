@@ -3,37 +3,55 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from fusionzoo.errors import HostChangedError, LeakError, PatchError, PatchOptionError, ShapeError, close_matches_hint
+from fusionzoo.errors import (
+    FusionZooWarning,
+    HostChangedError,
+    PatchError,
+    PatchOptionError,
+    ShapeError,
+    close_matches_hint,
+)
 from fusionzoo.host import FusionLike, build_fusion, name_and_options
 from fusionzoo.patching.arguments import check_argument
 from fusionzoo.patching.calls import Call, attempt, shown
 from fusionzoo.patching.choice import resolve
-from fusionzoo.patching.fuse.contexts import ArgumentContext, Context, check_context
+from fusionzoo.patching.fuse.contexts import Context, check_context
 from fusionzoo.patching.fuse.layer import FusionLayer, takes_unaligned, zero_projection
 from fusionzoo.patching.holders import ATTRIBUTE, free_name, holder_of, path_to
 from fusionzoo.patching.layouts import check_layout
 from fusionzoo.patching.modalities import ModalitiesLike
 from fusionzoo.patching.patched import Patch
-from fusionzoo.patching.placement import check_fit, device_of, dtype_of, fitting, looks_across, make_plan
-from fusionzoo.patching.prove import APART, Experiment, Proof
+from fusionzoo.patching.placement import (
+    check_fit,
+    device_of,
+    dtype_of,
+    fitting,
+    looks_across,
+    make_plan,
+    warn_of_guess,
+    warn_of_padding,
+)
+from fusionzoo.patching.promises import APART, PADDING, Proof
+from fusionzoo.patching.readings import found
 from fusionzoo.patching.rewrite.interceptor import Fallback
 from fusionzoo.patching.rewrite.override import add_route, change, methods
 from fusionzoo.patching.rewrite.routes import Route
+from fusionzoo.patching.selection import Selection, listed
 from fusionzoo.patching.signatures import forward_of
 from fusionzoo.patching.sites import AnySite, InputSite, Site
 from fusionzoo.patching.turns import in_turn
+from fusionzoo.patching.watch import watch
 from fusionzoo.patching.wrappers import host_of, synchronise
 
 MODES = ("residual", "replace")
-#: How else streams of the same rank may lie.
-OTHER_LAYOUTS = {"(B, T, d)": ["(T, B, d)"], "(T, B, d)": ["(B, T, d)"], "(T, d)": ["(B, d)"], "(N, d)": ["(B, d)"]}
 
 
 @in_turn
@@ -97,75 +115,66 @@ def patch(
     if not isinstance(model, nn.Module):
         raise PatchError(f"patch takes a torch.nn.Module, not {type(model).__name__}")
     host = host_of(model)
-    site, layout, context = resolve(host, site, inputs, layout, context, modalities)
+    sites, layout, context = resolve(host, site, inputs, layout, context, modalities)
     if layout is not None:
-        site = replace(site, layout=fitting(site, check_layout(layout)), sure=True)
+        layout = check_layout(layout)
+        sites = [replace(s, layout=fitting(s, layout), sure=True) for s in sites]
     check_context(context)
-    if context is None and site.context is not None:
-        context = ArgumentContext(*site.context)
-    prepared = prepare(model, host, fusion, site, mode, context, options)
-    if dry_run:
-        prepared.dry = True
-        return prepared
-    if inputs is None:
-        install(prepared)
+
+    def build(at: AnySite, told: Context | None) -> Patch:
+        return prepare(model, host, fusion, at, mode, told, options)
+
+    if inputs is None or dry_run or not prove:
+        made = build(sites[0], found(sites[0], context).context)
+        made.dry = dry_run
+        if inputs is None and not dry_run:
+            install(made)
+        elif not dry_run:
+            attempt(host, inputs, lambda call: _reached(made, call))
+        if not prove:
+            made.proof = Proof.left_out("prove=False")
     else:
-        taken = prepared.layer.plan.layout
-        readings = [taken, *OTHER_LAYOUTS.get(taken, ())] if layout is None else [taken]
-        attempt(host, inputs, lambda call: _try(prepared, call, modalities, readings if prove else None))
-    if not prove:
-        prepared.proof = Proof.left_out("prove=False")
-    return prepared
+        named = site is not None
+        made = attempt(
+            host,
+            inputs,
+            lambda call: Selection(host, call, build, install, named, layout, context, modalities).first_proved(sites),
+        )
+        watch(made, modalities)
+    try:
+        _warn(made)
+    except BaseException:  # a caller who takes warnings for errors
+        made.remove()
+        raise
+    return made
 
 
-def _try(patch: Patch, call: Call, modalities: ModalitiesLike, layouts: Sequence[str] | None) -> None:
-    """Put a patch in, see that a call comes by it, and prove what it promises under the first reading that holds."""
-    experiment = None
-    if layouts is not None:
-        experiment = Experiment(patch.host, call, patch.site, modalities, patch.layer.context)
+def _warn(patch: Patch) -> None:
+    """Say what is not proved of the layout, and what does not hold of a site that is taken all the same."""
+    broken = patch.proof.broken()
+    if broken:
+        warnings.warn(
+            f"a fusion at {patch.site.where} does not keep that {listed(broken)}; see patch.proof",
+            FusionZooWarning,
+            stacklevel=4,
+        )
+    if not patch.proof.holds(APART):
+        warn_of_guess(patch.site, patch.layer.plan, patch.fusion, patch.layer.context)
+    if patch.site.sure and not patch.proof.holds(PADDING):
+        warn_of_padding(patch.site, patch.layer.plan, patch.fusion, patch.layer.context)
+
+
+def _reached(patch: Patch, call: Call) -> None:
+    """Put a patch in, and see that a call comes by it."""
     install(patch)
     try:
         call.of(patch.verify)
-        if experiment is not None and layouts is not None:
-            _prove(patch, experiment, layouts)
     except ShapeError as error:
         patch.remove()
         raise PatchError(str(error)) from error
     except BaseException:
         patch.remove()
         raise
-
-
-def _prove(patch: Patch, experiment: Experiment, layouts: Sequence[str]) -> None:
-    layer = patch.layer
-    contexts = [layer.context]
-    if layer.context is None and experiment.padding_context is not None:
-        contexts.append(experiment.padding_context)
-    first: Proof | None = None
-    for context in contexts:
-        for layout in layouts:
-            if first is not None:
-                patch.remove()
-                patch.site = replace(patch.site, layout=layout, sure=True)
-                layer.plan, layer.context = replace(layer.plan, layout=layout), context
-                install(patch)
-            proof = experiment.judge(layer)
-            if not proof.leaks and (first is None or proof.holds(APART)):
-                patch.proof = proof
-                return
-            first = first or proof
-    assert first is not None
-    raise LeakError(_leaking(patch, first, layouts[0]))
-
-
-def _leaking(patch: Patch, proof: Proof, layout: str) -> str:
-    said = "; ".join(p.why for p in proof.leaks)
-    return (
-        f"{type(patch.fusion).__name__} at {patch.site.where}, whose streams were taken for {layout}, leaks: {said}. No "
-        "other reading of the layout holds either. Say how the streams lie (layout='(T, B, d)', ...) and which steps are "
-        "real (context=lambda model, args, kwargs: {'mask': ...}), or take a fusion of level 'utterance'; prove=False leaves "
-        "the proof out"
-    )
 
 
 def prepare(

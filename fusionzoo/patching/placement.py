@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from fusionzoo.fusion import Fusion
 from fusionzoo.hub import provider_of
 from fusionzoo.patching.fuse.contexts import Context
 from fusionzoo.patching.fuse.layer import Plan
+from fusionzoo.patching.layouts import PADDED_ROWS, STEP_AXES, TIMED
 from fusionzoo.patching.sites import AnySite, InputSite, dtype_name
 
 
@@ -59,8 +61,7 @@ def make_plan(site: AnySite, mode: str, token: str) -> tuple[Plan, int | None]:
 
 def fitting(site: AnySite, layout: str) -> str:
     """A layout that a caller named, where the site's streams have as many axes."""
-    axes = {"(B, T, d)": 2, "(T, B, d)": 2, "(..., d)": None}.get(layout, 1)
-    found = {"(B, T, d)": 2, "(T, B, d)": 2, "(..., d)": None}.get(site.layout or "(..., d)", 1)
+    axes, found = STEP_AXES.get(layout), STEP_AXES.get(site.layout or "(..., d)")
     if axes != found and None not in (axes, found):
         shape = site.shape if isinstance(site, InputSite) else site.operands[0].shape
         raise LayoutError(
@@ -79,24 +80,32 @@ def looks_across(fusion: Fusion) -> bool:
 
 
 def check_fit(site: AnySite, plan: Plan, context: Context | None, fusion: Fusion) -> None:
-    """That a fusion which looks across steps can tell them apart; a warning where the layout is a guess."""
-    if not plan.across:
-        return
-    name = type(fusion).__name__
-    if plan.layout == "(N, d)" and context is None and not plan.join.tells_dialogues(plan.groups):
+    """That a fusion which looks across steps can tell the dialogues of a flat list apart."""
+    flat = plan.layout == "(N, d)" and not plan.join.tells_dialogues(plan.groups)
+    if plan.across and context is None and (flat or plan.layout in PADDED_ROWS):
         raise LayoutError(
-            f"{name} looks across steps, and the streams at {site.where} are a flat list of nodes, in which it would mix "
-            f"dialogues; {_told_by(site, 'how many rows each dialogue has')}, or take a fusion of level 'utterance'"
+            f"{type(fusion).__name__} looks across steps, and the streams at {site.where} are a flat list of nodes, in which it would "
+            f"mix dialogues; {_told_by(site, 'how many rows each dialogue has')}, or take a fusion of level 'utterance'"
         )
-    if plan.layout in ("(B, T, d)", "(T, B, d)") and not site.sure:
+
+
+def warn_of_guess(site: AnySite, plan: Plan, fusion: Any, context: Context | None) -> None:
+    """A warning where a fusion looks across steps and the layout is a guess."""
+    if plan.across and plan.layout in TIMED and not site.sure:
         warnings.warn(
-            f"{name} looks across steps; the streams at {site.where} are taken for {plan.layout}, which nothing in the model "
-            f"proves. Say so with layout='(B, T, d)' or layout='(T, B, d)'{_missing(site, context)}",
+            f"{type(fusion).__name__} looks across steps; the streams at {site.where} are taken for {plan.layout}, which nothing in the "
+            f"model proves. Say so with layout='(B, T, d)' or layout='(T, B, d)'{_missing(site, context)}",
             FusionZooWarning,
             stacklevel=5,
         )
-    elif plan.layout in ("(B, T, d)", "(T, B, d)") and (missing := _missing(site, context)):
-        warnings.warn(f"{name} looks across steps at {site.where}{missing}", FusionZooWarning, stacklevel=5)
+
+
+def warn_of_padding(site: AnySite, plan: Plan, fusion: Any, context: Context | None) -> None:
+    """A warning where a fusion looks across steps, and the call may hold what says which of them are real."""
+    if plan.across and plan.layout in TIMED and (missing := _missing(site, context)):
+        warnings.warn(
+            f"{type(fusion).__name__} looks across steps at {site.where}{missing}", FusionZooWarning, stacklevel=5
+        )
 
 
 def _missing(site: AnySite, context: Context | None) -> str:

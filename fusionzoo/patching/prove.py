@@ -9,341 +9,348 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fusionzoo.patching.arguments import set_argument
+from fusionzoo.errors import ShapeError
+from fusionzoo.patching.altered import AMBIGUOUS, Altered
 from fusionzoo.patching.calls import Call
-from fusionzoo.patching.find.real_steps import of_input
-from fusionzoo.patching.fuse.contexts import ArgumentContext, Context, read_context
+from fusionzoo.patching.fuse.contexts import Context
 from fusionzoo.patching.fuse.layer import FusionLayer
-from fusionzoo.patching.modalities import Leaf, ModalitiesLike, find_modalities
-from fusionzoo.patching.signatures import bind, forward_of
-from fusionzoo.patching.sites import AnySite, InputSite
+from fusionzoo.patching.layouts import TIMED
+from fusionzoo.patching.modalities import ModalitiesLike
+from fusionzoo.patching.promises import (
+    APART,
+    BROKEN,
+    COMPLETE,
+    FELT,
+    FITS,
+    LEARNS,
+    NOT_TRIED,
+    OF_SITE,
+    ONE_SAMPLE,
+    PADDING,
+    PROVED,
+    Promise,
+    Proof,
+)
+from fusionzoo.patching.sites import AnySite
 from fusionzoo.patching.torch_calls import everything_in
-from fusionzoo.patching.trace.events import Trace
 from fusionzoo.patching.trace.no_trace_left import untouched
-
-APART, PADDING = "samples stay apart", "padding stays unseen"
-FELT, COMPLETE = "the first output feels the fusion", "every stream takes part"
-PROVED, BROKEN, NOT_TRIED = "proved", "broken", "not tried"
-
-
-@dataclass(frozen=True)
-class Promise:
-    """One thing that a patch promises.
-
-    Attributes
-    ----------
-    words : str
-        The promise.
-    state : str
-        `"proved"`, `"broken"` or `"not tried"`.
-    why : str
-        What was seen, or why it could not be tried.
-    """
-
-    words: str
-    state: str
-    why: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.state:<9}  {self.words}{f': {self.why}' if self.why else ''}"
-
-
-@dataclass(frozen=True)
-class Proof:
-    """What was tried of a patch's promises.
-
-    Attributes
-    ----------
-    promises : tuple of Promise
-        Each with how it ended.
-    forwards : int
-        How often the model was run for it.
-    """
-
-    promises: tuple[Promise, ...]
-    forwards: int = 0
-
-    @classmethod
-    def left_out(cls, why: str) -> Proof:
-        """Nothing was tried."""
-        return cls(tuple(Promise(words, NOT_TRIED, why) for words in (APART, PADDING, FELT, COMPLETE)))
-
-    @property
-    def leaks(self) -> tuple[Promise, ...]:
-        """What lets a sample or a padded step reach what it must not."""
-        return tuple(p for p in self.promises if p.state == BROKEN and p.words in (APART, PADDING))
-
-    def holds(self, words: str) -> bool:
-        """Whether a promise is proved."""
-        return any(p.words == words and p.state == PROVED for p in self.promises)
-
-    def __str__(self) -> str:
-        reasons = {p.why for p in self.promises}
-        if len(reasons) == 1 and all(p.state == NOT_TRIED for p in self.promises):
-            return f"nothing tried: {reasons.pop()}"
-        return "\n".join([*map(str, self.promises), f"in {self.forwards} forwards of the model"])
-
 
 Outputs = list[Tensor]
 Where = list[Tensor]
+#: How much an output has to move, as a share of the largest, before the fusion is said to be felt; below `_UNFELT` it is not.
+_FELT, _UNFELT = 1e-4, 1e-6
 
 
 class Experiment:
-    """A host on a call, and on calls made from it, without the fusion: what the fusion is judged by."""
+    """A host on a call, and on calls made from it, without the fusion: what the fusion is judged by.
 
-    def __init__(self, host: nn.Module, call: Call, site: AnySite, modalities: ModalitiesLike, context: Context | None):
-        self.host, self.call, self.site = host, call, site
-        self.forwards = 0
-        self.untried: dict[str, str] = {}
-        self.padding_context: ArgumentContext | None = None
-        self.calls: dict[str, Call] = {"as given": call}
+    Parameters
+    ----------
+    host : nn.Module
+        The model, without the fusion.
+    call : Call
+        What it is called with.
+    site : Site or InputSite
+        Where the fusion will be.
+    modalities : mapping or sequence, optional
+        Names of the arguments.
+    context : callable, optional
+        What tells which steps are real.
+    forwards : int
+        How often the model was run before.
+    """
+
+    def __init__(
+        self,
+        host: nn.Module,
+        call: Call,
+        site: AnySite,
+        modalities: ModalitiesLike,
+        context: Context | None,
+        forwards: int = 0,
+    ):
+        self.host, self.site, self.forwards = host, site, forwards
+        self.calls: dict[str, Call | str] = {}
         self.bare: dict[str, Outputs] = {}
         try:
-            self._make_calls(modalities, context)
-            for name, changed in self.calls.items():
-                if not name.startswith("only "):
-                    self.bare[name] = self._run(changed)
+            self.altered = Altered(host, call, site, modalities)
+            self._settle_samples(modalities)
+            self._make_calls(context)
             self.why = "" if self.bare["as given"] else "the model returns no floating-point tensor"
         except Exception as error:  # the host's own code, in a mode or on a batch that the caller may never give it
             self.why = f"{type(host).__name__} in eval mode raises {type(error).__name__}: {error}"
 
-    # -- calls made from the caller's -------------------------------------------------------------------------------
+    def _settle_samples(self, modalities: ModalitiesLike) -> None:
+        """A batch of one as two of it, where the host takes that; the axis of samples from what the host keeps apart."""
+        given = self.altered
+        if given.samples == AMBIGUOUS and self.site.sure and self.site.layout in TIMED:
+            told = Altered(self.host, given.call, self.site, modalities, TIMED.index(self.site.layout))
+            self.altered = given = told if told.samples == ONE_SAMPLE else given
+        if given.samples == ONE_SAMPLE and (twice := given.doubled()) is not None:
+            two = Altered(self.host, twice, self.site, modalities)
+            outputs = None if isinstance(two.samples, str) else self._attempted(twice)
+            if outputs is not None:
+                self.altered, self.bare["as given"] = two, outputs
+        if "as given" not in self.bare:
+            self.bare["as given"] = self._run(given.call)
+        if self.altered is given and given.samples != ONE_SAMPLE:
+            self._settle_axis(modalities)
 
-    def _make_calls(self, modalities: ModalitiesLike, context: Context | None) -> None:
-        arguments = bind(forward_of(self.host), self.call.args, self.call.kwargs)
-        leaves = find_modalities(arguments, None if isinstance(self.site, InputSite) else modalities)
-        streams = [x for x in leaves if x.modality or x.widths]
-        if isinstance(self.site, InputSite):
-            streams = [x for x in streams if x.path == self.site.arg] or streams
-        if not streams:
-            self.untried[APART] = self.untried[PADDING] = "no stream is found among the arguments"
+    def _settle_axis(self, modalities: ModalitiesLike) -> None:
+        """The axis of samples is the one along which the bare host keeps places apart."""
+        given = self.altered
+        if not isinstance(given.samples, str) and self._keeps_apart(given):
             return
-        samples = sample_rows(streams, leaves, arguments, self.site)
-        if isinstance(samples, str):
-            self.untried[APART] = self.untried[PADDING] = samples
+        first, second = (Altered(self.host, given.call, self.site, modalities, axis) for axis in (0, 1))
+        tried = [x for x in (first, second) if not isinstance(x.samples, str)]
+        apart = [x for x in tried if self._keeps_apart(x)]
+        if len(apart) == 2 and self.site.sure and self.site.layout in TIMED:  # a host without a step that sees another
+            apart = [second if self.site.layout == "(T, B, d)" else first]
+        if len(apart) == 1 and ONE_SAMPLE not in (first.samples, second.samples):
+            (self.altered,) = apart
+            self._keeps_apart(self.altered)
         else:
-            one, others = {}, {}
-            for x in streams:
-                axis, mine, theirs = samples[x.path]
-                one[x.path], others[x.path] = _changed(x.tensor, axis, mine), _changed(x.tensor, axis, theirs)
-            self.calls["one"], self.calls["the others"] = self._with(one), self._with(others)
-            self._poison(streams, leaves, arguments, {path: rows[0] for path, rows in samples.items()}, context)
-        for name in dict.fromkeys(x.modality for x in streams if x.modality):
-            mine = [x for x in streams if x.modality == name]
-            everywhere = {x.path: _changed(x.tensor, 0, torch.arange(len(x.tensor))) for x in mine}
-            self.calls[f"only {name}"] = self._with(everywhere)
+            for name in ("one", "the others"):
+                self.bare.pop(name, None)
 
-    def _with(self, tensors: dict[str, Tensor]) -> Call:
-        """The caller's call with other tensors at some paths."""
-        args, kwargs = self.call.args, self.call.kwargs
-        for path, tensor in tensors.items():
-            args, kwargs = set_argument(forward_of(self.host), args, kwargs, path, tensor)
-        return Call(*args, **kwargs)
+    def _keeps_apart(self, altered: Altered) -> bool:
+        for name, others in (("one", False), ("the others", True)):
+            changed = altered.changed(others)
+            outputs = None if isinstance(changed, str) else self._attempted(changed)
+            if outputs is None:
+                return False
+            self.bare[name] = outputs
+        return any(bool(s.any()) for s in self._separate() or ())
 
-    def _poison(
-        self,
-        streams: Sequence[Leaf],
-        leaves: list[Leaf],
-        arguments: dict[str, Any],
-        axes: dict[str, int],
-        context: Context | None,
-    ) -> None:
-        """A call whose padded steps hold other values."""
-        deep = [x for x in streams if x.tensor.dim() == 3 and x.tensor.is_floating_point()]
-        if not deep:
-            self.untried[PADDING] = "the streams have no axis of time"
-            return
-        layout = ("(B, T, d)", "(T, B, d)")[axes[deep[0].path]]
-        self.padding_context = of_input(Trace([], [], leaves, arguments), layout, deep[0].tensor.shape)
-        source = context or self.padding_context
-        if source is None:
-            self.untried[PADDING] = "nothing in the call tells which steps are padding"
-            return
-        told = read_context(source, self.host, self.call.args, self.call.kwargs, self.site.where)
-        poisoned = {}
-        for x in deep:
-            real = _real(told, x.tensor, axes[x.path])
-            if real is not None and not bool(real.all()):
-                noise = 10 * _noise(x.tensor)
-                poisoned[x.path] = torch.where(real.unsqueeze(-1).to(x.tensor.device), x.tensor, noise)
-        if poisoned:
-            self.calls["padding"] = self._with(poisoned)
-        else:
-            self.untried[PADDING] = "no step of this batch is padding"
+    def _make_calls(self, context: Context | None) -> None:
+        altered = self.altered
+        self.padding_context = altered.padding_context()
+        self.calls = {
+            "as given": altered.call,
+            "one": altered.changed(),
+            "the others": altered.changed(others=True),
+            "padding": altered.poisoned(context),
+            **{f"only {name}": altered.only(name) for name in altered.modalities},
+        }
+        for name in ("one", "the others", "padding"):
+            call = self.calls[name]
+            if not isinstance(call, str) and name not in self.bare:
+                self.bare[name] = self._run(call)
+        self.calls["smaller"] = "the model takes no batch of another size that could be made from this one"
+        for call in altered.smaller():
+            if self._attempted(call) is not None:
+                self.calls["smaller"] = call
+                return
 
     # -- running ----------------------------------------------------------------------------------------------------
 
-    def _run(self, call: Call) -> Outputs:
-        """The floating-point outputs in eval mode; every run begins with the same random state, and leaves all as it was."""
+    def _attempted(self, call: Call) -> Outputs | None:
+        """What the host returns; None where it does not take the call."""
+        try:
+            return self._run(call)
+        except Exception:  # of the host's own code
+            return None
+
+    def _run(self, call: Call, training: bool = False, grad: bool = False) -> Outputs:
+        """The floating-point outputs; every run begins with the same random state, and leaves all as it was."""
         self.forwards += 1
         modes = [(m, m.training) for m in self.host.modules()]
         eager = torch.compiler.set_stance("force_eager")
         try:
-            with untouched(self.host), torch.no_grad(), eager:
-                self.host.eval()
-                out = call.fresh().of(self.host)
-                return [x.detach().clone() for x in everything_in(out) if x.is_floating_point()]
+            with untouched(self.host), torch.set_grad_enabled(grad), eager:
+                self.host.train(training)
+                call = call.fresh()
+                for x in everything_in([call.args, call.kwargs]):
+                    x.requires_grad_(False)
+                out = call.of(self.host)
+                return [x if grad else x.detach().clone() for x in everything_in(out) if x.is_floating_point()]
         finally:
+            torch.clear_autocast_cache()  # casts made here know no gradient
             for module, training in modes:
                 if module.training != training:
                     module.training = training
 
-    def judge(self, layer: FusionLayer) -> Proof:
-        """What becomes of the promises with this fusion in the host."""
+    def judge(self, layer: FusionLayer, among: Sequence[str] = ()) -> Proof:
+        """What becomes of the promises with this fusion in the host; of those named only, where some are."""
         if self.why:
             return Proof.left_out(self.why)
-        heard: dict[str, list[Tensor]] = {}
-        awake: dict[str, Outputs] = {}
+        awake = _Awake(self, layer)
+        tests = {APART: awake.apart, PADDING: awake.padding, FITS: awake.fits}
+        more = {FELT: awake.felt, COMPLETE: awake.complete, LEARNS: awake.learns}
+        promises: list[Promise] = []
         try:
-            with _awake(layer):
-                for name, call in self.calls.items():
-                    if name == "the others":  # which tells what the bare host keeps apart
-                        continue
-                    with _listening(layer, heard.setdefault(name, [])):
-                        awake[name] = self._run(call)
+            with _random_projections(layer):
+                promises += [test() for words, test in tests.items() if not among or words in among]
+                if any(p.state == BROKEN for p in promises):
+                    more = {}
+                promises += [test() for words, test in more.items() if not among or words in among]
         except Exception as error:
-            return Proof.left_out(f"on a batch made from this one, the model raises {type(error).__name__}: {error}")
-        tolerance = _rounding(heard)
-        leaks = self._apart(awake, tolerance), self._padding(awake, tolerance)
-        return Proof((*leaks, self._felt(awake), self._complete(heard)), self.forwards)
+            return replace(
+                Proof.left_out(f"on a batch made from this one, the model raises {type(error).__name__}: {error}"),
+                forwards=self.forwards,
+            )
+        if not more and not among:
+            promises += [Promise(words, NOT_TRIED, "the streams are read wrongly") for words in OF_SITE]
+        return Proof(tuple(promises), self.forwards, str(self.altered))
 
-    # -- promises ---------------------------------------------------------------------------------------------------
+    def run(self, name: str) -> Outputs:
+        """The host, as it is now, on one of the calls."""
+        call = self.calls[name]
+        assert isinstance(call, Call)
+        return self._run(call)
 
-    def _apart(self, awake: dict[str, Outputs], tolerance: float) -> Promise:
-        if APART in self.untried:
-            return Promise(APART, NOT_TRIED, self.untried[APART])
+    def reaches(self, layer: FusionLayer) -> list[bool]:
+        """For each output, whether a gradient comes from it to the fusion: with all else frozen, whether it requires one."""
+        own = {id(p) for p in layer.parameters()}
+        flags = [(p, p.requires_grad) for p in self.host.parameters()]
+        call = self.calls["as given"]
+        assert isinstance(call, Call)
+        try:
+            for p, _ in flags:
+                p.requires_grad_(id(p) in own and p.is_floating_point())
+            outputs = self._run(call, grad=True)
+            if not any(x.requires_grad for x in outputs):  # in eval mode, a host may switch gradients off itself
+                outputs = self._run(call, training=True, grad=True)
+            return [x.requires_grad for x in outputs]
+        finally:
+            for p, flag in flags:
+                p.requires_grad_(flag)
+
+    # -- what the bare host does --------------------------------------------------------------------------------------
+
+    def _separate(self) -> Where | None:
+        """Outputs that the others reach and the one sample does not; None where outputs change their size."""
         own, others = _touched(self.bare, "one"), _touched(self.bare, "the others")
-        now = _moved(awake, "one", tolerance)
-        if own is None or others is None or now is None:
-            return Promise(APART, NOT_TRIED, "the outputs have another size when a sample changes")
-        separate = [o & ~x for o, x in zip(others, own, strict=True)]
-        if not any(bool(s.any()) for s in separate):
-            return Promise(APART, NOT_TRIED, "the model itself mixes the samples of a batch")
-        if any(bool((n & s).any()) for n, s in zip(now, separate, strict=True)):
-            return Promise(APART, BROKEN, "changing one sample moves outputs of others, which the model keeps apart")
-        return Promise(APART, PROVED)
+        return None if own is None or others is None else [o & ~x for o, x in zip(others, own, strict=True)]
 
-    def _padding(self, awake: dict[str, Outputs], tolerance: float) -> Promise:
-        if PADDING in self.untried:
-            return Promise(PADDING, NOT_TRIED, self.untried[PADDING])
-        own, now = _touched(self.bare, "padding"), _moved(awake, "padding", tolerance)
-        if own is None or now is None:
-            return Promise(PADDING, NOT_TRIED, "the outputs have another size when padding changes")
+    def separate(self) -> Where | str:
+        """Outputs that the host keeps from one sample; why not, where it keeps none."""
+        found = self._separate()
+        if found is None:
+            return "the outputs have another size when a sample changes"
+        return found if any(bool(s.any()) for s in found) else "the model itself mixes the samples of a batch"
+
+    def dry(self) -> Where | str:
+        """Outputs that the host keeps from padding; why not, where it keeps none."""
+        own = _touched(self.bare, "padding")
+        if own is None:
+            return "the outputs have another size when padding changes"
         if all(bool(o.all()) for o in own):
-            return Promise(PADDING, NOT_TRIED, "in the model itself, padding reaches every output")
-        if any(bool((n & ~o).any()) for n, o in zip(now, own, strict=True)):
-            return Promise(PADDING, BROKEN, "values at padded steps move outputs that they do not move in the model")
-        return Promise(PADDING, PROVED)
+            return "in the model itself, padding reaches every output"
+        return [~o for o in own]
 
-    def _felt(self, awake: dict[str, Outputs]) -> Promise:
-        before, after = self.bare["as given"], awake["as given"]
-        felt = [x.shape != y.shape or bool(_differ(x, y, 1e-4).any()) for x, y in zip(before, after, strict=False)]
-        if felt[0]:
+
+class _Awake:
+    """The host with a fusion that is felt, judged by the bare one. Each test is one promise."""
+
+    def __init__(self, experiment: Experiment, layer: FusionLayer):
+        self.experiment, self.layer = experiment, layer
+        self.heard: dict[str, list[Tensor]] = {}
+        self.runs: dict[str, Outputs] = {}
+
+    def run(self, name: str) -> Outputs:
+        """The outputs for one of the calls; notes the streams that the fusion is given."""
+        if name not in self.runs:
+            with _listening(self.layer, self.heard.setdefault(name, [])):
+                self.runs[name] = self.experiment.run(name)
+        return self.runs[name]
+
+    def _kept(self, words: str, name: str, kept: Where | str, leak: str) -> Promise:
+        if isinstance(kept, str):
+            return Promise(words, NOT_TRIED, kept)
+        for call in ("as given", name):
+            self.run(call)
+        now = _moved(self.runs, name, _rounding(self.heard))
+        if now is None:
+            return Promise(words, NOT_TRIED, "the outputs have another size in the changed batch")
+        broken = any(bool((n & k).any()) for n, k in zip(now, kept, strict=True))
+        return Promise(words, BROKEN, leak) if broken else Promise(words, PROVED)
+
+    def apart(self) -> Promise:
+        """Samples stay apart."""
+        call = self.experiment.calls["one"]
+        kept = call if isinstance(call, str) else self.experiment.separate()
+        return self._kept(
+            APART, "one", kept, "changing one sample moves outputs of others, which the model keeps apart"
+        )
+
+    def padding(self) -> Promise:
+        """Padding stays unseen."""
+        call = self.experiment.calls["padding"]
+        kept = call if isinstance(call, str) else self.experiment.dry()
+        leak = "values at padded steps move outputs that they do not move in the model"
+        return self._kept(PADDING, "padding", kept, leak)
+
+    def fits(self) -> Promise:
+        """Other sizes fit."""
+        call = self.experiment.calls["smaller"]
+        if isinstance(call, str):
+            return Promise(FITS, NOT_TRIED, call)
+        try:
+            self.run("smaller")
+        except ShapeError as error:
+            return Promise(FITS, BROKEN, f"the model takes a batch of another size, and the fusion does not: {error}")
+        except Exception as error:
+            return Promise(FITS, NOT_TRIED, f"with a batch of another size, {type(error).__name__}: {error}")
+        return Promise(FITS, PROVED)
+
+    def felt(self) -> Promise:
+        """The first output feels the fusion."""
+        before, after = self.experiment.bare["as given"], self.run("as given")
+        moved = [x.shape != y.shape or bool(_differ(x, y, _FELT).any()) for x, y in zip(before, after, strict=False)]
+        if moved[0]:
             return Promise(FELT, PROVED)
-        which = [str(i) for i, f in enumerate(felt) if f]
+        main = self._main_output()
+        if moved[main]:
+            return Promise(FELT, PROVED, f"output {main} does, the first one that most modalities reach")
+        if bool(_differ(before[0], after[0], _UNFELT).any()):
+            return Promise(FELT, NOT_TRIED, "it moves so little that this may be rounding")
+        which = [str(i) for i, f in enumerate(moved) if f]
         return Promise(FELT, BROKEN, f"only output {', '.join(which)} does" if which else "no output does")
 
-    def _complete(self, heard: dict[str, list[Tensor]]) -> Promise:
-        names = [name.removeprefix("only ") for name in heard if name.startswith("only ")]
+    def _main_output(self) -> int:
+        """The first of the outputs that most modalities reach; one number, such as a loss, only where all are."""
+        usual = self.run("as given")
+        reached = [0] * len(usual)
+        for name in self.experiment.altered.modalities:
+            now = self.run(f"only {name}")
+            for i, (x, y) in enumerate(zip(usual, now, strict=False)):
+                reached[i] += x.numel() > 1 and (x.shape != y.shape or not torch.equal(x, y))
+        return reached.index(max(reached))
+
+    def complete(self) -> Promise:
+        """Every stream takes part that takes part in the model."""
+        names = self.experiment.altered.modalities
         if len(names) < 2:
             return Promise(COMPLETE, NOT_TRIED, "the modalities come in one argument")
-        usual = heard["as given"]
+        self.run("as given")
+        usual = self.heard["as given"]
         if not usual:
             return Promise(COMPLETE, NOT_TRIED, "the model does not come by the site in eval mode")
-        silent = [n for n in names if _alike(heard[f"only {n}"], usual)]
+        silent = []
+        for name in names:
+            changed = self.run(f"only {name}")
+            if _alike(self.heard[f"only {name}"], usual) and not _alike(changed, self.runs["as given"]):
+                silent.append(name)
         if silent:
             return Promise(COMPLETE, BROKEN, f"{', '.join(silent)} reaches none of the streams that the fusion gets")
         return Promise(COMPLETE, PROVED)
 
-
-def sample_rows(
-    streams: Sequence[Leaf], leaves: Sequence[Leaf], arguments: dict[str, Any], site: AnySite
-) -> dict[str, tuple[int, Tensor, Tensor]] | str:
-    """For each stream, the axis of samples, the places of one sample and those of the others; or why that is not known."""
-    flat = all(x.tensor.dim() == 2 and x.tensor.is_floating_point() for x in streams)
-    counts = _counts(leaves, arguments)
-    if flat and site.layout in ("(N, d)", "(T, d)"):
-        rows = len(streams[0].tensor)
-        lengths = next((c for c in counts if len(c) > 1 and sum(c) == rows), None)
-        if lengths is None or any(len(x.tensor) != rows for x in streams):
-            return "nothing in the call tells which rows are one dialogue"
-        return {x.path: (0, torch.arange(lengths[0]), torch.arange(lengths[0], rows)) for x in streams}
-    size = _sample_count(streams, leaves, [len(c) for c in counts], site)
-    if isinstance(size, str):
-        return size
-    if size < 2:
-        return "the batch holds one sample"
-    out = {}
-    for x in streams:
-        axes = [d for d in range(_outer_axes(x)) if x.tensor.shape[d] == size]
-        axis = axes[-1] if site.layout == "(T, B, d)" and x.tensor.dim() > 2 else axes[0]
-        out[x.path] = axis, torch.arange(1), torch.arange(1, size)
-    return out
-
-
-def _outer_axes(x: Leaf) -> int:
-    return 1 if x.tensor.dim() == 2 and x.tensor.is_floating_point() else 2
-
-
-def _sample_count(streams: Sequence[Leaf], leaves: Sequence[Leaf], lists: list[int], site: AnySite) -> int | str:
-    sizes = set.intersection(*({*x.tensor.shape[: _outer_axes(x)]} for x in streams))
-    if not sizes:
-        return "the streams have no axis of one size that could count samples"
-    if len(sizes) > 1 and len(told := sizes & set(lists)) == 1:
-        sizes = told
-    first = next((x.tensor for x in streams if x.tensor.dim() > 2), None)
-    if len(sizes) > 1 and first is not None:
-        pair = tuple(first.shape[:2])
-        masks = [tuple(x.tensor.shape) for x in leaves if "mask" in x.hint.lower() and x.modality is None]
-        if pair in masks or pair[::-1] in masks:
-            sizes = {pair[0] if pair in masks else pair[1]}
-        elif site.sure and site.layout in ("(B, T, d)", "(T, B, d)"):
-            sizes = {pair[site.layout == "(T, B, d)"]}
-    return sizes.pop() if len(sizes) == 1 else "nothing tells which axis of the streams counts samples; give layout="
-
-
-def _counts(leaves: Sequence[Leaf], arguments: dict[str, Any]) -> list[list[int]]:
-    """Lists of whole numbers in the call, which may be lengths."""
-    out = [list(v) for v in arguments.values() if isinstance(v, (list, tuple)) and v and all(type(i) is int for i in v)]
-    for x in leaves:
-        if x.modality is None and x.tensor.dim() == 1 and x.tensor.dtype in (torch.int32, torch.int64):
-            out.append(x.tensor.tolist())
-    return out
-
-
-def _noise(x: Tensor) -> Tensor:
-    generator = torch.Generator().manual_seed(11)
-    return torch.randn(x.shape, generator=generator).to(x.device, x.dtype) + 1
-
-
-def _changed(x: Tensor, axis: int, where: Tensor) -> Tensor:
-    """A stream with other values at some places of an axis; token ids come in another order, or as others that are there."""
-    where = where.to(x.device)
-    part = x.detach().index_select(axis, where)
-    if x.is_floating_point():
-        new = part + _noise(part)
-    else:  # a sample keeps as many of each token as it has: some of them stand for pictures' vectors
-        new = part.roll(1, 1 - axis) if x.dim() == 2 else part
-        new = x.max() - part + x.min() if torch.equal(new, part) else new
-    return x.detach().index_copy(axis, where, new)
-
-
-def _real(told: dict[str, Any], x: Tensor, axis: int) -> Tensor | None:
-    """Which steps are real, in the order of a stream's own axes; None where what was told is of another size."""
-    batch, steps = x.shape[axis], x.shape[1 - axis]
-    mask, lengths = told.get("mask"), told.get("lengths")
-    if mask is None and lengths is not None and lengths.numel() == batch:
-        mask = torch.arange(steps) < lengths.flatten().cpu().view(-1, 1)
-    if mask is None or tuple(mask.shape) != (batch, steps):
-        return None
-    mask = mask.bool()
-    return mask if axis == 0 else mask.T
+    def learns(self) -> Promise:
+        """A gradient comes from the outputs to the fusion."""
+        if not any(p.is_floating_point() for p in self.layer.parameters()):
+            return Promise(LEARNS, NOT_TRIED, "it has no parameters")
+        try:
+            reached = self.experiment.reaches(self.layer)
+        except Exception as error:
+            return Promise(LEARNS, NOT_TRIED, f"with gradients, the model raises {type(error).__name__}: {error}")
+        return Promise(LEARNS, PROVED) if any(reached) else Promise(LEARNS, BROKEN, "no output has a gradient for it")
 
 
 def _moved(runs: dict[str, Outputs], name: str, tolerance: float) -> Where | None:
@@ -377,8 +384,8 @@ def _alike(xs: Sequence[Tensor], ys: Sequence[Tensor]) -> bool:
 
 
 @contextmanager
-def _awake(layer: FusionLayer) -> Iterator[None]:
-    """Random projections, so that the host feels the fusion; what was there is put back."""
+def _random_projections(layer: FusionLayer) -> Iterator[None]:
+    """Awake: the host feels the fusion; what was there is put back."""
     parameters = list(layer.out.parameters())
     before, calls = [p.detach().clone() for p in parameters], layer.calls
     generator = torch.Generator().manual_seed(7)

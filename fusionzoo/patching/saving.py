@@ -56,6 +56,7 @@ def save(patch: Patch, path: Path) -> Path:
         "digests": list(patch.digests),
         "fusion": describe(patch.fusion),
         "context": asdict(context) if isinstance(context, ArgumentContext) else "callable" if context else None,
+        "proof": patch.proof.to_dict(),
     }
     weights = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in layer.state_dict().items()}
     data = pack(weights, metadata={_KEY: json.dumps(meta)})

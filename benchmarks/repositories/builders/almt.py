@@ -19,7 +19,9 @@ def build(root: Any) -> Any:
     """`configs/mosi.yaml` with shorter clips and narrower."""
     from models.almt import build_model
 
-    width = {f"{m}_proj_dst_dim": 16 for m in "lav"} | {f"{m}_input_dim": d for m, d in zip("lav", (768, 5, 20), strict=True)}
+    width = {f"{m}_proj_dst_dim": 16 for m in "lav"} | {
+        f"{m}_input_dim": d for m, d in zip("lav", (768, 5, 20), strict=True)
+    }
     args = SimpleNamespace(
         bert_pretrained="bert-base-uncased", **width, token_len=8, token_dim=16, l_input_length=9, a_input_length=13,
         v_input_length=11, proj_input_dim=16, proj_depth=1, proj_heads=2, proj_mlp_dim=16, token_length=8, l_enc_heads=2,

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import torch
-
 from fusionzoo.patching import Call
 from repositories.batches import features, packed_tokens
 from repositories.builders._mmsa import amio

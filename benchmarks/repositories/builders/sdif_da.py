@@ -3,8 +3,6 @@
 from types import SimpleNamespace
 from typing import Any
 
-import torch
-
 from fusionzoo.patching import Call
 from repositories.batches import features, packed_tokens
 from repositories.pretrained import random_weights

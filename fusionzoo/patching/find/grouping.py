@@ -8,7 +8,7 @@ from typing import Any
 from fusionzoo.patching.call_chain import Position
 from fusionzoo.patching.find.comparison import is_comparison
 from fusionzoo.patching.find.ranking import score
-from fusionzoo.patching.find.real_steps import hints, of_input, of_join
+from fusionzoo.patching.find.real_steps import hints, of_input, of_join, of_one_dialogue, of_padded_rows
 from fusionzoo.patching.find.stream_layout import feature_axis, fullest, layout, time_axis
 from fusionzoo.patching.sites import InputSite, Site, SiteList, Stream, dtype_name, grouped
 from fusionzoo.patching.source import expression_at, operands_of, span, step_source
@@ -157,8 +157,8 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     passes = [[o for o in e.operands if o.bits or not join.attends] for e in events]  # a mask is no stream
     widths = [[o.shape[-1:] for o in x] for x in passes]
     # Passes of other widths are left alone: only those that the fusion acts in have to be of the same modalities.
-    told = [x[join.grows :] for x, w in zip(passes, widths, strict=True) if w == widths[0]]
-    varies = any([o.bits for o in x] != [o.bits for o in told[0]] for x in told)
+    alike = [x[join.grows :] for x, w in zip(passes, widths, strict=True) if w == widths[0]]
+    varies = any([o.bits for o in x] != [o.bits for o in alike[0]] for x in alike)
     groups = join.ordered(grouped(streams, varies))
     if len(groups) < 2:
         return None
@@ -167,7 +167,12 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     if arrangement in ("(B, d)", "(T, d)") and join.tells_dialogues(groups):
         arrangement = "(N, d)"
     stream = fullest(operands)
-    found = of_join(trace, arrangement, stream, time, feature, event.axis) if sure and not varies else None
+    told = sure and not varies and (arrangement == "(N, d)" or _one_length(alike))
+    found = of_join(trace, arrangement, stream, time, feature, event.axis) if told else None
+    if arrangement == "(N, d)" and found is None and not varies and not join.tells_dialogues(groups):
+        arrangement, found = of_padded_rows(trace, stream, time) or (arrangement, found)
+    if arrangement == "(T, d)" and (found := of_one_dialogue(trace, stream.shape[0])) is not None:
+        arrangement = "(N, d)"
     return Site(
         **_noted(events),
         kind=join.kind,
@@ -184,6 +189,11 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
         context=None if found is None else (found.path, found.form),
         hints=() if found is not None else hints(trace, arrangement, stream, time),
     )
+
+
+def _one_length(passes: list[list[Operand]]) -> bool:
+    """Whether every pass is of as many steps as the first, as one mask needs it."""
+    return len({next((o.shape[:-1] for o in x if o.bits), None) for x in passes}) == 1
 
 
 def _bits(event: Event) -> int:

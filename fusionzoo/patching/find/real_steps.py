@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fusionzoo.patching.fuse.contexts import ArgumentContext
+from fusionzoo.patching.layouts import PADDED_ROWS
 from fusionzoo.patching.trace.events import Operand, Trace
 from fusionzoo.patching.trace.labels import read_positions
 
@@ -33,6 +34,58 @@ def of_join(
         steps, batch = sizes if layout == "(T, B, d)" else (sizes[1], sizes[0])
         return _mask_of(trace, batch, steps)
     return None
+
+
+def of_one_dialogue(trace: Trace, rows: int) -> ArgumentContext | None:
+    """The argument that says of a flat list that it is one dialogue; the next batch may hold several."""
+    return _matching(trace, [rows])
+
+
+def of_padded_rows(trace: Trace, operand: Operand, time: int | None) -> tuple[str, ArgumentContext] | None:
+    """Layout and context of rows that are a padded batch, one sample or one step after the other."""
+    if operand.labels is None:
+        return None
+    lines = [read_positions(operand.labels.flatten(1)[:, 0], axis) for axis in (0, 1)]
+    sizes = [int(line.max()) + 1 if len(line) else 0 for line in lines]
+    if min(sizes) < 2 or sizes[0] * sizes[1] != operand.shape[0] or any(int(x.min()) < 0 for x in lines):
+        return None
+    count = torch.arange(operand.shape[0])
+    for slow in (0, 1):
+        fast = 1 - slow
+        if torch.equal(lines[slow], count // sizes[fast]) and torch.equal(lines[fast], count % sizes[fast]):
+            batch = 0 if time is None else 1 - time
+            context = _mask_of(trace, sizes[batch], sizes[1 - batch]) or steps_of(trace, sizes, batch)
+            return None if context is None else ("(B*T, d)" if slow == batch else "(T*B, d)", context)
+    return None
+
+
+def of_padded_shapes(trace: Trace, rows: int, padding: ArgumentContext | None) -> list[tuple[str, ArgumentContext]]:
+    """The same from the shapes of the streams alone: all that so many rows may be."""
+    shapes = [x.tensor.shape[:2] for x in trace.leaves if (x.modality or x.widths) and x.tensor.dim() > 2]
+    if not shapes or min(shapes[0]) < 2 or shapes[0].numel() != rows:
+        return []
+    contexts = [padding, *(steps_of(trace, shapes[0], batch) for batch in (0, 1))]
+    return [(layout, c) for c in contexts if c is not None for layout in PADDED_ROWS]
+
+
+def steps_of(trace: Trace, sizes: Sequence[int], batch: int) -> ArgumentContext | None:
+    """The stream whose shape tells samples and steps; `batch` is its axis of samples."""
+    for x in trace.leaves:
+        if (x.modality or x.widths) and x.tensor.dim() > 2 and list(x.tensor.shape[:2]) == list(sizes):
+            return ArgumentContext(x.path, "steps" if batch == 0 else "steps.T")
+    return None
+
+
+def of_rows(trace: Trace, rows: int) -> list[ArgumentContext]:
+    """Arguments that may be the lengths of dialogues in a flat list of so many rows."""
+    out = [
+        ArgumentContext(path, "lengths") for path, values in _lists(trace) if min(values) > 0 and sum(values) == rows
+    ]
+    for path, hint, mask in _masks(trace):
+        for form, m in _forms(mask):
+            if "mask" in hint.lower() and _prefix(m) and int(m.sum()) == rows:
+                out.append(ArgumentContext(path, form))
+    return out
 
 
 def of_input(trace: Trace, layout: str | None, shape: Sequence[int]) -> ArgumentContext | None:
@@ -85,10 +138,15 @@ def _matching(trace: Trace, runs: Sequence[int]) -> ArgumentContext | None:
         if values == list(runs):
             return ArgumentContext(path, "lengths")
     for path, _, mask in _masks(trace):
-        for form, m in (("mask", mask), ("mask.T", mask.T), ("not mask", ~mask), ("not mask.T", ~mask.T)):
+        for form, m in _forms(mask):
             if m.sum(1).tolist() == list(runs) and _prefix(m):
                 return ArgumentContext(path, form)
     return None
+
+
+def _forms(mask: Tensor) -> tuple[tuple[str, Tensor], ...]:
+    """What a mask may mean."""
+    return ("mask", mask), ("mask.T", mask.T), ("not mask", ~mask), ("not mask.T", ~mask.T)
 
 
 def _prefix(mask: Tensor) -> bool:
@@ -100,7 +158,7 @@ def _mask_of(trace: Trace, batch: int, steps: int) -> ArgumentContext | None:
     for path, hint, mask in _masks(trace):
         if "mask" not in hint.lower() or batch == steps:
             continue
-        for form, m in (("mask", mask), ("mask.T", mask.T), ("not mask", ~mask), ("not mask.T", ~mask.T)):
+        for form, m in _forms(mask):
             if tuple(m.shape) != (batch, steps) or not _prefix(m):
                 continue
             return ArgumentContext(path, form)

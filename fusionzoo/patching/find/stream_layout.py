@@ -50,7 +50,7 @@ def feature_axis(event: Event, operands: list[Operand]) -> int:
     if event.join.multiplies or rank < 3:
         return -1
     if not (varies_along(o, rank - 1, 0) or varies_along(o, rank - 1, 1)):
-        narrow = event.join.unit_last and all(x.shape[-1] == 1 for x in operands)
+        narrow = event.join.unit_last and all(x.shape[-1] == 1 for x in (o, *operands))
         return -2 if narrow and not (varies_along(o, rank - 2, 0) or varies_along(o, rank - 2, 1)) else -1
     free = [d for d in range(1, rank - 1) if not (varies_along(o, d, 0) or varies_along(o, d, 1))]
     return free[-1] - rank if free else -1

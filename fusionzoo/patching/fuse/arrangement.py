@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fusionzoo.errors import LayoutError
 from fusionzoo.patching.fuse.contexts import lengths_of
+from fusionzoo.patching.layouts import PADDED_ROWS
 
 
 @dataclass
@@ -40,6 +41,8 @@ def arrange(streams: Sequence[Tensor], layout: str, context: dict[str, Any], acr
         return Arranged(xs, _mask(mask, context, xs[0], what), lambda y: y)
     if layout == "(T, d)":
         return Arranged([x.unsqueeze(0) for x in xs], None, lambda y: y.squeeze(0) if y.dim() == 3 else y)
+    if layout in PADDED_ROWS and across:
+        return _padded(xs, layout, context, what)
     if layout == "(N, d)" and across:
         return _dialogues(xs, context, what)
     lead = xs[0].shape[:-1]
@@ -67,6 +70,31 @@ def _mask(mask: Any, context: dict[str, Any], like: Tensor, what: str) -> Tensor
     return mask
 
 
+def _padded(xs: list[Tensor], layout: str, context: dict[str, Any], what: str) -> Arranged:
+    """The rows of a padded batch as that batch: as many dialogues as the context tells of."""
+    told = context.get("mask") if context.get("mask") is not None else context.get("lengths")
+    batch, rows = 0 if told is None else len(told), xs[0].shape[0]
+    if not batch or rows % batch:
+        raise LayoutError(
+            f"{what}: the {rows} rows are those of a padded batch, {layout}, and the context tells "
+            f"{f'of {batch} dialogues, which does not divide them' if batch else 'nothing'}; give context=lambda model, args, "
+            "kwargs: {'mask': bool (B, T)} or {'lengths': one for each dialogue}"
+        )
+    steps, time_first = rows // batch, layout == "(T*B, d)"
+    shape = (steps, batch) if time_first else (batch, steps)
+
+    def pad(x: Tensor) -> Tensor:
+        x = x.reshape(*shape, x.shape[-1])
+        return x.transpose(0, 1) if time_first else x
+
+    def back(y: Tensor) -> Tensor:
+        y = y.unsqueeze(1).expand(-1, steps, -1) if y.dim() == 2 else y  # one vector per dialogue
+        return (y.transpose(0, 1) if time_first else y).reshape(rows, y.shape[-1])
+
+    padded = [pad(x) for x in xs]
+    return Arranged(padded, _mask(context.get("mask"), context, padded[0], what), back)
+
+
 def _dialogues(xs: list[Tensor], context: dict[str, Any], what: str) -> Arranged:
     """Flat nodes to padded dialogues and back, by index, without a loop."""
     lengths = lengths_of(context)
@@ -78,8 +106,11 @@ def _dialogues(xs: list[Tensor], context: dict[str, Any], what: str) -> Arranged
         )
     rows = xs[0].shape[0]
     if int(lengths.sum()) != rows:
+        if context.get("mask") is not None and context["mask"].numel() == rows:  # dialogues with their padding
+            return _padded(xs, "(B*T, d)", context, what)
         raise LayoutError(
-            f"{what}: the dialogues' lengths {lengths.tolist()} add up to {int(lengths.sum())}, but there are {rows} nodes"
+            f"{what}: the dialogues' lengths {lengths.tolist()} add up to {int(lengths.sum())}, but there are {rows} nodes; if these "
+            "are the rows of a padded batch, say layout='(B*T, d)' or layout='(T*B, d)'"
         )
     steps = int(lengths.max())
     device = xs[0].device

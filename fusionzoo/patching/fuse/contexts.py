@@ -24,7 +24,8 @@ class ArgumentContext:
     """Reads a mask or lengths from one argument of the model.
 
     path : the argument, or a path into it.
-    form : "lengths"; "mask" for `(B, T)`, "mask.T" for `(T, B)`; with "not " in front where True means padding.
+    form : "lengths"; "mask" for `(B, T)`, "mask.T" for `(T, B)`; with "not " in front where True means padding; "steps" for
+        a stream `(B, T, ...)` whose samples all have T steps, "steps.T" for `(T, B, ...)`.
     """
 
     path: str
@@ -37,6 +38,9 @@ class ArgumentContext:
             return {}
         if self.form == "lengths":
             return {"lengths": value}
+        if self.form.startswith("steps"):
+            batch, steps = value.shape[:2] if self.form == "steps" else value.shape[1::-1]
+            return {"lengths": [steps] * batch}
         mask = value.bool()
         if self.form.startswith("not "):
             mask = ~mask

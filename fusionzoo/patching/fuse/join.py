@@ -91,7 +91,8 @@ class Join:
         """The axes of an operand that hold samples and steps; the first of `shapes` is a stream's."""
         rank = len(shapes[0])
         dims = [d for d in range(rank) if d != feature % rank]
-        return [d for d in dims if d != rank - 1] if self.unit_last and feature == -2 else dims
+        unit = self.unit_last and feature == -2 and all(s[-1] == 1 for s in shapes if s)
+        return [d for d in dims if d != rank - 1] if unit else dims
 
     def tells_dialogues(self, groups: Groups) -> bool:
         """Whether the operands themselves tell which rows are one dialogue."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fusionzoo.errors import ShapeError
 from fusionzoo.patching.fuse.join import Called, Groups, Join, Parts, Shape
+from fusionzoo.patching.layouts import STEP_AXES
 from fusionzoo.patching.torch_calls import ATTENTIONS, PRODUCTS, is_outer, name_of, tensors_in
 
 if TYPE_CHECKING:
@@ -165,14 +166,16 @@ class Stack(Join):
 
     def _features_last(self, plan: Plan, x: Tensor) -> Tensor:
         x = x.movedim(plan.feature_axis, -1)
-        return x.squeeze(-2) if plan.feature_axis == -2 else x
+        unit = plan.feature_axis == -2 and x.dim() - 2 == STEP_AXES.get(plan.layout, x.dim() - 2)
+        return x.squeeze(-2) if unit else x
 
     def put_back(
         self, plan: Plan, target: Tensor, operands: Sequence[Tensor], groups: Groups, fused: Mapping[str, Tensor]
     ) -> Tensor | None:
         out = [torch.zeros_like(o) for o in operands]
         for m, where in groups.items():
-            delta = fused[m].unsqueeze(-1) if plan.feature_axis == -2 else fused[m].movedim(-1, plan.feature_axis)
+            unit = fused[m].dim() < operands[where[0]].dim()
+            delta = fused[m].unsqueeze(-1) if unit else fused[m].movedim(-1, plan.feature_axis)
             for i in where:
                 out[i] = delta.expand(operands[i].shape)
         return torch.stack(out, plan.axis or 0)
@@ -182,6 +185,9 @@ class Rows(Join):
     """Rows one below the other: `cat([t, a, v], 0)` of nodes or tokens. A modality's rows may come in pieces."""
 
     kind, weight, listed, separate = "rows", 40, True, True
+
+    def along(self, axis: int | None, feature: int, rank: int) -> Join:
+        return JOINS["cat"].along(axis, feature, rank)
 
     def step_axes(self, feature: int, axis: int | None, leading: int, shapes: Sequence[Shape]) -> list[int]:
         dims = super().step_axes(feature, axis, leading, shapes)

@@ -83,7 +83,14 @@ class FusionLayer(nn.Module):
     out : nn.ModuleDict
         Projections to the host's width, one per modality where rows are joined, else one called `joined`; starting at zero
         in residual mode.
+    proof : Proof
+        What was tried of the patch's promises.
+    watch : callable or None
+        What looks at the host's calls until one can show the rest of them; says whether the layer shall stand aside.
     """
+
+    proof: Any = None
+    watch: Callable[[FusionLayer], bool] | None = None
 
     def __init__(self, fusion: nn.Module, plan: Plan, out: Mapping[str, nn.Module], context: Context | None = None):
         super().__init__()
@@ -152,6 +159,8 @@ class FusionLayer(nn.Module):
         kept : dict, optional
             Earlier expressions of the same join, with their arguments.
         """
+        if self.watch is not None and self.watch(self):
+            return result
         if self._direct and isinstance(result, Tensor) and kwargs.keys() <= _AXIS:
             changed = self._directly(result, function, args)
             if changed is not None:
@@ -302,9 +311,12 @@ class FusionLayer(nn.Module):
         try:
             for name in self._place:
                 module = getattr(module, name)
-            return getattr(module, self._leaf)
+            weight = getattr(module, self._leaf)
+            if isinstance(weight, Tensor):
+                return weight
         except AttributeError:  # none, or its module was exchanged
-            return next((p for p in self.parameters() if p.is_floating_point()), None)
+            pass
+        return next((p for p in self.parameters() if p.is_floating_point()), None)
 
     def fuse_vectors(self, xs: list[Tensor]) -> Tensor:
         """Fuse streams `(B, d)`."""

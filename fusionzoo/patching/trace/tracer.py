@@ -352,7 +352,9 @@ class Tracer(TorchFunctionMode):
         if not given:
             return
         for o in outs:
-            if o.is_floating_point() and id(o) not in self.labels:
+            # What is the same for every sample, as sines and cosines of positions are, is of no sample.
+            of_none = o.dim() > 1 and o.shape[0] == 1 < max((x.shape[0] for x, _ in given if x.dim()), default=1)
+            if o.is_floating_point() and id(o) not in self.labels and not of_none:
                 via = 0
                 for x, _ in given:
                     via |= self.via.get(id(x), 0)

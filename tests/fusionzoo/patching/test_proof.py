@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 import fusionzoo
-from fusionzoo.errors import LeakError, PatchError
-from fusionzoo.patching.prove import APART, BROKEN, COMPLETE, FELT, NOT_TRIED, PADDING, PROVED
+from fusionzoo.errors import FusionZooWarning, LeakError, PatchError
+from fusionzoo.patching.promises import APART, BROKEN, COMPLETE, FELT, FITS, LEARNS, NOT_TRIED, PADDING, PROVED
 from fusionzoo_plugins.gated import Gated
+
+ALL = (APART, PADDING, FITS, FELT, COMPLETE, LEARNS)
 
 MASK = torch.arange(7) < torch.tensor([[7], [5], [2], [4]])  # (B, T)
 
@@ -104,8 +106,8 @@ def test_an_ordinary_host_is_proved_and_left_as_it_was():
     before, state = {n: m.training for n, m in model.named_modules()}, copy.deepcopy(model.state_dict())
     numbers = torch.get_rng_state()
     patch = fusionzoo.patch(model, "lmam", inputs=batch)
-    assert states(patch) == dict.fromkeys((APART, PADDING, FELT, COMPLETE), PROVED)
-    assert 5 <= patch.proof.forwards <= 12
+    assert states(patch) == dict.fromkeys(ALL, PROVED)
+    assert 5 <= patch.proof.forwards <= 15
     assert f"in {patch.proof.forwards} forwards" in str(patch)
     assert "proved     samples stay apart" in str(patch)
     assert torch.equal(torch.get_rng_state(), numbers)
@@ -119,8 +121,8 @@ def test_an_ordinary_host_is_proved_and_left_as_it_was():
 def test_another_reading_of_layout_and_padding_is_taken_where_it_is_proved(shake):
     torch.manual_seed(0)
     model, batch = Unseen(), (*streams(time_first=True), MASK)
-    with pytest.warns(UserWarning, match="taken for"):
-        patch = fusionzoo.patch(model, "lmam", inputs=batch)
+    patch = fusionzoo.patch(model, "lmam", inputs=batch)
+    assert patch.site.sure
     assert (patch.site.layout, patch.layer.plan.layout) == ("(T, B, d)", "(T, B, d)")
     assert states(patch)[APART] == states(patch)[PADDING] == PROVED
     shake(patch)
@@ -160,9 +162,9 @@ def test_a_host_that_mixes_samples_itself_is_not_blamed():
 
 def test_what_a_batch_cannot_show_is_said():
     torch.manual_seed(0)
-    patch = fusionzoo.patch(Masked(), "lmam", inputs=(*streams(count=1), MASK[:1]), layout="(B, T, d)")
-    assert "holds one sample" in why(patch, APART)
-    assert states(patch)[FELT] == states(patch)[COMPLETE] == PROVED
+    patch = fusionzoo.patch(Masked(), "gated", inputs=(*streams()[:2], torch.ones(4, 7)))
+    assert states(patch)[APART] == PROVED
+    assert "no step of this batch is padding" in why(patch, PADDING)
     model = Masked()
     site = fusionzoo.find_sites(model, *streams(), MASK)[0]
     assert "no batch was given" in str(fusionzoo.patch(model, "gated", site))
@@ -176,7 +178,8 @@ def test_the_site_that_reaches_the_first_output_is_first_and_what_is_left_out_is
     assert states(patch)[FELT] == states(patch)[COMPLETE] == PROVED
     patch.remove()
     pair = next(s for s in fusionzoo.find_sites(model, *batch) if len(s.modalities) == 2)
-    patch = fusionzoo.patch(model, "gated", pair, inputs=batch)
+    with pytest.warns(FusionZooWarning, match="only output 1 does.*visual reaches none"):
+        patch = fusionzoo.patch(model, "gated", pair, inputs=batch)
     assert (states(patch)[FELT], why(patch, FELT)) == (BROKEN, "only output 1 does")
     assert (states(patch)[COMPLETE], why(patch, COMPLETE)[:6]) == (BROKEN, "visual")
 

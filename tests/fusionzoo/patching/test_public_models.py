@@ -96,7 +96,8 @@ def test_records_of_other_runs_stay_and_become_the_page(runner: Any, tmp_path: P
 
     text = runner.page.tables(records)
     assert (
-        "| [one](https://github.com/a/b/tree/0123456789) | cat, `model.py:3`, `(B, d)` | ✓ | ✓ ✓ ✓ ✓ | ✓ ✓ ✓ |" in text
+        "| [b](https://github.com/a/b/tree/0123456789), `one` | cat, `model.py:3`, `(B, d)` | ✓ | ✓ ✓ ✓ ✓ | ✓ ✓ ✓ |"
+        in text
     )
     assert "Further: 2 of 3 run at all; 1 (50%) are one line, right and proved." in text
-    assert "- two: does not run: no clone" in text
+    assert "- `two`: does not run: no clone" in text
