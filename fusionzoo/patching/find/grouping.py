@@ -108,7 +108,8 @@ def _with_earlier(event: Event, trace: Trace) -> Grown:
 
     def grow(one: Event, k: int) -> None:
         for j, o in enumerate([o for o in one.operands if len(o.shape)]):
-            before = trace.events[o.producer] if o.producer >= 0 else None
+            index = o.origin if one.join.multiplies else o.producer
+            before = trace.events[index] if index >= 0 else None
             if before is not None and _continued(before, one):
                 kept.append((before.steps[-1].position, tuple(before.inner)))
                 grow(before, len(kept) - 1)
