@@ -60,6 +60,10 @@ def _check_header(path: Path) -> None:
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load strictly; names and shapes that do not fit raise `CheckpointError` in words."""
+    strange = [k for k, v in state.items() if not isinstance(v, Tensor)] if isinstance(state, Mapping) else [""]
+    if strange:
+        got = f"{strange[0]!r} is {type(state[strange[0]]).__name__}" if strange[0] else f"not {type(state).__name__}"
+        raise CheckpointError(f"{source} is to be a mapping of names to tensors: {got}")
     own = model.state_dict()
     missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     other = [k for k in own if k in state and own[k].shape != state[k].shape]

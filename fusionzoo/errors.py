@@ -110,6 +110,10 @@ class PatchError(FusionZooError):
     """A model cannot be patched as asked; base class of what `find_sites`, `patch` and `load_patch` refuse."""
 
 
+class PatchOptionError(PatchError, OptionError):
+    """An argument of `find_sites`, `patch`, `load_patch` or `InputSite` that has an impossible value."""
+
+
 class NoSiteError(PatchError, LookupError):
     """The model has no place where streams of different modalities meet, or none was named."""
 

@@ -73,7 +73,7 @@ def build_fusion(fusion: FusionLike, dims: Dims, out_dim: int | None = None) -> 
         return registry.get(fusion)(dims, out_dim)
     if isinstance(fusion, Mapping):
         fusion = name_and_options(fusion)
-    if isinstance(fusion, tuple) and len(fusion) == 2:
+    if isinstance(fusion, tuple) and len(fusion) == 2 and isinstance(fusion[1], Mapping):
         name, options = fusion
         return registry.get(name)(dims, **{"out_dim": out_dim, **options})
     if isinstance(fusion, Fusion):

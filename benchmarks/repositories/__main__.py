@@ -14,6 +14,6 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 if __name__ == "__main__":
-    from repositories import one_process, table
+    from repositories import table
 
-    sys.exit(one_process.main(sys.argv[2:]) if sys.argv[1:2] == ["--one"] else table.main())
+    sys.exit(table.main())

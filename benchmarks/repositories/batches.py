@@ -99,3 +99,15 @@ def _replaced(call: Call, changes: Mapping[Path, Any]) -> Call:
         else:
             setattr(holder, str(keys[-1]), change(getattr(holder, str(keys[-1]))))
     return Call(*args, **kwargs)
+
+
+def token_ids(lengths: Sequence[int], pad: int = 0) -> tuple[Tensor, Tensor]:
+    """Random token ids `(B, T)`, `pad` beyond each length, and their mask."""
+    mask = lengths_mask(lengths)
+    return torch.where(mask, torch.randint(3, 90, mask.shape), pad), mask.long()
+
+
+def packed_tokens(lengths: Sequence[int]) -> Tensor:
+    """Token ids, mask and segments as one tensor `(B, 3, T)` of floats, as MMSA and its heirs pass them to BERT."""
+    ids, mask = token_ids(lengths)
+    return torch.stack([ids, mask, torch.zeros_like(ids)], dim=1).float()

@@ -223,8 +223,8 @@ def independent(builder: ModuleType, host: Model, patch: Patch) -> dict[str, boo
             p.normal_(std=0.2)
     now = host.run(False)
     awake = {name: _moved(now, host.run(False, call), 1e-3) for name, call in calls.items() if name != "others"}
-    seen = _moved(base, now, 1e-4)
-    felt = seen is None or bool(seen[0].any())
+    seen, main = _moved(base, now, 1e-4), getattr(builder, "MAIN", None)
+    felt = seen is None or any(bool(x.any()) for x in (seen if main is None else [seen[main]]))
     with torch.no_grad():
         for p in zero:
             p.zero_()

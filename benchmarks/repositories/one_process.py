@@ -1,15 +1,16 @@
-"""One builder, in this process: its record as JSON in a file."""
+"""One builder, in a process of its own: repositories have modules of the same names."""
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
+import os
 import subprocess
 import sys
 import time
 import traceback
 import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
@@ -23,18 +24,22 @@ from fusionzoo.wild.stand_ins import Finder
 from repositories.checks import examine
 
 
-def main(argv: list[str]) -> int:
-    """Run one builder with each fusion."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("name")
-    parser.add_argument("--clones", type=Path, required=True)
-    parser.add_argument("--fusions", required=True)
-    parser.add_argument("--alone", action="store_true")
-    parser.add_argument("--json", type=Path, required=True)
-    given = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    sys.dont_write_bytecode = True  # nothing is left in the clone
-    builder = importlib.import_module(f"repositories.builders.{given.name}")
+def run(name: str, clones: Path, fusions: Sequence[str], alone: bool, folder: Path) -> None:
+    """Run one builder with each fusion; what it says goes to `log`, the records to `records.json`, both in a folder."""
+    with (folder / "log").open("w") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        os.chdir(folder)
+        torch.set_num_threads(1)
+        sys.dont_write_bytecode = True  # nothing is left in the clone
+        sys.argv = [name]
+        records = _records(name, clones, fusions, alone)
+    (folder / "records.json").write_text(json.dumps(records))
+
+
+def _records(name: str, clones: Path, fusions: Sequence[str], alone: bool) -> list[dict[str, Any]]:
+    builder = importlib.import_module(f"repositories.builders.{name}")
+    root = clones / builder.REPOSITORY.replace("/", "+")
     records = []
     with warnings.catch_warnings(record=True) as caught, ExitStack() as stack:
         warnings.simplefilter("always")
@@ -42,25 +47,22 @@ def main(argv: list[str]) -> int:
             stack.enter_context(put_back(torch.device("cpu")))
             stack.enter_context(on(torch.device("cpu")))
         finder = stack.enter_context(Finder(lambda message: None))
-        root = given.clones / builder.REPOSITORY.replace("/", "+")
-        for fusion in given.fusions.split(","):
-            start = time.monotonic()
-            record = examine(builder, lambda: _built(builder, root), fusion, given.alone)
-            record |= {"name": given.name, "repository": builder.REPOSITORY, "commit": builder.COMMIT}
-            record |= {"stand_ins": finder.names, "seconds": round(time.monotonic() - start, 1)}
+        for fusion in fusions:
+            start = time.process_time()
+            record = examine(builder, lambda: _built(builder, root), fusion, alone)
+            record |= {"name": name, "repository": builder.REPOSITORY, "commit": builder.COMMIT}
+            record |= {"stand_ins": finder.names, "seconds": round(time.process_time() - start, 1)}
             records.append(record)
     said = sorted({str(w.message) for w in caught if w.category.__name__.startswith("FusionZoo")})
-    given.json.write_text(json.dumps([r | {"warnings": said} for r in records]))
-    return 0
+    return [r | {"warnings": said} for r in records]
 
 
 def _built(builder: ModuleType, root: Path) -> Any:
     if not root.is_dir():
         raise FileNotFoundError(f"no clone of {builder.REPOSITORY} at {root}")
     if (root / ".git").exists():
-        head = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True
-        ).stdout.strip()
+        asked = ["git", "-C", str(root), "rev-parse", "HEAD"]
+        head = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
         if not head.startswith(builder.COMMIT):
             raise RuntimeError(f"the clone is at {head[:10]}, not at {builder.COMMIT}")
     if str(root) not in sys.path:

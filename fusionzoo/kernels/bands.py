@@ -241,7 +241,8 @@ class ModalBandConv(nn.Module):
     def __init__(self, width: int, out: int, modalities: int, temporal: bool = True, across: bool = True):
         super().__init__()
         self.modalities, self.temporal, self.across = modalities, temporal, across and modalities > 1
-        relations = modalities * (3 if temporal else 1) + modalities * (modalities - 1) * self.across
+        self.across_relations = modalities * (modalities - 1) * self.across
+        relations = modalities * (3 if temporal else 1) + self.across_relations
         bound = math.sqrt(6 / (width + out))
         self.weight = nn.Parameter(torch.empty(relations, width, out).uniform_(-bound, bound))
         self.root = nn.Parameter(torch.empty(width, out).uniform_(-bound, bound))
@@ -249,19 +250,22 @@ class ModalBandConv(nn.Module):
 
     def forward(self, x: Tensor, band: Band, presence: Tensor | None = None) -> Tensor:
         """Nodes `(M, N, width)`, zero where not present, to `(M, N, out)`. presence : bool `(M, N)`."""
-        there = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if presence is None else presence
-        nodes, there = band.padded(x).unbind(1), band.padded(there).unbind(1)  # (B, T, width) and (B, T) each
-        out = [y @ self.root + self.bias for y in nodes]
-        now = torch.eye(band.packing.steps, dtype=torch.bool, device=x.device)
-        times = [band.pairs.tril(-1), band.pairs.triu(1), band.pairs & now] if self.temporal else [now]
-        weights = iter(self.weight)
-        for near in times:
-            for m, y in enumerate(nodes):
-                edges = (near & there[m].unsqueeze(1)).to(x.dtype)
-                out[m] = out[m] + edges @ y / edges.sum(-1, keepdim=True).clamp(min=1) @ next(weights)
+        modalities = self.modalities
+        *sides, now, across = self.weight.split([modalities] * (3 if self.temporal else 1) + [self.across_relations])
+        own = now + self.root if band.itself else self.root.expand_as(now)
         if self.across:
-            for source, y in enumerate(nodes):
-                for m in range(self.modalities):
-                    if m != source:
-                        out[m] = out[m] + y @ next(weights)
-        return band.packed(torch.stack(out, 1))
+            others = iter(across)
+            maps = [own[m] if m == n else next(others) for n in range(modalities) for m in range(modalities)]
+            square = torch.stack(maps).unflatten(0, (modalities, modalities))
+            out = torch.einsum("nti,nmio->mto", x, square) + self.bias
+        else:
+            out = torch.baddbmm(self.bias, x, own)
+        if not self.temporal:
+            return out
+        nodes = band.padded(x)
+        there = torch.ones_like(nodes[..., 0]) if presence is None else band.padded(presence.to(x.dtype))
+        for near, weight in zip((band.pairs.tril(-1), band.pairs.triu(1)), sides, strict=True):
+            edges = near.unsqueeze(1) * there.unsqueeze(2)  # (B, M, T, T)
+            means = edges @ nodes / edges.sum(-1, keepdim=True).clamp(min=1)
+            out = torch.baddbmm(out, band.packed(means), weight)
+        return out

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.kernels import fast_form
-from fusionzoo.kernels.dropout import dropout
+from fusionzoo.kernels.dropout import draws_cheaply, dropout
 from fusionzoo.kernels.packing import Buckets, Packing, to_device
 from fusionzoo.layers import pick_heads
 from fusionzoo.numerics import SHIFT_INVARIANT, attend
@@ -155,12 +155,18 @@ def attend_tokens(
     outs, at = [], 0
     for q, k, v, (b, t) in zip(padded(query), padded(key), padded(value), tokens.buckets.shapes, strict=True):
         rows, at = slice(at, at + b), at + b
-        scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias[:, rows, :t].reshape(groups * b, 1, 1, t)
-        out = dropout(scores.softmax(-1), rate, True) @ v
+        out = _attend(q, k, v, bias[:, rows, :t].reshape(groups * b, 1, 1, t), rate)
         if some is not None:
             out = torch.where(some[:, rows].reshape(-1, 1, 1, 1), out, 0.0)
         outs.append(out.transpose(1, 2).reshape(-1, width))
     return torch.cat(outs).index_select(0, place).view(groups, count, width)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, rate: float) -> Tensor:
+    # As in `fusionzoo.numerics.attend`: the dropout of torch's kernel costs more than its products.
+    if not rate or not draws_cheaply(q):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=rate)
+    return dropout((q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias).softmax(-1), rate, True) @ v
 
 
 class GroupedLinear(nn.Module):

@@ -98,7 +98,9 @@ def attempt(model: nn.Module, inputs: Any, function: Callable[[Call], T]) -> T:
     for _, call in found:
         try:
             return function(call)
-        except Exception as error:  # the host's own code may raise anything at arguments of another kind
+        # A wrong reading shows in whatever the host's own code raises at it, and in our own refusals: no narrower class has all
+        # of them. Nothing is hidden: where no reading holds, what the first one raised is raised.
+        except Exception as error:
             first = first or error
     assert first is not None
     if len(found) > 1:
@@ -126,16 +128,20 @@ def misfit(model: nn.Module, call: Call) -> str | None:
 
 
 def explained(model: nn.Module, call: Call, function: Callable[[], T]) -> T:
-    """Run a function that calls a model; arguments that do not fit its forward are said in words."""
+    """Run a function that calls a model; arguments that do not fit its forward are said in words.
+
+    What the model itself raises comes out as it is, with its traceback: it is the model's author who can read it.
+    """
     try:
         return function()
     except FusionZooError:
         raise
-    except TypeError as error:
-        why = misfit(model, call)
-        if why is None:
-            raise
-        raise PatchError(f"{shown(model)} was called with {str(call).removeprefix('Call')}: {why}") from error
+    except Exception as error:
+        why = misfit(model, call) if isinstance(error, TypeError) else None
+        if why is not None:
+            raise PatchError(f"{shown(model)} was called with {str(call).removeprefix('Call')}: {why}") from error
+        error.add_note(f"raised while {type(model).__name__} was run with {str(call).removeprefix('Call')}")
+        raise
 
 
 def _fresh(value: Any, memo: dict[int, Any]) -> Any:
@@ -153,7 +159,7 @@ def _fresh(value: Any, memo: dict[int, Any]) -> Any:
     if hasattr(value, "__dict__") and not callable(value) and not isinstance(value, (nn.Module, type)):
         try:
             return copy.deepcopy(value)
-        except Exception:
+        except Exception:  # somebody's class may refuse in any way to be copied; then it is given as the caller would
             return value
     return value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from fusionzoo.errors import ModalityError, NoSiteError, PatchError
 from fusionzoo.patching.calls import Call, attempt
 from fusionzoo.patching.find.search import sites_of_call
 from fusionzoo.patching.fuse.contexts import Context
-from fusionzoo.patching.modalities import ModalitiesLike
+from fusionzoo.patching.modalities import ModalitiesLike, check_modalities
 from fusionzoo.patching.repositories import adapted, adapter_for
 from fusionzoo.patching.signatures import bind, forward_of
 from fusionzoo.patching.sites import AnySite, InputSite, Site, SiteList
@@ -26,7 +27,7 @@ def resolve(
         return [_completed(model, _as_named(site, modalities), inputs)], layout, context
     if isinstance(site, SiteList):
         raise PatchError(f"site= takes one site, not a list of {len(site)}; pick one, such as sites[0]")
-    if site is not None and not isinstance(site, (int, str)):
+    if isinstance(site, bool) or (site is not None and not isinstance(site, (int, str))):
         raise PatchError(
             f"site= is one of fusionzoo.find_sites(model, ...), an InputSite, an index or 'file.py:47', not {type(site).__name__}"
         )
@@ -59,13 +60,21 @@ def _picked(sites: SiteList, wanted: int | str | None) -> list[AnySite]:
             )
         return live
     if isinstance(wanted, str):
-        hits = [s for s in sites if s.where.endswith(wanted) or (s.path and s.path == wanted)]
+        hits = [s for s in sites if _is_at(s, wanted)]
         if not hits:
             raise NoSiteError(f"no site is at {wanted!r}; these were found:\n{sites}")
         return hits[:1]
     if not -len(sites) <= wanted < len(sites):
         raise NoSiteError(f"there is no site {wanted}; {len(sites)} were found:\n{sites}")
     return [sites[wanted]]
+
+
+def _is_at(site: AnySite, wanted: str) -> bool:
+    """Whether a site is at a place in the source ("file.py:47", with folders or without), or in a submodule of this path."""
+    if isinstance(site, InputSite):
+        return wanted in (site.where, site.arg)
+    place = f"/{site.file}:{site.line}".replace(os.sep, "/")
+    return place.endswith(f"/{wanted.replace(os.sep, '/').lstrip('/')}") or (bool(site.path) and site.path == wanted)
 
 
 def _completed(model: nn.Module, site: AnySite, inputs: Any) -> AnySite:
@@ -82,14 +91,17 @@ def _completed(model: nn.Module, site: AnySite, inputs: Any) -> AnySite:
 
     try:
         told = attempt(model, inputs, found)
-    except Exception:  # what is wrong with site or inputs is said in words when the patch is put in
+    except (
+        Exception
+    ):  # of the host's own code, or ours: said in words when the patch is put in and run with the same call
         return site
-    return replace(site, layout=told[0].layout, context=told[0].context) if told else site
+    return replace(site, layout=told[0].layout, context=site.context or told[0].context) if told else site
 
 
 def _as_named(site: AnySite, modalities: ModalitiesLike) -> AnySite:
     """The site with the names that were given for its streams, where that was done by a list."""
-    if not isinstance(modalities, Sequence) or isinstance(modalities, str):
+    check_modalities(modalities)
+    if not isinstance(modalities, Sequence):
         return site
     names = list(modalities)
     if len(names) != len(site.modalities):

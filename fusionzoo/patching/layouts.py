@@ -18,6 +18,8 @@ def check_layout(layout: str) -> str:
     >>> check_layout("tbd")
     '(T, B, d)'
     """
+    if not isinstance(layout, str):
+        raise LayoutError(f"layout= is one of {'; '.join(LAYOUTS)}, as text, not {type(layout).__name__}")
     key = layout.replace(" ", "").strip("()").lower()
     for plain, name in _PLAIN.items():
         if key in (plain, plain.replace(",", "")):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,13 +13,13 @@ from torch import nn
 from fusionzoo._weights import building_for, load_weights
 from fusionzoo.errors import HostChangedError, PatchError
 from fusionzoo.patching.call_chain import Step, moved
-from fusionzoo.patching.fuse.contexts import ArgumentContext, Context
+from fusionzoo.patching.fuse.contexts import ArgumentContext, Context, check_context
 from fusionzoo.patching.patched import Patch
 from fusionzoo.patching.patcher import install, prepare
 from fusionzoo.patching.promises import Proof
 from fusionzoo.patching.repositories import adapter_context
 from fusionzoo.patching.rewrite.loaded_code import find_loaded
-from fusionzoo.patching.saving import read
+from fusionzoo.patching.saving import path_of, read
 from fusionzoo.patching.sites import Site, read_site
 from fusionzoo.patching.source import step_source
 from fusionzoo.patching.turns import in_turn
@@ -57,7 +56,8 @@ def load_patch(model: nn.Module, path: str | PathLike[str], *, context: Context 
     """
     if not isinstance(model, nn.Module):
         raise PatchError(f"load_patch takes a torch.nn.Module, not {type(model).__name__}")
-    path = Path(path)
+    path = path_of(path)
+    check_context(context)
     meta, weights = read(path)
     site = read_site(meta["site"])
     saved = meta["context"]

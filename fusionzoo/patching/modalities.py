@@ -55,8 +55,23 @@ _STEMS = {
         "gaze",
         "landmark",
         "pixel",
+        "patches",
     ),
-    "text": ("text", "lingu", "lang", "word", "bert", "token", "sent", "transcript", "glove", "roberta", "input_ids"),
+    "text": (
+        "text",
+        "lingu",
+        "lang",
+        "word",
+        "bert",
+        "token",
+        "sent",
+        "transcript",
+        "glove",
+        "roberta",
+        "input_ids",
+        "inputs_embeds",
+    ),
+    "layout": ("bbox",),  # where on the page the words stand, in models of documents
 }
 _SHORT = {
     **dict.fromkeys(("t", "l", "txt", "lin"), "text"),
@@ -68,6 +83,8 @@ _OTHER = (
     "time", "hidden", "state", "weight", "mode", "type", "dia", "epoch", "pad", "gender", "class", "loss", "knn", "dropout",
     "sentiment", "emo", "qmask", "umask",
 )  # fmt: skip
+# Said of whole numbers that are no tokens: image_sizes, video_grid_thw, num_frames_per_video, lang_ids.
+_NUMBERS = ("size", "shape", "grid", "num", "count", "scale", "alignment", "pooling", "per", "cutoff", "lang")
 # Said of a stream too, where the modality comes after it: padded_audio, hidden_text.
 _WEAK = ("pad", "emo", "sentiment", "hidden", "state", "weight", "time", "mode", "class", "dia", "dist", "graph")
 _GENERIC = {"u", "x", "utt", "utterance", "utterances", "features", "feature", "input", "inputs", "seq", "r"}
@@ -109,7 +126,8 @@ def _stem(low: str) -> str | None:
     return next((m for m, stems in _STEMS.items() if any(s in low for s in stems)), None)
 
 
-def _is_other(name: str) -> bool:
+def is_other(name: str) -> bool:
+    """Whether a name says that an argument is no stream: a mask, lengths, labels, positions, ..."""
     words = _words(name)
     for i, w in enumerate(words):
         if w.endswith(("mask", "len", "lens", "lengths", "label", "labels")):
@@ -120,6 +138,8 @@ def _is_other(name: str) -> bool:
 
 
 def _binary(x: Tensor) -> bool:
+    if x.is_meta:  # which holds no values
+        return False
     sample = x.detach().flatten()[:4096]
     return bool(((sample == 0) | (sample == 1)).all())
 
@@ -166,6 +186,7 @@ def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
 
 def find_modalities(arguments: Mapping[str, Any], modalities: ModalitiesLike = None) -> list[Leaf]:
     """Every tensor among the arguments, with `modality` set where it is one."""
+    check_modalities(modalities)
     found = [one for name, value in arguments.items() for one in leaves(value, name, name)]
     if isinstance(modalities, Mapping) and any(v is not None for v in modalities.values()):
         return _by_mapping(found, modalities)
@@ -179,13 +200,61 @@ def find_modalities(arguments: Mapping[str, Any], modalities: ModalitiesLike = N
     return found
 
 
+def check_modalities(modalities: Any) -> None:
+    """Refuse a `modalities=` that is no mapping and no sequence of names."""
+    if modalities is None:
+        return
+    if isinstance(modalities, Mapping):
+        names: list[Any] = []
+        if strange := [k for k in modalities if not isinstance(k, str)]:
+            raise ModalityError(
+                f"modalities= names an argument {strange[0]!r}; give its name or path as text, such as 'x[0]'"
+            )
+        for value in modalities.values():
+            names += [] if value is None else [value] if isinstance(value, str) else _names_in(value)
+    elif isinstance(modalities, Sequence) and not isinstance(modalities, str):
+        names = list(modalities)
+        if len(set(map(str, names))) < len(names):
+            raise ModalityError(f"modalities= names a stream twice: {', '.join(map(str, names))}")
+    else:
+        raise ModalityError(
+            "modalities= is a mapping of argument to modality, such as {'x': 'text'}, or a list of names in the order of the "
+            f"arguments, not {type(modalities).__name__}"
+        )
+    for name in names:
+        if not can_name(name):
+            raise ModalityError(
+                f"modalities= names a stream {name!r}, by which no part of a module can be called; take another name, such as 'audio'"
+            )
+
+
+def can_name(name: Any) -> bool:
+    """Whether something can be registered under a name in a ModuleDict: it has a few names of its own, such as `keys`."""
+    return isinstance(name, str) and bool(name) and "." not in name and not hasattr(nn.ModuleDict, name)
+
+
+def _names_in(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        for name, width in value.items():
+            if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+                raise ModalityError(f"modalities=: the width of {name!r} must be a positive integer, not {width!r}")
+        return list(value)
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    raise ModalityError(
+        "modalities= maps an argument to a modality's name, to None, to a list of names where it holds several tensors, or to a "
+        f"mapping of modality to width where it holds several side by side, not to {value!r}"
+    )
+
+
 def _is_feature(f: Leaf) -> bool:
     x, named = f.tensor, canonical(f.hint)
-    if x.dim() < 2 or x.numel() == 0 or _is_other(f.hint):
+    if x.dim() < 2 or x.layout is not torch.strided or x.numel() == 0 or is_other(f.hint):
         return False
     if x.is_floating_point():
         return not _binary(x)
-    return named is not None and x.dtype in (torch.int64, torch.int32)
+    counts = any(w == n or w == f"{n}s" for w in _words(f.hint) for n in _NUMBERS)
+    return named is not None and not counts and x.dtype in (torch.int64, torch.int32)
 
 
 def _name(candidates: list[Leaf]) -> None:
@@ -207,7 +276,8 @@ def _name(candidates: list[Leaf]) -> None:
     for hint, group in rest.items():
         for i, f in enumerate(group):
             name = hint if len(group) == 1 else f"{hint}{i}"
-            f.modality = re.sub(r"\W+", "_", name).strip("_").lower() or "input"
+            name = re.sub(r"\W+", "_", name).strip("_").lower() or "input"
+            f.modality = name if can_name(name) else f"{name}_stream"
 
 
 def _under(f: Leaf, key: str) -> bool:

@@ -16,7 +16,7 @@ from fusionzoo.patching.calls import Call, explained
 from fusionzoo.patching.fuse.layer import FusionLayer
 from fusionzoo.patching.promises import Proof
 from fusionzoo.patching.rewrite.override import drop
-from fusionzoo.patching.saving import save
+from fusionzoo.patching.saving import path_of, save
 from fusionzoo.patching.sites import AnySite, InputSite, Site
 from fusionzoo.patching.source import step_source
 from fusionzoo.patching.trace.no_trace_left import untouched
@@ -165,7 +165,7 @@ class Patch:
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the fusion's weights as safetensors, with the site and the options; see `fusionzoo.load_patch`."""
-        return save(self, Path(path))
+        return save(self, path_of(path))
 
     def summary(self) -> str:
         """What was put where, and what it costs in parameters."""

@@ -11,19 +11,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from fusionzoo.errors import FusionZooWarning, HostChangedError, OptionError, PatchError, close_matches_hint
+from fusionzoo.errors import FusionZooWarning, HostChangedError, PatchError, PatchOptionError, close_matches_hint
 from fusionzoo.host import FusionLike, build_fusion, name_and_options
 from fusionzoo.patching.arguments import check_argument
 from fusionzoo.patching.calls import Call, attempt, shown
 from fusionzoo.patching.choice import resolve
-from fusionzoo.patching.fuse.contexts import Context
+from fusionzoo.patching.fuse.contexts import Context, check_context
 from fusionzoo.patching.fuse.layer import FusionLayer, takes_unaligned, zero_projection
 from fusionzoo.patching.holders import ATTRIBUTE, free_name, holder_of, path_to
 from fusionzoo.patching.layouts import check_layout
 from fusionzoo.patching.modalities import ModalitiesLike
 from fusionzoo.patching.patched import Patch
-from fusionzoo.patching.placement import check_fit, device_of, dtype_of, fitting, looks_across, make_plan, warn_of_guess
-from fusionzoo.patching.promises import APART, Proof
+from fusionzoo.patching.placement import as_told, check_fit, device_of, dtype_of, looks_across, make_plan, warn_of_guess
+from fusionzoo.patching.promises import PADDING, Proof
 from fusionzoo.patching.readings import found
 from fusionzoo.patching.rewrite.interceptor import Fallback
 from fusionzoo.patching.rewrite.override import add_route, change, methods
@@ -95,19 +95,15 @@ def patch(
     >>> patch = fusionzoo.patch(model, "lmam", site=fusionzoo.find_sites(model, *batch)[0])       # doctest: +SKIP
     """
     if mode not in MODES:
-        raise OptionError(f"mode={mode!r} is not one of {', '.join(MODES)}{close_matches_hint(str(mode), MODES)}")
+        raise PatchOptionError(f"mode={mode!r} is not one of {', '.join(MODES)}{close_matches_hint(str(mode), MODES)}")
     if not isinstance(model, nn.Module):
         raise PatchError(f"patch takes a torch.nn.Module, not {type(model).__name__}")
     host = host_of(model)
     sites, layout, context = resolve(host, site, inputs, layout, context, modalities)
     if layout is not None:
         layout = check_layout(layout)
-        sites = [replace(s, layout=fitting(s, layout), sure=True) for s in sites]
-    if context is not None and not callable(context):
-        raise OptionError(
-            f"context= is a function of (model, args, kwargs) that returns {{'mask': ...}} or {{'lengths': ...}}, not "
-            f"{type(context).__name__}"
-        )
+        sites = [as_told(s, layout) for s in sites]
+    check_context(context)
 
     def build(at: AnySite, told: Context | None) -> Patch:
         return prepare(model, host, fusion, at, mode, told, options)
@@ -146,8 +142,8 @@ def _warn(patch: Patch) -> None:
             FusionZooWarning,
             stacklevel=4,
         )
-    if not patch.proof.holds(APART):
-        warn_of_guess(patch.site, patch.layer.plan, patch.fusion)
+    layer = patch.layer
+    warn_of_guess(patch.site, layer.plan, layer.context, layer.fusion, patch.proof.holds(PADDING))
 
 
 def _reached(patch: Patch, call: Call) -> None:
@@ -180,17 +176,17 @@ def prepare(
         check_argument(forward_of(owner), str(site.arg), shown(owner))
     name = free_name(model, owner)
     plan, out_dim = make_plan(site, mode, f"{ATTRIBUTE}:{random.SystemRandom().getrandbits(48):012x}")
-    device, dtype = torch.device(site.device), getattr(torch, site.dtype)
+    device, dtype = torch.device(site.device), dtype_of(owner, site)
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() and torch.cuda.is_initialized() else []
     with torch.inference_mode(False), torch.random.fork_rng(devices=devices):
         if isinstance(fusion, str):
             fusion = (fusion, {})
         elif isinstance(fusion, Mapping):
             fusion = name_and_options(fusion)
-        if isinstance(fusion, tuple) and len(fusion) == 2:
+        if isinstance(fusion, tuple) and len(fusion) == 2 and isinstance(fusion[1], Mapping):
             fusion = (fusion[0], {**fusion[1], **options})
         elif options:
-            raise OptionError(f"options ({', '.join(options)}) go with a fusion's name, not with an instance")
+            raise PatchOptionError(f"options ({', '.join(options)}) go with a fusion's name, not with an instance")
         built = build_fusion(fusion, plan.widths, out_dim)
         across = looks_across(built)
         plan = replace(plan, across=across, unaligned=takes_unaligned(built))
@@ -201,7 +197,7 @@ def prepare(
                 out[m] = zero_projection(built.out_dim, plan.width)
             else:
                 out[m] = nn.Identity() if built.out_dim == plan.width else nn.Linear(built.out_dim, plan.width)
-    layer = FusionLayer(built, plan, out, context).to(device=device_of(owner, device), dtype=dtype_of(owner, dtype))
+    layer = FusionLayer(built, plan, out, context).to(device=device_of(owner, device), dtype=dtype)
     layer.train(owner.training)
     return Patch(model, host, site, mode, layer, name)
 

@@ -15,7 +15,7 @@ from fusionzoo._file_schemas import InputSiteInPatch, PatchFile, SiteInPatch
 from fusionzoo._files import write_bytes
 from fusionzoo._schema import check, parse_json, shown
 from fusionzoo._weights import read_tensors
-from fusionzoo.errors import CheckpointError, PatchError
+from fusionzoo.errors import CheckpointError, PatchError, PatchOptionError
 from fusionzoo.patching.fuse.contexts import ArgumentContext
 from fusionzoo.patching.fuse.joins import JOINS
 from fusionzoo.patching.fuse.layer import FusionLayer
@@ -26,6 +26,16 @@ if TYPE_CHECKING:
 
 _KEY = "fusionzoo_patch"
 FORMAT = 1
+
+
+def path_of(path: Any) -> Path:
+    """A path as it was given to `Patch.save` or `load_patch`."""
+    try:
+        return Path(path)
+    except TypeError:
+        raise PatchOptionError(
+            f"a saved patch is a file: give its path as text or a Path, not {type(path).__name__}"
+        ) from None
 
 
 def save(patch: Patch, path: Path) -> Path:

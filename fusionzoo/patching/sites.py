@@ -12,9 +12,10 @@ import torch
 
 from fusionzoo._text import visible
 from fusionzoo._types import JSON
-from fusionzoo.errors import ModalityError, PatchError
+from fusionzoo.errors import ModalityError, PatchOptionError
 from fusionzoo.patching.arguments import parse_path
 from fusionzoo.patching.call_chain import Kept, Position, Step
+from fusionzoo.patching.fuse.contexts import FORMS
 from fusionzoo.patching.fuse.joins import JOINS, Join
 from fusionzoo.patching.layouts import check_layout
 from fusionzoo.patching.modalities import ORDER
@@ -98,6 +99,7 @@ class Site:
     total: int = 0  # modalities of the model
     code: str = ""
     context: tuple[str, str] | None = None  # argument that tells dialogues or real steps, and how
+    hints: tuple[str, ...] = ()  # what a context= could return, where nothing proves that it tells them: code to paste
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -133,7 +135,12 @@ class Site:
             f"{self.kind} ({self.op}{axis}) of {', '.join(map(str, self.operands))} at {self.where} in {self.function} "
             f"[{self.path or '<root>'}:{self.module}] layout {self.layout}{'' if self.sure else '?'} -> {list(self.result)}"
             f"{f' x{self.calls}' if self.calls > 1 else ''} -> {self.consumer or '?'}{'' if self.live else ' (not live)'}"
+            f"{self._left_out()}"
         )
+
+    def _left_out(self) -> str:
+        meet = {m for s in self.operands for m in s.lead.split("+") if m}
+        return f"; {len(meet)} of the model's {self.total} modalities" if len(meet) < self.total else ""
 
     def __repr__(self) -> str:
         return f"Site({self})"
@@ -145,6 +152,7 @@ class Site:
     def to_dict(self) -> dict[str, JSON]:
         """Plain values."""
         out = asdict_shallow(self)
+        del out["hints"]
         out["operands"] = [asdict(o) for o in self.operands]
         out["steps"] = [
             {"file": s.file, "module": s.module, "qualname": s.qualname, "line": s.line, "position": list(s.position)}
@@ -214,7 +222,9 @@ class InputSite:
             or not isinstance(self.arg, (str, int))
             or (isinstance(self.arg, int) and self.arg < 0)
         ):
-            raise PatchError(f"InputSite takes an argument's name or its number, counted from 0, not {self.arg!r}")
+            raise PatchOptionError(
+                f"InputSite takes an argument's name or its number, counted from 0, not {self.arg!r}"
+            )
         self.arg = str(self.arg)
         parse_path(self.arg)
         if not isinstance(self.widths, Mapping):
@@ -222,7 +232,20 @@ class InputSite:
         self.widths = dict(self.widths)
         if self.layout is not None:
             self.layout, self.sure = check_layout(self.layout), True
+        if not isinstance(self.path, str):
+            raise PatchOptionError(f"InputSite: path= is a submodule's path as text, not {type(self.path).__name__}")
+        self.dtype = dtype_name(self.dtype)
+        try:
+            self.device = str(torch.device(self.device))
+        except (RuntimeError, TypeError) as error:
+            raise PatchOptionError(
+                f"InputSite: there is no device {self.device!r} ({str(error).splitlines()[0]})"
+            ) from None
+        if self.context is not None:
+            self.context = _read_context(self.context)
         for name, width in self.widths.items():
+            if not isinstance(name, str) or not name:
+                raise ModalityError(f"InputSite: widths= names a modality {name!r}; use text, such as 'audio'")
             if isinstance(width, bool) or not isinstance(width, int) or width < 1:
                 raise ModalityError(f"InputSite: the width of {name!r} must be a positive integer, not {width!r}")
 
@@ -241,10 +264,15 @@ class InputSite:
         """The argument, in words."""
         return f"argument {self.arg}"
 
+    def as_code(self) -> str:
+        """The site as it is written in Python, with what is known of it and dots for what is not."""
+        given: dict[str, Any] = {"layout": self.layout, "context": self.context, "path": self.path or None}
+        known = "".join(f", {name}={value!r}" for name, value in given.items() if value is not None)
+        widths = str(self.widths) if len(self.widths) > 1 else "{'text': ..., 'audio': ...}"
+        return f"fusionzoo.InputSite({self.arg!r}, widths={widths}{known})"
+
     def __str__(self) -> str:
-        shares = (
-            ", ".join(f"{k}:{v}" for k, v in self.widths.items()) or "widths unknown, give widths={modality: width}"
-        )
+        shares = ", ".join(f"{k}:{v}" for k, v in self.widths.items()) or f"widths unknown: {self.as_code()}"
         shape = f" {list(self.shape)}" if self.shape else ""
         return f"input {self.arg}{shape} ({shares}), joined before the model; layout {self.layout or 'unknown'}"
 
@@ -265,6 +293,19 @@ class InputSite:
         v: dict[str, Any] = {k: x for k, x in values.items() if k in cls.__dataclass_fields__}
         context = None if v.get("context") is None else tuple(v["context"])
         return cls(**{**v, "shape": tuple(v["shape"]), "context": context})
+
+
+def _read_context(context: Any) -> tuple[str, str]:
+    """The argument that tells real steps, and how, as an InputSite was given it."""
+    if not isinstance(context, (tuple, list)) or len(context) != 2 or context[1] not in FORMS:
+        raise PatchOptionError(
+            f"InputSite: context= is an argument and how it tells which steps are real, such as ('umask', 'mask'), not {context!r}; "
+            f"how: {', '.join(FORMS)}"
+        )
+    if not isinstance(context[0], str):
+        raise PatchOptionError(f"InputSite: context= names its argument as text, not {context[0]!r}")
+    parse_path(context[0])
+    return context[0], context[1]
 
 
 AnySite = Site | InputSite
@@ -328,20 +369,27 @@ def grouped(streams: Sequence[Stream], varies: bool) -> dict[str, tuple[int, ...
     if varies:
         return {f"m{i}": (i,) for i, s in enumerate(streams) if s.lead}
     pure = {s.lead for s in streams if s.lead and "+" not in s.lead}
+    labelled = [s.lead for s in streams if s.lead]
+    single = len(labelled) <= len({m for lead in labelled for m in lead.split("+")})  # each is a stream of its own
     out: dict[str, list[int]] = {}
+
+    def add(i: int, lead: str) -> None:
+        count = sum(name.rstrip("0123456789") == lead for name in out)
+        out.setdefault(f"{lead}{count + 1}" if single and "+" in lead and count else lead, []).append(i)
+
     for i, s in enumerate(streams):
         parts = set(s.lead.split("+"))
         if s.lead and (len(parts) == 1 or not parts <= pure) and (len(pure) < 2 or len(parts) == 1 or not parts & pure):
-            out.setdefault(s.lead, []).append(i)
+            add(i, s.lead)
     if len(out) < 2:
         out = {}
         for i, s in enumerate(streams):
             if s.lead:
-                out.setdefault(s.lead, []).append(i)
+                add(i, s.lead)
     rank = {n: i for i, n in enumerate(ORDER)}
     return {k: tuple(out[k]) for k in sorted(out, key=lambda k: rank.get(k, len(rank)))}
 
 
-def dtype_name(dtype: torch.dtype) -> str:
+def dtype_name(dtype: torch.dtype | str) -> str:
     """`float32` of `torch.float32`."""
     return str(dtype).removeprefix("torch.")

@@ -74,11 +74,20 @@ def span(node: ast.AST) -> Position:
 
 
 def expression_at(source: Source, position: Position) -> ast.AST | None:
-    """The call, operator or augmented assignment at a position."""
+    """The call, operator or assignment at a position; `x[i] = y` stands where its target does."""
     for node in ast.walk(source.node):
+        if (target := written_target(node)) is not None and span(target) == position:
+            return node
         if isinstance(node, (ast.Call, ast.BinOp, ast.AugAssign)) and span(node) == position:
             twice = ast.walk(node.target) if isinstance(node, ast.AugAssign) else ()
             return None if any(isinstance(n, (ast.Call, ast.NamedExpr)) for n in twice) else node
+    return None
+
+
+def written_target(node: ast.AST) -> ast.Subscript | None:
+    """The target of `x[i] = y`."""
+    if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Subscript):
+        return node.targets[0]
     return None
 
 

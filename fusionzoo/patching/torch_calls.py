@@ -33,7 +33,9 @@ def name_of(func: Any) -> str:
         return {"iadd": "add", "radd": "add", "imul": "mul", "rmul": "mul", "isub": "sub", "rsub": "sub",
                 "itruediv": "div", "truediv": "div", "rtruediv": "div"}.get(name, name)  # fmt: skip
     name = name.rstrip("_") if not name.startswith("_") else name
-    return {"multiply": "mul", "subtract": "sub", "divide": "div", "true_divide": "div"}.get(name, name)
+    return {"setitem": "__setitem__", "multiply": "mul", "subtract": "sub", "divide": "div", "true_divide": "div"}.get(
+        name, name
+    )
 
 
 def tensors_in(value: Any) -> list[Tensor]:

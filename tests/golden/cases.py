@@ -48,13 +48,15 @@ def case(*names: str) -> Callable[[Case], Case]:
 
 
 def inputs(arrays: Arrays) -> dict[str, Tensor]:
-    """The `in.*` arrays as tensors; the float ones are float32 leaves that want a gradient."""
+    """The `in.*` arrays as tensors; the float ones are leaves that want a gradient."""
     out = {}
     for key, value in arrays.items():
         if key.startswith("in."):
             tensor = torch.from_numpy(np.array(value))
             if tensor.is_floating_point():
-                tensor = tensor.float().requires_grad_(f"grad.{key[3:]}" in arrays or not _has_gradients(arrays))
+                tensor = tensor.to(torch.get_default_dtype()).requires_grad_(
+                    f"grad.{key[3:]}" in arrays or not _has_gradients(arrays)
+                )
             out[key[3:]] = tensor
     return out
 
@@ -64,14 +66,22 @@ def _has_gradients(arrays: Arrays) -> bool:
 
 
 def state(arrays: Arrays) -> dict[str, Tensor]:
-    """The `state.*` arrays as float32 tensors (integers stay integers), under the official names."""
+    """The `state.*` arrays as tensors (integers stay integers), under the official names."""
     out = {k[6:]: torch.from_numpy(np.array(v)) for k, v in arrays.items() if k.startswith("state.")}
-    return {k: v.float() if v.is_floating_point() else v for k, v in out.items()}
+    return {k: v.to(torch.get_default_dtype()) if v.is_floating_point() else v for k, v in out.items()}
+
+
+#: Where it is a list, the first module that is made ready is kept in it, and given again to all cases after.
+kept: list[Any] | None = None
 
 
 def ready(module: Any, arrays: Arrays) -> Any:
     """The module with the official weights, in eval mode."""
+    if kept:
+        return kept[0]
     module.load_reference(state(arrays))
+    if kept is not None:
+        kept.append(module)
     return module.eval()
 
 

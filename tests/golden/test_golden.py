@@ -34,10 +34,11 @@ def _load_cases() -> Any:
         assert spec.loader is not None
         sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[name])
-    return sys.modules["golden_cases"].CASES
+    return sys.modules["golden_cases"]
 
 
-CASES = _load_cases()
+cases = _load_cases()
+CASES = cases.CASES
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

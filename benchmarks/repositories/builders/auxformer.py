@@ -17,6 +17,6 @@ def build(root: Any) -> Any:
     """As its wrapper does, with two layers."""
     from net.avmodel_AF import AVmodel
 
-    rates = {k: 0.1 for k in ("attn_dropout", "relu_dropout", "res_dropout", "out_dropout", "embed_dropout")}
+    rates = dict.fromkeys(("attn_dropout", "relu_dropout", "res_dropout", "out_dropout", "embed_dropout"), 0.1)
     model = AVmodel(SimpleNamespace(num_heads=5, layers=2, attn_mask=True, output_dim=6, **rates))
     return model, Call(torch.randn(3, 9, 1024), torch.randn(3, 7, 50)), {}

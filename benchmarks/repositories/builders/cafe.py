@@ -19,4 +19,8 @@ def build(root: Any) -> Any:
     with mock.patch.object(random, "random", random):  # which it imports, and asks for a seed
         from model import DetectionModule
 
-    return DetectionModule(), Call(torch.randn(4, 30, 200), torch.randn(4, 512), torch.randn(4, 64), torch.randn(4, 64)), {}
+    return (
+        DetectionModule(),
+        Call(torch.randn(4, 30, 200), torch.randn(4, 512), torch.randn(4, 64), torch.randn(4, 64)),
+        {},
+    )

@@ -12,7 +12,7 @@ from repositories.batches import features, lengths_mask
 
 REPOSITORY = "Exploration-Lab/COGMEN"
 COMMIT = "8c00c9bfec"
-LENGTHS = [22, 17, 15, 13]
+LENGTHS = [9, 7, 5, 4]
 STREAMS = {(0, "input_tensor"): 0}
 
 
@@ -24,7 +24,7 @@ def build(root: Any) -> Any:
     args = Namespace(
         dataset="iemocap", emotion=None, rnn="transformer", hidden_size=100, concat_gin_gout=False, wp=5, wf=5,
         device="cpu", drop_rate=0.5, class_weight=False, seqcontext_nlayer=2, gnn_nheads=7, use_highway=False,
-        use_pe_in_seqcontext=False, modalities="atv", trans_encoding=False, encoding=None, num_bases=7, tuning=False,
+        use_pe_in_seqcontext=False, modalities="atv", trans_encoding=False, encoding=None, num_bases=7, tuning=False, log_in_comet=False,
         dataset_embedding_dims={"iemocap": {"atv": 100 + 768 + 512}},
     )  # fmt: skip
     model = COGMEN(args)

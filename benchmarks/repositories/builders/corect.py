@@ -10,7 +10,7 @@ from repositories.batches import features, lengths_mask
 
 REPOSITORY = "leson502/CORECT_EMNLP2023"
 COMMIT = "96ad0127f2"
-LENGTHS = [22, 17, 15, 13]
+LENGTHS = [9, 7, 5, 4]
 STREAMS = {(0, "text_tensor"): 0, (0, "audio_tensor"): 0, (0, "visual_tensor"): 0}
 
 

@@ -8,7 +8,7 @@ from repositories.batches import features, lengths_mask, speakers
 
 REPOSITORY = "declare-lab/conv-emotion"
 COMMIT = "6128ca20e9"
-LENGTHS = [22, 17, 15, 13]
+LENGTHS = [9, 7, 5, 4]
 STREAMS = {0: 1}
 
 

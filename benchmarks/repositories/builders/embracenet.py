@@ -1,9 +1,8 @@
 """EmbraceNet's bimodal example: two halves of an image in one argument, whose features are picked at random."""
 
+import sys
 from types import SimpleNamespace
 from typing import Any
-
-import sys
 
 import torch
 

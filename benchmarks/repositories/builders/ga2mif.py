@@ -20,13 +20,16 @@ def build(root: Any) -> Any:
     """As `run.py` does, narrower."""
     stand_in("torch_sparse", "SparseTensor", "matmul", "set_diag")
     with mock.patch.object(sys, "argv", ["run.py"]):  # the repository reads the command line at import
-        from parsers import args
-
         from model import GNNModel
+        from parsers import args
     args.no_cuda, args.hidesize, args.base_size = True, 16, [16, 16, 16]
     args.crossmodal_nlayers = 2
     model = GNNModel(args, D_m_a=14, D_m_v=10, D_m=20, num_speakers=2, n_classes=6)
     size = len(LENGTHS), max(LENGTHS)
     text, audio, visual = (torch.randn(*size, d) for d in (20, 14, 10))
     qmask = torch.nn.functional.one_hot(torch.randint(2, size), 2).float()
-    return model, Call(text, qmask, lengths_mask(LENGTHS).float(), torch.tensor(LENGTHS), max(LENGTHS), audio, visual), {}
+    return (
+        model,
+        Call(text, qmask, lengths_mask(LENGTHS).float(), torch.tensor(LENGTHS), max(LENGTHS), audio, visual),
+        {},
+    )

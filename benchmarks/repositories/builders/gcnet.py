@@ -10,7 +10,7 @@ from repositories.batches import features, lengths_mask
 
 REPOSITORY = "zeroQiaoba/GCNet"
 COMMIT = "8cce4a0c9a"
-LENGTHS = [22, 17, 15, 13]
+LENGTHS = [9, 7, 5, 4]
 STREAMS = {(0, 0): 1}
 
 

@@ -7,7 +7,7 @@ from repositories.batches import features, lengths_mask, speakers
 
 REPOSITORY = "yuntaoshou/LMAM"
 COMMIT = "1ac9f43823"
-LENGTHS = [22, 17, 15, 13]
+LENGTHS = [9, 7, 5, 4]
 STREAMS = {(0, 0): 1, (0, 1): 1, (0, 2): 1, (0, 3): 1, 1: 1, 2: 1}
 
 

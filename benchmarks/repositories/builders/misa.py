@@ -13,7 +13,7 @@ from repositories.pretrained import random_weights
 
 REPOSITORY = "declare-lab/MISA"
 COMMIT = "ec42faddde"
-LENGTHS = [22, 17, 15, 13]
+LENGTHS = [9, 7, 5, 4]
 STREAMS = {1: 1, 2: 1, 4: 0}
 
 

@@ -8,7 +8,7 @@ from repositories.batches import features, lengths_mask, speakers
 
 REPOSITORY = "zerohd4869/MM-DFN"
 COMMIT = "da97036606"
-LENGTHS = [22, 17, 15, 13]
+LENGTHS = [9, 7, 5, 4]
 STREAMS = {0: 1, 4: 1, 5: 1}
 
 

@@ -11,6 +11,7 @@ REPOSITORY = "thuiar/MMSA"
 COMMIT = "a94e65d07f"
 SAMPLES = 4
 STREAMS = {0: 0, 1: 0, 2: 0}
+MAIN = 4  # the prediction comes after the features
 
 
 def build(root: Any) -> Any:

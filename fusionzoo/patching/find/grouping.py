@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
 from typing import Any
 
 from fusionzoo.patching.call_chain import Position
+from fusionzoo.patching.find.comparison import is_comparison
 from fusionzoo.patching.find.ranking import score
-from fusionzoo.patching.find.real_steps import of_input, of_join, of_one_dialogue, of_padded_rows
-from fusionzoo.patching.find.stream_layout import feature_axis, layout, time_axis
+from fusionzoo.patching.find.real_steps import hints, of_input, of_join, of_one_dialogue, of_padded_rows
+from fusionzoo.patching.find.stream_layout import feature_axis, fullest, layout, time_axis
+from fusionzoo.patching.layouts import PADDED_ROWS
 from fusionzoo.patching.sites import InputSite, Site, SiteList, Stream, dtype_name, grouped
 from fusionzoo.patching.source import expression_at, operands_of, span, step_source
 from fusionzoo.patching.trace.events import Event, Operand, Trace
@@ -23,7 +24,11 @@ def sites_of(trace: Trace) -> SiteList:
     _absorb(trace)
     places: dict[tuple[Any, ...], list[Event]] = {}
     for event in trace.events:
-        if not event.absorbed and event.dtype.is_floating_point:
+        if event.absorbed or not event.dtype.is_floating_point:
+            continue
+        if is_comparison(event):
+            trace.compared.append(event)
+        else:
             places.setdefault((event.path, *((*s.key, s.position) for s in event.steps)), []).append(event)
     axes = time_axis(trace)
     order = len(trace.events) or 1
@@ -138,7 +143,9 @@ def _lead(bits: int, names: list[str]) -> str:
 
 
 def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
-    event = events[0]
+    # In a loop over the modalities, the fullest pass says what the site is.
+    event = max(events, key=lambda e: _bits(e).bit_count())
+    events = [event, *(e for e in events if e is not event)]
     if not _can_be_held(event, trace):
         return None
     operands, sources, kept = _operands_of(events, trace)
@@ -147,7 +154,11 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     streams = tuple(Stream(_lead(o.bits, trace.names), o.shape) for o in operands)
     feature = feature_axis(event, operands)
     join = event.join.along(event.axis, feature, len(event.result))
-    varies = _differ(events, lambda o: o.bits)
+    passes = [[o for o in e.operands if o.bits or not join.attends] for e in events]  # a mask is no stream
+    widths = [[o.shape[-1:] for o in x] for x in passes]
+    # Passes of other widths are left alone: only those that the fusion acts in have to be of the same modalities.
+    told = [x[join.grows :] for x, w in zip(passes, widths, strict=True) if w == widths[0]]
+    varies = any([o.bits for o in x] != [o.bits for o in told[0]] for x in told)
     groups = join.ordered(grouped(streams, varies))
     if len(groups) < 2:
         return None
@@ -155,7 +166,7 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     arrangement, sure = layout(join, event.axis, feature, operands, time, leading, _all_flat(trace))
     if arrangement in ("(B, d)", "(T, d)") and join.tells_dialogues(groups):
         arrangement = "(N, d)"
-    stream = next((o for o in operands if o.bits), operands[0])
+    stream = fullest(operands)
     found = of_join(trace, arrangement, stream, time, feature, event.axis) if sure and not varies else None
     if arrangement == "(N, d)" and found is None and not varies and not join.tells_dialogues(groups):
         arrangement, found = of_padded_rows(trace, stream, time) or (arrangement, found)
@@ -172,10 +183,19 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
         sources=sources,
         feature_axis=feature,
         leading=leading,
-        varies=varies or _differ(events, lambda o: o.shape[-1:]),
+        varies=varies or any(w != widths[0] for w in widths),
         total=len(trace.names),
         context=None if found is None else (found.path, found.form),
+        hints=() if found is not None and arrangement not in PADDED_ROWS else hints(trace, arrangement, stream, time),
     )
+
+
+def _bits(event: Event) -> int:
+    """The modalities that meet in an event."""
+    bits = 0
+    for o in event.operands:
+        bits |= o.bits
+    return bits
 
 
 def _can_be_held(event: Event, trace: Trace) -> bool:
@@ -197,11 +217,6 @@ def _operands_of(events: list[Event], trace: Trace) -> Grown:
     if first[2] and any(_with_earlier(e, trace)[1:] != first[1:] for e in events[1:]):
         return [o for o in events[0].operands if len(o.shape)], (), ()
     return first
-
-
-def _differ(events: list[Event], of: Callable[[Operand], Any]) -> bool:
-    """Whether the calls differ in something of their operands."""
-    return any([of(o) for o in e.operands] != [of(o) for o in events[0].operands] for e in events)
 
 
 def _all_flat(trace: Trace) -> bool:

@@ -24,7 +24,8 @@ def score(site: Site, late: float, main: bool) -> float:
     against = (
         (30.0, site.op in ("sub", "div")),  # a distance or a norm more often than a fusion
         (6.0 * math.log2(site.calls), True),  # in a loop over steps, say
-        (120.0, any(set(s.lead.split("+")) >= union for s in site.operands)),  # one holds all the others: a residual
+        (120.0, _adds_to_all(site, union)),
+        (25.0, site.kind == "product" and _broadcasts(site)),  # weights of an attention, or one gate for many
         (1000.0, not site.live),
         (150.0, site.live and not main),
         (30.0, site.how != "rewrite"),
@@ -36,16 +37,27 @@ def score(site: Site, late: float, main: bool) -> float:
     return score
 
 
+def _adds_to_all(site: Site, union: set[str]) -> bool:
+    """Whether one operand holds all modalities already, and what stands beside it is a residual of some of them."""
+    holds = [set(s.lead.split("+")) >= union for s in site.operands if s.lead]
+    return any(holds) and not (site.join.listed and len(holds) >= site.total)
+
+
+def _broadcasts(site: Site) -> bool:
+    """Whether one operand has a single row or feature for several of another."""
+    shapes = {s.shape[1:] for s in site.operands if s.lead and len(s.shape) == len(site.result)}
+    return len(shapes) > 1
+
+
 def _share(site: Site, union: set[str]) -> float:
     """How much of all modalities meets at the site, each as a stream of its own or nearly so; from 0 to 1."""
     total = max(1, site.total)
-    leads = {s.lead for s in site.operands if s.lead}
-    parts = [set(lead.split("+")) for lead in leads]
-    share = sum("+" not in lead for lead in leads) / total
-    if len(union) != total:
-        return share
-    if len(parts) > 1 and sum(map(len, parts)) == total:  # completes what earlier joins began
-        return max(share, 0.9)
-    if len(parts) > 2 and not any(p >= union for p in parts):
-        return max(share, 0.75 * min(len(parts), total) / total)  # all gated pairs rather than one of them
-    return share
+    parts = [set(s.lead.split("+")) for s in site.operands if s.lead]
+    pure = {name for p in parts if len(p) == 1 for name in p}
+    mixed = sorted((p for p in parts if len(p) > 1), key=len)
+    if len(union) == total == sum(len(p) for p in {frozenset(p) for p in parts}) and mixed and len(parts) > 1:
+        return 0.9  # completes what earlier joins began
+    covered = set(pure)
+    for p in mixed:  # a mixed stream stands for one of the modalities that nobody else brings in
+        covered |= set(sorted(p - covered)[:1])
+    return (len(pure) + 0.8 * len(covered - pure)) / total

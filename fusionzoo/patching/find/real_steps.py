@@ -127,7 +127,8 @@ def _masks(trace: Trace) -> list[tuple[str, str, Tensor]]:
     out = []
     for leaf in trace.leaves:
         x = leaf.tensor
-        if leaf.modality is None and x.dim() == 2 and x.numel() and bool(((x == 0) | (x == 1)).all()):
+        plain = leaf.modality is None and x.dim() == 2 and x.layout is torch.strided and x.numel()
+        if plain and bool(((x == 0) | (x == 1)).all()):
             out.append((leaf.path, leaf.hint, x.bool()))
     return out
 
@@ -165,3 +166,54 @@ def _mask_of(trace: Trace, batch: int, steps: int) -> ArgumentContext | None:
         if "len" in path.lower() and len(values) == batch and max(values) <= steps and min(values) > 0:
             return ArgumentContext(path, "lengths")
     return None
+
+
+# -- what a caller may say where nothing is proved ---------------------------------------------------------------------
+
+
+def hints(trace: Trace, layout: str, operand: Operand, time: int | None) -> tuple[str, ...]:
+    """Values of `context=` that fit this call by their size, as code to paste; nothing proves them."""
+    if len(operand.shape) == 2 and layout != "(..., d)":
+        return tuple(f"{{{one}}}" for one in _of_rows(trace, operand, 0 if time is None else 1 - time))
+    if layout in ("(B, T, d)", "(T, B, d)") and len(operand.shape) == 3:
+        batch, steps = operand.shape[:2] if layout == "(B, T, d)" else (operand.shape[1], operand.shape[0])
+        return tuple(f"{{{one}}}" for one in _of_steps(trace, batch, steps))
+    return ()
+
+
+def _of_rows(trace: Trace, operand: Operand, batch: int) -> list[str]:
+    """batch : the input's axis of dialogues."""
+    rows, runs = operand.shape[0], None
+    deep = [x for x in trace.leaves if (x.modality or x.widths) and x.tensor.dim() == 3]
+    if operand.labels is not None and deep:
+        runs = _runs(operand.labels, batch)
+        if runs is None and bool((read_positions(operand.labels, batch) >= 0).all()):
+            return []  # it is known that the rows of a dialogue do not lie together
+    out = [f"'lengths': {_code(trace, p)}" for p, v in _lists(trace) if len(v) > 1 and min(v) > 0 and sum(v) == rows]
+    for path, _, mask in _masks(trace):
+        if int(mask.sum()) == rows and (_prefix(mask) or _prefix(mask.T)):
+            out.append(f"'mask': {_code(trace, path)}.bool(){'' if _prefix(mask) else '.T'}")
+    for leaf in deep:
+        count, steps = leaf.tensor.shape[batch], leaf.tensor.shape[1 - batch]
+        if runs == [steps] * count:
+            x = _code(trace, leaf.path)
+            return [*out, f"'lengths': [{x}.shape[{1 - batch}]] * {x}.shape[{batch}]"]
+    return out
+
+
+def _of_steps(trace: Trace, batch: int, steps: int) -> list[str]:
+    out = []
+    for path, hint, mask in _masks(trace):
+        if "mask" in hint.lower() and tuple(mask.shape) in ((batch, steps), (steps, batch)):
+            turned = "" if tuple(mask.shape) == (batch, steps) else ".T"
+            out.append(f"'mask': {_code(trace, path)}.bool(){turned}")
+    lists = [p for p, v in _lists(trace) if "len" in p.lower() and len(v) == batch and max(v) <= steps]
+    return [*out, *(f"'lengths': {_code(trace, p)}" for p in lists)]
+
+
+def _code(trace: Trace, path: str) -> str:
+    """The argument at a path, or what is inside it, in a function of `(model, args, kwargs)`."""
+    names = list(trace.arguments)
+    name = max((n for n in names if path.startswith(n)), key=len)
+    i = names.index(name)
+    return (f"args[{i}]" if i < trace.positional else f"kwargs[{name!r}]") + path[len(name) :]

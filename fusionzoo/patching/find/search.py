@@ -11,11 +11,12 @@ from fusionzoo.errors import ModalityError, NoSiteError, PatchError
 from fusionzoo.patching.calls import Call, attempt, explained, misfit
 from fusionzoo.patching.find.grouping import sites_of
 from fusionzoo.patching.fuse.joins import OPERATIONS
-from fusionzoo.patching.modalities import ORDER, Leaf, ModalitiesLike, find_modalities
+from fusionzoo.patching.modalities import ORDER, Leaf, ModalitiesLike, find_modalities, is_other
 from fusionzoo.patching.signatures import bind, forward_of
-from fusionzoo.patching.sites import SiteList, dtype_name
+from fusionzoo.patching.sites import InputSite, SiteList, dtype_name
 from fusionzoo.patching.trace.events import Trace
 from fusionzoo.patching.trace.labels import MODALITY_BITS
+from fusionzoo.patching.trace.last_seen import fates, meetings
 from fusionzoo.patching.trace.tracer import run
 from fusionzoo.patching.turns import in_turn
 from fusionzoo.patching.wrappers import host_of
@@ -121,6 +122,10 @@ def trace_model(model: nn.Module, call: Call, modalities: ModalitiesLike) -> Tra
             f"none of the arguments of {type(model).__name__} looks like a stream of features (tensors seen: {seen}); "
             "name them with modalities={'argument': 'text', ...}"
         )
+    if meta := [x.path for x in leaves if x.tensor.is_meta]:
+        raise PatchError(
+            f"{meta[0]} of {type(model).__name__} is on the meta device, which holds no values; give a batch that the model can compute"
+        )
     if len(names) > MODALITY_BITS:
         raise ModalityError(f"at most {MODALITY_BITS} modalities can be told apart, not {len(names)}")
     bit = {n: 1 << i for i, n in enumerate(names)}
@@ -130,7 +135,7 @@ def trace_model(model: nn.Module, call: Call, modalities: ModalitiesLike) -> Tra
             return torch.tensor([bit[n] for n, w in leaf.widths.items() for _ in range(w)])
         return bit[leaf.modality or ""]
 
-    trace = Trace([], names, leaves, arguments)
+    trace = Trace([], names, leaves, arguments, len(call.args))
     run(lambda: call.of(model), model, trace, bits, OPERATIONS)
     return trace
 
@@ -146,11 +151,50 @@ def nothing_found(model: nn.Module, trace: Trace) -> str:
         (leaf,) = [x for x in trace.leaves if x.modality][:1]
         return (
             f"{type(model).__name__} receives one stream only: {seen}{f' (taken for no streams: {others})' if others else ''}. "
-            f"If its features were joined before the model, use site=fusionzoo.InputSite({leaf.path!r}, widths={{...}}); if other "
-            "arguments are modalities too, name them with modalities={...}"
+            f"If its features were joined before the model, use site={InputSite(leaf.path).as_code()}; if other "
+            f"arguments are modalities too, name them with modalities={{...}}{_tokens(trace)}"
         )
-    nearest = trace.seen[0] if trace.seen else "no operation took two of them"
+    if trace.compared:
+        return _only_compared(model, trace)
+    nearest = [*trace.seen, *meetings(trace.calls, trace.names)][:3] or ["no operation took two of them"]
+    same = _one_tensor_for_two(trace)
     return (
         f"the streams of {type(model).__name__} never meet in code that could be patched. Seen: {seen}"
-        f"{f'; taken for no streams: {others}' if others else ''}. Nearest: {nearest}. If the names are wrong, give modalities={{...}}"
+        f"{f'; taken for no streams: {others}' if others else ''}. Nearest: {'; '.join(nearest)}. "
+        f"{same or '; '.join(fates(trace.calls, trace.names, trace.output_labels))}. If the names are wrong, give modalities={{...}}{_tokens(trace)}"
     )
+
+
+def _tokens(trace: Trace) -> str:
+    """A hint at arguments that may be token ids under a name that does not say so."""
+    unnamed = [x.path for x in trace.leaves if x.path in trace.looked_up and not is_other(x.hint)]
+    if not unnamed:
+        return ""
+    named = {x.path: x.modality for x in trace.leaves if x.modality} | dict.fromkeys(unnamed, "text")
+    return (
+        f"; {', '.join(unnamed)}, which an embedding has rows for, may be tokens: "
+        f"modalities={{{', '.join(f'{k!r}: {v!r}' for k, v in named.items())}}}"
+    )
+
+
+def _only_compared(model: nn.Module, trace: Trace) -> str:
+    """What to say of a dual encoder."""
+    event = trace.compared[0]
+    last = event.steps[-1]
+    widths = dict.fromkeys(trace.names, event.operands[0].shape[-1])
+    return (
+        f"{type(model).__name__} only compares {' and '.join(trace.names)}: a dual encoder, which scores every sample of one with every "
+        f"sample of the other ({last.file}:{last.position[0]}, {last.qualname}). Nothing is joined there, so that a fusion has no place in "
+        "it. Join what its encoders give in a module of your own (torch.cat([...], -1) and a head, then patch that module), or call a "
+        f"fusion on it: fusionzoo.get('lmam')({widths})"
+    )
+
+
+def _one_tensor_for_two(trace: Trace) -> str:
+    """What to say where one tensor was given for two streams, which cannot be told apart then."""
+    seen: dict[int, Leaf] = {}
+    for x in trace.leaves:
+        other = seen.setdefault(id(x.tensor), x)
+        if other.modality != x.modality:
+            return f"{other.path} and {x.path} are one and the same tensor: give each its own"
+    return ""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from fusionzoo.patching.fuse.joins import Join
 from fusionzoo.patching.trace.events import Event, Operand, Trace
 from fusionzoo.patching.trace.labels import read_positions
 
 
-def _varying(o: Operand, dim: int, axis: int) -> bool:
+def varies_along(o: Operand, dim: int, axis: int) -> bool:
     """Whether positions along an input axis are told apart along a tensor's dim."""
     if o.labels is None or dim >= o.labels.dim() or o.labels.shape[dim] < 2:
         return False
@@ -28,23 +30,29 @@ def _once(o: Operand, dim: int, axis: int) -> bool:
 
 def _runs(o: Operand, dim: int, axis: int) -> bool:
     """Whether a dim goes through the positions of an input axis in runs: dialogues laid one after the other."""
-    if not _varying(o, dim, axis) or o.labels is None:
+    if not varies_along(o, dim, axis) or o.labels is None:
         return False
     line = read_positions(o.labels.movedim(dim, 0).flatten(1)[:, 0], axis)
     known = len(torch.unique(line))
     return len(line) > known == len(torch.unique_consecutive(line))
 
 
+def fullest(operands: list[Operand]) -> Operand:
+    """The stream that tells most of the layout: of those of the highest rank the one with the most steps, the first of equals."""
+    streams = [o for o in operands if o.bits] or operands
+    return max(streams, key=lambda o: (len(o.shape), math.prod(o.shape[:-1])))
+
+
 def feature_axis(event: Event, operands: list[Operand]) -> int:
     """The axis of features: the last one, unless positions of the input run along it."""
-    o = next((o for o in operands if o.bits), operands[0])
+    o = fullest(operands)
     rank = len(o.shape)
     if event.join.multiplies or rank < 3:
         return -1
-    if not (_varying(o, rank - 1, 0) or _varying(o, rank - 1, 1)):
-        unit = event.join.unit_last and all(x.shape[-1] == 1 for x in (o, *operands))
-        return -2 if unit and not (_varying(o, rank - 2, 0) or _varying(o, rank - 2, 1)) else -1
-    free = [d for d in range(1, rank - 1) if not (_varying(o, d, 0) or _varying(o, d, 1))]
+    if not (varies_along(o, rank - 1, 0) or varies_along(o, rank - 1, 1)):
+        narrow = event.join.unit_last and all(x.shape[-1] == 1 for x in operands)
+        return -2 if narrow and not (varies_along(o, rank - 2, 0) or varies_along(o, rank - 2, 1)) else -1
+    free = [d for d in range(1, rank - 1) if not (varies_along(o, d, 0) or varies_along(o, d, 1))]
     return free[-1] - rank if free else -1
 
 
@@ -56,7 +64,7 @@ def layout(
     leading : of an outer product, see `Join.leading`.
     flat : whether the model's streams have no axis of time: they are vectors, one per sample.
     """
-    o = next((o for o in operands if o.bits), operands[0])
+    o = fullest(operands)
     dims = join.step_axes(feature, axis, leading, [o.shape, *(x.shape for x in operands)])
     if not dims:
         return "(B, d)", True
@@ -70,12 +78,12 @@ def layout(
 def _at_odds(operands: list[Operand], like: Operand, dim: int) -> bool:
     """Whether rows go along the first axis of one argument and along the second of another: what they share is samples."""
     streams = [o for o in operands if o.bits and len(o.shape) == len(like.shape)]
-    along = {tuple(_varying(o, dim, i) for i in (0, 1)) for o in streams}
+    along = {tuple(varies_along(o, dim, i) for i in (0, 1)) for o in streams}
     return {(True, False), (False, True)} <= along
 
 
 def _of_one_axis(o: Operand, dim: int, time: int | None) -> str:
-    along = [_varying(o, dim, i) for i in (0, 1)]
+    along = [varies_along(o, dim, i) for i in (0, 1)]
     if all(along) and any(_once(o, dim, i) for i in ((0, 1) if time is None else (1 - time,))):
         return "(B, d)"  # one step of every dialogue
     if all(along) or any(_runs(o, dim, i) for i in (0, 1)):
@@ -84,7 +92,7 @@ def _of_one_axis(o: Operand, dim: int, time: int | None) -> str:
 
 
 def _of_two_axes(o: Operand, dims: list[int], time: int | None) -> tuple[str, bool]:
-    first, second = ([_varying(o, dim, i) for i in (0, 1)] for dim in dims)
+    first, second = ([varies_along(o, dim, i) for i in (0, 1)] for dim in dims)
     if time is not None and (any(first) or any(second)):
         time_first = first[time] or (second[1 - time] and not first[1 - time])
         return ("(T, B, d)" if time_first else "(B, T, d)"), True
@@ -94,14 +102,14 @@ def _of_two_axes(o: Operand, dims: list[int], time: int | None) -> tuple[str, bo
 
 def time_axis(trace: Trace) -> int | None:
     """Which axis of the input is time: 0, 1, or None where nothing tells."""
-    shapes = [x.tensor.shape for x in trace.leaves if (x.modality or x.widths) and x.tensor.dim() >= 3]
-    if not shapes:
+    sequences = [x.tensor for x in trace.leaves if (x.modality or x.widths) and _rank(x.tensor) >= 3]
+    if not sequences:
         return None
     votes = [*trace.time_votes]
-    first, second = shapes[0][:2]
-    if first != second:
-        for axis in _told_by_arguments(trace, first, second):
-            votes[axis] += 2
+    for first, second in dict.fromkeys(tuple(x.shape[:2]) for x in sequences):
+        if first != second:
+            for axis in _told_by_arguments(trace, first, second):
+                votes[axis] += 2
     for operand in (o for event in trace.events for o in event.operands):
         slow = _slow_axis(operand)
         if slow is not None:
@@ -109,6 +117,11 @@ def time_axis(trace: Trace) -> int | None:
     if votes[0] == votes[1]:
         return None
     return 0 if votes[0] > votes[1] else 1
+
+
+def _rank(x: Tensor) -> int:
+    """Of an argument's features: tokens, which are whole numbers, get theirs from an embedding."""
+    return x.dim() + (not x.is_floating_point())
 
 
 def _told_by_arguments(trace: Trace, first: int, second: int) -> Iterator[int]:
@@ -131,7 +144,7 @@ def _told_by_arguments(trace: Trace, first: int, second: int) -> Iterator[int]:
 
 def _slow_axis(o: Operand) -> int | None:
     """In a flat list of both axes' positions, the input axis that changes slowly, which is the batch."""
-    if o.labels is None or o.labels.dim() != 2 or not (_varying(o, 0, 0) and _varying(o, 0, 1)):
+    if o.labels is None or o.labels.dim() != 2 or not (varies_along(o, 0, 0) and varies_along(o, 0, 1)):
         return None
     changes = []
     for axis in (0, 1):

@@ -101,7 +101,8 @@ def _dialogues(xs: list[Tensor], context: dict[str, Any], what: str) -> Arranged
     if lengths is None:
         raise LayoutError(
             f"{what}: the streams are a flat list of {xs[0].shape[0]} nodes, and this fusion looks across steps; "
-            "give context=lambda model, args, kwargs: {'lengths': ...} with the dialogues' lengths, so that it never mixes them"
+            "give context=lambda model, args, kwargs: {'lengths': ...} with the dialogues' lengths ([T] * B where all are padded to T), "
+            "or {'mask': ...}, so that it never mixes them"
         )
     rows = xs[0].shape[0]
     if int(lengths.sum()) != rows:

@@ -9,11 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fusionzoo.errors import LayoutError
+from fusionzoo.errors import LayoutError, PatchOptionError
 from fusionzoo.patching.arguments import get_argument
 from fusionzoo.patching.signatures import forward_of
 
 Context = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Mapping[str, Any]]
+
+
+FORMS = ("lengths", "mask", "mask.T", "not mask", "not mask.T")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,15 @@ class ArgumentContext:
 
     def __str__(self) -> str:
         return f"{self.form} from the argument {self.path}"
+
+
+def check_context(context: Any) -> None:
+    """Refuse a `context=` that cannot be called."""
+    if context is not None and not callable(context):
+        raise PatchOptionError(
+            f"context= is a function of (model, args, kwargs) that returns {{'mask': ...}} or {{'lengths': ...}}, not "
+            f"{type(context).__name__}"
+        )
 
 
 def read_context(

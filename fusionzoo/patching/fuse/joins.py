@@ -9,145 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from fusionzoo.errors import ShapeError
+from fusionzoo.patching.fuse.join import Called, Groups, Join, Parts, Shape
 from fusionzoo.patching.layouts import STEP_AXES
-from fusionzoo.patching.torch_calls import ATTENTIONS, PRODUCTS, is_outer
+from fusionzoo.patching.torch_calls import ATTENTIONS, PRODUCTS, is_outer, name_of, tensors_in
 
 if TYPE_CHECKING:
     from fusionzoo.patching.fuse.layer import FusionLayer, Plan
-
-Shape = Sequence[int]
-Groups = dict[str, tuple[int, ...]]
-Parts = dict[str, list[Tensor]]
-
-
-class Join:
-    """A kind of join.
-
-    Attributes
-    ----------
-    kind : str
-        Its name, which sites and saved patches have.
-    operations : tuple of str
-        The torch operations that are one, where nothing in their arguments says otherwise.
-    weight : float
-        How likely a site of this kind is what a fusion should replace.
-    attends : bool
-        Whether the streams attend to each other, so that the call which holds the attention is the site.
-    nests : bool
-        Whether one inside another is one join of all: `a + b + c`.
-    continues : bool
-        Whether a later statement may go on with one: `h = a + b`, then `h += c`.
-    listed : bool
-        Whether the operands come in a list, which may be of another length in the next call.
-    separate : bool
-        Whether every modality's own operands are still there afterwards and get the fused stream, each by a projection.
-    multiplies : bool
-        Whether all axes behind the leading ones are features.
-    direct : bool
-        Whether the operands are the streams as they stand, where each modality has one and features are last.
-    unit_last : bool
-        Whether features may stand before a last axis of size one.
-    """
-
-    kind: ClassVar[str] = ""
-    operations: ClassVar[tuple[str, ...]] = ()
-    weight: ClassVar[float] = 0
-    attends = nests = continues = listed = separate = multiplies = direct = unit_last = False
-
-    # -- reading a call ---------------------------------------------------------------------------------------------
-
-    def as_called(self, name: str, args: Sequence[Any], inputs: Sequence[Tensor]) -> Join:
-        """The kind of a call of one of the operations."""
-        return self
-
-    def axis(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], rank: int) -> int | None:
-        """The axis along which operands are joined; None where there is none."""
-        dim = kwargs.get("dim", kwargs.get("axis"))
-        if dim is None and len(args) > 1 and isinstance(args[1], int):
-            dim = args[1]
-        dim = self.usual_axis(name, rank) if dim is None else dim
-        return None if dim is None else dim % rank
-
-    def usual_axis(self, name: str, rank: int) -> int | None:
-        """The axis where a call names none."""
-        return None
-
-    def along(self, axis: int | None, feature: int, rank: int) -> Join:
-        """The kind, once it is known which axis holds features."""
-        return self
-
-    # -- reading a site ---------------------------------------------------------------------------------------------
-
-    def ordered(self, groups: Groups) -> Groups:
-        """The streams in the order in which a fusion takes them."""
-        return groups
-
-    def leading(self, shapes: Sequence[Shape], result: Shape) -> int:
-        """How many axes in front the join leaves alone, where it multiplies out the others."""
-        return 1
-
-    def step_axes(self, feature: int, axis: int | None, leading: int, shapes: Sequence[Shape]) -> list[int]:
-        """The axes of an operand that hold samples and steps; the first of `shapes` is a stream's."""
-        rank = len(shapes[0])
-        dims = [d for d in range(rank) if d != feature % rank]
-        unit = self.unit_last and feature == -2 and all(s[-1] == 1 for s in shapes if s)
-        return [d for d in dims if d != rank - 1] if unit else dims
-
-    def tells_dialogues(self, groups: Groups) -> bool:
-        """Whether the operands themselves tell which rows are one dialogue."""
-        return False
-
-    def features(self, shape: Shape, feature_axis: int, leading: int) -> int:
-        """Features of an operand, or of the result, of this shape."""
-        return shape[feature_axis] if shape else 1
-
-    def stream_width(self, widths: Sequence[int]) -> int:
-        """Features of a stream whose operands have these."""
-        return sum(widths)
-
-    def back_width(self, operand: int, result: int) -> int:
-        """Features of what goes back, from those of one operand and of the result."""
-        return result
-
-    def result_width(self, widths: Sequence[int]) -> int:
-        """Features of the result, from those of the operands, where nobody ran the model."""
-        return widths[0]
-
-    # -- while the host runs ----------------------------------------------------------------------------------------
-
-    def operands(self, args: Sequence[Any]) -> Sequence[Any]:
-        """The operands of a `direct` join among an operation's arguments."""
-        return args
-
-    def places(self, plan: Plan, count: int) -> Groups | None:
-        """Modality -> positions in so many operands; None where they are not joined in the manner that was found."""
-        groups = spread(plan.groups, plan.slots, count) if self.listed and count != plan.slots else plan.groups
-        return None if groups is None or any(i >= count for where in groups.values() for i in where) else groups
-
-    def as_given(self, plan: Plan, operands: Sequence[Tensor]) -> Join:
-        """The kind for these operands."""
-        return self
-
-    def streams(self, plan: Plan, parts: Parts, target: Tensor) -> list[Tensor]:
-        """The modalities' streams, features last, from each one's operands; `target` is what the host computed."""
-        raise NotImplementedError
-
-    def fused(self, layer: FusionLayer, xs: list[Tensor], parts: Parts) -> dict[str, Tensor]:
-        """What goes back, features last, by the projection's name."""
-        y, arranged = layer.fuse(xs)
-        return {m: arranged.back(layer.project(m, y)) for m in (parts if self.separate else ("joined",))}
-
-    def put_back(
-        self, plan: Plan, target: Tensor, operands: Sequence[Tensor], groups: Groups, fused: Mapping[str, Tensor]
-    ) -> Tensor | None:
-        """What was fused in the shape of `target`; None where it does not fit."""
-        raise NotImplementedError
 
 
 class SideBySide(Join):
@@ -194,7 +67,7 @@ class Sum(SideBySide):
     """Streams added up: `t + a + v`, a maximum, a difference."""
 
     kind, weight, nests, continues, unit_last = "sum", 40, True, True, True
-    operations = ("add", "sub", "maximum", "minimum", "lerp", "addcmul", "max", "min", "where")
+    operations = ("add", "sub", "maximum", "minimum", "lerp", "addcmul", "max", "min")
 
 
 class Product(SideBySide):
@@ -203,7 +76,9 @@ class Product(SideBySide):
     kind, weight, nests, unit_last = "product", 15, True, True
     operations = ("mul", "div")
 
-    def as_called(self, name: str, args: Sequence[Any], inputs: Sequence[Tensor]) -> Join:
+    def as_called(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], inputs: Sequence[Tensor]
+    ) -> Join | None:
         return JOINS["outer"] if len(inputs) == 2 and spreads(inputs[0].shape, inputs[1].shape) else self
 
 
@@ -214,7 +89,9 @@ class Outer(Join):
     without_sum = ("outer", "ger", "kron", "bilinear")
     operations = (*sorted(PRODUCTS), "einsum", "tensordot", *without_sum)
 
-    def as_called(self, name: str, args: Sequence[Any], inputs: Sequence[Tensor]) -> Join:
+    def as_called(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], inputs: Sequence[Tensor]
+    ) -> Join | None:
         if name == "einsum":
             left, right = args[0].split("->")[0], args[0].split("->")[-1]
             contracts = any(c not in right for c in left if c.isalpha())
@@ -325,7 +202,7 @@ class Rows(Join):
     def back_width(self, operand: int, result: int) -> int:
         return operand
 
-    def as_given(self, plan: Plan, operands: Sequence[Tensor]) -> Join:
+    def as_given(self, plan: Plan, operands: Sequence[Tensor], call: Called) -> Join:
         axis = plan.axis or 0
         slots = operands[0].dim() > 2 and all(o.shape[axis] == 1 for o in operands)
         return _SLOTS if slots else self
@@ -397,6 +274,97 @@ class _Slots(Rows):
         return delta.unsqueeze(axis)
 
 
+class Written(Join):
+    """Vectors of one stream written into another's rows: `x.masked_scatter(image_mask, features)`, `x[:, a:b] = features`.
+
+    Every row belongs to one stream; in the other one stands, at that row, the mean of its rows so far. Nothing comes from
+    later rows, so that a host that generates step by step stays sound, and samples into which nothing was written stay as
+    they are.
+    """
+
+    kind, weight, grows = "written", 30, True
+    operations = ("masked_scatter", "index_put", "index_copy", "scatter", "select_scatter", "slice_scatter",
+                  "where", "__setitem__")  # fmt: skip
+
+    def as_called(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], inputs: Sequence[Tensor]
+    ) -> Join | None:
+        try:
+            found = written(name, args, kwargs)
+        except (RuntimeError, TypeError):  # a form of the call that does not write one tensor into another
+            return None
+        rows = bool(found) and all(m.dim() > 1 and bool((m == m[..., :1]).all()) for m in found.values())
+        if name == "where" and not (rows and max(x.dim() for x in inputs) > 2):
+            return JOINS["sum"]
+        return self if rows else None
+
+    def axis(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], rank: int) -> int | None:
+        return None
+
+    def stream_width(self, widths: Sequence[int]) -> int:
+        return widths[0]
+
+    def as_given(self, plan: Plan, operands: Sequence[Tensor], call: Called) -> Join:
+        function, args, kwargs = call
+        bound = getattr(function, "__self__", None)
+        return _WrittenHere(written(name_of(function), (bound, *args) if isinstance(bound, Tensor) else args, kwargs))
+
+
+class _WrittenHere(Written):
+    """Of one call: by position of the operand, which rows of the result are its."""
+
+    def __init__(self, rows: dict[int, Tensor]):
+        self.rows = {i: mine[..., 0] for i, mine in rows.items()}
+
+    def streams(self, plan: Plan, parts: Parts, target: Tensor) -> list[Tensor]:
+        self.mine = [self.rows[where[0]] for where in plan.groups.values()]
+        return [target.masked_fill(~mine.unsqueeze(-1), 0) for mine in self.mine]
+
+    def fused(self, layer: FusionLayer, xs: list[Tensor], parts: Parts) -> dict[str, Tensor]:
+        y, arranged = layer.fuse(xs, prepare=self._with_means)
+        return {"joined": arranged.back(layer.project("joined", y))}
+
+    def _with_means(self, xs: list[Tensor], mask: Tensor | None) -> list[Tensor]:
+        """Streams `(B, T, d)` in which every row has something of each."""
+        out = []
+        for x, mine in zip(xs, self.mine, strict=True):
+            mine = mine if mine.shape == x.shape[:2] else mine.T if mine.dim() == 2 else mine.unsqueeze(0)
+            real = mine if mask is None else mine & mask
+            count = real.cumsum(1).clamp(min=1).unsqueeze(-1)
+            wide = torch.promote_types(x.dtype, torch.float32)  # sums in half precision would overflow
+            mean = x.masked_fill(~real.unsqueeze(-1), 0).to(wide).cumsum(1) / count
+            out.append(torch.where(mine.unsqueeze(-1), x, mean.to(x.dtype)))
+        return out
+
+    def put_back(
+        self, plan: Plan, target: Tensor, operands: Sequence[Tensor], groups: Groups, fused: Mapping[str, Tensor]
+    ) -> Tensor | None:
+        time = 0 if plan.layout in ("(T, B, d)", "(T, d)") else 1
+        touched = torch.stack([m.any(time, keepdim=True) for m in self.mine]).all(0).unsqueeze(-1)
+        y = fused["joined"]
+        return torch.where(touched, y, torch.zeros_like(y) if plan.mode == "residual" else target.to(y.dtype))
+
+
+def written(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[int, Tensor]:
+    """By position of the operand, where the result of a call that writes holds it; empty where that is not told."""
+    tensors = [x for x in tensors_in([list(args), dict(kwargs)]) if x.dim() > 0]
+    if name == "where":
+        which = next((i for i, x in enumerate(tensors) if x.dtype == torch.bool), None)
+        if which is None or len(tensors) != 3:
+            return {}
+        a, b = (i for i in range(3) if i != which)
+        mine = tensors[which].expand(torch.broadcast_shapes(*(x.shape for x in tensors)))
+        return {a: mine, b: ~mine}
+    target, value = args[0], tensors[-1]
+    new = torch.ones_like(value, dtype=torch.bool)
+    marks = torch.zeros_like(target, dtype=torch.bool)
+    swapped = [new if a is value else a for a in args[1:]]
+    named = {k: new if v is value else v for k, v in kwargs.items()}
+    found = getattr(marks, name)(*swapped, **named)
+    mine = marks if found is None else found
+    return {0: ~mine, len(tensors) - 1: mine}
+
+
 class Input(Join):
     """Features that the trainer joined: one argument of the model."""
 
@@ -414,7 +382,7 @@ class Input(Join):
         return fused["joined"]
 
 
-KINDS = (Cat(), Rows(), Stack(), Sum(), Product(), Outer(), CrossAttention(), Input())
+KINDS = (Cat(), Rows(), Stack(), Sum(), Product(), Outer(), CrossAttention(), Written(), Input())
 JOINS: dict[str, Join] = {join.kind: join for join in KINDS}
 #: Torch operation -> what it joins as.
 OPERATIONS: dict[str, Join] = {name: join for join in KINDS for name in join.operations}
@@ -426,23 +394,3 @@ def spreads(a: Shape, b: Shape) -> bool:
     rank = min(len(a), len(b))
     pairs = list(zip(a[len(a) - rank :], b[len(b) - rank :], strict=True))
     return any(x == 1 < y for x, y in pairs) and any(y == 1 < x for x, y in pairs)
-
-
-def spread(groups: Groups, before: int, now: int) -> Groups | None:
-    """Positions of the modalities in a list of another length, made in the same manner: in blocks, or in turn."""
-    order = [""] * before
-    for m, where in groups.items():
-        for i in where:
-            order[i] = m
-    count = len(groups)
-    if before % count or now % count or "" in order:
-        return None
-    size = before // count
-    if all(len(set(order[i * size : (i + 1) * size])) == 1 for i in range(count)):
-        blocks = order[::size] if size else order
-        new = [m for m in blocks for _ in range(now // count)]
-    elif all(order[i] == order[i % count] for i in range(before)):
-        new = [order[i % count] for i in range(now)]
-    else:
-        return None
-    return {m: tuple(i for i, x in enumerate(new) if x == m) for m in groups}

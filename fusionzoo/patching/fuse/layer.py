@@ -15,14 +15,16 @@ from fusionzoo.errors import FusionZooError, ShapeError
 from fusionzoo.fusion import Fusion
 from fusionzoo.patching.fuse.arrangement import Arranged, arrange
 from fusionzoo.patching.fuse.contexts import Context, read_context
-from fusionzoo.patching.fuse.joins import JOINS, Join
+from fusionzoo.patching.fuse.join import Called, Join
+from fusionzoo.patching.fuse.joins import JOINS
 from fusionzoo.patching.fuse.own_randomness import OwnRandomness
 from fusionzoo.patching.running import running_call
 from fusionzoo.patching.signatures import signature_of
 from fusionzoo.patching.torch_calls import tensors_in
 
 #: Earlier expressions of a join by their number: function, arguments, keyword arguments.
-Kept = Mapping[int, tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]]
+Kept = Mapping[int, Called]
+Prepare = Callable[[list[Tensor], Tensor | None], list[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -194,9 +196,10 @@ class FusionLayer(nn.Module):
         return self._combine(result, delta)
 
     def _at_argument(self, joined: Any) -> Tensor:
-        if not isinstance(joined, Tensor):
-            raise ShapeError(f"{self.plan.what}: expected a tensor of {self.plan.widths}, got {type(joined).__name__}")
-        changed = self._changed(joined, [joined], self.plan.groups)
+        if not isinstance(joined, Tensor) or not joined.is_floating_point() or not joined.dim():
+            got = f"{joined.dtype} {tuple(joined.shape)}" if isinstance(joined, Tensor) else type(joined).__name__
+            raise ShapeError(f"{self.plan.what}: expected a tensor of features ({self.plan.widths}), got {got}")
+        changed = self._changed(joined, [joined], self.plan.groups, (tuple, (), {}))
         self._count[0] += 1
         return changed
 
@@ -215,11 +218,13 @@ class FusionLayer(nn.Module):
             return target
         if groups is None:
             return self._misfit(target, f"{len(operands)} operands instead of {self.plan.slots}")
-        return self._changed(target, operands, groups)
+        return self._changed(target, operands, groups, (function, args, kwargs))
 
-    def _changed(self, target: Tensor, operands: list[Tensor], groups: dict[str, tuple[int, ...]]) -> Tensor:
+    def _changed(
+        self, target: Tensor, operands: list[Tensor], groups: dict[str, tuple[int, ...]], call: Called
+    ) -> Tensor:
         """What the host computed with the fusion in it."""
-        join = self.plan.join.as_given(self.plan, operands)
+        join = self.plan.join.as_given(self.plan, operands, call)
         parts = {m: [operands[i] for i in where] for m, where in groups.items()}
         xs = join.streams(self.plan, parts, target)
         if [x.shape[-1] for x in xs] != list(self.plan.widths.values()):
@@ -240,15 +245,24 @@ class FusionLayer(nn.Module):
 
     # -- the fusion -----------------------------------------------------------------------------------------------
 
-    def fuse(self, xs: list[Tensor], known: dict[str, Any] | None = None) -> tuple[Tensor, Arranged]:
-        """Fuse streams in the host's layout: what comes out, and the way back. `known` goes before what the context says."""
+    def fuse(
+        self, xs: list[Tensor], known: dict[str, Any] | None = None, prepare: Prepare | None = None
+    ) -> tuple[Tensor, Arranged]:
+        """Fuse streams in the host's layout: what comes out, and the way back.
+
+        known : goes before what the context says.
+        prepare : what to do with streams `(B, T, d)` and their mask before.
+        """
         if self.plan.layout == "(B, d)" and xs[0].dim() == 2:
             return self._call(xs, None), _AS_IT_IS
         context = {**self._context(xs[0]), **(known or {})}
         if known and "mask" in context:
             del context["mask"]
         arranged = arrange(xs, self.plan.layout, context, self.plan.across, self.plan.what)
-        return self._call(arranged.streams, arranged.mask), arranged
+        streams = arranged.streams
+        if prepare is not None and self.plan.layout in ("(B, T, d)", "(T, B, d)", "(T, d)"):
+            streams = prepare(streams, arranged.mask)
+        return self._call(streams, arranged.mask), arranged
 
     def _context(self, stream: Tensor) -> dict[str, Any]:
         if self.context is None:

@@ -57,7 +57,9 @@ class Interceptor(TorchFunctionMode):
                 continue  # functions and comprehensions written inside count as part of it
             if frame.f_code.co_filename == fallback.file and position_of(frame) == fallback.position:
                 layer = layer_in(self.owner, fallback.name)
-                if layer is not None:
+                if layer is not None and fallback.op == "__setitem__":
+                    args[0].copy_(layer(args[0], func, args, kwargs))
+                elif layer is not None:
                     result = layer(result, func, args, kwargs)
         return result
 

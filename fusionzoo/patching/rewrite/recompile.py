@@ -12,10 +12,10 @@ from types import CellType, CodeType, FunctionType
 from typing import Any
 
 from fusionzoo.patching.call_chain import Position
-from fusionzoo.patching.source import OWNER, FunctionNode, Source, span
+from fusionzoo.patching.source import OWNER, FunctionNode, Source, span, written_target
 
 NODE, JOIN, CALL = "__fz_node__", "__fz_join__", "__fz_call__"
-INPLACE = "__fz_inplace__"
+INPLACE, INDEX = "__fz_inplace__", "__fz_index__"
 _FUTURE = functools.reduce(
     lambda a, b: a | b, (getattr(__future__, n).compiler_flag for n in __future__.all_feature_names)
 )
@@ -37,10 +37,15 @@ class _Rewriter(ast.NodeTransformer):
         self.done: set[Position] = set()
 
     def visit(self, node: ast.AST) -> Any:
-        edit = self.edits.get(span(node)) if isinstance(node, (ast.Call, ast.BinOp, ast.AugAssign)) else None
+        target = written_target(node)
+        if target is None:
+            target = node if isinstance(node, (ast.Call, ast.BinOp, ast.AugAssign)) else None
+        edit = None if target is None else self.edits.get(span(target))
         if edit is None:
             return self.generic_visit(node)
         self.done.add(edit.position)
+        if isinstance(node, ast.Assign):
+            return _located(self._assigned(edit, node), node)
         if isinstance(node, ast.Call) and edit.inner:
             function, leaves = _operator(node, edit)
             new: ast.AST = self._call(edit, function, [self.visit(leaf) for leaf in leaves], [])
@@ -60,6 +65,17 @@ class _Rewriter(ast.NodeTransformer):
             function = ast.Call(_name(INPLACE), [ast.Constant(type(node.op).__name__)], [])
             new = ast.Assign([node.target], self._call(edit, function, [load, self.visit(node.value)], []))
         return _located(new, node)
+
+    def _assigned(self, edit: Edit, node: ast.Assign) -> ast.AST:
+        """`x[i] = y` as a call; y, x and i are evaluated in this order, as Python does."""
+        target = node.targets[0]
+        assert isinstance(target, ast.Subscript)
+        function = ast.Call(_name(INPLACE), [ast.Constant("SetItem")], [])
+        call = self._call(edit, function, [_name("x"), _name("i"), _name("y")], [])
+        names = [ast.arg(n) for n in "yxi"]
+        index = ast.Subscript(_name(INDEX), self.visit(target.slice), ast.Load())
+        made = ast.Lambda(ast.arguments([], names, None, [], [], None, []), call)
+        return ast.Expr(ast.Call(made, [self.visit(node.value), self.visit(target.value), index], []))
 
     def _call(self, edit: Edit, function: ast.expr, args: list[ast.expr], keywords: list[ast.keyword]) -> ast.Call:
         if edit.call is not None:

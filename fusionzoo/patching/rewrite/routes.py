@@ -22,7 +22,7 @@ from fusionzoo.errors import HostChangedError
 from fusionzoo.patching.call_chain import Kept, Position, Step, attributes, moved
 from fusionzoo.patching.holders import layer_in
 from fusionzoo.patching.rewrite.interceptor import Fallback, Interceptor
-from fusionzoo.patching.rewrite.recompile import CALL, INPLACE, JOIN, NODE, Edit, rewrite
+from fusionzoo.patching.rewrite.recompile import CALL, INDEX, INPLACE, JOIN, NODE, Edit, rewrite
 from fusionzoo.patching.rewrite.twins import exchange
 from fusionzoo.patching.source import read_function
 
@@ -102,7 +102,7 @@ class Node:
             edits.setdefault(where, Edit(where)).call = i
         new = None
         if found is not None and (not self.digest or self.digest == found.digest):
-            cells = {NODE: self, JOIN: run_join, CALL: run_call, INPLACE: inplace}
+            cells = {NODE: self, JOIN: run_join, CALL: run_call, INPLACE: inplace, INDEX: _Index()}
             new = rewrite(function, found, list(edits.values()), cells)
         if new is None:
             raise HostChangedError(
@@ -130,6 +130,8 @@ def run_join(owner: nn.Module, names: Sequence[str], function: Callable[..., Any
             written = function.__self__
             function = getattr(written.clone(), function.__name__)
     result = call(*given, **kwargs)
+    if function is operator.setitem and isinstance(args[0], Tensor):
+        written = result = args[0]
     for name in names:
         layer = layer_at(owner, name)
         if layer is not None:
@@ -142,6 +144,13 @@ def run_join(owner: nn.Module, names: Sequence[str], function: Callable[..., Any
     if written is not None and result is not written:
         return written.copy_(result)
     return result
+
+
+class _Index:
+    """What stands between brackets, as an object."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return index
 
 
 def layer_at(owner: nn.Module, name: str) -> Any:
@@ -158,16 +167,16 @@ def _taken(owner: nn.Module, name: str) -> dict[int, tuple[Any, Any, Any]]:
 
 
 _kept = threading.local()
-_INPLACE = {"Add": operator.iadd, "Mult": operator.imul, "Sub": operator.isub, "Div": operator.itruediv,
+_INPLACE = {"SetItem": operator.setitem, "Add": operator.iadd, "Mult": operator.imul, "Sub": operator.isub, "Div": operator.itruediv,
             "MatMult": operator.imatmul, "Mod": operator.imod, "Pow": operator.ipow,
             "FloorDiv": operator.ifloordiv}  # fmt: skip
 _CAT = torch.cat
 _PLAIN = frozenset((Tensor, list, tuple, int, float))
-_IN_PLACE = frozenset(_INPLACE.values())
+_IN_PLACE = frozenset(_INPLACE.values()) - {operator.setitem}
 
 
 def inplace(name: str) -> Callable[[Any, Any], Any]:
-    """The in-place operator of an augmented assignment."""
+    """The function of an augmented assignment, or of one to an item."""
     return _INPLACE[name]
 
 

@@ -11,15 +11,17 @@ from torch import Tensor, nn
 
 from fusionzoo.patching.call_chain import Position, Step
 from fusionzoo.patching.modalities import Leaf
+from fusionzoo.patching.trace.last_seen import Call
 
 
 class Meeting(Protocol):
     """A kind of join, as far as the tracer has to know it."""
 
     attends: bool
+    listed: bool
 
-    def as_called(self, name: str, args: Sequence[Any], inputs: Sequence[Tensor]) -> Any:
-        """The kind of a call of one of its operations."""
+    def as_called(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], inputs: Sequence[Tensor]) -> Any:
+        """The kind of a call of one of its operations; None where it joins nothing."""
         ...
 
     def axis(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], rank: int) -> int | None:
@@ -77,6 +79,11 @@ class Trace:
     names: list[str]
     leaves: list[Leaf]
     arguments: Mapping[str, Any]
+    positional: int = 0  # of the arguments, how many were given without their names
     time_votes: list[int] = field(default_factory=lambda: [0, 0])  # for input axis 0 and 1
     output: Any = None
+    output_labels: list[Tensor | None] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)  # every one that took streams
     seen: list[str] = field(default_factory=list)
+    looked_up: list[str] = field(default_factory=list)  # arguments taken for no streams that an embedding has rows for
+    compared: list[Event] = field(default_factory=list)  # tables of scores, in which nothing is joined

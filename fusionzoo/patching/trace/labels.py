@@ -35,14 +35,14 @@ def read_positions(labels: Tensor, axis: int) -> Tensor:
     return torch.where(field == 0, torch.full_like(number, -1), out)
 
 
-def leaf(shape: Sequence[int], modality: Tensor | int) -> Tensor:
-    """Labels of an input tensor; `modality` is a bit mask, or one a feature."""
+def leaf(shape: Sequence[int], modality: Tensor | int, tokens: bool = False) -> Tensor:
+    """Labels of an input tensor; `modality` is a bit mask, or one a feature; tokens are numbers that have no features yet."""
     rank = len(shape)
     if isinstance(modality, Tensor):
         labels = modality.to(torch.int64).view([1] * (rank - 1) + [-1])
     else:
         labels = torch.tensor(modality).view([1] * rank)
-    for axis in range(min(2, rank - 1) if rank > 1 else rank):
+    for axis in range(min(2, rank - 1) if rank > 1 and not tokens else min(2, rank)):
         labels = labels | positions(shape[axis], axis).view([-1 if i == axis else 1 for i in range(rank)])
     return labels
 

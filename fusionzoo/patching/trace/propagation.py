@@ -18,6 +18,7 @@ from torch import Tensor
 from fusionzoo.patching.torch_calls import ATTENTIONS, PRODUCTS, is_outer, tensors_in
 from fusionzoo.patching.trace.labels import (
     ALL_POSITIONS,
+    MODALITY_MASK,
     broadcast,
     compress,
     expand,
@@ -99,9 +100,10 @@ def _special(
     if name in PRODUCTS:
         return [_matrix_product(name, inputs, outs[0], get)]
     if name == "einsum":
-        return [_einsum(args, outs[0], get)]
+        found = _einsum(args, outs[0], get)
+        return None if found is None else [found]
     if name in ATTENTIONS:
-        return _attention(inputs[0], outs, get)
+        return _attention(name, inputs, outs, get)
     if name.startswith("conv") or "pool" in name or name == "interpolate":
         return _local(name, inputs[0], outs[0], get)
     if name in ("embedding", "one_hot"):
@@ -121,14 +123,32 @@ def _matrix_product(name: str, inputs: list[Tensor], out: Tensor, get: Get) -> T
     return _product(a, b, get(a), get(b), out)
 
 
-def _attention(query: Tensor, outs: list[Tensor], get: Get) -> Sequence[Tensor | None] | None:
-    labels = get(query)
+def _attention(name: str, inputs: list[Tensor], outs: list[Tensor], get: Get) -> Sequence[Tensor | None] | None:
+    query, values = inputs[0], inputs[2]
+    labels, attended = get(query), get(values)
+    batched = name == "multi_head_attention_forward" and query.dim() == 3
+    if attended is not None:
+        attended = merge(attended, [0 if batched else attended.dim() - 2, attended.dim() - 1])
     if labels is None:
-        return None
-    labels = merge(labels, [labels.dim() - 1])
+        return None if attended is None else [attended, None]
+    labels = _led(merge(labels, [labels.dim() - 1]), [0 if batched else labels.dim() - 2], attended)
     # The weights, when asked for, are (B, Tq, Tk) of a query (Tq, B, E).
     weights = None if len(outs) < 2 or labels.dim() != 3 else labels.transpose(0, 1)
     return [labels, weights]
+
+
+def _led(rows: Tensor, axes: Sequence[int], attended: Tensor | None) -> Tensor:
+    """Labels of queries, where learnt tokens among them, which nobody leads, take what they pool.
+
+    That is the stream they stand in; a query of learnt tokens alone takes what it attends to.
+    """
+    nobody = (rows & MODALITY_MASK) == 0
+    if not bool(nobody.any()):
+        return rows
+    own = merge(rows, axes)
+    if attended is not None:
+        own = torch.where((own & MODALITY_MASK) == 0, attended, own)
+    return compress(torch.where(nobody, own, rows))
 
 
 def _local(name: str, x: Tensor, out: Tensor, get: Get) -> Sequence[Tensor | None] | None:
@@ -156,8 +176,10 @@ def _move(name: str, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], 
     args, kwargs = _filling_with_none(name, args, {k: v for k, v in kwargs.items() if k != "out"})
     if name in FIRST_ONLY:
         return tensors_in(func(_stand_in(args[0], get), *args[1:], **kwargs))
-    if name in ("scatter", "index_copy", "index_put"):
+    if name in ("scatter", "index_copy", "index_put", "masked_scatter"):
         return tensors_in(_put(name, args, kwargs, get))
+    if name == "where":
+        return tensors_in(func(*(_chosen(a, get) for a in args), **kwargs))
     if name in ("_pack_padded_sequence", "_pad_packed_sequence"):
         return [func(_stand_in(args[0], get).contiguous(), *args[1:], **kwargs)[0], None]
     if name == "view" and not kwargs and not any(isinstance(a, torch.dtype) for a in args):
@@ -169,6 +191,11 @@ def _move(name: str, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], 
     moved = [_stand_in(a, get) for a in args[:count]]
     named = {k: _stand_in(v, get) if k in ("tensors", "input", "sequences") else v for k, v in kwargs.items()}
     return tensors_in(func(*moved, *args[count:], **named))
+
+
+def _chosen(a: Any, get: Get) -> Any:
+    """Labels of what a `where` chooses from; a number has none, and the condition stays what it is."""
+    return a if isinstance(a, Tensor) and a.dtype == torch.bool else _stand_in(a, get) if isinstance(a, Tensor) else 0
 
 
 def _filling_with_none(
@@ -224,27 +251,27 @@ def _product(a: Tensor, b: Tensor, la: Tensor | None, lb: Tensor | None, out: Te
     columns = merge(lb, [lb.dim() - 2])
     if rows is None:
         square = a.shape[-1] == a.shape[-2] and lb.shape[-2] > 1
-        return lb if square else columns
+        return _led(lb, [lb.dim() - 2], columns) if square else columns
     if is_outer(a):
         return broadcast([rows, columns], out.shape)
     if a.shape[-1] == a.shape[-2] and not is_pure(rows) and b.shape[-1] != a.shape[-1]:
         return lb  # an adjacency computed from several streams
-    return broadcast([rows], out.shape)
+    return broadcast([_led(rows, [rows.dim() - 2], merge(columns, [columns.dim() - 1]))], out.shape)
 
 
 def _einsum(args: Sequence[Any], out: Tensor, get: Get) -> Tensor | None:
-    equation = args[0].replace(" ", "")
     operands = tensors_in(args[1:])
-    if "->" not in equation or "." in equation:
-        return None
-    left, right = equation.split("->")
-    terms = left.split(",")
+    terms, right = _equation(args[0].replace(" ", ""), operands, out)
     tagged = [(term, x, lab) for term, x in zip(terms, operands, strict=True) if (lab := get(x)) is not None]
     parts: list[Tensor] = []
     contracted = False
     for term, x, lab in tagged:
-        if parts and contracted:
-            break  # the first stream leads, as a query does
+        if parts and contracted:  # the first stream leads, as a query does
+            held = [i for i, letter in enumerate(term) if letter not in tagged[0][0]]
+            shared = _in_order(merge(lab, held), list(term), right)
+            axes = [i for i, letter in enumerate(right) if letter not in term]
+            lead = broadcast(parts, out.shape)
+            return None if lead is None else _led(lead, axes, broadcast([shared], out.shape))
         summed = [(i, letter) for i, letter in enumerate(term) if letter not in right]
         contracted |= any(sum(letter in other for other, _, _ in tagged) > 1 for _, letter in summed)
         names = list(term)
@@ -256,6 +283,22 @@ def _einsum(args: Sequence[Any], out: Tensor, get: Get) -> Tensor | None:
                 names[i] = twin
         parts.append(_in_order(lab, names, right))
     return broadcast(parts, out.shape) if parts else None
+
+
+def _equation(equation: str, operands: list[Tensor], out: Tensor) -> tuple[list[str], str]:
+    """The terms and the result of an einsum, with a digit for every axis that `...` stands for."""
+    left, arrow, right = equation.partition("->")
+    terms = left.split(",")
+    if not arrow:
+        letters = sorted(c for c in set(left) if c.isalpha() and left.count(c) == 1)
+        right = "..." * ("..." in left) + "".join(letters)
+    hidden = "0123456789"[: out.dim() - len(right.replace("...", ""))] if "..." in right else ""
+
+    def spelt(term: str, rank: int) -> str:
+        count = rank - len(term.replace("...", ""))
+        return term.replace("...", hidden[len(hidden) - count :])
+
+    return [spelt(t, x.dim()) for t, x in zip(terms, operands, strict=True)], spelt(right, out.dim())
 
 
 def _twin(letter: str, size: int, term: str, terms: list[str], right: str, out: Tensor) -> str | None:

@@ -9,7 +9,7 @@ MOVES = frozenset(
         "masked_select", "flip", "fliplr", "flipud", "roll", "rot90", "contiguous", "diagonal", "unfold", "view_as",
         "reshape_as", "pad", "_pack_padded_sequence", "_pad_packed_sequence", "pad_sequence", "atleast_1d",
         "atleast_2d", "atleast_3d", "broadcast_to", "broadcast_tensors", "cat", "concat", "concatenate", "hstack",
-        "vstack", "dstack", "column_stack", "row_stack", "stack", "index_copy", "scatter", "index_put",
+        "vstack", "dstack", "column_stack", "row_stack", "stack", "index_copy", "scatter", "index_put", "masked_scatter", "where",
         "constant_pad_nd", "tril", "triu", "diag", "diag_embed", "block_diag", "meshgrid", "cartesian_prod",
         "nan_to_num", "select_scatter", "slice_scatter", "narrow_copy", "swapaxes",
     )

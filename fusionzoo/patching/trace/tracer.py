@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from fusionzoo.patching.trace.labels import (
     plane,
     read_positions,
 )
+from fusionzoo.patching.trace.last_seen import Call, gave_tensor
 from fusionzoo.patching.trace.no_trace_left import untouched
 from fusionzoo.patching.trace.propagation import combined, propagate
 from fusionzoo.patching.trace.torch_operations import RECURRENT
@@ -81,18 +82,25 @@ class Tracer(TorchFunctionMode):
             return func(*args, **kwargs)
         inputs = tensors_in(args) + tensors_in(kwargs)
         tagged = [x for x in inputs if id(x) in self.labels]
+        if name == "embedding" and not tagged:
+            self._look_up(inputs[0])
         if not tagged:
             return func(*args, **kwargs)
         if self.waiting:
             self._consume(tagged, sys._getframe(1))
         before = [(x, self.labels[id(x)]) for x in tagged] if name in self.joins else []
+        taken = tuple(self.labels[id(x)] for x in tagged)
         out = func(*args, **kwargs)
-        if name == "__setitem__":
-            self._assign(args)
-            return out
+        self.trace.calls.append(Call(name, *self._place(sys._getframe(1)), taken, gave_tensor(out)))
         via = 0
         for x in tagged:
             via |= self.via.get(id(x), 0)
+        if name == "__setitem__":
+            self._assign(args)
+            if len(before) > 1:
+                via |= self._join(TorchCall(name, args, kwargs, inputs, sys._getframe(1)), before, [], args[0])
+                self.via[id(args[0])] = self.via.get(id(args[0]), 0) | via
+            return out
         if before:
             got = {id(x): lab for x, lab in before}
             new = propagate(name, func, args, kwargs, out, lambda x: got.get(id(x), self.labels.get(id(x))))
@@ -107,6 +115,20 @@ class Tracer(TorchFunctionMode):
                 self._written(base, labels, via)
         self._vote(name, args, kwargs)
         return out
+
+    def _look_up(self, index: Tensor) -> None:
+        """Note an argument whose name says no modality but which is used like tokens."""
+        for one in self.trace.leaves:
+            if (index is one.tensor or index._base is one.tensor) and one.path not in self.trace.looked_up:
+                self.trace.looked_up.append(one.path)
+
+    def _place(self, frame: FrameType | None) -> tuple[CodeType | None, int]:
+        """The model's function that runs, and its line."""
+        while frame is not None and frame is not self.stop:
+            if frame.f_code.co_filename in self.host:
+                return frame.f_code, frame.f_lineno
+            frame = frame.f_back
+        return None, 0
 
     # -- writing into tensors -------------------------------------------------------------------------------------
 
@@ -136,9 +158,11 @@ class Tracer(TorchFunctionMode):
         operands, results = self._operands(call.inputs, before), tensors_in(out)
         if call.name in ATTENTIONS and _differ(operands):
             operands = operands[:3]  # query, keys and values
-        if not results or not _differ(operands):
+        if not results or not (_differ(operands) or (self.joins[call.name].listed and self._all_hold_all(operands))):
             return 0
-        join = self.joins[call.name].as_called(call.name, call.args, call.inputs)
+        join = self.joins[call.name].as_called(call.name, call.args, call.kwargs, call.inputs)
+        if join is None:
+            return 0
         frames = user_frames(call.frame, self.stop, self.host)
         found = chain(frames, self.registered) if frames else None
         if found is None:
@@ -171,6 +195,13 @@ class Tracer(TorchFunctionMode):
         self.keep[id(first)] = first
         return 1 << event.index
 
+    def _all_hold_all(self, operands: list[Operand]) -> bool:
+        """Whether streams that have taken from one another before are put together, and not the parts of one."""
+        streams = [o for o in operands if o.bits]
+        ways = {self.via.get(o.tensor, 0) for o in streams}
+        mixed = all(o.bits & (o.bits - 1) for o in streams)
+        return mixed and 2 <= len(streams) == len(ways) <= len(self.trace.names)
+
     def _operands(self, inputs: list[Tensor], before: list[tuple[Tensor, Tensor]]) -> list[Operand]:
         """The operands of a call as they were before it, which may have written into one."""
         known = {id(t): v for t, v in before}
@@ -178,6 +209,8 @@ class Tracer(TorchFunctionMode):
         for o in operands:
             o.labels = known.get(o.tensor)
             o.bits = 0 if o.labels is None else modalities(o.labels)
+        for o, x in zip(operands, inputs, strict=True):  # indices lead nothing
+            o.bits = o.bits if x.is_floating_point() or x.is_complex() else 0
         return operands
 
     def _attention(self, event: Event, call: TorchCall, frames: list[FrameType]) -> None:
@@ -364,7 +397,8 @@ def run(
     for one in trace.leaves:
         tracer.keep[id(one.tensor)] = one.tensor
         if one.modality is not None or one.widths is not None:
-            tracer.tag(one.tensor, leaf(one.tensor.shape, bits(one)).to(one.tensor.device))
+            tokens = not one.tensor.is_floating_point()
+            tracer.tag(one.tensor, leaf(one.tensor.shape, bits(one), tokens).to(one.tensor.device))
     hooks = _hooks(tracer, model)
     try:
         eager = torch.compiler.set_stance("force_eager")  # a model may have been compiled in place
@@ -376,7 +410,9 @@ def run(
     for event in trace.events:
         if event.callee is not None:
             event.result = tracer.returned.get(id(event.callee), event.result)
-    outputs = [tracer.via.get(id(x), 0) for x in everything_in(trace.output) if x.is_floating_point()]
+    returned = [x for x in everything_in(trace.output) if x.is_floating_point()]
+    trace.output_labels = [tracer.get(x) for x in returned]
+    outputs = [tracer.via.get(id(x), 0) for x in returned]
     reached = 0
     for via in outputs:
         reached |= via

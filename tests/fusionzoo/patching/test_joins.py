@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import meeting_hosts
 import pytest
 import torch
 from torch import nn
@@ -48,7 +49,7 @@ def test_streams_and_the_way_back(name):
     operands, compute, axis, width = CASES[name]
     target = compute(operands)
     place = plan("rows" if name == "slots" else name, operands, axis, width)
-    join = place.join.as_given(place, operands)
+    join = place.join.as_given(place, operands, (torch.cat, [operands], {}))
     groups = join.places(place, len(operands))
     parts = {m: [operands[i] for i in where] for m, where in groups.items()}
     streams = join.streams(place, parts, target)
@@ -104,3 +105,108 @@ def test_a_new_kind_is_a_class_and_nothing_else(monkeypatch, shake, tmp_path):
     patch.remove()
     fusionzoo.load_patch(model, tmp_path / "p.safetensors")
     assert torch.equal(model(*batch), changed)
+
+
+@pytest.mark.parametrize("host", meeting_hosts.HOSTS, ids=lambda c: c.__name__)
+@pytest.mark.filterwarnings("ignore:.*looks across steps")
+def test_where_streams_meet(host, build, shake, tmp_path):
+    torch.manual_seed(0)
+    model, batch = host(), host.calls()
+    model.eval()
+    expected, state = model(*batch), torch.get_rng_state()
+    patch = fusionzoo.patch(model, getattr(host, "fusion", "lmam"), inputs=batch)
+    assert (patch.site.kind, patch.site.layout, patch.site.widths) == (host.kind, host.layout, host.widths)
+    assert not patch.proof.leaks
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(model(*batch).view(torch.int32), expected.view(torch.int32))
+
+    shake(patch)
+    model.train()
+    model(*batch).square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in patch.layer.out.parameters())
+    assert any(p.grad is not None and p.grad.any() for n, p in model.named_parameters() if "fusionzoo" not in n)
+    model.eval()
+    changed = model(*batch)
+    assert not torch.equal(changed, expected)
+    other = [x.clone() for x in batch]
+    for x in other:
+        if x.is_floating_point():
+            x[0] += 1.0
+    assert torch.allclose(model(*other)[1:], changed[1:], atol=1e-5)
+
+    saved = patch.save(tmp_path / "patch.safetensors")
+    patch.remove()
+    assert torch.equal(model(*batch), expected)
+    fusionzoo.load_patch(model, saved)
+    assert torch.equal(model(*batch), changed)
+
+
+def awake(host, fusion, **how):
+    """A patched model whose fusion is felt."""
+    torch.manual_seed(0)
+    model, batch = host().eval(), host.calls()
+    patch = fusionzoo.patch(model, fusion, inputs=batch, **how)
+    for p in patch.layer.out.parameters():
+        nn.init.normal_(p)
+    return model, batch
+
+
+@pytest.mark.filterwarnings("ignore:.*looks across steps")
+def test_rows_that_were_written_see_nothing_of_later_ones():
+    model, (ids, pictures) = awake(meeting_hosts.Scattered, "gated")
+    other = ids.clone()
+    other[0, -1] = (other[0, -1] + 1) % meeting_hosts.IMAGE
+    assert ids[0, -1] != meeting_hosts.IMAGE
+    moved = (model(ids, pictures) - model(other, pictures)).abs().amax(-1) > 0
+    assert moved[0, -1]
+    assert not moved[0, :-1].any()
+
+
+@pytest.mark.filterwarnings("ignore:.*looks across steps")
+@pytest.mark.parametrize("mode", ["residual", "replace"])
+def test_samples_into_which_nothing_was_written_stay_as_they_are(mode):
+    host = meeting_hosts.Scattered
+    model, (ids, pictures) = awake(host, "lmam", mode=mode)
+    ids[0] = 1
+    torch.manual_seed(0)
+    bare = host().eval()
+    moved = (model(ids, pictures[1:]) - bare(ids, pictures[1:])).abs().amax((1, 2))
+    assert moved[0] == 0
+    assert (moved[1:] > 0).all()
+
+
+class Noted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.order = []
+
+    def note(self, name, value):
+        self.order.append(name)
+        return value
+
+    def forward(self, text, audio):
+        both = torch.cat([text, text], 1)
+        self.note("target", both)[:, self.note("index", text.shape[1]) :] = self.note("value", audio)
+        return both
+
+
+@pytest.mark.filterwarnings("ignore:.*looks across steps")
+def test_an_item_is_assigned_in_pythons_order():
+    model, batch = Noted(), (torch.randn(3, 4, 6), torch.randn(3, 4, 6))
+    patch = fusionzoo.patch(model, "lmam", inputs=batch)
+    assert (patch.site.kind, patch.site.how) == ("written", "rewrite")
+    model.order.clear()
+    model(*batch)
+    assert model.order == ["value", "target", "index"]
+
+
+class PairFirst(nn.Module):
+    def forward(self, text, audio, visual):
+        return torch.cat([text + audio, visual], -1)
+
+
+def test_a_site_says_how_many_modalities_it_leaves_out():
+    sites = fusionzoo.find_sites(PairFirst(), *(torch.randn(4, 6) for _ in range(3)))
+    assert [site.kind for site in sites] == ["cat", "sum"]
+    assert "of the model's" not in str(sites[0])
+    assert str(sites[1]).endswith("; 2 of the model's 3 modalities")

@@ -1,0 +1,24 @@
+"""MMSA's tetfn, behind its `AMIO`."""
+
+from typing import Any
+
+import torch
+
+from fusionzoo.patching import Call
+from repositories.batches import features, packed_tokens
+from repositories.builders._mmsa import amio
+from repositories.pretrained import random_weights
+
+REPOSITORY = "thuiar/MMSA"
+COMMIT = "a94e65d07f"
+LENGTHS = [9, 7, 5, 4]
+STREAMS = {(1, 0): 0, (2, 0): 0}  # not the packed token ids
+
+
+def build(root: Any) -> Any:
+    """The sizes of MOSI in `config_regression.json`."""
+    with random_weights():
+        model = amio(root, "tetfn", (9, 9, 9))
+    audio, visual = features(LENGTHS, 5, 20, time_first=False)
+    n = torch.tensor(LENGTHS)
+    return model, Call(packed_tokens(LENGTHS), (audio, n), (visual, n)), {}

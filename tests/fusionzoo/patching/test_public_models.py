@@ -1,0 +1,102 @@
+"""benchmarks/repositories, which runs the patcher on public models: that its own checks can fail."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import fusionzoo
+from fusionzoo.patching import Call
+
+BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
+pytestmark = pytest.mark.skipif(not BENCHMARKS.exists(), reason="the benchmarks are not part of this copy of the tests")
+LENGTHS = [6, 4, 3, 2]
+BUILDER: Any = SimpleNamespace(LENGTHS=LENGTHS, STREAMS={0: 1, 1: 1})
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    names = ("batches", "checks", "page", "table")
+    return SimpleNamespace(**{name: importlib.import_module(f"repositories.{name}") for name in names})
+
+
+class Dialogues(nn.Module):
+    """Features are (T, B, d); every utterance is classified."""
+
+    def __init__(self, broken: bool = False):
+        super().__init__()
+        self.text, self.audio, self.head = nn.Linear(7, 8), nn.Linear(5, 8), nn.Linear(16, 3)
+        self.broken = broken
+
+    def forward(self, text: torch.Tensor, audio: torch.Tensor, umask: torch.Tensor) -> torch.Tensor:
+        if self.broken:
+            raise ValueError("made for another version of torch")
+        return self.head(torch.cat([self.text(text), self.audio(audio)], -1))
+
+
+def a_call(runner: Any) -> Call:
+    return Call(*runner.batches.features(LENGTHS, 7, 5), runner.batches.lengths_mask(LENGTHS).float())
+
+
+def test_a_model_that_is_right(runner: Any) -> None:
+    record = runner.checks.examine(BUILDER, lambda: (Dialogues(), a_call(runner), {}), "lmam", True)
+    assert (record["state"], record["proved"]) == ("right", True), record
+    assert set(record["checks"].values()) == {True}
+    assert {p["state"] for p in record["proof"]} == {"proved"}
+
+
+def test_a_model_that_does_not_run_and_one_that_is_refused(runner: Any) -> None:
+    record = runner.checks.examine(BUILDER, lambda: (Dialogues(broken=True), a_call(runner), {}), "lmam", True)
+    assert (record["state"], record["error"]) == ("does not run", "ValueError: made for another version of torch")
+
+    record = runner.checks.examine(BUILDER, lambda: (nn.Linear(7, 3), Call(torch.randn(4, 7)), {}), "lmam", True)
+    assert record["state"] == "refused"
+    assert "Error: " in record["error"]
+
+
+@pytest.mark.parametrize(("layout", "apart"), [("(T, B, d)", True), ("(B, T, d)", False)])
+def test_leaks_are_seen_without_the_library(runner: Any, layout: str, apart: bool) -> None:
+    """What the builder says of its batch is enough to see a layout that was read wrongly."""
+    torch.manual_seed(0)
+    model, call = Dialogues(), a_call(runner)
+    host = runner.checks.Model(model, call)
+    patch = fusionzoo.patch(model, "lmam", inputs=call, layout=layout, context=lambda *_: {}, prove=False)
+    seen = runner.checks.independent(BUILDER, host, patch)
+    assert (seen["apart"], seen["felt"]) == (apart, True)
+
+
+def test_padding_is_seen_without_the_library(runner: Any) -> None:
+    torch.manual_seed(0)
+    model, call = Dialogues(), a_call(runner)
+    host = runner.checks.Model(model, call)
+    patch = fusionzoo.patch(model, "lmam", inputs=call, layout="(T, B, d)", context=lambda *_: {}, prove=False)
+    assert runner.checks.independent(BUILDER, host, patch)["padding"] is False
+
+
+def test_records_of_other_runs_stay_and_become_the_page(runner: Any, tmp_path: Path) -> None:
+    site = {"kind": "cat", "where": "a/model.py:3", "layout": "(B, d)", "widths": {"text": 1, "audio": 1}}
+    proof = [{"words": f"promise {i}", "state": "proved", "why": ""} for i in range(4)]
+    checks = dict.fromkeys(("step 0", "step", "remove", "saved", "samples apart", "padding unseen", "felt"), True)
+    record = {"fusion": "lmam", "alone": False, "state": "right", "proved": True, "given": [], "adapter": False}
+    record |= {"site": site, "proof": proof, "checks": checks, "repository": "a/b", "commit": "0123456789"}
+    failed = {"name": "two", "fusion": "lmam", "alone": False, "state": "does not run", "error": "no clone"}
+    file = tmp_path / "records.json"
+    runner.table.keep(file, [{**record, "name": "one"}, failed])
+    runner.table.keep(file, [{**record, "name": "three"}, {**record, "name": "one", "proved": False}])
+    records = json.loads(file.read_text())
+    assert [(r["name"], r.get("proved")) for r in records] == [("one", False), ("three", True), ("two", None)]
+
+    text = runner.page.tables(records)
+    assert (
+        "| [one](https://github.com/a/b/tree/0123456789) | cat, `model.py:3`, `(B, d)` | ✓ | ✓ ✓ ✓ ✓ | ✓ ✓ ✓ |" in text
+    )
+    assert "Further: 2 of 3 run at all; 1 (50%) are one line, right and proved." in text
+    assert "- two: does not run: no clone" in text

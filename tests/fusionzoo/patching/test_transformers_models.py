@@ -1,0 +1,70 @@
+"""Models of an installed package are hosts like others: multimodal ones of `transformers`, one line each."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from zoo.of_transformers import MODELS, SCORERS
+
+import fusionzoo
+from fusionzoo.errors import NoSiteError
+from fusionzoo.patching.torch_calls import everything_in
+
+#: Built and patched in about a second.
+QUICK = ("lxmert", "vilt", "visual_bert", "blip_caption", "git", "whisper")
+SLOW = pytest.mark.slow
+
+
+def run(model, call):
+    """Every output that is a floating-point number; some models draw random numbers in eval mode too."""
+    torch.manual_seed(5)
+    with torch.no_grad():
+        return [x for x in everything_in(model(**call)) if x.is_floating_point()]
+
+
+def same(xs, ys):
+    return len(xs) == len(ys) and all(torch.equal(x, y) for x, y in zip(xs, ys, strict=True))
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=SLOW) for n in MODELS])
+def test_one_line_patches_the_model_and_everything_is_proved(name, tmp_path):
+    model, call = MODELS[name]()
+    before, keys = run(model, call), list(model.state_dict())
+
+    patch = fusionzoo.patch(model, "lmam", inputs=call)
+
+    assert same(run(model, call), before)
+    states = {p.words: p.state for p in patch.proof.promises}
+    assert "broken" not in states.values(), patch.proof
+    assert states["samples stay apart"] == states["every stream takes part"] == "proved", patch.proof
+    assert len(patch.site.groups) > 1
+    torch.manual_seed(5)
+    sum(x.square().mean() for x in everything_in(model(**call)) if x.is_floating_point()).backward()
+    with torch.no_grad():
+        for p in patch.parameters():
+            if p.grad is not None:
+                p -= p.grad.sign()
+    model.zero_grad()
+    trained = run(model, call)
+    assert not same(trained, before)
+    patch.save(tmp_path / "fusion.safetensors")
+    patch.remove()
+    assert same(run(model, call), before)
+    assert list(model.state_dict()) == keys
+    fusionzoo.load_patch(model, tmp_path / "fusion.safetensors")
+    assert same(run(model, call), trained)
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=SLOW) if n != "siglip" else n for n in SCORERS])
+def test_a_dual_encoder_is_refused_in_words_that_say_so(name):
+    model, call = SCORERS[name]()
+    with pytest.raises(NoSiteError, match=r"only compares text and \w+: a dual encoder") as refusal:
+        fusionzoo.patch(model, "lmam", inputs=call)
+    assert "Nothing is joined" in str(refusal.value)
+    assert "fusionzoo.get('lmam')" in str(refusal.value)
+
+
+def test_most_of_the_models_are_in_the_installed_version():
+    transformers = pytest.importorskip("transformers")
+    known = ("LxmertModel", "ViltModel", "VisualBertModel", "BlipForConditionalGeneration", "GitForCausalLM")
+    assert all(hasattr(transformers, name) for name in (*known, "WhisperModel", "BridgeTowerModel", "SiglipModel"))
