@@ -33,10 +33,10 @@ def speakers(lengths: Sequence[int], number: int = 2, time_first: bool = True) -
 
 
 def other_values(x: Tensor, where: Tensor) -> Tensor:
-    """Other values at some places; whole numbers stay among those that are there."""
-    if x.is_floating_point():
-        return torch.where(where, 3 * torch.randn(x.shape, dtype=x.dtype) + 1, x)
-    return torch.where(where, x.max() + x.min() - x, x)
+    """Other values at some places, drawn from those that the tensor has, so that they stay in the data's range."""
+    known = x[x != 0] if bool((x != 0).any()) else x.flatten() + 1
+    drawn = known[torch.randint(len(known), x.shape)]
+    return torch.where(where, torch.where(drawn == x, x.max() + x.min() - x, drawn), x)
 
 
 def changed(call: Call, samples: Sequence[int], streams: Mapping[Path, int], flat: Sequence[int] | None) -> Call:

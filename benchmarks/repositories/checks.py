@@ -21,6 +21,7 @@ from fusionzoo import Patch
 from fusionzoo._registry import registry
 from fusionzoo.errors import FusionZooError, NoSiteError
 from fusionzoo.patching import Call
+from fusionzoo.patching.promises import APART, PADDING
 from fusionzoo.patching.torch_calls import everything_in
 from repositories.batches import changed, padded_otherwise
 
@@ -53,6 +54,24 @@ class Model:
         """The parameters and buffers that it had."""
         self.model.load_state_dict(self.state)
 
+    def backward(self) -> None:
+        """Gradients of a loss over all outputs, in training."""
+        self.model.train()
+        seed(4)
+        out = [x for x in everything_in(self.call.fresh().of(self.model)) if x.is_floating_point() and x.requires_grad]
+        sum(((x - 1) ** 2).mean() for x in out).backward()  # type: ignore[union-attr]
+
+    def refuses_training(self) -> str:
+        """Why the bare model cannot be trained; empty where it can."""
+        try:
+            self.backward()
+        except Exception as error:
+            return _words(error)
+        finally:
+            self.model.zero_grad()
+            self.restore()
+        return ""
+
     def step(self, patch: Patch) -> dict[str, bool]:
         """Two steps of Adam; whether the first moves parameters of the fusion and of the host."""
         ours = {id(p) for p in patch.parameters()}
@@ -61,14 +80,9 @@ class Model:
         before = [p.detach().clone() for p in own], [p.detach().clone() for p in host]
         optimizer = torch.optim.Adam([p for p in self.model.parameters() if p.requires_grad], lr=1e-2)
         moved: dict[str, bool] = {}
-        self.model.train()
         for _ in range(2):
             optimizer.zero_grad()
-            seed(4)
-            out = [
-                x for x in everything_in(self.call.fresh().of(self.model)) if x.is_floating_point() and x.requires_grad
-            ]
-            sum(((x - 1) ** 2).mean() for x in out).backward()  # type: ignore[union-attr]
+            self.backward()
             optimizer.step()
             for name, now, then in (("fusion", own, before[0]), ("host", host, before[1])):
                 moved.setdefault(name, any(not torch.equal(p, q) for p, q in zip(now, then, strict=True)))
@@ -115,6 +129,8 @@ def examine(
         bare = host.both()
         if not bare[0]:
             raise RuntimeError("the model returns no floating-point tensor")
+        if why := host.refuses_training():
+            raise RuntimeError(f"the backward pass of the bare model raises {why}")
     except Exception as error:  # a repository's own code raises whatever it likes
         return record | {"error": _words(error)}
     record |= {"model": type(model).__name__, "repeatable": same(bare, host.both()), "given": []}
@@ -150,20 +166,30 @@ def put_in(model: nn.Module, fusion: str, call: Call, options: dict[str, Any]) -
 
 
 def proved(builder: ModuleType, record: dict[str, Any]) -> bool:
-    """Whether what the library could try is proved, and what it did not try lies in the model or the batch."""
-    promises = record["proof"]
-    excused = [
+    """Whether what the library could try is proved, and what it did not try lies in the model or the batch.
+
+    Where the builder's own check can tell, what was not tried is no excuse.
+    """
+    excuses = [
         "itself",
         "holds one sample",
         "no step of this batch is padding",
         "no axis of time",
         "come in one argument",
+        "of another size",
+        "no parameters",
     ]
     if not hasattr(builder, "LENGTHS"):
-        excused.append("nothing in the call tells which steps are padding")  # there is none
-    return all(
-        p["state"] == "proved" or (p["state"] == "not tried" and any(e in p["why"] for e in excused)) for p in promises
-    )
+        excuses.append("nothing in the call tells which steps are padding")  # there is none
+    own = {APART: record["checks"]["samples apart"], PADDING: record["checks"]["padding unseen"]}
+
+    def fine(promise: dict[str, str]) -> bool:
+        if promise["state"] != "not tried":
+            return promise["state"] == "proved"
+        reached = "padding reaches every output" in promise["why"]
+        return any(e in promise["why"] for e in excuses) and (reached or own.get(promise["words"]) is None)
+
+    return all(map(fine, record["proof"]))
 
 
 def _checked(builder: ModuleType, host: Model, patch: Patch, bare: list[Outputs]) -> dict[str, Any]:
@@ -204,39 +230,58 @@ def independent(builder: ModuleType, host: Model, patch: Patch) -> dict[str, boo
 
     The patch is put to sleep again afterwards.
     """
-    zero = [p for p in patch.parameters() if not p.detach().any()]
+    calls = _calls(builder, host.call)
+    base = host.run(False)  # the fusion adds exactly zero
+    asleep = {name: _moved(base, host.run(False, call), 0) for name, call in calls.items()}
+    told: dict[str, bool | None] = {"apart": None, "padding": None, "felt": None}
+    try:
+        with _awake(patch):
+            now = host.run(False)
+            awake = {name: _moved(now, host.run(False, call), 1e-3) for name, call in calls.items() if name != "others"}
+    except Exception:  # the host bears no other values where the fusion's go
+        return told
+    seen, main = _moved(base, now, 1e-4), getattr(builder, "MAIN", None)
+    told["felt"] = seen is None or any(bool(x.any()) for x in (seen if main is None else [seen[main]]))
+    own, others, moves = asleep.get("one"), asleep.get("others"), awake.get("one")
+    if own and others and moves:
+        kept = [o & ~x for o, x in zip(others, own, strict=True)]
+        if any(bool(k.any()) for k in kept):
+            told["apart"] = not any(bool((m & k).any()) for m, k in zip(moves, kept, strict=True))
+    own, moves = asleep.get("padding"), awake.get("padding")
+    if own and moves:
+        told["padding"] = not any(bool((m & ~o).any()) for m, o in zip(moves, own, strict=True))
+    return told
+
+
+def _calls(builder: ModuleType, call: Call) -> dict[str, Call]:
+    """The builder's call with one sample changed, with the others changed, with padding changed."""
     streams, lengths = getattr(builder, "STREAMS", {}), getattr(builder, "LENGTHS", None)
     flat = lengths if getattr(builder, "FLAT", False) else None
     samples = len(lengths) if lengths else getattr(builder, "SAMPLES", 0)
     calls: dict[str, Call] = {}
     if samples > 1:
-        calls |= {"one": changed(host.call, [0], streams, flat)}
-        calls |= {"others": changed(host.call, list(range(1, samples)), streams, flat)}
-    padded = padded_otherwise(host.call, streams, lengths) if lengths and not flat else None
+        calls["one"] = changed(call, [0], streams, flat)
+        calls["others"] = changed(call, list(range(1, samples)), streams, flat)
+    padded = padded_otherwise(call, streams, lengths) if lengths and not flat else None
     if padded is not None:
         calls["padding"] = padded
-    base = host.run(False)  # the fusion adds exactly zero
-    asleep = {name: _moved(base, host.run(False, call), 0) for name, call in calls.items()}
+    return calls
+
+
+@contextmanager
+def _awake(patch: Patch) -> Iterator[None]:
+    """Random numbers in the place of the zeros by which the fusion comes in."""
+    zero = [p for p in patch.parameters() if not p.detach().any()]
     torch.manual_seed(9)
-    with torch.no_grad():
-        for p in zero:
-            p.normal_(std=0.2)
-    now = host.run(False)
-    awake = {name: _moved(now, host.run(False, call), 1e-3) for name, call in calls.items() if name != "others"}
-    seen, main = _moved(base, now, 1e-4), getattr(builder, "MAIN", None)
-    felt = seen is None or any(bool(x.any()) for x in (seen if main is None else [seen[main]]))
-    with torch.no_grad():
-        for p in zero:
-            p.zero_()
-    apart = padding = None
-    if samples > 1 and all(isinstance(x, list) for x in (asleep["one"], asleep["others"], awake["one"])):
-        own, others, moves = asleep["one"], asleep["others"], awake["one"]
-        kept = [o & ~x for o, x in zip(others, own, strict=True)]  # type: ignore[arg-type]
-        if any(bool(k.any()) for k in kept):
-            apart = not any(bool((m & k).any()) for m, k in zip(moves, kept, strict=True))  # type: ignore[arg-type]
-    if padded is not None and asleep["padding"] is not None and awake["padding"] is not None:
-        padding = not any(bool((m & ~o).any()) for m, o in zip(awake["padding"], asleep["padding"], strict=True))
-    return {"apart": apart, "padding": padding, "felt": felt}
+    try:
+        with torch.no_grad():
+            for p in zero:
+                p.normal_(std=0.3 / max(p.shape[-1], 1) ** 0.5)
+        yield
+    finally:
+        with torch.no_grad():
+            for p in zero:
+                p.zero_()
 
 
 def _moved(before: Outputs, after: Outputs, share: float) -> list[Any] | None:

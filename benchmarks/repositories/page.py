@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
+from fusionzoo.patching.promises import APART, COMPLETE, FELT, FITS, LEARNS, PADDING
+
 Record = dict[str, Any]
+PROMISES = (APART, PADDING, FITS, FELT, COMPLETE, LEARNS)
 CHECKS = ("step 0", "step", "remove", "saved")
 SIGNS = {True: "✓", False: "✗", None: "–", "proved": "✓", "broken": "✗", "not tried": "–"}
 KNOWN_HEAD = "| model | with its adapter | alone, the first found | holds | proof, with and alone | by the builder |"
@@ -22,7 +26,7 @@ REASONS = {
     "which axis of the streams": "a",
     "no axis of one size": "a",
     "which rows are one dialogue": "a",
-    "another size": "s",
+    "of another size": "s",
 }
 
 
@@ -40,7 +44,7 @@ def tables(records: Sequence[Record]) -> str:
     lines += ["", *_reasons("With adapters", [w[False] for w in known.values() if False in w])]
     lines += ["", *_reasons("Alone", [w[True] for w in known.values() if True in w])]
     lines += ["", *_reasons("Further", list(further.values()))]
-    wrong = [f"{r['name']}: {k}" for r in records for k in wrongly_proved(r)]
+    wrong = [f"`{r['name']}`, {k}" for r in records for k in wrongly_proved(r)]
     lines += ["", f"Proved by the library and not so by the builder: {'; '.join(wrong) or 'none'}."]
     return "\n".join(lines)
 
@@ -69,7 +73,8 @@ def _further_row(records: Sequence[Record]) -> str:
 
 
 def _link(r: Record) -> str:
-    return f"[{r['name'].replace('_', ' ')}](https://github.com/{r['repository']}/tree/{r['commit'][:10]})"
+    repository = r["repository"].rpartition("/")[2]
+    return f"[{repository}](https://github.com/{r['repository']}/tree/{r['commit'][:10]}), `{r['name']}`"
 
 
 def _place(records: Sequence[Record]) -> str:
@@ -94,10 +99,13 @@ def _holds(records: Sequence[Record]) -> str:
 
 def _proof(records: Sequence[Record]) -> str:
     tried = [r["proof"] for r in records if "proof" in r]
-    return " ".join(_worst([p[i] for p in tried]) for i in range(4)) if tried else ""
+    said = [{p["words"]: p for p in promises} for promises in tried]
+    return " ".join(_worst([one[words] for one in said if words in one]) for words in PROMISES) if tried else ""
 
 
 def _worst(promises: Sequence[Record]) -> str:
+    if not promises:
+        return "–"
     worst = max(promises, key=lambda p: ("proved", "not tried", "broken").index(p["state"]))
     if worst["state"] != "not tried":
         return SIGNS[worst["state"]]
@@ -125,14 +133,17 @@ def _reasons(title: str, models: Sequence[Sequence[Record]]) -> list[str]:
         "",
     ]
     return lines + [
-        f"- {rs[0]['name']}: {_why(rs)}" for rs in sorted(models, key=lambda m: m[0]["name"]) if not good(rs)
+        f"- `{rs[0]['name']}`: {_why(rs)}" for rs in sorted(models, key=lambda m: m[0]["name"]) if not good(rs)
     ]
 
 
 def _why(records: Sequence[Record]) -> str:
     r = next(r for r in records if not good([r]))
     if "checks" not in r:
-        return f"{r['state']}: {r.get('error', '').splitlines()[0][:300]}"
+        error = re.sub(
+            r" \(/[^)]*\)", "", r.get("error", "").partition("\n")[0]
+        )  # no path of the machine that it ran on
+        return f"{r['state']}: {error[:300]}{'...' if len(error) > 300 else ''}"
     said = (
         [f"{p['words']}: {p['state']}, {p['why']}" for p in r["proof"] if p["state"] != "proved"]
         if not r["proved"]

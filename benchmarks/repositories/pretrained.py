@@ -40,7 +40,9 @@ def random_weights(**sizes: Any) -> Iterator[None]:
     with (
         mock.patch.object(transformers.AutoModel, "from_pretrained", classmethod(auto)),
         mock.patch.object(transformers.AutoConfig, "from_pretrained", classmethod(auto)),
-        mock.patch.object(PreTrainedTokenizerBase, "from_pretrained", classmethod(lambda cls, *a, **k: mock.MagicMock())),
+        mock.patch.object(
+            PreTrainedTokenizerBase, "from_pretrained", classmethod(lambda cls, *a, **k: mock.MagicMock())
+        ),
         mock.patch.object(PretrainedConfig, "from_pretrained", classmethod(config_of)),
         mock.patch.object(PreTrainedModel, "from_pretrained", classmethod(model_of)),
     ):

@@ -82,8 +82,10 @@ class Altered:
         deep = self._deep()
         if isinstance(self.samples, str) or not deep:
             return None
-        layout = ("(B, T, d)", "(T, B, d)")[self.samples[deep[0].path][0]]
-        return of_input(self.trace, layout, deep[0].tensor.shape)
+        axis, shape = self.samples[deep[0].path][0], deep[0].tensor.shape
+        layout = ("(B, T, d)", "(T, B, d)")[axis]
+        behind = (shape[axis], shape[2]) if axis == 0 else (shape[2], shape[axis])  # features before time
+        return of_input(self.trace, layout, shape) or of_input(self.trace, layout, behind)
 
     def poisoned(self, context: Context | None) -> Call | str:
         """Padded steps hold other values; why not, where there are none or nothing tells them."""
@@ -109,24 +111,21 @@ class Altered:
     def smaller(self) -> Iterator[Call]:
         """Fewer samples and shorter clips, then one of the two.
 
-        Clips are cut along the axis beside the samples, or along the last one, where a convolution has time.
+        Clips are cut along the axis beside the samples, or along those behind the second, where a convolution has time and places.
         """
         timed = [x for x in self.streams if x.tensor.dim() > 2 or not x.tensor.is_floating_point()]
-        if len(timed) < len(self.streams):
-            timed = []
-        if isinstance(self.samples, str):
-            beside = [dict.fromkeys((x.path for x in timed), axis) for axis in (1, 0)]
-        else:
-            beside = [{x.path: 1 - self.samples[x.path][0] for x in timed}]
-        cuts = [axes for axes in (*beside, {x.path: x.tensor.dim() - 1 for x in timed}) if axes]
+        axes = (1, 0) if isinstance(self.samples, str) else (None,)
+        cuts: list[dict[str, tuple[int, ...]]]
+        cuts = [{x.path: (self._beside(x) if d is None else d,) for x in timed} for d in axes]
+        cuts.append({x.path: tuple(range(2, x.tensor.dim())) or (1,) for x in timed})
         whole: dict[str, Any] = {x.path: x.tensor.detach() for x in self.leaves}
         whole.update({name: v for name, v in self.arguments.items() if _whole_numbers(v)})
         fewer = self._fewer(whole)
         for start in (fewer, whole):
-            for axes in cuts:
-                cut = None if start is None else self._cut(start, axes)
-                if cut is not None:
-                    yield self._with({path: v for path, v in cut.items() if v is not whole[path]})
+            for cut in cuts if timed else ():
+                smaller = None if start is None else self._cut(start, cut)
+                if smaller is not None:
+                    yield self._with({path: v for path, v in smaller.items() if v is not whole[path]})
         if fewer is not None:
             yield self._with({path: v for path, v in fewer.items() if v is not whole[path]})
 
@@ -153,18 +152,22 @@ class Altered:
                 out[path] = value.narrow(axis, 0, batch - 1)
         return out
 
-    def _cut(self, values: Mapping[str, Any], axes: Mapping[str, int]) -> dict[str, Any] | None:
+    def _beside(self, x: Leaf) -> int:
+        assert not isinstance(self.samples, str)
+        return 1 - self.samples[x.path][0]
+
+    def _cut(self, values: Mapping[str, Any], axes: Mapping[str, tuple[int, ...]]) -> dict[str, Any] | None:
         """Shorter along these axes of the streams, and wherever else an axis is as long; lengths follow."""
-        sizes = {values[path].shape[axis] for path, axis in axes.items()}
+        sizes = {values[path].shape[axis] for path, along in axes.items() for axis in along}
         if min(sizes) < 3 or sizes & {self._batch, self._batch - 1}:
             return None
         to = {size: size - size // 3 for size in sizes}
-        most, out = max(to.values()), dict(values)
+        most, out, streams = max(to.values()), dict(values), {x.path for x in self.streams}
         for path, value in values.items():
             if not isinstance(value, Tensor):
                 out[path] = type(value)(min(v, most) for v in value)
                 continue
-            where = [axes[path]] if path in axes else [d for d, n in enumerate(value.shape) if n in to]
+            where = axes.get(path, () if path in streams else [d for d, n in enumerate(value.shape) if n in to])
             for axis in where:
                 out[path] = out[path].narrow(axis, 0, to[value.shape[axis]])
             if value.dim() == 1 and not value.is_floating_point() and not where:

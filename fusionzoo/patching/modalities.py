@@ -101,6 +101,20 @@ class Leaf:
     tensor: Tensor
     modality: str | None = None
     widths: dict[str, int] | None = None  # of an argument that holds several modalities side by side
+    stacked: tuple[str, ...] = ()  # of one that holds them one after the other
+    axis: int = -1  # along which they are side by side or stacked
+
+    @property
+    def stream(self) -> Tensor:
+        """One modality's tensor, or all of them side by side."""
+        return self.tensor.select(self.axis, 0) if self.stacked else self.tensor
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The modalities that it holds."""
+        if self.stacked or self.widths:
+            return self.stacked or tuple(self.widths or ())
+        return () if self.modality is None else (self.modality,)
 
 
 def _words(name: str) -> list[str]:
@@ -294,7 +308,9 @@ def _by_mapping(found: list[Leaf], modalities: Mapping[str, Any]) -> list[Leaf]:
                 f"modalities= names {key!r}, which is no tensor among the arguments{close_matches_hint(key, paths)}; "
                 f"they hold: {', '.join(paths) or 'none'}"
             )
-        if isinstance(value, (list, tuple)):
+        if isinstance(value, (list, tuple)) and len(hits) == 1 < len(value):
+            _stack(hits[0], value)
+        elif isinstance(value, (list, tuple)):
             if len(value) != len(hits):
                 raise ModalityError(
                     f"modalities= gives {len(value)} names for {key!r}, which holds {len(hits)} tensors"
@@ -314,7 +330,27 @@ def _by_mapping(found: list[Leaf], modalities: Mapping[str, Any]) -> list[Leaf]:
     return found
 
 
+def _stack(f: Leaf, names: Sequence[str]) -> None:
+    """Several modalities one after the other along an axis of a tensor, which has as many places."""
+    axes = [d for d, size in enumerate(f.tensor.shape[:-1]) if size == len(names)]
+    if f.tensor.dim() < 3 or len(axes) != 1:
+        which = f"{len(axes)} of its axes have" if len(axes) > 1 and f.tensor.dim() > 2 else "none of its axes has"
+        cure = (
+            "call the model with a batch of another size"
+            if len(axes) > 1
+            else "give as many names as it holds modalities"
+        )
+        raise ModalityError(
+            f"modalities= gives {len(names)} names for {f.path!r}, which is one tensor {tuple(f.tensor.shape)}: {which} {len(names)} "
+            f"places beside its features; {cure}"
+        )
+    f.stacked, f.axis, f.modality = tuple(names), axes[0], "+".join(names)
+
+
 def _by_order(found: list[Leaf], candidates: list[Leaf], names: list[str]) -> list[Leaf]:
+    if len(candidates) == 1 < len(names) and len(names) in candidates[0].tensor.shape[:-1]:
+        _stack(candidates[0], names)
+        return found
     if len(names) != len(candidates):
         raise ModalityError(
             f"modalities= names {len(names)} streams ({', '.join(names)}), but {len(candidates)} arguments look like streams "

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionzoo.errors import ShapeError
-from fusionzoo.patching.altered import Altered
+from fusionzoo.patching.altered import AMBIGUOUS, Altered
 from fusionzoo.patching.calls import Call
 from fusionzoo.patching.fuse.contexts import Context
 from fusionzoo.patching.fuse.layer import FusionLayer
@@ -89,6 +89,9 @@ class Experiment:
     def _settle_samples(self, modalities: ModalitiesLike) -> None:
         """A batch of one as two of it, where the host takes that; the axis of samples from what the host keeps apart."""
         given = self.altered
+        if given.samples == AMBIGUOUS and self.site.sure and self.site.layout in TIMED:
+            told = Altered(self.host, given.call, self.site, modalities, TIMED.index(self.site.layout))
+            self.altered = given = told if told.samples == ONE_SAMPLE else given
         if given.samples == ONE_SAMPLE and (twice := given.doubled()) is not None:
             two = Altered(self.host, twice, self.site, modalities)
             outputs = None if isinstance(two.samples, str) else self._attempted(twice)

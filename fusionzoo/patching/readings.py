@@ -32,7 +32,9 @@ def found(site: AnySite, context: Context | None) -> Reading:
     return Reading(site, context)
 
 
-def others(first: Reading, altered: Altered, padding: ArgumentContext | None, told: str | None) -> Iterator[Reading]:
+def others(
+    first: Reading, altered: Altered, padding: ArgumentContext | None, told: str | None, context: Context | None
+) -> Iterator[Reading]:
     """What else it may be, each once, the likeliest first.
 
     Parameters
@@ -45,25 +47,29 @@ def others(first: Reading, altered: Altered, padding: ArgumentContext | None, to
         The argument that tells which steps are real.
     told : str, optional
         The layout, where the caller says it.
+    context : callable, optional
+        What tells real steps, where the caller says it.
     """
     seen = {first.key}
-    for reading in _all(first, altered, padding):
-        if reading.key not in seen and told in (None, reading.site.layout):
-            seen.add(reading.key)
-            yield reading
+    for site in _sites(first.site):
+        readings = [Reading(site, c) for c in _contexts(site, first, altered, padding)]
+        for reading in readings if context is None else [Reading(site, context)]:
+            if reading.key not in seen and told in (None, reading.site.layout):
+                seen.add(reading.key)
+                yield reading
 
 
-def _all(first: Reading, altered: Altered, padding: ArgumentContext | None) -> Iterator[Reading]:
-    site = first.site
+def _sites(site: AnySite) -> Iterator[AnySite]:
+    """The site with other axes of features, samples and steps."""
     if isinstance(site, InputSite):
         taken = site.layout or ("(B, d)" if len(site.shape) == 2 else "(B, T, d)")
         for layout in dict.fromkeys((taken, *TIMED)) if taken in TIMED else (taken,):
-            yield from _with_contexts(first, replace(site, layout=layout, sure=True), altered, padding)
+            yield replace(site, layout=layout, sure=True)
         return
     for axis in dict.fromkeys((site.feature_axis, *_feature_axes(site))):
         turned = _turned(site, axis)
         for layout in _layouts(turned, site.layout if axis == site.feature_axis else None):
-            yield from _with_contexts(first, replace(turned, layout=layout), altered, padding)
+            yield replace(turned, layout=layout)
 
 
 def _feature_axes(site: Site) -> list[int]:
@@ -88,17 +94,13 @@ def _layouts(site: Site, taken: str | None) -> list[str]:
     return list(dict.fromkeys((*([taken] if taken else []), *fitting)))
 
 
-def _with_contexts(
-    first: Reading, site: AnySite, altered: Altered, padding: ArgumentContext | None
-) -> Iterator[Reading]:
-    given = first.context
-    contexts: list[Context | None] = [given]
+def _contexts(site: AnySite, first: Reading, altered: Altered, padding: ArgumentContext | None) -> list[Context | None]:
+    """What may tell the real steps of this layout, the likeliest first."""
     rows = 0 if isinstance(site, InputSite) else site.operands[next(iter(site.groups.values()))[0]].shape[0]
-    if given is None and site.layout in TIMED:
-        contexts.append(padding)
-    elif given is None and site.layout == "(N, d)":
-        contexts = [*of_rows(altered.trace, rows)]
-    elif given is None and site.layout in PADDED_ROWS:
-        contexts = [c for name, c in of_padded_shapes(altered.trace, rows, padding) if name == site.layout]
-    for context in contexts:
-        yield Reading(site, context)
+    if site.layout in TIMED:
+        return [first.context if first.site.layout in TIMED else None, padding]
+    if site.layout == "(N, d)":
+        return [*of_rows(altered.trace, rows)]
+    if site.layout in PADDED_ROWS:
+        return [c for name, c in of_padded_shapes(altered.trace, rows, padding) if name == site.layout]
+    return [first.context]

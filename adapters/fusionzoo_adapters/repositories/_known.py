@@ -1,13 +1,16 @@
-"""What the adapters of public repositories share: reading a call's arguments, saying what is real, known widths."""
+"""What the adapters of public repositories share: arguments of a call, what is real, known widths, sites of two of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from fusionzoo.errors import ModalityError
+from fusionzoo.patching.repositories import declare
+from fusionzoo.patching.sites import Site
 
 
 def named(model: nn.Module, cls: str, *parts: str) -> bool:
@@ -42,3 +45,21 @@ def shares(total: int, known: Sequence[Mapping[str, int]], argument: str) -> dic
         f"the model takes {total} features, which are not the known {sums}; say what they are: "
         f"site=fusionzoo.InputSite({argument!r}, widths={{modality: width, ...}}, layout=...)"
     )
+
+
+def stacked_nodes(model: Any) -> Site:
+    """The nodes of MMGCN and of MM-DFN: split again after the graph and put side by side."""
+    names = {"a": "audio", "v": "visual", "l": "text"}
+    modals = [m for m in "avl" if m in model.modals]
+    width = model.smax_fc.in_features // len(modals)
+    slices = [":all_length", "all_length:all_length * 2", "all_length * 2:all_length * 3"][: len(modals)]
+    code = f"torch.cat([{', '.join(f'features[{s}]' for s in slices)}]"
+    return declare(model, "graph_model", [("forward", code)], [(names[m], width) for m in modals], layout="(N, d)")
+
+
+def utterance_example(model: Any) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
+    """A small call `(audio, video, text)` of LMF and of TFN, whose text alone has steps."""
+    like = next(model.audio_subnet.parameters())
+    shapes = (3, model.audio_in), (3, model.video_in), (3, 5, model.text_in)
+    with torch.random.fork_rng(devices=[]):
+        return tuple(torch.randn(*s, device=like.device, dtype=like.dtype) for s in shapes), {}

@@ -14,9 +14,8 @@ from torch import nn
 
 import fusionzoo
 from fusionzoo.patching.repairs import CUDA, NUMPY_INDEX
-from fusionzoo.patching.repositories import declare
 from fusionzoo.patching.sites import Site
-from fusionzoo_adapters.repositories._known import lengths_of, named
+from fusionzoo_adapters.repositories._known import lengths_of, named, stacked_nodes
 
 
 class MMDFN:
@@ -33,13 +32,8 @@ class MMDFN:
 
     @staticmethod
     def site(model: Any) -> Site:
-        """The nodes, split again after the graph and put side by side."""
-        names = {"a": "audio", "v": "visual", "l": "text"}
-        modals = [m for m in "avl" if m in model.modals]
-        width = model.smax_fc.in_features // len(modals)
-        slices = [":all_length", "all_length:all_length * 2", "all_length * 2:all_length * 3"][: len(modals)]
-        code = f"torch.cat([{', '.join(f'features[{s}]' for s in slices)}]"
-        return declare(model, "graph_model", [("forward", code)], [(names[m], width) for m in modals], layout="(N, d)")
+        """The nodes side by side."""
+        return stacked_nodes(model)
 
     @staticmethod
     def context(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:

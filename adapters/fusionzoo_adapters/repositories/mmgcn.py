@@ -20,7 +20,7 @@ import fusionzoo
 from fusionzoo.patching.repairs import CUDA, EDGE_WEIGHTS, NUMPY_INDEX
 from fusionzoo.patching.repositories import declare
 from fusionzoo.patching.sites import Site
-from fusionzoo_adapters.repositories._known import lengths_of, named
+from fusionzoo_adapters.repositories._known import lengths_of, named, stacked_nodes
 
 
 class MMGCN:
@@ -40,7 +40,7 @@ class MMGCN:
     @classmethod
     def site(cls, model: Any) -> Site:
         """The nodes of the modalities, or the gated pairs, side by side."""
-        return cls.pairs(model) if model.att_type == "gated" else cls.nodes(model)
+        return cls.pairs(model) if model.att_type == "gated" else stacked_nodes(model)
 
     @staticmethod
     def pairs(model: Any) -> Site:
@@ -48,16 +48,6 @@ class MMGCN:
         width = model.gatedatt.cand_dim
         streams = [(f"{a}-{b}", width) for a, b in (("audio", "visual"), ("audio", "text"), ("visual", "text"))]
         return declare(model, "gatedatt", [("forward", "torch.cat([h_av, h_al, h_vl]")], streams, layout="(N, d)")
-
-    @staticmethod
-    def nodes(model: Any) -> Site:
-        """The nodes, split again after the graph and put side by side."""
-        names = {"a": "audio", "v": "visual", "l": "text"}
-        modals = [m for m in "avl" if m in model.modals]
-        width = model.smax_fc.in_features // len(modals)
-        slices = [":all_length", "all_length:all_length * 2", "all_length * 2:all_length * 3"][: len(modals)]
-        code = f"torch.cat([{', '.join(f'features[{s}]' for s in slices)}]"
-        return declare(model, "graph_model", [("forward", code)], [(names[m], width) for m in modals], layout="(N, d)")
 
     @staticmethod
     def context(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:

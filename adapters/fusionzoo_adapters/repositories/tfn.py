@@ -7,13 +7,10 @@ utterance: no step is padding.
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 import fusionzoo
-from fusionzoo_adapters.repositories._known import named
+from fusionzoo_adapters.repositories._known import named, utterance_example
 
 
 class TFN:
@@ -24,13 +21,7 @@ class TFN:
         """Told by the class's name, the three subnetworks and what follows them."""
         return named(model, "TFN", "audio_subnet", "video_subnet", "text_subnet", "post_fusion_layer_1", "output_range")
 
-    @staticmethod
-    def example(model: Any) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
-        """A small call; the site is the first that it shows."""
-        like = next(model.audio_subnet.parameters())
-        shapes = (3, model.audio_in), (3, model.video_in), (3, 5, model.text_in)
-        with torch.random.fork_rng(devices=[]):
-            return tuple(torch.randn(*s, device=like.device, dtype=like.dtype) for s in shapes), {}
+    example = staticmethod(utterance_example)
 
 
 fusionzoo_register = fusionzoo.plugin(

@@ -2,18 +2,18 @@
 
 from typing import Any
 
+import torch
+
 from fusionzoo.patching import Call
-from repositories.batches import features
 from repositories.builders._mmsa import amio
 
 REPOSITORY = "thuiar/MMSA"
 COMMIT = "a94e65d07f"
-LENGTHS = [9, 7, 5, 4]
+SAMPLES = 4
 STREAMS = {0: 0, 1: 0, 2: 0}
 
 
 def build(root: Any) -> Any:
-    """The sizes of MOSI in `config_regression.json`."""
-    model = amio(root, "mlf_dnn", (9, 9, 9))
-    text, audio, visual = features(LENGTHS, 768, 5, 20, time_first=False)
-    return model, Call(text, audio, visual), {}
+    """The sizes of SIMS, features of MOSI in `config_regression.json`."""
+    model = amio(root, "mlf_dnn", (9, 1, 1), "sims")
+    return model, Call(torch.randn(SAMPLES, 9, 768), torch.randn(SAMPLES, 1, 5), torch.randn(SAMPLES, 1, 20)), {}

@@ -18,5 +18,7 @@ def build(root: Any) -> Any:
     sys.path.insert(0, str(root / "src"))
     from models.eea import EmotionEmbAttnModel
 
-    model = EmotionEmbAttnModel(6, [20, 14, 10], 16, [12, 12, 12], 2, 0.1, torch.randn(6, 12), "cpu", bidirectional=True)
+    model = EmotionEmbAttnModel(
+        6, [20, 14, 10], 16, [12, 12, 12], 2, 0.1, torch.randn(6, 12), "cpu", bidirectional=True
+    )
     return model, Call(*(torch.randn(SAMPLES, 9, d) for d in (20, 14, 10))), {}

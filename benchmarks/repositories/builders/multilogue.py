@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import torch
-
 from fusionzoo.patching import Call
 from repositories.batches import features, lengths_mask, speakers
 

@@ -10,6 +10,7 @@ from fusionzoo.patching.find.comparison import is_comparison
 from fusionzoo.patching.find.ranking import score
 from fusionzoo.patching.find.real_steps import hints, of_input, of_join, of_one_dialogue, of_padded_rows
 from fusionzoo.patching.find.stream_layout import feature_axis, fullest, layout, time_axis
+from fusionzoo.patching.layouts import PADDED_ROWS
 from fusionzoo.patching.sites import InputSite, Site, SiteList, Stream, dtype_name, grouped
 from fusionzoo.patching.source import expression_at, operands_of, span, step_source
 from fusionzoo.patching.trace.events import Event, Operand, Trace
@@ -44,7 +45,7 @@ def sites_of(trace: Trace) -> SiteList:
 
 def _inputs(trace: Trace, axes: int | None) -> list[Site | InputSite]:
     named = [x for x in trace.leaves if x.modality or x.widths]
-    if len(named) != 1 or not named[0].tensor.is_floating_point():
+    if len(named) != 1 or named[0].stacked or not named[0].tensor.is_floating_point():
         return []
     (leaf,) = named
     rank = leaf.tensor.dim()
@@ -108,7 +109,8 @@ def _with_earlier(event: Event, trace: Trace) -> Grown:
 
     def grow(one: Event, k: int) -> None:
         for j, o in enumerate([o for o in one.operands if len(o.shape)]):
-            before = trace.events[o.producer] if o.producer >= 0 else None
+            index = o.origin if one.join.multiplies else o.producer
+            before = trace.events[index] if index >= 0 else None
             if before is not None and _continued(before, one):
                 kept.append((before.steps[-1].position, tuple(before.inner)))
                 grow(before, len(kept) - 1)
@@ -187,7 +189,7 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
         varies=varies or any(w != widths[0] for w in widths),
         total=len(trace.names),
         context=None if found is None else (found.path, found.form),
-        hints=() if found is not None else hints(trace, arrangement, stream, time),
+        hints=() if found is not None and arrangement not in PADDED_ROWS else hints(trace, arrangement, stream, time),
     )
 
 
@@ -206,6 +208,13 @@ def _bits(event: Event) -> int:
 
 def _can_be_held(event: Event, trace: Trace) -> bool:
     """Whether a fusion can be put in; an attention without source as the library's function that the code calls."""
+    query = next((o for o in event.operands if o.bits), None)
+    if event.lifted and query is not None and len(event.result) != len(query.shape):
+        called = event.path or "the model"
+        trace.seen.append(
+            f"an attention in what {called} calls, which gives {event.result} for a query of {query.shape}"
+        )
+        return False
     if event.node is not None or event.op != "attention":
         return True
     if event.raw is None:  # in matrix products, which nothing would hold together
@@ -226,7 +235,7 @@ def _operands_of(events: list[Event], trace: Trace) -> Grown:
 
 
 def _all_flat(trace: Trace) -> bool:
-    return all(x.tensor.dim() == 2 and x.tensor.is_floating_point() for x in trace.leaves if x.modality or x.widths)
+    return all(x.stream.dim() == 2 and x.stream.is_floating_point() for x in trace.leaves if x.modality or x.widths)
 
 
 def _noted(events: list[Event]) -> dict[str, Any]:

@@ -41,7 +41,8 @@ def find_sites(model: nn.Module, *args: object, modalities: ModalitiesLike = Non
     modalities : mapping or sequence, optional
         What the arguments are, where their names do not say it: a mapping of argument (or a path such as `"x[0]"`,
         `"batch['t']"`) to modality, None for "no modality", or to a mapping of modality to width where an argument holds
-        several side by side; or a sequence of names in the order of the arguments. An argument named `modalities` of the
+        several side by side, or to a list of names where it holds them one after the other along an axis; or a sequence of
+        names in the order of the arguments. An argument named `modalities` of the
         model itself is passed in a `Call`.
     **kwargs : object
         The keyword arguments of the call.
@@ -110,11 +111,7 @@ def trace_model(model: nn.Module, call: Call, modalities: ModalitiesLike) -> Tra
     call = call.fresh()
     arguments = bind(forward_of(model), call.args, call.kwargs)
     leaves = find_modalities(arguments, modalities)
-    names: list[str] = []
-    for leaf in leaves:
-        for name in leaf.widths or ([leaf.modality] if leaf.modality else []):
-            if name not in names:
-                names.append(name)
+    names = list(dict.fromkeys(name for leaf in leaves for name in leaf.names))
     names.sort(key=lambda n: ORDER.index(n) if n in ORDER else len(ORDER))
     if not names:
         seen = ", ".join(f"{x.path} {tuple(x.tensor.shape)} {dtype_name(x.tensor.dtype)}" for x in leaves) or "none"
@@ -131,8 +128,10 @@ def trace_model(model: nn.Module, call: Call, modalities: ModalitiesLike) -> Tra
     bit = {n: 1 << i for i, n in enumerate(names)}
 
     def bits(leaf: Leaf) -> Tensor | int:
-        if leaf.widths:
-            return torch.tensor([bit[n] for n, w in leaf.widths.items() for _ in range(w)])
+        if leaf.widths or leaf.stacked:
+            return torch.tensor(
+                [bit[n] for n, w in (leaf.widths or dict.fromkeys(leaf.stacked, 1)).items() for _ in range(w)]
+            )
         return bit[leaf.modality or ""]
 
     trace = Trace([], names, leaves, arguments, len(call.args))

@@ -102,7 +102,7 @@ def _of_two_axes(o: Operand, dims: list[int], time: int | None) -> tuple[str, bo
 
 def time_axis(trace: Trace) -> int | None:
     """Which axis of the input is time: 0, 1, or None where nothing tells."""
-    sequences = [x.tensor for x in trace.leaves if (x.modality or x.widths) and _rank(x.tensor) >= 3]
+    sequences = [x.stream for x in trace.leaves if (x.modality or x.widths) and _rank(x.stream) >= 3]
     if not sequences:
         return None
     votes = [*trace.time_votes]

@@ -313,9 +313,12 @@ class FusionLayer(nn.Module):
         try:
             for name in self._place:
                 module = getattr(module, name)
-            return getattr(module, self._leaf)
+            weight = getattr(module, self._leaf)
+            if isinstance(weight, Tensor):
+                return weight
         except AttributeError:  # none, or its module was exchanged
-            return next((p for p in self.parameters() if p.is_floating_point()), None)
+            pass
+        return next((p for p in self.parameters() if p.is_floating_point()), None)
 
     def fuse_vectors(self, xs: list[Tensor]) -> Tensor:
         """Fuse streams `(B, d)`."""

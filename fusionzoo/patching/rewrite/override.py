@@ -134,6 +134,14 @@ class Entry:
         return _function_of(type(self.owner), self.name)
 
     @property
+    def __func__(self) -> Callable[..., Any]:
+        """What somebody binds who rebinds a method (Accelerate, for half precision), so that copies of the instance run theirs."""
+        base = self.__fz_base__
+        if base is None or not isinstance(self.bound(base), MethodType):
+            raise AttributeError("__func__")
+        return _unbound(self.name, base)
+
+    @property
     def __name__(self) -> str:
         return getattr(self.__fz_base__, "__name__", self.name)
 
@@ -172,13 +180,17 @@ class Entry:
         function = self._function
         if function is None:
             function = self.build()
-        if args and args[0] is self.owner and type(function) is MethodType:
-            args = args[1:]  # bound once more, as Accelerate's unwrap_model does with what it finds
+        if args and type(args[0]) is type(self.owner) and type(function) is MethodType:
+            return self._bound_again(*args, **kwargs)
         self.look_up()
         override = self.override
         if not (override.tokens or override.inputs or override.fallbacks):
             return function(*args, **kwargs)
         return override.run(self.owner, function, self._named, args, kwargs)
+
+    def _bound_again(self, owner: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """Run as a method of a module, as Accelerate's unwrap_model makes one of what it finds; a copy of it runs its own."""
+        return (_entry_again(owner, self.name, self) or self)(*args, **kwargs)
 
     def look_up(self) -> None:
         """Find the patches that wait in the method, once for all its joins; a wrapper may have exchanged them since."""
@@ -308,13 +320,25 @@ def _unbound(name: str, base: FunctionType) -> Callable[..., Any]:
 
     @functools.wraps(base)
     def method(module: Any, /, *args: Any, **kwargs: Any) -> Any:
-        state = vars(module).get(STATE) if isinstance(module, nn.Module) else None
-        entry = None if state is None else state.entries.get(name)
+        entry = _entry_again(module, name, method) if isinstance(module, nn.Module) else None
         return base(module, *args, **kwargs) if entry is None else entry(*args, **kwargs)
 
     del method.__wrapped__  # who follows it (Accelerate's unwrap_model) would come to the function without the patch
     method.__fz_base__ = base  # type: ignore[attr-defined]
     return method
+
+
+def _entry_again(owner: nn.Module, name: str, function: Any) -> Entry | None:
+    """The entry of a module for a method, back in its place where nothing but a binding of the function stands there.
+
+    A pickle would leave the fusion out else, because it looks a bound method up by its name.
+    """
+    state = vars(owner).get(STATE)
+    entry = None if state is None else state.entries.get(name)
+    standing = vars(owner).get(name)
+    if entry is not None and isinstance(standing, MethodType) and standing.__func__ is function:
+        vars(owner)[name] = entry
+    return entry
 
 
 # -- changing it -------------------------------------------------------------------------------------------------------

@@ -274,9 +274,8 @@ class Swap:
         for name, raw in attributes(module):
             if name == "forward":
                 raw = raw.original if isinstance(raw, Guests) else raw
-                new = self.value(
-                    raw if isinstance(raw, MethodType) else MethodType(getattr(raw, "__func__", raw), module)
-                )
+                raw = raw.__func__ if isinstance(raw, (staticmethod, classmethod)) else raw
+                new = self.value(raw if isinstance(raw, MethodType) else MethodType(raw, module))
                 return None if new is None else functools.partial(_with_forward, module, new)
         return None
 

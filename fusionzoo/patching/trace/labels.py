@@ -35,15 +35,19 @@ def read_positions(labels: Tensor, axis: int) -> Tensor:
     return torch.where(field == 0, torch.full_like(number, -1), out)
 
 
-def leaf(shape: Sequence[int], modality: Tensor | int, tokens: bool = False) -> Tensor:
-    """Labels of an input tensor; `modality` is a bit mask, or one a feature; tokens are numbers that have no features yet."""
+def leaf(shape: Sequence[int], modality: Tensor | int, tokens: bool = False, axis: int = -1) -> Tensor:
+    """Labels of an input tensor.
+
+    modality : a bit mask, or one for every place along an axis: of features, or of modalities.
+    tokens : numbers that have no features yet.
+    """
     rank = len(shape)
-    if isinstance(modality, Tensor):
-        labels = modality.to(torch.int64).view([1] * (rank - 1) + [-1])
-    else:
-        labels = torch.tensor(modality).view([1] * rank)
-    for axis in range(min(2, rank - 1) if rank > 1 and not tokens else min(2, rank)):
-        labels = labels | positions(shape[axis], axis).view([-1 if i == axis else 1 for i in range(rank)])
+    several = isinstance(modality, Tensor)
+    along = [d == axis % rank and several for d in range(rank)]
+    labels = torch.as_tensor(modality, dtype=torch.int64).view([-1 if a else 1 for a in along])
+    steps = [d for d in range(rank if tokens or rank == 1 else rank - 1) if not along[d]]
+    for i, dim in enumerate(steps[:2]):
+        labels = labels | positions(shape[dim], i).view([-1 if d == dim else 1 for d in range(rank)])
     return labels
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import fusionzoo
+from fusionzoo.errors import ModalityError
 from fusionzoo.patching.fuse import joins
 from fusionzoo.patching.fuse.layer import Plan
 
@@ -114,7 +115,7 @@ def test_where_streams_meet(host, build, shake, tmp_path):
     model, batch = host(), host.calls()
     model.eval()
     expected, state = model(*batch), torch.get_rng_state()
-    patch = fusionzoo.patch(model, getattr(host, "fusion", "lmam"), inputs=batch)
+    patch = fusionzoo.patch(model, "lmam", inputs=batch, modalities=getattr(host, "names", None))
     assert (patch.site.kind, patch.site.layout, patch.site.widths) == (host.kind, host.layout, host.widths)
     assert not patch.proof.broken()
     assert torch.equal(torch.get_rng_state(), state)
@@ -131,7 +132,8 @@ def test_where_streams_meet(host, build, shake, tmp_path):
     other = [x.clone() for x in batch]
     for x in other:
         if x.is_floating_point():
-            x[0] += 1.0
+            x[:, 0] += host is meeting_hosts.StackedInFront
+            x[0] += host is not meeting_hosts.StackedInFront
     assert torch.allclose(model(*other)[1:], changed[1:], atol=1e-5)
 
     saved = patch.save(tmp_path / "patch.safetensors")
@@ -210,3 +212,11 @@ def test_a_site_says_how_many_modalities_it_leaves_out():
     assert [site.kind for site in sites] == ["cat", "sum"]
     assert "of the model's" not in str(sites[0])
     assert str(sites[1]).endswith("; 2 of the model's 3 modalities")
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"), [((4, 3, 7), "none of its axes has 2"), ((2, 2, 7), "2 of its axes have 2")]
+)
+def test_names_of_a_stack_need_one_axis_of_as_many_places(shape, said):
+    with pytest.raises(ModalityError, match=said):
+        fusionzoo.find_sites(meeting_hosts.Stacked(), torch.randn(shape), modalities={"x": ["text", "audio"]})

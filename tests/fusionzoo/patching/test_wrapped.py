@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import pickle
 from abc import ABC
 from typing import ClassVar
@@ -12,7 +11,20 @@ import accelerate
 import pytest
 import torch
 from torch import nn
-from zoo.wrapped import MASK, Early, Host, Nested, Wrapper, call_of, make, mask_of_early, patched
+from zoo.wrapped import (
+    MASK,
+    WRAPPERS,
+    Early,
+    Host,
+    Nested,
+    Wrapper,
+    averaged,
+    call_of,
+    lora,
+    make,
+    mask_of_early,
+    patched,
+)
 
 import fusionzoo
 from fusionzoo._processes import forget_accelerate
@@ -216,26 +228,6 @@ def test_accelerates_hooks(batch, shake):
 
 
 # -- names that gain a prefix ------------------------------------------------------------------------------------------
-
-
-def averaged(model):
-    return torch.optim.swa_utils.AveragedModel(model)
-
-
-def lora(model):
-    peft = pytest.importorskip("peft")
-    targets = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and "fusionzoo" not in n]
-    return peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=targets))
-
-
-WRAPPERS = {
-    "DataParallel": nn.DataParallel,
-    "compile": functools.partial(torch.compile, backend="eager"),
-    "AveragedModel": averaged,
-    "PEFT": lora,
-    "own": Wrapper,
-    "several": lambda m: nn.DataParallel(averaged(Wrapper(m))),
-}
 
 
 @pytest.mark.parametrize("cls", [Host, Early, Nested])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+
+import pytest
 import torch
 from torch import nn
 
@@ -80,3 +83,23 @@ def patched(cls, batch, shake, fusion="gated", model=None, **options):
 
 def mask_of_early(model, args, kwargs):
     return {"mask": args[1]}
+
+
+def averaged(model):
+    return torch.optim.swa_utils.AveragedModel(model)
+
+
+def lora(model):
+    peft = pytest.importorskip("peft")
+    targets = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and "fusionzoo" not in n]
+    return peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=targets))
+
+
+WRAPPERS = {
+    "DataParallel": nn.DataParallel,
+    "compile": functools.partial(torch.compile, backend="eager"),
+    "AveragedModel": averaged,
+    "PEFT": lora,
+    "own": Wrapper,
+    "several": lambda m: nn.DataParallel(averaged(Wrapper(m))),
+}
