@@ -28,6 +28,6 @@ def build(root: Any) -> Any:
         l_enc_mlp_dim=16, AHL_depth=3, ahl_heads=2, ahl_dim_head=8, ahl_droup=0.0, fusion_heads=2, fusion_mlp_dim=16,
         fusion_layer_depth=2,
     )  # fmt: skip
-    with random_weights():
+    with random_weights(vocab_size=90, num_hidden_layers=1, intermediate_size=64):
         model = build_model(SimpleNamespace(model=args))
     return model, Call(torch.randn(SAMPLES, 11, 20), torch.randn(SAMPLES, 13, 5), packed_tokens([9, 7, 5, 4])), {}

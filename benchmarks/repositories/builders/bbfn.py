@@ -27,7 +27,7 @@ def build(root: Any) -> Any:
         attn_dropout_v=0.1, relu_dropout=0.1, res_dropout=0.1, out_dropout=0.1, embed_dropout=0.1, div_dropout=0.1,
         attn_mask=True, l_ksize=3, v_ksize=3, a_ksize=3, output_dim=1, use_bert=True, proj_type="gru", num_enc_layers=1,
     )  # fmt: skip
-    with random_weights():
+    with random_weights(vocab_size=90, num_hidden_layers=1, intermediate_size=64):
         model = MULTModel(hp)
     visual, audio = features(LENGTHS, 20, 5)
     ids, mask = token_ids([n + 2 for n in LENGTHS])

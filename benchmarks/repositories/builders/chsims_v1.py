@@ -27,6 +27,6 @@ def build(root: Any) -> Any:
         feature_dims=(768, 25, 17), hidden_dims=(16, 16, 16), language="cn", use_bert_finetune=True, dropouts=(0.1, 0.1, 0.1),
         post_dropouts=(0.1, 0.1, 0.1, 0.1), post_text_dim=8, post_audio_dim=8, post_video_dim=8, post_fusion_out=8,
     )  # fmt: skip
-    with random_weights():
+    with random_weights(vocab_size=90, num_hidden_layers=1, intermediate_size=64):
         model = V1(args)
     return model, Call(packed_tokens([9, 7, 5, 4]), torch.randn(SAMPLES, 1, 25), torch.randn(SAMPLES, 1, 17)), {}

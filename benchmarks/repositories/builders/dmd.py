@@ -31,7 +31,7 @@ def build(root: Any) -> Any:
         "feature_dims": [768, 5, 20],
     }
     args |= {"dst_feature_dim_nheads": [8, 2], "nlevels": 1, "num_classes": 1, "train_mode": "regression"}
-    with random_weights():
+    with random_weights(vocab_size=90, num_hidden_layers=1, intermediate_size=64):
         model = DMD(SimpleNamespace(**args))
     audio, visual = features(LENGTHS, 5, 20, time_first=False)
     return model, Call(packed_tokens(LENGTHS), audio, visual), {}

@@ -27,7 +27,7 @@ def build(root: Any) -> Any:
         gmc_tokens_pred_dim=16, text_pred_dim=16, audio_pred_dim=16, video_pred_dim=16, recon_loss="SmoothL1Loss",
         post_fusion_dropout=0.3, post_fusion_dim=16, fusion_method="emt",
     )  # fmt: skip
-    with random_weights():
+    with random_weights(vocab_size=90, num_hidden_layers=1, intermediate_size=64):
         model = EMT_DLFR(args)
     steps = torch.tensor(LENGTHS)
     audio, audio_m, video, video_m = features(LENGTHS, 5, 5, 20, 20, time_first=False)

@@ -21,7 +21,12 @@ def build(root: Any) -> Any:
 
     args = yaml.safe_load((root / "configs/train_mosi.yaml").read_text())
     args["model"]["feature_extractor"]["input_length"] = [9, 11, 13]
-    with random_weights():
+    with random_weights(vocab_size=90, num_hidden_layers=1, intermediate_size=64):
         model = build_model(args)
     views = [(torch.randn(SAMPLES, 11, 20), torch.randn(SAMPLES, 13, 5), packed_tokens([9, 7, 5, 4])) for _ in range(2)]
-    return model, Call(*views), {}
+    names = {
+        f"{view}_input[{i}]": m
+        for view in ("complete", "incomplete")
+        for i, m in enumerate(("visual", "audio", "text"))
+    }
+    return model, Call(*views), {"modalities": names}

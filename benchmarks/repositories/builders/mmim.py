@@ -26,7 +26,7 @@ def build(root: Any) -> Any:
         dropout_a=0.1, dropout_prj=0.1, bidirectional=False, mmilb_mid_activation="ReLU", mmilb_last_activation="Tanh",
         cpc_layers=1, cpc_activation="Tanh", d_prjh=16, n_class=1,
     )  # fmt: skip
-    with random_weights():
+    with random_weights(vocab_size=90, num_hidden_layers=1, intermediate_size=64):
         model = MMIM(hp)
     visual, audio = features(LENGTHS, 20, 5)
     ids, mask = token_ids([n + 2 for n in LENGTHS])

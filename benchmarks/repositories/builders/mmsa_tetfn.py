@@ -17,7 +17,7 @@ STREAMS = {(1, 0): 0, (2, 0): 0}  # not the packed token ids
 
 def build(root: Any) -> Any:
     """The sizes of MOSI in `config_regression.json`."""
-    with random_weights():
+    with random_weights(vocab_size=90, num_hidden_layers=1, intermediate_size=64):
         model = amio(root, "tetfn", (9, 9, 9))
     audio, visual = features(LENGTHS, 5, 20, time_first=False)
     n = torch.tensor(LENGTHS)

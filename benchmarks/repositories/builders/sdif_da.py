@@ -22,7 +22,7 @@ def build(root: Any) -> Any:
         dst_feature_dims=768, n_levels_cross=1, n_levels_self=1, dropout_rate=0.2, cross_dp_rate=0.3, cross_num_heads=12,
         self_num_heads=8, num_labels=20, aug=True, aug_dp=0.3,
     )  # fmt: skip
-    with random_weights():
+    with random_weights(vocab_size=90, num_hidden_layers=1, intermediate_size=64):
         model = SDIF(args)
     video, audio = features(LENGTHS, 20, 768, time_first=False)
     return model, Call(packed_tokens(LENGTHS).long(), video, audio), {}
