@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,8 @@ import torch
 import fusionzoo
 from fusionzoo.data import Corpus
 from fusionzoo.runs.config import RunConfig
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 BASE: dict[str, dict[str, Any]] = {
     "training": {"epochs": 4, "batch_size": 4, "keep": 10, "device": "cpu"},

@@ -12,7 +12,7 @@ import warnings
 import pytest
 
 import fusionzoo
-from fusionzoo._registry import Registry
+from fusionzoo._registry import Registry, registry
 from fusionzoo.doctor import diagnose
 from fusionzoo.errors import PluginError, PluginLoadError
 from fusionzoo.specs import Spec
@@ -48,6 +48,7 @@ def site(tmp_path, monkeypatch):
 
     yield add
     sys.modules.pop("broken_mod", None)
+    registry.refresh()  # which may have been asked meanwhile
 
 
 def rows_of(name):
