@@ -17,18 +17,17 @@ import contextlib
 import fnmatch
 import importlib
 import inspect
-import os
 import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
 import pluggy
 
 from fusionzoo import hookspecs
+from fusionzoo._providers import LOCAL, OWN, Failure, Provider, disabled_by, environment_list, strict
 from fusionzoo._variants import variant_docs
 from fusionzoo.errors import (
     AmbiguousNameError,
@@ -43,43 +42,6 @@ from fusionzoo.errors import (
     close_matches_hint,
 )
 from fusionzoo.specs import API_CURRENT, API_MIN, GROUPS, Card, Spec, check_kind, is_name, normalise_name
-
-OWN = "fusionzoo"
-_LOCAL = "(local)"
-
-
-@dataclass
-class Provider:
-    """One distribution's offer of one name.
-
-    trouble : what is wrong with the distribution's metadata, which keeps the plugin from being loaded.
-    """
-
-    kind: str
-    name: str
-    distribution: str
-    version: str
-    value: str
-    load: Callable[[], Any] = field(repr=False)
-    disabled: str = ""
-    trouble: str = ""
-
-    @property
-    def qualified(self) -> str:
-        return f"{self.distribution}:{self.name}"
-
-
-@dataclass
-class Failure:
-    """Why a plugin could not be loaded."""
-
-    provider: Provider
-    error: BaseException
-    traceback: str
-
-    @property
-    def status(self) -> str:
-        return "unavailable" if isinstance(self.error, MissingDependency) else "broken"
 
 
 class Registry:
@@ -116,7 +78,7 @@ class Registry:
     def _build_index(self) -> dict[str, dict[str, list[Provider]]]:
         index: dict[str, dict[str, list[Provider]]] = {kind: {} for kind in GROUPS}
         for provider in (*self._entry_points(), *self._local, *self._environment_modules()):
-            provider.disabled = _disabled_by(provider)
+            provider.disabled = disabled_by(provider)
             if provider.trouble and not provider.disabled:
                 what = f"{provider.kind} {provider.name!r} from {provider.distribution}"
                 self._warn(f"{what} cannot be used: {provider.trouble}; other plugins are unaffected")
@@ -150,19 +112,19 @@ class Registry:
                 yield provider
 
     def _environment_modules(self) -> Iterator[Provider]:
-        for name in _env_list("FUSIONZOO_PLUGINS"):
+        for name in environment_list("FUSIONZOO_PLUGINS"):
             try:
                 with _foreign_code():
                     found = self._providers_of(importlib.import_module(name))
                 yield from found
             except BaseException as error:  # an import may raise anything; the others must still be seen
-                if _strict() or _is_the_users(error):
+                if strict() or _is_the_users(error):
                     raise
                 self._warn(f"FUSIONZOO_PLUGINS names {name!r}, which failed to load: {_describe(error)}")
 
     def _providers_of(self, plugin: object) -> list[Provider]:
         return [
-            Provider(s.kind, s.name, _LOCAL, "", s.target, load=lambda: plugin)  # type: ignore[arg-type, return-value]
+            Provider(s.kind, s.name, LOCAL, "", s.target, load=lambda: plugin)  # type: ignore[arg-type, return-value]
             for s in self._specs_of(plugin, _plugin_name(plugin))
         ]
 
@@ -398,7 +360,7 @@ class Registry:
             index = self.index()
             for p in providers:
                 taken = index[p.kind].get(p.name, [])
-                if taken and all(q.distribution != _LOCAL for q in taken):
+                if taken and all(q.distribution != LOCAL for q in taken):
                     self._manager.unregister(plugin)
                     self._module_specs.pop(_plugin_name(plugin), None)
                     raise PluginError(
@@ -446,7 +408,7 @@ class Registry:
         try:
             spec = self.card(p.qualified, p.kind).spec
         except FusionZooError as error:
-            if _strict():
+            if strict():
                 raise
             failure = self.failures.get((p.kind, p.qualified))
             row["status"] = failure.status if failure else "broken"
@@ -491,31 +453,6 @@ def _traceback() -> str:
     from fusionzoo._installed import safe_text
 
     return safe_text(traceback.format_exc)
-
-
-def _env_list(variable: str) -> list[str]:
-    return [part.strip() for part in os.environ.get(variable, "").split(",") if part.strip()]
-
-
-def _strict() -> bool:
-    return os.environ.get("FUSIONZOO_STRICT_PLUGINS", "") not in ("", "0")
-
-
-def _disabled_by(p: Provider) -> str:
-    distribution = normalise_name(p.distribution)
-    for entry in _env_list("FUSIONZOO_DISABLE_PLUGINS"):
-        where, _, name = entry.rpartition(":")
-        if where and normalise_name(where) != distribution:
-            continue
-        if name == "*" or normalise_name(name) == p.name or (not where and normalise_name(name) == distribution):
-            return f"disabled by FUSIONZOO_DISABLE_PLUGINS={entry}"
-    if (
-        "FUSIONZOO_LOAD_PLUGINS" in os.environ
-        and p.distribution not in (OWN, _LOCAL)
-        and distribution not in map(normalise_name, _env_list("FUSIONZOO_LOAD_PLUGINS"))
-    ):
-        return "disabled because FUSIONZOO_LOAD_PLUGINS does not list its distribution"
-    return ""
 
 
 registry = Registry()

@@ -23,7 +23,8 @@ from urllib.request import url2pathname
 
 import fusionzoo
 from fusionzoo._installed import described, identity, offers
-from fusionzoo._registry import OWN, Provider, Registry
+from fusionzoo._providers import OWN, Provider
+from fusionzoo._registry import Registry
 from fusionzoo.errors import AmbiguousNameError, MissingDependency, close_matches_hint
 from fusionzoo.specs import GROUPS, normalise_name
 

@@ -21,7 +21,8 @@ import fusionzoo
 from fusionzoo._file_schemas import ModelConfig, ModelFile, ResultFile
 from fusionzoo._files import write_bytes
 from fusionzoo._options import Built, Unrecorded
-from fusionzoo._registry import OWN, Provider, registry
+from fusionzoo._providers import OWN, Provider
+from fusionzoo._registry import registry
 from fusionzoo._schema import check, parse_json, read_json, shown, text_of
 from fusionzoo._variants import plugin_class
 from fusionzoo._weights import building_for, load_weights, pack_weights, read_weights

@@ -21,6 +21,7 @@ from fusionzoo import Patch
 from fusionzoo._registry import registry
 from fusionzoo.errors import FusionZooError, NoSiteError
 from fusionzoo.patching import Call
+from fusionzoo.patching.promises import APART, PADDING
 from fusionzoo.patching.torch_calls import everything_in
 from repositories.batches import changed, padded_otherwise
 
@@ -175,18 +176,20 @@ def proved(builder: ModuleType, record: dict[str, Any]) -> bool:
         "no step of this batch is padding",
         "no axis of time",
         "come in one argument",
+        "of another size",
+        "no parameters",
     ]
     if not hasattr(builder, "LENGTHS"):
         excuses.append("nothing in the call tells which steps are padding")  # there is none
-    own = record["checks"]["samples apart"], record["checks"]["padding unseen"], None, None
+    own = {APART: record["checks"]["samples apart"], PADDING: record["checks"]["padding unseen"]}
 
-    def fine(promise: dict[str, str], told: bool | None) -> bool:
+    def fine(promise: dict[str, str]) -> bool:
         if promise["state"] != "not tried":
             return promise["state"] == "proved"
         reached = "padding reaches every output" in promise["why"]
-        return any(e in promise["why"] for e in excuses) and (told is None or reached)
+        return any(e in promise["why"] for e in excuses) and (reached or own.get(promise["words"]) is None)
 
-    return all(map(fine, record["proof"], own))
+    return all(map(fine, record["proof"]))
 
 
 def _checked(builder: ModuleType, host: Model, patch: Patch, bare: list[Outputs]) -> dict[str, Any]:

@@ -6,7 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from fusionzoo.patching.promises import APART, COMPLETE, FELT, FITS, LEARNS, PADDING
+
 Record = dict[str, Any]
+PROMISES = (APART, PADDING, FITS, FELT, COMPLETE, LEARNS)
 CHECKS = ("step 0", "step", "remove", "saved")
 SIGNS = {True: "✓", False: "✗", None: "–", "proved": "✓", "broken": "✗", "not tried": "–"}
 KNOWN_HEAD = "| model | with its adapter | alone, the first found | holds | proof, with and alone | by the builder |"
@@ -23,7 +26,7 @@ REASONS = {
     "which axis of the streams": "a",
     "no axis of one size": "a",
     "which rows are one dialogue": "a",
-    "another size": "s",
+    "of another size": "s",
 }
 
 
@@ -96,10 +99,13 @@ def _holds(records: Sequence[Record]) -> str:
 
 def _proof(records: Sequence[Record]) -> str:
     tried = [r["proof"] for r in records if "proof" in r]
-    return " ".join(_worst([p[i] for p in tried]) for i in range(4)) if tried else ""
+    said = [{p["words"]: p for p in promises} for promises in tried]
+    return " ".join(_worst([one[words] for one in said if words in one]) for words in PROMISES) if tried else ""
 
 
 def _worst(promises: Sequence[Record]) -> str:
+    if not promises:
+        return "–"
     worst = max(promises, key=lambda p: ("proved", "not tried", "broken").index(p["state"]))
     if worst["state"] != "not tried":
         return SIGNS[worst["state"]]

@@ -112,7 +112,9 @@ class Leaf:
     @property
     def names(self) -> tuple[str, ...]:
         """The modalities that it holds."""
-        return self.stacked or tuple(self.widths or (self.modality,) if self.modality or self.widths else ())
+        if self.stacked or self.widths:
+            return self.stacked or tuple(self.widths or ())
+        return () if self.modality is None else (self.modality,)
 
 
 def _words(name: str) -> list[str]:

@@ -29,17 +29,8 @@ from fusionzoo.patching.holders import ATTRIBUTE, free_name, holder_of, path_to
 from fusionzoo.patching.layouts import check_layout
 from fusionzoo.patching.modalities import ModalitiesLike
 from fusionzoo.patching.patched import Patch
-from fusionzoo.patching.placement import (
-    check_fit,
-    device_of,
-    dtype_of,
-    fitting,
-    looks_across,
-    make_plan,
-    warn_of_guess,
-    warn_of_padding,
-)
-from fusionzoo.patching.promises import APART, PADDING, Proof
+from fusionzoo.patching.placement import as_told, check_fit, device_of, dtype_of, looks_across, make_plan, warn_of_guess
+from fusionzoo.patching.promises import PADDING, Proof
 from fusionzoo.patching.readings import found
 from fusionzoo.patching.rewrite.interceptor import Fallback
 from fusionzoo.patching.rewrite.override import add_route, change, methods
@@ -118,7 +109,7 @@ def patch(
     sites, layout, context = resolve(host, site, inputs, layout, context, modalities)
     if layout is not None:
         layout = check_layout(layout)
-        sites = [replace(s, layout=fitting(s, layout), sure=True) for s in sites]
+        sites = [as_told(s, layout) for s in sites]
     check_context(context)
 
     def build(at: AnySite, told: Context | None) -> Patch:
@@ -158,10 +149,8 @@ def _warn(patch: Patch) -> None:
             FusionZooWarning,
             stacklevel=4,
         )
-    if not patch.proof.holds(APART):
-        warn_of_guess(patch.site, patch.layer.plan, patch.fusion, patch.layer.context)
-    if patch.site.sure and not patch.proof.holds(PADDING):
-        warn_of_padding(patch.site, patch.layer.plan, patch.fusion, patch.layer.context)
+    layer = patch.layer
+    warn_of_guess(patch.site, layer.plan, layer.context, layer.fusion, patch.proof.holds(PADDING))
 
 
 def _reached(patch: Patch, call: Call) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -59,15 +60,16 @@ def make_plan(site: AnySite, mode: str, token: str) -> tuple[Plan, int | None]:
     return plan, None if mode == "residual" or plan.separate else width
 
 
-def fitting(site: AnySite, layout: str) -> str:
-    """A layout that a caller named, where the site's streams have as many axes."""
+def as_told(site: AnySite, layout: str) -> AnySite:
+    """A site in the layout that a caller named, where its streams have as many axes."""
     axes, found = STEP_AXES.get(layout), STEP_AXES.get(site.layout or "(..., d)")
     if axes != found and None not in (axes, found):
         shape = site.shape if isinstance(site, InputSite) else site.operands[0].shape
         raise LayoutError(
             f"layout={layout!r} does not fit the streams at {site.where}, which are {tuple(shape)}, taken for {site.layout}"
         )
-    return layout
+    kept = site.layout == layout or site.layout not in PADDED_ROWS  # else it tells of a padded batch
+    return replace(site, layout=layout, sure=True, context=site.context if kept else None)
 
 
 def looks_across(fusion: Fusion) -> bool:
@@ -85,24 +87,27 @@ def check_fit(site: AnySite, plan: Plan, context: Context | None, fusion: Fusion
     if plan.across and context is None and (flat or plan.layout in PADDED_ROWS):
         raise LayoutError(
             f"{type(fusion).__name__} looks across steps, and the streams at {site.where} are a flat list of nodes, in which it would "
-            f"mix dialogues; {_told_by(site, 'how many rows each dialogue has')}, or take a fusion of level 'utterance'"
+            f"mix dialogues; {_told_by(site, 'how many rows each dialogue has')} (rows of a padded batch: layout='(B*T, d)'), or take "
+            "a fusion of level 'utterance'"
         )
 
 
-def warn_of_guess(site: AnySite, plan: Plan, fusion: Any, context: Context | None) -> None:
-    """A warning where a fusion looks across steps and the layout is a guess."""
-    if plan.across and plan.layout in TIMED and not site.sure:
+def warn_of_guess(site: AnySite, plan: Plan, context: Context | None, fusion: Any, dry: bool) -> None:
+    """A warning where a fusion looks across steps, and the layout or that all steps are real is a guess.
+
+    dry : whether it is proved that padding stays unseen.
+    """
+    if not plan.across or plan.layout not in TIMED:
+        return
+    missing = "" if dry else _missing(site, context)
+    if not site.sure:
         warnings.warn(
             f"{type(fusion).__name__} looks across steps; the streams at {site.where} are taken for {plan.layout}, which nothing in the "
-            f"model proves. Say so with layout='(B, T, d)' or layout='(T, B, d)'{_missing(site, context)}",
+            f"model proves. Say so with layout='(B, T, d)' or layout='(T, B, d)'{missing}",
             FusionZooWarning,
             stacklevel=5,
         )
-
-
-def warn_of_padding(site: AnySite, plan: Plan, fusion: Any, context: Context | None) -> None:
-    """A warning where a fusion looks across steps, and the call may hold what says which of them are real."""
-    if plan.across and plan.layout in TIMED and (missing := _missing(site, context)):
+    elif missing:
         warnings.warn(
             f"{type(fusion).__name__} looks across steps at {site.where}{missing}", FusionZooWarning, stacklevel=5
         )

@@ -19,6 +19,13 @@ def build(root: Any) -> Any:
 
     dataset = SimpleNamespace(dictionary=SimpleNamespace(ntoken=50), v_dim=24, num_ans_candidates=7)
     model = base_model.build_baseline0_newatt(dataset, 16)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.inplace = False  # behind a ReLU, which torch does not train any more
     words = torch.randint(50, (3, 14))
     words[1, :4] = words[2, :7] = 50
-    return model, Call(torch.randn(3, 12, 24), torch.rand(3, 12, 6), words, None), {}
+    return (
+        model,
+        Call(torch.randn(3, 12, 24), torch.rand(3, 12, 6), words, None),
+        {"modalities": {"v": "visual", "q": "text"}},
+    )

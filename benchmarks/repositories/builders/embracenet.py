@@ -21,4 +21,4 @@ def build(root: Any) -> Any:
 
     args = SimpleNamespace(model_drop_left=False, model_drop_right=False, model_dropout=False)
     model = EmbraceNetBimodalModule(device=torch.device("cpu"), is_training=False, args=args)
-    return model, Call(torch.randn(3, 2, 1, 28, 14)), {}
+    return model, Call(torch.randn(3, 2, 1, 28, 14)), {"modalities": {"x": ["left", "right"]}}

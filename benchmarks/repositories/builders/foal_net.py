@@ -34,4 +34,5 @@ def build(root: Any) -> Any:
         "vinput_values": torch.randn(3, 7, 768) * frames[..., None],
     }
     masks = {"attention_mask": sound.long(), "vattention_mask": frames}
-    return MultiTaskModel(config), Call(**streams, **masks, emo_label=torch.tensor([0, 2, 1])), {}
+    given = {"modalities": {"input_values": "audio", "vinput_values": "visual"}}
+    return MultiTaskModel(config), Call(**streams, **masks, emo_label=torch.tensor([0, 2, 1])), given

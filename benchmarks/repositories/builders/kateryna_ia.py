@@ -13,8 +13,8 @@ STREAMS = {0: 0}  # the frames of all samples are one axis of the second argumen
 
 
 def build(root: Any) -> Any:
-    """As `main.py` does, with four frames."""
+    """As `main.py` does, with two frames."""
     from models.multimodalcnn import MultiModalCNN
 
-    model = MultiModalCNN(8, fusion="ia", seq_length=4)
-    return model, Call(torch.randn(3, 10, 40), torch.randn(12, 3, 224, 224)), {}
+    model = MultiModalCNN(8, fusion="ia", seq_length=2)
+    return model, Call(torch.randn(3, 10, 40), torch.randn(6, 3, 224, 224)), {}

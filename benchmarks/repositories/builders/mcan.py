@@ -24,4 +24,4 @@ def build(root: Any) -> Any:
     regions, words = torch.randn(3, 12, 24), torch.randint(1, 50, (3, 10))
     regions[1, 9:] = regions[2, 6:] = 0
     words[1, 7:] = words[2, 4:] = 0
-    return Net(options, None, 50, 7), Call(regions, words), {}
+    return Net(options, None, 50, 7), Call(regions, words), {"modalities": {"img_feat": "visual", "ques_ix": "text"}}

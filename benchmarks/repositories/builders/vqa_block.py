@@ -60,7 +60,7 @@ def network(**fusion: Any) -> Any:
     question = torch.randint(1, 50, (3, 9))
     question[1, 7:] = question[2, 4:] = 0
     batch = {"visual": torch.randn(3, 6, 24), "question": question, "lengths": torch.tensor([[9], [7], [4]])}
-    return model, Call(batch), {}
+    return model, Call(batch), {"modalities": {"batch['visual']": "visual", "batch['question']": "text"}}
 
 
 def build(root: Any) -> Any:

@@ -10,6 +10,7 @@ from fusionzoo.patching.find.comparison import is_comparison
 from fusionzoo.patching.find.ranking import score
 from fusionzoo.patching.find.real_steps import hints, of_input, of_join, of_one_dialogue, of_padded_rows
 from fusionzoo.patching.find.stream_layout import feature_axis, fullest, layout, time_axis
+from fusionzoo.patching.layouts import PADDED_ROWS
 from fusionzoo.patching.sites import InputSite, Site, SiteList, Stream, dtype_name, grouped
 from fusionzoo.patching.source import expression_at, operands_of, span, step_source
 from fusionzoo.patching.trace.events import Event, Operand, Trace
@@ -108,7 +109,8 @@ def _with_earlier(event: Event, trace: Trace) -> Grown:
 
     def grow(one: Event, k: int) -> None:
         for j, o in enumerate([o for o in one.operands if len(o.shape)]):
-            before = trace.events[o.producer] if o.producer >= 0 else None
+            index = o.origin if one.join.multiplies else o.producer
+            before = trace.events[index] if index >= 0 else None
             if before is not None and _continued(before, one):
                 kept.append((before.steps[-1].position, tuple(before.inner)))
                 grow(before, len(kept) - 1)
@@ -165,7 +167,8 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     arrangement, sure = layout(join, event.axis, feature, operands, time, leading, _all_flat(trace))
     if arrangement in ("(B, d)", "(T, d)") and join.tells_dialogues(groups):
         arrangement = "(N, d)"
-    stream = fullest(operands)
+    # In an attention, the query's steps are those of the result.
+    stream = fullest([o for o in operands if o.bits][:1] if join.attends else operands)
     told = sure and not varies and (arrangement == "(N, d)" or _one_length(alike))
     found = of_join(trace, arrangement, stream, time, feature, event.axis) if told else None
     if arrangement == "(N, d)" and found is None and not varies and not join.tells_dialogues(groups):
@@ -186,7 +189,7 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
         varies=varies or any(w != widths[0] for w in widths),
         total=len(trace.names),
         context=None if found is None else (found.path, found.form),
-        hints=() if found is not None else hints(trace, arrangement, stream, time),
+        hints=() if found is not None and arrangement not in PADDED_ROWS else hints(trace, arrangement, stream, time),
     )
 
 

@@ -85,7 +85,7 @@ class Product(SideBySide):
 class Outer(Join):
     """Every feature times every feature: `einsum("bi,bj->bij", t, a)`. The axes in front are samples and steps."""
 
-    kind, weight, nests, multiplies = "outer", 35, True, True
+    kind, weight, nests, continues, multiplies = "outer", 35, True, True, True
     without_sum = ("outer", "ger", "kron", "bilinear")
     operations = (*sorted(PRODUCTS), "einsum", "tensordot", *without_sum)
 
@@ -301,15 +301,17 @@ class Written(Join):
         return self if rows else None
 
     def axis(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], rank: int) -> int | None:
-        return None
+        mine = next(iter(written(name, args, kwargs).values()))
+        return next((d for d in reversed(range(rank - 1)) if bool((mine != mine.narrow(d, 0, 1)).any())), None)
 
     def stream_width(self, widths: Sequence[int]) -> int:
         return widths[0]
 
     def as_given(self, plan: Plan, operands: Sequence[Tensor], call: Called) -> Join:
         function, args, kwargs = call
-        bound = getattr(function, "__self__", None)
-        return _WrittenHere(written(name_of(function), (bound, *args) if isinstance(bound, Tensor) else args, kwargs))
+        if not args or args[0] is not operands[0]:  # a method, whose tensor torch.compile may not find in `__self__`
+            args, kwargs = (operands[0], *args), {k: v for k, v in kwargs.items() if v is not operands[0]}
+        return _WrittenHere(written(name_of(function), args, kwargs))
 
 
 class _WrittenHere(Written):
@@ -320,7 +322,14 @@ class _WrittenHere(Written):
 
     def streams(self, plan: Plan, parts: Parts, target: Tensor) -> list[Tensor]:
         self.mine = [self.rows[where[0]] for where in plan.groups.values()]
-        return [target.masked_fill(~mine.unsqueeze(-1), 0) for mine in self.mine]
+        xs = [target.masked_fill(~mine.unsqueeze(-1), 0) for mine in self.mine]
+        if plan.layout != "(..., d)" or plan.axis is None:
+            return xs
+        out = []
+        for x, mine in zip(xs, self.mine, strict=True):  # no axis of time, but a place for each modality
+            count = mine.sum(plan.axis, keepdim=True).clamp(min=1).unsqueeze(-1)
+            out.append(torch.where(mine.unsqueeze(-1), x, x.sum(plan.axis, keepdim=True) / count))
+        return out
 
     def fused(self, layer: FusionLayer, xs: list[Tensor], parts: Parts) -> dict[str, Tensor]:
         y, arranged = layer.fuse(xs, prepare=self._with_means)
@@ -341,7 +350,7 @@ class _WrittenHere(Written):
     def put_back(
         self, plan: Plan, target: Tensor, operands: Sequence[Tensor], groups: Groups, fused: Mapping[str, Tensor]
     ) -> Tensor | None:
-        time = 0 if plan.layout in ("(T, B, d)", "(T, d)") else 1
+        time = {"(B, T, d)": 1, "(..., d)": plan.axis or 0}.get(plan.layout, 0)
         touched = torch.stack([m.any(time, keepdim=True) for m in self.mine]).all(0).unsqueeze(-1)
         y = fused["joined"]
         return torch.where(touched, y, torch.zeros_like(y) if plan.mode == "residual" else target.to(y.dtype))

@@ -38,6 +38,7 @@ class Operand:
     labels: Tensor | None
     bits: int
     producer: int = -1  # the event whose direct result it is
+    origin: int = -1  # the event whose result it is, in whatever shape
 
 
 @dataclass

@@ -14,6 +14,8 @@ MOVES = frozenset(
         "nan_to_num", "select_scatter", "slice_scatter", "narrow_copy", "swapaxes",
     )
 )  # fmt: skip
+#: Of those, what gives the same elements in another shape.
+RESHAPES = frozenset(("view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "contiguous"))
 FIRST_ONLY = frozenset(
     (
         "gather", "take", "take_along_dim", "index_select", "masked_select", "__getitem__", "repeat_interleave",

@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from fusionzoo.patching.call_chain import Step, chain, receiver, user_frames
 from fusionzoo.patching.modalities import Leaf
-from fusionzoo.patching.torch_calls import ATTENTIONS, PRODUCTS, everything_in, name_of, tensors_in
+from fusionzoo.patching.torch_calls import ATTENTIONS, PRODUCTS, everything_in, name_of, sequences_in, tensors_in
 from fusionzoo.patching.trace.events import Event, Meeting, Operand, Trace
 from fusionzoo.patching.trace.labels import (
     MODALITY_MASK,
@@ -32,7 +32,7 @@ from fusionzoo.patching.trace.labels import (
 from fusionzoo.patching.trace.last_seen import Call, gave_tensor
 from fusionzoo.patching.trace.no_trace_left import untouched
 from fusionzoo.patching.trace.propagation import combined, propagate
-from fusionzoo.patching.trace.torch_operations import RECURRENT
+from fusionzoo.patching.trace.torch_operations import RECURRENT, RESHAPES
 from fusionzoo.patching.whose_code import HostCode
 
 
@@ -58,6 +58,7 @@ class Tracer(TorchFunctionMode):
         self.keep: dict[int, Tensor] = {}  # so that no id is used twice
         self.registered = {id(m): name for name, m in model.named_modules()}
         self.results: dict[int, int] = {}
+        self.origins: dict[int, int] = {}  # of results in whatever shape
         self.via: dict[int, int] = {}
         self.waiting: set[int] = set()
         self.given: dict[int, list[Any]] = {}  # what each module was last called with
@@ -80,7 +81,7 @@ class Tracer(TorchFunctionMode):
         name = name_of(func)
         if name in ("shape", "dtype", "device", "requires_grad", "grad_fn", "is_leaf", "dim", "size", "layout", "ndim"):
             return func(*args, **kwargs)
-        inputs = tensors_in(args) + tensors_in(kwargs)
+        inputs = tensors_in(args) + tensors_in({k: v for k, v in kwargs.items() if k != "out"})
         tagged = [x for x in inputs if id(x) in self.labels]
         if name == "embedding" and not tagged:
             self._look_up(inputs[0])
@@ -108,11 +109,7 @@ class Tracer(TorchFunctionMode):
             new = propagate(name, func, args, kwargs, out, self.get)
         if len(before) > 1:
             via |= self._join(TorchCall(name, args, kwargs, inputs, sys._getframe(1)), before, new, out)
-        for x, labels in new:
-            self.tag(x, labels, via)
-            base = x._base
-            if base is not None and any(x is t for t in inputs) and id(base) not in (id(t) for t in inputs):
-                self._written(base, labels, via)
+        self._results(name, new, via, inputs, tagged[0])
         self._vote(name, args, kwargs)
         return out
 
@@ -129,6 +126,16 @@ class Tracer(TorchFunctionMode):
                 return frame.f_code, frame.f_lineno
             frame = frame.f_back
         return None, 0
+
+    def _results(self, name: str, new: list[Any], via: int, inputs: list[Tensor], first: Tensor) -> None:
+        """Tag what an operation returned; what it only gave another shape stays the result of the same join."""
+        for x, labels in new:
+            self.tag(x, labels, via)
+            if name in RESHAPES and (origin := self.origins.get(id(first))) is not None:
+                self.origins[id(x)] = origin
+            base = x._base
+            if base is not None and any(x is t for t in inputs) and id(base) not in (id(t) for t in inputs):
+                self._written(base, labels, via)
 
     # -- writing into tensors -------------------------------------------------------------------------------------
 
@@ -190,7 +197,7 @@ class Tracer(TorchFunctionMode):
         if join.attends:
             self._attention(event, call, frames)
         self.trace.events.append(event)
-        self.results[id(first)] = event.index
+        self.results[id(first)] = self.origins[id(first)] = event.index
         self.waiting.add(id(first))
         self.keep[id(first)] = first
         return 1 << event.index
@@ -254,7 +261,7 @@ class Tracer(TorchFunctionMode):
         while frame is not None and frame is not user:  # the outermost one is what the model calls
             module = receiver(frame)
             if isinstance(module, nn.Module) and id(module) in self.given and frame.f_code.co_name == "forward":
-                streams = [self._operand(x) for x in self._arguments(frame)[0]]
+                streams = [self._operand(x) for x in sequences_in(self._arguments(frame)[0])]
                 if len({o.bits for o in streams if o.bits}) > 1:
                     found = owner, steps, streams, module
             frame = frame.f_back
@@ -265,7 +272,8 @@ class Tracer(TorchFunctionMode):
     def _operand(self, x: Tensor) -> Operand:
         labels = self.labels.get(id(x))
         bits = 0 if labels is None else modalities(labels)
-        return Operand(id(x), tuple(x.shape), labels, bits, self.results.get(id(x), -1))
+        produced = self.results.get(id(x), -1), self.origins.get(id(x), -1)
+        return Operand(id(x), tuple(x.shape), labels, bits, *produced)
 
     def _lift(self, frames: list[FrameType]) -> tuple[nn.Module, list[Step], list[Operand], nn.Module | None] | None:
         """The call whose arguments are the streams that an attention, written out in matrix products, attends between."""
@@ -273,7 +281,7 @@ class Tracer(TorchFunctionMode):
             if frame.f_code.co_name.startswith("<"):
                 continue
             given, called = self._arguments(frame)
-            streams = [self._operand(x) for x in given]
+            streams = [self._operand(x) for x in sequences_in(given)]
             if not _are_streams(streams):
                 continue
             found = chain(frames[i + 1 :], self.registered)

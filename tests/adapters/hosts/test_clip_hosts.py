@@ -8,45 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from clip_hosts import DIMS, OWN, build, make, sequences
 
 import fusionzoo
 from fusionzoo.batch import Batch, Clip
-from fusionzoo.errors import ModelError, OptionError, ReferenceWeightsError, ShapeError
+from fusionzoo.errors import ModelError, OptionError, ShapeError
 from fusionzoo.objective import stream_widths
-from fusionzoo.testing.comparisons import gradients, reached
-
-DIMS = {"audio": 8, "visual": 4}
-LENGTHS = {"audio": [7, 4, 2], "visual": [3, 5, 1]}
-OWN = {
-    "memo-cmt": {"hidden": [16]},
-    "foal-net": {"sequence_dropout": 0.0},
-    "cfn-sr": {"fusion": ("cfn-sr", {"width": 4, "layers": 1})},
-    "msaf": {"channels": 8},
-}
-
-
-def build(name: str, dims=DIMS, **options):
-    torch.manual_seed(0)
-    return fusionzoo.get(name, kind="host")(dims, 3, 1, **{**OWN[name], **options}).eval()
-
-
-def make(clips: dict[str, Clip], labels=None) -> Batch:
-    size = (len(next(iter(clips.values()))), 1)
-    zeros = torch.zeros(size, dtype=torch.long)
-    labels = zeros if labels is None else torch.tensor(labels).view(size)
-    return Batch({}, zeros == 0, zeros, labels, [str(i) for i in range(size[0])], None, [1] * size[0], clips)
-
-
-def sequences(steps=None, fill=0.0, rows=(0, 1, 2), dims=DIMS, lengths=LENGTHS, labels=None) -> Batch:
-    """Three utterances whose values do not depend on the padding."""
-    clips = {}
-    for i, (m, d) in enumerate(dims.items()):
-        chosen = [lengths[m][r] for r in rows]
-        values = torch.full((len(rows), steps or max(chosen), d), fill)
-        for b, (r, n) in enumerate(zip(rows, chosen, strict=True)):
-            values[b, :n] = torch.randn(n, d, generator=torch.Generator().manual_seed(10 * i + r))
-        clips[m] = Clip(values, torch.arange(values.shape[1]) < torch.tensor(chosen).unsqueeze(1))
-    return make(clips, labels)
+from fusionzoo.testing.comparisons import reached
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -100,47 +68,6 @@ def test_a_modality_that_is_missing(name):
     del batch.clips["audio"]
     batch.present = None
     assert host(batch).logits.isfinite().all()
-
-
-def test_memo_cmt_pools_as_it_is_told_and_its_official_variant_reads_padding():
-    logits = [build("memo-cmt", pool=pool)(sequences()).logits for pool in ("cls", "mean", "max", "min")]
-    assert all(not torch.allclose(a, b, atol=1e-4) for i, a in enumerate(logits) for b in logits[:i])
-    assert build("memo-cmt", pool="max").fusion.pool == "max"
-    assert build("memo-cmt", fusion=("memo-cmt", {"pool": "mean"})).fusion.pool == "mean"
-    official = build("memo-cmt", variant="official")
-    alone, together = official(sequences(rows=(2,))).logits[0], official(sequences()).logits[2]
-    assert not torch.allclose(alone, together, atol=1e-5)
-    assert torch.allclose(alone, build("memo-cmt")(sequences(rows=(2,))).logits[0], atol=1e-5)  # batches of one: equal
-
-
-def test_official_weights_of_memo_cmt_whole_or_not_at_all():
-    host = build("memo-cmt", dims={"text": 8, "audio": 8})
-    state = {"linear_0.weight": torch.zeros(16, 8), "linear_0.bias": torch.zeros(16), "classifer.bias": torch.zeros(3)}
-    before = {k: v.clone() for k, v in host.state_dict().items()}
-    with pytest.raises(ReferenceWeightsError, match=r"classifer"):
-        host.load_reference(state)
-    with pytest.raises(ReferenceWeightsError, match="text_attention"):
-        host.load_reference({**state, "classifer.weight": torch.ones(3, 16)})
-    assert all(torch.equal(v, before[k]) for k, v in host.state_dict().items())
-
-
-def test_label_matching_runs_the_stacks_again_on_frames_with_hard_negatives():
-    host, batch = build("foal-net").train(), sequences(labels=[0, 1, 0])
-    out = host(batch)
-    assert out.sequences["audio.input"][0].shape == (3, 7, 8)
-    assert out.streams["visual.input"].shape == (3, 1, 4)
-    mem = fusionzoo.get("mem", kind="objective")(3, alignment=10.0, width=5, variant="official")
-    mem.bind(host)
-    seen = []
-    stack = host.fusion.stacks[0]
-    stack[0].register_forward_hook(lambda module, args, result: seen.append(tuple(args[0].shape)))
-    loss = mem(out, batch)
-    assert seen == [(6, 7, 8)]  # matched and mismatched pairs, as sequences
-    loss.backward()
-    assert all(p.grad is not None for p in mem.parameters())
-    assert reached(gradients(stack))["0.attention.query.weight"].any()
-    # One emotion alone has no negatives.
-    assert torch.isfinite(mem(host(batch), sequences(labels=[1, 1, 1])))
 
 
 def test_what_a_batch_must_hold():

@@ -329,9 +329,44 @@ class StackedInFront(Stacked):
         return (self.rnn(one)[0] for one in x)
 
 
+class OuterOfAll(GrownOuter):
+    """The tensor fusion network: an outer product, in another shape, times a third stream."""
+
+    widths = {"text": 4, "audio": 3, "visual": 2}  # noqa: RUF012
+
+    def forward(self, text, audio, visual):
+        t, a, v = (f(x) for f, x in zip(self.parts, (text, audio, visual)))
+        pair = torch.bmm(t.unsqueeze(2), a.unsqueeze(1)).view(len(t), -1, 1)
+        return self.head(torch.bmm(pair, v.unsqueeze(1)).view(len(t), -1))
+
+
+class OuterOfAllByEinsum(OuterOfAll):
+    def forward(self, text, audio, visual):
+        t, a, v = (f(x) for f, x in zip(self.parts, (text, audio, visual)))
+        pair = torch.einsum("bi,bj->bij", t, a)
+        return self.head(torch.einsum("bk,bj->bkj", pair.flatten(1), v).flatten(1))
+
+
+class Places(Host):
+    """A place for each modality in an empty tensor."""
+
+    kind, layout = "written", "(..., d)"
+    calls = staticmethod(lambda: (torch.randn(B, 8), torch.randn(B, 8)))
+
+    def __init__(self):
+        super().__init__(8)
+        self.att = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, text, audio):
+        both = text.new_zeros(len(text), 2, 8)
+        both[:, 0] = text
+        both[:, 1] = audio
+        return self.head(self.att(both, both, both)[0].mean(1))
+
+
 HOSTS = [
     ClsThenAttention, ClsThenEncoder, ClsThenOwnAttention, ClsByEinsum, LearntQueries, LowRankOfOne, GrownOuter,
     GrownByUnsqueeze, GrownWithDots, Scattered, ScatteredInPlace, AssignedByMask, IndexPut, Chosen, SampleBySample,
     Slices, SliceScatter, VectorFirst, ExpandedBeside, MixedInPairs, AdditiveScores, Stacked, StackedUnbound,
-    StackedChunks, StackedInFront,
+    StackedChunks, StackedInFront, OuterOfAll, OuterOfAllByEinsum, Places,
 ]  # fmt: skip

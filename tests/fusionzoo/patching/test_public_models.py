@@ -50,7 +50,7 @@ def test_a_model_that_is_right(runner: Any) -> None:
     record = runner.checks.examine(BUILDER, lambda: (Dialogues(), a_call(runner), {}), "lmam", True)
     assert (record["state"], record["proved"]) == ("right", True), record
     assert set(record["checks"].values()) == {True}
-    assert {p["state"] for p in record["proof"]} == {"proved"}
+    assert {p["state"] for p in record["proof"]} == {"proved"}, record["proof"]
 
 
 def test_a_model_that_does_not_run_and_one_that_is_refused(runner: Any) -> None:
@@ -83,7 +83,7 @@ def test_padding_is_seen_without_the_library(runner: Any) -> None:
 
 def test_records_of_other_runs_stay_and_become_the_page(runner: Any, tmp_path: Path) -> None:
     site = {"kind": "cat", "where": "a/model.py:3", "layout": "(B, d)", "widths": {"text": 1, "audio": 1}}
-    proof = [{"words": f"promise {i}", "state": "proved", "why": ""} for i in range(4)]
+    proof = [{"words": words, "state": "proved", "why": ""} for words in runner.page.PROMISES]
     checks = dict.fromkeys(("step 0", "step", "remove", "saved", "samples apart", "padding unseen", "felt"), True)
     record = {"fusion": "lmam", "alone": False, "state": "right", "proved": True, "given": [], "adapter": False}
     record |= {"site": site, "proof": proof, "checks": checks, "repository": "a/b", "commit": "0123456789"}
@@ -96,7 +96,7 @@ def test_records_of_other_runs_stay_and_become_the_page(runner: Any, tmp_path: P
 
     text = runner.page.tables(records)
     assert (
-        "| [b](https://github.com/a/b/tree/0123456789), `one` | cat, `model.py:3`, `(B, d)` | ✓ | ✓ ✓ ✓ ✓ | ✓ ✓ ✓ |"
+        "| [b](https://github.com/a/b/tree/0123456789), `one` | cat, `model.py:3`, `(B, d)` | ✓ | ✓ ✓ ✓ ✓ ✓ ✓ | ✓ ✓ ✓ |"
         in text
     )
     assert "Further: 2 of 3 run at all; 1 (50%) are one line, right and proved." in text

@@ -114,6 +114,7 @@ FUSIONS = {
     "tfn": [{}, {"width": 3, "hidden": (), "dropout": 0.0}, {"project": False, "hidden": (16,), "rectify": True}],
 }
 SMALL = {"hidden": 4, "head_width": 32, "dropout": 0.1}
+WIDE = {"width": 8, "dropout": 0.1}
 GRAPH = {**SMALL, "graph_width": 5, "bases": 3, "window_past": 2, "window_future": 1}
 PARTIES = {**SMALL, "global_width": 5, "party_width": 6}
 HOSTS = {
@@ -136,19 +137,25 @@ HOSTS = {
     "mm-dfn": [{"hidden": 4, "graph_width": 5, "depth": 2, "dropout": 0.0}],
     "mmgcn": [{"hidden": 4, "graph_width": 5, "depth": 2, "dropout": 0.0}],
     "multiemo": [
-        {"width": 8, "dropout": 0.1, "fusion": ("multi-attn", {"layers": 1, "heads": 2, "hidden": 8})},
+        {**WIDE, "fusion": ("multi-attn", {"layers": 1, "heads": 2, "hidden": 8})},
         {
-            "width": 8,
-            "dropout": 0.1,
+            **WIDE,
             "fusion": "concat",
-            "placement": "early",
+            "hidden": 5,
+            "global_width": 6,
+            "party_width": 7,
+            "directions": 1,
+            "anchor_context": False,
+            "listener_state": True,
+            "context_attention": "general",
             "head_width": 32,
-            "speaker_embedding": 3,
         },
+        {**WIDE, "fusion": "concat", "placement": "early", "head_width": 32, "speaker_embedding": 3},
     ],
     "sdt": [
-        {"width": 8, "dropout": 0.1, "heads": 2},
-        {"width": 8, "dropout": 0.1, "placement": "early", "speaker_embedding": False, "gate": "none", "hidden": 5},
+        {**WIDE, "heads": 2},
+        {**WIDE, "placement": "intra", "layers": 2, "gate": "identity"},
+        {**WIDE, "placement": "early", "speaker_embedding": False, "gate": "none", "hidden": 5},
     ],
     "text-cnn": [SMALL, {**SMALL, "shared": False}],
     "memo-cmt": [{"dropout": 0.1, "sequence_dropout": 0.1, "hidden": (32,), "fusion_width": 8}],
