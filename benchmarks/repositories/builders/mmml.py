@@ -19,7 +19,9 @@ def build(root: Any) -> Any:
     """`rob_d2v_cme` as `en_train.py` builds it."""
     from utils.en_model import rob_d2v_cme
 
-    with random_weights(vocab_size=90, num_hidden_layers=1, intermediate_size=64, attn_implementation="eager"):
+    with random_weights(
+        vocab_size=90, num_hidden_layers=1, intermediate_size=64, attn_implementation="eager", layerdrop=0.0
+    ):
         model = rob_d2v_cme(SimpleNamespace(cme_version="v1", dropout=0.1, num_hidden_layers=1))
     ids, mask = token_ids(LENGTHS, pad=1)
     sound = lengths_mask([4000, 3600, 3000, 2400])
