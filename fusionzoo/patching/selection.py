@@ -138,8 +138,12 @@ class Selection:
         except FusionZooError:
             return None
         count = len(self.refusals)
-        proof = self._tried(patch, experiment)
-        del self.refusals[count:]
+        try:
+            proof = self._tried(patch, experiment)
+        except Exception:  # the streams do not even have such axes
+            return None
+        finally:
+            del self.refusals[count:]
         if proof is None:
             return None
         if not proof.broken(OF_READING) and all(

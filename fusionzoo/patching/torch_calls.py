@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -47,6 +47,12 @@ def tensors_in(value: Any) -> list[Tensor]:
     if isinstance(value, Mapping):
         return [t for v in value.values() for t in tensors_in(v)]
     return []
+
+
+def sequences_in(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Of what an attention is given, what may be attended: masks, which may be left out, have another rank or no floats."""
+    query = next((x for x in tensors if x.is_floating_point()), None)
+    return [x for x in tensors if query is not None and x.is_floating_point() and x.dim() == query.dim()]
 
 
 def is_outer(a: Tensor) -> bool:

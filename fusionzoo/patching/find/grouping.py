@@ -167,7 +167,8 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     arrangement, sure = layout(join, event.axis, feature, operands, time, leading, _all_flat(trace))
     if arrangement in ("(B, d)", "(T, d)") and join.tells_dialogues(groups):
         arrangement = "(N, d)"
-    stream = fullest(operands)
+    # In an attention, the query's steps are those of the result.
+    stream = fullest([o for o in operands if o.bits][:1] if join.attends else operands)
     told = sure and not varies and (arrangement == "(N, d)" or _one_length(alike))
     found = of_join(trace, arrangement, stream, time, feature, event.axis) if told else None
     if arrangement == "(N, d)" and found is None and not varies and not join.tells_dialogues(groups):

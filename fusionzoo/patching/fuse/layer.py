@@ -20,7 +20,7 @@ from fusionzoo.patching.fuse.joins import JOINS
 from fusionzoo.patching.fuse.own_randomness import OwnRandomness
 from fusionzoo.patching.running import running_call
 from fusionzoo.patching.signatures import signature_of
-from fusionzoo.patching.torch_calls import tensors_in
+from fusionzoo.patching.torch_calls import sequences_in, tensors_in
 
 #: Earlier expressions of a join by their number: function, arguments, keyword arguments.
 Kept = Mapping[int, Called]
@@ -213,6 +213,8 @@ class FusionLayer(nn.Module):
                 operands = [known[k][j] for k, j in self.plan.sources]
             except (KeyError, IndexError):  # another way through the host's code led here
                 return self._misfit(target, f"no operands of {len(self.plan.sources)} streams")
+        elif self.plan.join.attends and len(operands) != self.plan.slots:
+            operands = sequences_in(operands)
         groups = self.plan.join.places(self.plan, len(operands))
         if len(operands) < 2:  # `0 + x` at the beginning of a sum: nothing is joined yet
             return target

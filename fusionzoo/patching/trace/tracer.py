@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from fusionzoo.patching.call_chain import Step, chain, receiver, user_frames
 from fusionzoo.patching.modalities import Leaf
-from fusionzoo.patching.torch_calls import ATTENTIONS, PRODUCTS, everything_in, name_of, tensors_in
+from fusionzoo.patching.torch_calls import ATTENTIONS, PRODUCTS, everything_in, name_of, sequences_in, tensors_in
 from fusionzoo.patching.trace.events import Event, Meeting, Operand, Trace
 from fusionzoo.patching.trace.labels import (
     MODALITY_MASK,
@@ -261,7 +261,7 @@ class Tracer(TorchFunctionMode):
         while frame is not None and frame is not user:  # the outermost one is what the model calls
             module = receiver(frame)
             if isinstance(module, nn.Module) and id(module) in self.given and frame.f_code.co_name == "forward":
-                streams = [self._operand(x) for x in self._arguments(frame)[0]]
+                streams = [self._operand(x) for x in sequences_in(self._arguments(frame)[0])]
                 if len({o.bits for o in streams if o.bits}) > 1:
                     found = owner, steps, streams, module
             frame = frame.f_back
@@ -281,7 +281,7 @@ class Tracer(TorchFunctionMode):
             if frame.f_code.co_name.startswith("<"):
                 continue
             given, called = self._arguments(frame)
-            streams = [self._operand(x) for x in given]
+            streams = [self._operand(x) for x in sequences_in(given)]
             if not _are_streams(streams):
                 continue
             found = chain(frames[i + 1 :], self.registered)

@@ -278,6 +278,15 @@ def whisper(tf):
     return tf.WhisperModel(config), call
 
 
+@of(MODELS)
+def flava(tf):
+    joined = {**SIZE, "hidden_size": 32}
+    config = tf.FlavaConfig(
+        image_config=VISION, text_config=TEXT, multimodal_config=joined, hidden_size=32, projection_dim=16
+    )
+    return tf.FlavaModel(config), seen()
+
+
 def _blip_2(tf, kind, **more):
     places = {"num_query_tokens": 4, "image_token_index": PLACE}
     return getattr(tf, f"{kind}Config")(
