@@ -55,8 +55,11 @@ def _share(site: Site, union: set[str]) -> float:
     parts = [set(s.lead.split("+")) for s in site.operands if s.lead]
     pure = {name for p in parts if len(p) == 1 for name in p}
     mixed = sorted((p for p in parts if len(p) > 1), key=len)
-    if len(union) == total == sum(len(p) for p in {frozenset(p) for p in parts}) and mixed and len(parts) > 1:
+    distinct = {frozenset(p) for p in parts}
+    if len(union) == total == sum(map(len, distinct)) and mixed and len(distinct) > 1:
         return 0.9  # completes what earlier joins began
+    if len(parts) == 2 and not pure and parts[0] == parts[1]:
+        return 0.3  # two glimpses of one mixture rather than two modalities
     covered = set(pure)
     for p in mixed:  # a mixed stream stands for one of the modalities that nobody else brings in
         covered |= set(sorted(p - covered)[:1])

@@ -364,7 +364,8 @@ class Tracer(TorchFunctionMode):
         if x.dim() < 2 or lab.shape[0] == 1 or o.dim() < 2 or o.shape[0] != x.shape[0] or o is x:
             return
         rows = merge(lab, range(1, lab.dim()))
-        if len(torch.unique(rows & MODALITY_MASK)) > 1 and is_pure(rows):
+        whose = torch.unique(rows & MODALITY_MASK)
+        if int((whose > 0).sum()) > 1 and is_pure(rows):
             self.labels[id(o)] = rows.reshape((-1, *[1] * (o.dim() - 1)))
 
 

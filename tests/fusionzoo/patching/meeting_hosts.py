@@ -58,6 +58,16 @@ class ClsThenEncoder(Host):
         return self.head(torch.cat([net(x)[:, 0] for net, x in zip(self.deep, rows)], 1))
 
 
+class ClsThenEncoderTimeFirst(Host):
+    def __init__(self):
+        super().__init__()
+        self.deep = nn.ModuleList(nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0) for _ in range(2))
+
+    def forward(self, text, audio):
+        rows = (torch.cat([t.expand(len(x), 1, 8), x], 1).transpose(0, 1) for t, x in zip(self.first, (text, audio)))
+        return self.head(torch.cat([net(x)[0] for net, x in zip(self.deep, rows)], 1))
+
+
 class ClsThenOwnAttention(Host):
     kind = "sum"
 
@@ -365,7 +375,7 @@ class Places(Host):
 
 
 HOSTS = [
-    ClsThenAttention, ClsThenEncoder, ClsThenOwnAttention, ClsByEinsum, LearntQueries, LowRankOfOne, GrownOuter,
+    ClsThenAttention, ClsThenEncoder, ClsThenEncoderTimeFirst, ClsThenOwnAttention, ClsByEinsum, LearntQueries, LowRankOfOne, GrownOuter,
     GrownByUnsqueeze, GrownWithDots, Scattered, ScatteredInPlace, AssignedByMask, IndexPut, Chosen, SampleBySample,
     Slices, SliceScatter, VectorFirst, ExpandedBeside, MixedInPairs, AdditiveScores, Stacked, StackedUnbound,
     StackedChunks, StackedInFront, OuterOfAll, OuterOfAllByEinsum, Places,

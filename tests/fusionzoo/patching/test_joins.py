@@ -231,6 +231,23 @@ def test_what_was_written_is_compiled(host):
     assert torch.allclose(torch.compile(model, backend="eager")(*batch), expected, atol=1e-5)
 
 
+class Glimpses(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scores, self.see = nn.Linear(6, 2), nn.Linear(12, 6)
+
+    def forward(self, text, visual):
+        weights = self.scores(torch.relu(text.unsqueeze(1) * visual)).softmax(1)
+        seen = torch.cat([(w.unsqueeze(2) * visual).sum(1) for w in weights.unbind(2)], 1)
+        return text * self.see(seen)
+
+
+def test_two_glimpses_of_one_mixture_go_behind_what_they_meet():
+    sites = fusionzoo.find_sites(Glimpses(), torch.randn(3, 6), torch.randn(3, 7, 6))
+    kinds = [(site.kind, site.modalities) for site in sites]
+    assert kinds.index(("product", ("text", "text+visual"))) < kinds.index(("cat", ("text+visual", "text+visual2")))
+
+
 WRITTEN = """
 def written(self, x, ids, pictures):
     x = x.clone()
