@@ -92,3 +92,17 @@ def test_most_of_the_models_are_in_the_installed_version():
     transformers = pytest.importorskip("transformers")
     known = ("LxmertModel", "ViltModel", "VisualBertModel", "BlipForConditionalGeneration", "GitForCausalLM")
     assert all(hasattr(transformers, name) for name in (*known, "WhisperModel", "BridgeTowerModel", "SiglipModel"))
+
+
+@pytest.mark.parametrize("form", ["BatchEncoding", "ModelOutput", "pair", "Call"])
+def test_what_a_processor_gives_is_an_input_as_it_is(form):
+    transformers = pytest.importorskip("transformers")
+    model, call = MODELS["visual_bert"]()
+    inputs = {
+        "BatchEncoding": lambda: transformers.BatchEncoding(call),
+        "ModelOutput": lambda: transformers.utils.ModelOutput(call),
+        "pair": lambda: ((call["input_ids"],), {k: v for k, v in call.items() if k != "input_ids"}),
+        "Call": lambda: fusionzoo.patching.Call(**call),
+    }[form]()
+    patch = fusionzoo.patch(model, "gated", inputs=inputs)
+    assert set(patch.site.groups) == {"text", "visual"}
