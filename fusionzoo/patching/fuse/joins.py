@@ -309,8 +309,9 @@ class Written(Join):
 
     def as_given(self, plan: Plan, operands: Sequence[Tensor], call: Called) -> Join:
         function, args, kwargs = call
-        bound = getattr(function, "__self__", None)
-        return _WrittenHere(written(name_of(function), (bound, *args) if isinstance(bound, Tensor) else args, kwargs))
+        if not args or args[0] is not operands[0]:  # a method, whose tensor torch.compile may not find in `__self__`
+            args, kwargs = (operands[0], *args), {k: v for k, v in kwargs.items() if v is not operands[0]}
+        return _WrittenHere(written(name_of(function), args, kwargs))
 
 
 class _WrittenHere(Written):

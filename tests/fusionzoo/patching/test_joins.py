@@ -220,3 +220,37 @@ def test_a_site_says_how_many_modalities_it_leaves_out():
 def test_names_of_a_stack_need_one_axis_of_as_many_places(shape, said):
     with pytest.raises(ModalityError, match=said):
         fusionzoo.find_sites(meeting_hosts.Stacked(), torch.randn(shape), modalities={"x": ["text", "audio"]})
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*looks across steps")
+@pytest.mark.parametrize("host", [meeting_hosts.Scattered, meeting_hosts.AssignedByMask, meeting_hosts.OuterOfAll])
+def test_what_was_written_is_compiled(host):
+    model, batch = awake(host, "gated")
+    expected = model(*batch)
+    assert torch.allclose(torch.compile(model, backend="eager")(*batch), expected, atol=1e-5)
+
+
+WRITTEN = """
+def written(self, x, ids, pictures):
+    x = x.clone()
+    x[ids == 9] = pictures.flatten(0, 1)
+    return x
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*looks across steps")
+def test_an_item_is_assigned_in_code_without_source(shake):
+    code = {}
+    exec(WRITTEN, code)
+    host = type("WithoutSource", (meeting_hosts.AssignedByMask,), {"written": code["written"]})
+    torch.manual_seed(0)
+    model, batch = host().eval(), host.calls()
+    expected = model(*batch)
+    patch = fusionzoo.patch(model, "lmam", inputs=batch)
+    assert (patch.site.kind, patch.site.how) == ("written", "intercept")
+    assert torch.equal(model(*batch), expected)
+    shake(patch)
+    assert not torch.equal(model(*batch), expected)
+    patch.remove()
+    assert torch.equal(model(*batch), expected)

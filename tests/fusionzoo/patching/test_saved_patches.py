@@ -24,7 +24,9 @@ def first(model, args, kwargs, **options):
     return fusionzoo.find_sites(model, *args, **options, **kwargs)[0]
 
 
-@pytest.mark.parametrize("name", ["FreeFunction", "FlatNodes", "Wrapped", "Cat"])
+@pytest.mark.parametrize(
+    "name", ["FlatNodes", *(pytest.param(n, marks=pytest.mark.slow) for n in ("FreeFunction", "Wrapped", "Cat"))]
+)
 def test_save_load_in_a_fresh_process(build, hosts, shake, tmp_path, name):
     model, args, kwargs = build(getattr(hosts, name))
     patch = fusionzoo.patch(
@@ -75,6 +77,7 @@ def test_load_says_what_does_not_fit(build, hosts, tmp_path):
         patch.load_state_dict({**state, "more": torch.zeros(1)})
 
 
+@pytest.mark.slow
 def test_changed_host_code_is_noticed(tmp_path):
     source = """
     import torch
