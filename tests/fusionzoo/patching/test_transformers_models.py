@@ -41,9 +41,9 @@ def test_one_line_patches_the_model_and_everything_is_proved(name, tmp_path):
     states = {p.words: p.state for p in patch.proof.promises}
     assert "broken" not in states.values(), patch.proof
     assert states["samples stay apart"] == states["every stream takes part"] == "proved", patch.proof
-    assert len(patch.site.groups) > 1
+    assert len(patch.layer.plan.groups) > 1
     torch.manual_seed(5)
-    sum(x.square().mean() for x in everything_in(model(**call)) if x.is_floating_point()).backward()
+    torch.stack([x.square().mean() for x in everything_in(model(**call)) if x.is_floating_point()]).sum().backward()
     with torch.no_grad():
         for p in patch.parameters():
             if p.grad is not None:
@@ -105,4 +105,4 @@ def test_what_a_processor_gives_is_an_input_as_it_is(form):
         "Call": lambda: fusionzoo.patching.Call(**call),
     }[form]()
     patch = fusionzoo.patch(model, "gated", inputs=inputs)
-    assert set(patch.site.groups) == {"text", "visual"}
+    assert set(patch.layer.plan.groups) == {"text", "visual"}
