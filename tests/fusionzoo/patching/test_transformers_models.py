@@ -41,9 +41,9 @@ def test_one_line_patches_the_model_and_everything_is_proved(name, tmp_path):
     states = {p.words: p.state for p in patch.proof.promises}
     assert "broken" not in states.values(), patch.proof
     assert states["samples stay apart"] == states["every stream takes part"] == "proved", patch.proof
-    assert len(patch.site.groups) > 1
+    assert len(patch.layer.plan.groups) > 1
     torch.manual_seed(5)
-    sum(x.square().mean() for x in everything_in(model(**call)) if x.is_floating_point()).backward()
+    torch.stack([x.square().mean() for x in everything_in(model(**call)) if x.is_floating_point()]).sum().backward()
     with torch.no_grad():
         for p in patch.parameters():
             if p.grad is not None:
@@ -92,3 +92,17 @@ def test_most_of_the_models_are_in_the_installed_version():
     transformers = pytest.importorskip("transformers")
     known = ("LxmertModel", "ViltModel", "VisualBertModel", "BlipForConditionalGeneration", "GitForCausalLM")
     assert all(hasattr(transformers, name) for name in (*known, "WhisperModel", "BridgeTowerModel", "SiglipModel"))
+
+
+@pytest.mark.parametrize("form", ["BatchEncoding", "ModelOutput", "pair", "Call"])
+def test_what_a_processor_gives_is_an_input_as_it_is(form):
+    transformers = pytest.importorskip("transformers")
+    model, call = MODELS["visual_bert"]()
+    inputs = {
+        "BatchEncoding": lambda: transformers.BatchEncoding(call),
+        "ModelOutput": lambda: transformers.utils.ModelOutput(call),
+        "pair": lambda: ((call["input_ids"],), {k: v for k, v in call.items() if k != "input_ids"}),
+        "Call": lambda: fusionzoo.patching.Call(**call),
+    }[form]()
+    patch = fusionzoo.patch(model, "gated", inputs=inputs)
+    assert set(patch.layer.plan.groups) == {"text", "visual"}

@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-MODELS: dict[str, Callable[[Any], tuple[nn.Module, Mapping[str, Any]]]] = {}
-SCORERS: dict[str, Callable[[Any], tuple[nn.Module, Mapping[str, Any]]]] = {}
+Builder = Callable[[], tuple[nn.Module, Mapping[str, Any]]]
+MODELS: dict[str, Builder] = {}
+SCORERS: dict[str, Builder] = {}
 
 #: Samples, tokens, vocabulary; the token that stands for a picture or a sound.
 B, T, VOCABULARY, PLACE = 4, 7, 60, 55
