@@ -131,7 +131,10 @@ class SiteNotReachedError(PatchError):
 
 
 class LeakError(PatchError):
-    """With the fusion in it, one sample of a batch, or padding, reaches outputs that the bare model keeps from it."""
+    """With the fusion in it, one sample of a batch, or padding, reaches outputs that the bare model keeps from it.
+
+    Also where a fusion would not be felt at any site, could not learn, or fits no batch of another size.
+    """
 
 
 class HostChangedError(PatchError):

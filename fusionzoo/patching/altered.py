@@ -79,12 +79,12 @@ class Altered:
 
     def padding_context(self) -> ArgumentContext | None:
         """The argument that tells which steps of the streams are real."""
-        deep = self._deep()
+        deep = sorted(self._deep(), key=lambda x: -x.tensor.dim())
         if isinstance(self.samples, str) or not deep:
             return None
         axis, shape = self.samples[deep[0].path][0], deep[0].tensor.shape
         layout = ("(B, T, d)", "(T, B, d)")[axis]
-        behind = (shape[axis], shape[2]) if axis == 0 else (shape[2], shape[axis])  # features before time
+        behind = (shape[axis], shape[-1]) if axis == 0 else (shape[-1], shape[axis])  # features before time
         return of_input(self.trace, layout, shape) or of_input(self.trace, layout, behind)
 
     def poisoned(self, context: Context | None) -> Call | str:
@@ -93,7 +93,8 @@ class Altered:
             return self.samples
         deep = self._deep()
         if not deep:
-            return "the streams have no axis of time"
+            ids = any(not x.tensor.is_floating_point() for x in self.streams)
+            return "padding among token ids is not tried" if ids else "the streams have no axis of time"
         source = context or self.padding_context()
         if source is None:
             return "nothing in the call tells which steps are padding"
@@ -102,7 +103,8 @@ class Altered:
         for x in deep:
             real = _real(told, x.tensor, self.samples[x.path][0])
             if real is not None and not bool(real.all()):
-                poisoned[x.path] = torch.where(real.to(x.tensor.device), x.tensor, 10 * _noise(x.tensor))
+                y = x.tensor.detach()
+                poisoned[x.path] = torch.where(real.to(y.device), y, 10 * _noise(y))
         return self._with(poisoned) if poisoned else NO_PADDING
 
     def _deep(self) -> list[Leaf]:
@@ -291,7 +293,7 @@ def _changed(x: Tensor, axis: int, where: Tensor) -> Tensor:
 def _real(told: dict[str, Any], x: Tensor, axis: int) -> Tensor | None:
     """Which steps are real, to be broadcast over a stream of three axes; None where what was told is of another size."""
     batch, mask, lengths = x.shape[axis], told.get("mask"), told.get("lengths")
-    times = [d for d in (1 - axis, 2) if mask is None or x.shape[d] == mask.shape[-1]]
+    times = [d for d in (1 - axis, 2)[: x.dim() - 1] if mask is None or x.shape[d] == mask.shape[-1]]
     if not times:
         return None
     steps = x.shape[times[0]]

@@ -31,7 +31,8 @@ def resolve(
         raise PatchError(
             f"site= is one of fusionzoo.find_sites(model, ...), an InputSite, an index or 'file.py:47', not {type(site).__name__}"
         )
-    if inputs is not None:
+    adapter = adapter_for(model) if site is None and (inputs is None or modalities is None) else None
+    if inputs is not None and adapter is None:
         sites = attempt(model, inputs, lambda call: sites_of_call(model, call, modalities))
         return _picked(sites, site), layout, context
     if site is not None:
@@ -39,7 +40,6 @@ def resolve(
             f"site={site!r} can only be looked up with inputs=(what the model is called with); or pick one of "
             "fusionzoo.find_sites(model, ...)"
         )
-    adapter = adapter_for(model)
     if adapter is None:
         raise NoSiteError(
             f"no adapter knows {type(model).__name__}; say where: site=fusionzoo.find_sites(model, *batch)[0], or "

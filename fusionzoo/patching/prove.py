@@ -140,8 +140,15 @@ class Experiment:
         }
         for name in ("one", "the others", "padding"):
             call = self.calls[name]
-            if not isinstance(call, str) and name not in self.bare:
-                self.bare[name] = self._run(call)
+            if isinstance(call, str) or name in self.bare:
+                continue
+            outputs = self._attempted(call)
+            if outputs is None:
+                self.calls[name] = "the model does not take the values that were tried"
+            else:
+                self.bare[name] = outputs
+        if isinstance(self.calls["the others"], str):
+            self.calls["one"] = self.calls["the others"]
         self.calls["smaller"] = "the model takes no batch of another size that could be made from this one"
         for call in altered.smaller():
             if self._attempted(call) is not None:

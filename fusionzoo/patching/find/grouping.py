@@ -175,6 +175,10 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
         arrangement, found = of_padded_rows(trace, stream, time) or (arrangement, found)
     if arrangement == "(T, d)" and (found := of_one_dialogue(trace, stream.shape[0])) is not None:
         arrangement = "(N, d)"
+    # What attends goes by the steps of its query, of which the other streams' masks say nothing.
+    unsaid = (found is None or arrangement in PADDED_ROWS) and not (
+        join.attends and stream.shape[:2] != event.result[:2]
+    )
     return Site(
         **_noted(events),
         kind=join.kind,
@@ -189,7 +193,7 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
         varies=varies or any(w != widths[0] for w in widths),
         total=len(trace.names),
         context=None if found is None else (found.path, found.form),
-        hints=() if found is not None and arrangement not in PADDED_ROWS else hints(trace, arrangement, stream, time),
+        hints=hints(trace, arrangement, stream, time) if unsaid else (),
     )
 
 
