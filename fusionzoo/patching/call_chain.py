@@ -103,6 +103,14 @@ def contains(outer: CodeType, inner: CodeType) -> bool:
     )
 
 
+def asked(value: Any, name: str, default: Any = None) -> Any:
+    """An attribute of something that a model holds, which may raise anything when it is asked: a dict with keys as attributes."""
+    try:
+        return getattr(value, name, default)
+    except Exception:
+        return default
+
+
 def holds(value: Any, code: CodeType, depth: int = 0) -> bool:
     """Whether calling a value runs this code: a function, a method, or a decorator's wrapper around it."""
     return find_function(value, code, depth) is not None
@@ -112,7 +120,7 @@ def find_function(value: Any, code: CodeType, depth: int = 0) -> FunctionType | 
     """The function with this code inside a method, a partial, or a decorator's closure."""
     if depth > 5:
         return None
-    base = None if isinstance(value, nn.Module) else getattr(value, "__fz_base__", None)
+    base = None if isinstance(value, nn.Module) else asked(value, "__fz_base__")
     if base is not None:  # of a patch: look at what it stands for
         return find_function(base, code, depth + 1)
     if isinstance(value, (staticmethod, classmethod, MethodType)):
@@ -158,7 +166,7 @@ def method_names(owner: Any, code: CodeType) -> list[str]:
     return [
         name
         for name, value in attributes(owner)
-        if callable(getattr(value, "__func__", value)) and not isinstance(value, nn.Module) and holds(value, code)
+        if callable(asked(value, "__func__", value)) and not isinstance(value, nn.Module) and holds(value, code)
     ]
 
 

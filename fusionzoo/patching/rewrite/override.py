@@ -23,7 +23,7 @@ from torch import nn
 
 from fusionzoo.errors import HostChangedError, SiteNotReachedError
 from fusionzoo.patching.arguments import get_argument, set_argument
-from fusionzoo.patching.call_chain import Step, attributes, class_attributes
+from fusionzoo.patching.call_chain import Step, asked, attributes, class_attributes
 from fusionzoo.patching.holders import layer_in
 from fusionzoo.patching.rewrite.routes import STATE, Node, Route, Swap, closed_over
 from fusionzoo.patching.rewrite.twins import exchange, holds
@@ -390,7 +390,7 @@ def _under(value: Any) -> Any:
 def _runs(value: Any, step: Step) -> bool:
     """Whether a raw attribute is the function of a step, or a decorator's wrapper around it."""
     probe = Swap(None, step, Node())
-    function = getattr(value, "__func__", value)
+    function = asked(value, "__func__", value)
     if not isinstance(function, (FunctionType, functools.partial)) or hasattr(function, "__fz_base__"):
         return False
     return probe.runs(function) is not None or (

@@ -186,3 +186,31 @@ def test_arguments_named_as_a_modules_own_methods(kind):
     assert patch.site.kind == kind
     assert patch.site.modalities == ("keys_stream", "values_stream")
     assert torch.equal(model(*call), plain)
+
+
+class Keys(dict):
+    """Attributes are keys, and a missing one is a KeyError."""
+
+    __getattr__ = dict.__getitem__
+
+
+def test_what_a_model_holds_may_raise_when_it_is_asked():
+    class Configured(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.options = Keys(classes=2)
+            self.t, self.a, self.head = nn.Linear(6, 8), nn.Linear(5, 8), nn.Linear(16, self.options.classes)
+
+        def joined(self, t, a):
+            return torch.cat([self.t(t), self.a(a)], -1)
+
+        def forward(self, text, audio):
+            return self.head(self.joined(text, audio))
+
+    torch.manual_seed(0)
+    model, batch = Configured(), (torch.randn(4, 6), torch.randn(4, 5))
+    expected = model(*batch)
+    patch = fusionzoo.patch(model, "lmam", inputs=batch)
+    assert torch.equal(model(*batch), expected)
+    patch.remove()
+    assert torch.equal(model(*batch), expected)
