@@ -342,23 +342,28 @@ class _Awake:
         moved = [x.shape != y.shape or bool(_differ(x, y, _FELT).any()) for x, y in zip(before, after, strict=False)]
         if moved[0]:
             return Promise(FELT, PROVED)
-        main = self._main_output()
+        reached = self._reached()
+        main = reached.index(max(reached))
         if moved[main]:
             return Promise(FELT, PROVED, f"output {main} does, the first one that most modalities reach")
+        peers = [i for i, n in enumerate(reached) if n == reached[main] and moved[i]]
+        if peers:
+            said = f"output {peers[0]} does, which as many modalities reach as output {main}: nothing tells which is the main one"
+            return Promise(FELT, NOT_TRIED, said)
         if bool(_differ(before[0], after[0], _UNFELT).any()):
             return Promise(FELT, NOT_TRIED, "it moves so little that this may be rounding")
         which = [str(i) for i, f in enumerate(moved) if f]
         return Promise(FELT, BROKEN, f"only output {', '.join(which)} does" if which else "no output does")
 
-    def _main_output(self) -> int:
-        """The first of the outputs that most modalities reach; one number, such as a loss, only where all are."""
+    def _reached(self) -> list[int]:
+        """For each output, how many modalities reach it; none for one number, such as a loss."""
         usual = self.run("as given")
         reached = [0] * len(usual)
         for name in self.experiment.altered.modalities:
             now = self.run(f"only {name}")
             for i, (x, y) in enumerate(zip(usual, now, strict=False)):
                 reached[i] += x.numel() > 1 and (x.shape != y.shape or not torch.equal(x, y))
-        return reached.index(max(reached))
+        return reached
 
     def complete(self) -> Promise:
         """Every stream takes part that takes part in the model."""

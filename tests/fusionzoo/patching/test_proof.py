@@ -241,3 +241,27 @@ def test_a_fusion_that_lets_a_token_see_later_ones_is_refused():
 def test_a_model_that_reads_both_ways_promises_nothing_of_later_tokens():
     torch.manual_seed(0)
     assert LATER not in states(fusionzoo.patch(Captioner(both=True), "lmam", inputs=written()))
+
+
+class HeadsThatHaveAttended(nn.Module):
+    """Every modality has a head of its own, which all modalities reach; the streams are joined for the last one."""
+
+    def __init__(self):
+        super().__init__()
+        self.t, self.a, self.cross = nn.Linear(6, 8), nn.Linear(5, 8), nn.Linear(8, 8)
+        self.of_t, self.of_a, self.of_all = nn.Linear(8, 3), nn.Linear(8, 3), nn.Linear(16, 3)
+
+    def forward(self, text, audio):
+        t, a = self.t(text), self.a(audio)
+        t, a = t * torch.sigmoid(self.cross(a)), a * torch.sigmoid(self.cross(t))
+        return self.of_t(t), self.of_a(a), self.of_all(torch.cat([t, a], -1))
+
+
+def test_where_several_outputs_may_be_the_main_one_that_is_said():
+    torch.manual_seed(0)
+    g = torch.Generator().manual_seed(1)
+    model, batch = HeadsThatHaveAttended(), (torch.randn(4, 6, generator=g), torch.randn(4, 5, generator=g))
+    site = next(s for s in fusionzoo.find_sites(model, *batch) if s.kind == "cat")
+    felt = next(p for p in fusionzoo.patch(model, "gated", site, inputs=batch).proof.promises if p.words == FELT)
+    assert felt.state == NOT_TRIED
+    assert "output 2 does" in felt.why
