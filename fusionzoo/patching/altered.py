@@ -32,13 +32,22 @@ class Altered:
         For each stream the axis of samples, the places of one and of the others; or why that is not known.
     """
 
-    def __init__(self, host: nn.Module, call: Call, site: AnySite, modalities: ModalitiesLike, axis: int | None = None):
+    def __init__(
+        self,
+        host: nn.Module,
+        call: Call,
+        site: AnySite,
+        modalities: ModalitiesLike,
+        axis: int | None = None,
+        shuffles: bool = False,
+    ):
         self.host, self.call, self.site = host, call, site
         self.arguments = bind(forward_of(host), call.args, call.kwargs)
         self.leaves = find_modalities(self.arguments, None if isinstance(site, InputSite) else modalities)
         self.streams = [x for x in self.leaves if x.modality or x.widths]
         if isinstance(site, InputSite):
             self.streams = [x for x in self.streams if x.path == site.arg] or self.streams
+        self.shuffles = shuffles  # whether tokens only change places: some stand for pictures, one for each vector
         self.flat = False  # whether the streams are rows of one dialogue after the other
         self.counts = _counts(self.leaves, self.arguments)
         self.samples: Samples | str = "no stream is found among the arguments"
@@ -65,7 +74,30 @@ class Altered:
         if isinstance(self.samples, str):
             return self.samples
         place = 2 if others else 1
-        return self._with({x.path: _changed(x.tensor, *self._at(x, place)) for x in self.streams})
+        return self._with({x.path: self._changed(x.tensor, *self._at(x, place)) for x in self.streams})
+
+    def half_of_tokens(self, second: bool) -> Call | str:
+        """One half of a sample's tokens is another; why not, where no stream is tokens."""
+        if isinstance(self.samples, str):
+            return self.samples
+        changed: dict[str, Tensor] = {}
+        for x in self.streams:
+            if x.tensor.is_floating_point() or x.tensor.dim() != 2:
+                continue
+            axis, rows = self._at(x, 1)
+            steps = x.tensor.shape[1 - axis]
+            halves = list(x.tensor.detach().split([steps // 2, steps - steps // 2], 1 - axis))
+            halves[second] = self._changed(halves[second], axis, rows)
+            changed[x.path] = torch.cat(halves, 1 - axis)
+        return self._with(changed) if changed else "no stream is tokens"
+
+    @property
+    def tokens(self) -> bool:
+        """Whether a stream is tokens."""
+        return any(not x.tensor.is_floating_point() for x in self.streams)
+
+    def _changed(self, x: Tensor, axis: int, where: Tensor) -> Tensor:
+        return _changed(x, axis, where, self.shuffles)
 
     def _at(self, x: Leaf, place: int) -> tuple[int, Tensor]:
         assert not isinstance(self.samples, str)
@@ -75,7 +107,7 @@ class Altered:
     def only(self, modality: str) -> Call:
         """One modality has other values."""
         mine = [x for x in self.streams if x.modality == modality]
-        return self._with({x.path: _changed(x.tensor, 0, torch.arange(len(x.tensor))) for x in mine})
+        return self._with({x.path: self._changed(x.tensor, 0, torch.arange(len(x.tensor))) for x in mine})
 
     def padding_context(self) -> ArgumentContext | None:
         """The argument that tells which steps of the streams are real."""
@@ -275,10 +307,11 @@ def _noise(x: Tensor) -> Tensor:
     return torch.randn(x.shape, generator=generator).to(x.device, x.dtype) + 1
 
 
-def _changed(x: Tensor, axis: int, where: Tensor) -> Tensor:
+def _changed(x: Tensor, axis: int, where: Tensor, shuffles: bool = False) -> Tensor:
     """A stream with other values at some places of an axis, which a host that looks values up can take: the batch's own.
 
-    Token ids change their order, so that there are as many of each (as many places for pictures, say); random ones come last.
+    Token ids become others of the batch, those aside that a sample has several times; where a host does not take that, because
+    some stand for pictures, they change their order only. Random values come last.
     """
     where, x = where.to(x.device), x.detach()
     part = x.index_select(axis, where)
@@ -286,8 +319,19 @@ def _changed(x: Tensor, axis: int, where: Tensor) -> Tensor:
     if x.is_floating_point():
         new = [x.roll(1, axis).index_select(axis, where), *own[1:], part + _noise(part)]
     else:
-        new = [*own, x.max() - part + x.min()]
+        new = [*(() if shuffles else (_other_tokens(x, part, axis),)), *own, x.max() - part + x.min()]
     return x.index_copy(axis, where, next((y for y in new if not torch.equal(y, part)), new[-1]))
+
+
+def _other_tokens(x: Tensor, part: Tensor, axis: int) -> Tensor:
+    """Token ids, each the next one of those in the batch that no sample has twice."""
+    ids = x.unique()
+    most = torch.stack([(x == i).sum(tuple(d for d in range(x.dim()) if d != axis)).max() for i in ids])
+    once = ids[most == 1]
+    if len(once) < 2:
+        return part
+    place = torch.searchsorted(once, part.contiguous()).clamp(max=len(once) - 1)
+    return torch.where(once[place] == part, once[(place + 1) % len(once)], part)
 
 
 def _real(told: dict[str, Any], x: Tensor, axis: int) -> Tensor | None:

@@ -8,10 +8,13 @@ from typing import Any
 
 APART, PADDING, FITS = "samples stay apart", "padding stays unseen", "other sizes fit"
 FELT, COMPLETE, LEARNS = "the first output feels the fusion", "every stream takes part", "the fusion can learn"
+#: Promised where the model itself keeps tokens from later ones, as a decoder does.
+LATER = "later tokens stay unseen"
 PROVED, BROKEN, NOT_TRIED = "proved", "broken", "not tried"
 #: What another reading of a site's axes and lengths may mend; the other promises are the site's own.
 OF_READING = (APART, PADDING, FITS)
-OF_SITE = (FELT, COMPLETE, LEARNS)
+OF_SITE = (FELT, COMPLETE, LEARNS, LATER)
+ALWAYS = (*OF_READING, FELT, COMPLETE, LEARNS)
 #: Why something cannot be tried with a batch and may be with a later one.
 ONE_SAMPLE, NO_PADDING = "the batch holds one sample", "no step of this batch is padding"
 
@@ -62,7 +65,7 @@ class Proof:
     @classmethod
     def left_out(cls, why: str) -> Proof:
         """Nothing was tried."""
-        return cls(tuple(Promise(words, NOT_TRIED, why) for words in (*OF_READING, *OF_SITE)))
+        return cls(tuple(Promise(words, NOT_TRIED, why) for words in ALWAYS))
 
     def broken(self, among: tuple[str, ...] = (*OF_READING, *OF_SITE)) -> tuple[Promise, ...]:
         """The promises, of those asked for, that do not hold."""

@@ -23,14 +23,15 @@ from fusionzoo.patching.fuse.layer import FusionLayer
 from fusionzoo.patching.layouts import TIMED
 from fusionzoo.patching.modalities import ModalitiesLike
 from fusionzoo.patching.promises import (
+    ALWAYS,
     APART,
     BROKEN,
     COMPLETE,
     FELT,
     FITS,
+    LATER,
     LEARNS,
     NOT_TRIED,
-    OF_SITE,
     ONE_SAMPLE,
     PADDING,
     PROVED,
@@ -76,24 +77,32 @@ class Experiment:
         forwards: int = 0,
     ):
         self.host, self.site, self.forwards = host, site, forwards
+        self.shuffles = False
         self.calls: dict[str, Call | str] = {}
         self.bare: dict[str, Outputs] = {}
         try:
             self.altered = Altered(host, call, site, modalities)
+            if self.altered.tokens:
+                changed = self.altered.changed()
+                self.shuffles = isinstance(changed, Call) and self._attempted(changed) is None
+                self.altered = self._alter(call, modalities)
             self._settle_samples(modalities)
             self._make_calls(context)
             self.why = "" if self.bare["as given"] else "the model returns no floating-point tensor"
         except Exception as error:  # the host's own code, in a mode or on a batch that the caller may never give it
             self.why = f"{type(host).__name__} in eval mode raises {type(error).__name__}: {error}"
 
+    def _alter(self, call: Call, modalities: ModalitiesLike, axis: int | None = None) -> Altered:
+        return Altered(self.host, call, self.site, modalities, axis, self.shuffles)
+
     def _settle_samples(self, modalities: ModalitiesLike) -> None:
         """A batch of one as two of it, where the host takes that; the axis of samples from what the host keeps apart."""
         given = self.altered
         if given.samples == AMBIGUOUS and self.site.sure and self.site.layout in TIMED:
-            told = Altered(self.host, given.call, self.site, modalities, TIMED.index(self.site.layout))
+            told = self._alter(given.call, modalities, TIMED.index(self.site.layout))
             self.altered = given = told if told.samples == ONE_SAMPLE else given
         if given.samples == ONE_SAMPLE and (twice := given.doubled()) is not None:
-            two = Altered(self.host, twice, self.site, modalities)
+            two = self._alter(twice, modalities)
             outputs = None if isinstance(two.samples, str) else self._attempted(twice)
             if outputs is not None:
                 self.altered, self.bare["as given"] = two, outputs
@@ -107,7 +116,7 @@ class Experiment:
         given = self.altered
         if not isinstance(given.samples, str) and self._keeps_apart(given):
             return
-        first, second = (Altered(self.host, given.call, self.site, modalities, axis) for axis in (0, 1))
+        first, second = (self._alter(given.call, modalities, axis) for axis in (0, 1))
         tried = [x for x in (first, second) if not isinstance(x.samples, str)]
         apart = [x for x in tried if self._keeps_apart(x)]
         if len(apart) == 2 and self.site.sure and self.site.layout in TIMED:  # a host without a step that sees another
@@ -136,9 +145,11 @@ class Experiment:
             "one": altered.changed(),
             "the others": altered.changed(others=True),
             "padding": altered.poisoned(context),
+            "sooner": altered.half_of_tokens(second=False),
+            "later": altered.half_of_tokens(second=True),
             **{f"only {name}": altered.only(name) for name in altered.modalities},
         }
-        for name in ("one", "the others", "padding"):
+        for name in ("one", "the others", "padding", "sooner", "later"):
             call = self.calls[name]
             if isinstance(call, str) or name in self.bare:
                 continue
@@ -190,6 +201,8 @@ class Experiment:
         awake = _Awake(self, layer)
         tests = {APART: awake.apart, PADDING: awake.padding, FITS: awake.fits}
         more = {FELT: awake.felt, COMPLETE: awake.complete, LEARNS: awake.learns}
+        if not isinstance(self.calls["later"], str) and not isinstance(self.earlier(), str):
+            more[LATER] = awake.later
         promises: list[Promise] = []
         try:
             with _random_projections(layer):
@@ -203,7 +216,10 @@ class Experiment:
                 forwards=self.forwards,
             )
         if not more and not among:
-            promises += [Promise(words, NOT_TRIED, "the streams are read wrongly") for words in OF_SITE]
+            tried = {p.words for p in promises}
+            promises += [
+                Promise(words, NOT_TRIED, "the streams are read wrongly") for words in ALWAYS if words not in tried
+            ]
         return Proof(tuple(promises), self.forwards, str(self.altered))
 
     def run(self, name: str) -> Outputs:
@@ -251,6 +267,19 @@ class Experiment:
         if all(bool(o.all()) for o in own):
             return "in the model itself, padding reaches every output"
         return [~o for o in own]
+
+    def earlier(self) -> Where | str:
+        """Outputs of one sample that the host keeps from its later tokens; why not, where it keeps none."""
+        runs = [_touched(self.bare, name) if name in self.bare else None for name in ("one", "sooner", "later")]
+        own, sooner, later = runs
+        if own is None or sooner is None or later is None:
+            return "the outputs have another size when tokens change"
+        if not any(bool(x.any()) for x in later) or any(
+            bool((x & ~y).any()) for x, y in zip(later, sooner, strict=True)
+        ):
+            return "the model does not go from token to token"
+        kept = [o & ~x for o, x in zip(own, later, strict=True)]
+        return kept if any(bool(k.any()) for k in kept) else "in the model itself, later tokens reach every output"
 
 
 class _Awake:
@@ -313,23 +342,28 @@ class _Awake:
         moved = [x.shape != y.shape or bool(_differ(x, y, _FELT).any()) for x, y in zip(before, after, strict=False)]
         if moved[0]:
             return Promise(FELT, PROVED)
-        main = self._main_output()
+        reached = self._reached()
+        main = reached.index(max(reached))
         if moved[main]:
             return Promise(FELT, PROVED, f"output {main} does, the first one that most modalities reach")
+        peers = [i for i, n in enumerate(reached) if n == reached[main] and moved[i]]
+        if peers:
+            said = f"output {peers[0]} does, which as many modalities reach as output {main}: nothing tells which is the main one"
+            return Promise(FELT, NOT_TRIED, said)
         if bool(_differ(before[0], after[0], _UNFELT).any()):
             return Promise(FELT, NOT_TRIED, "it moves so little that this may be rounding")
         which = [str(i) for i, f in enumerate(moved) if f]
         return Promise(FELT, BROKEN, f"only output {', '.join(which)} does" if which else "no output does")
 
-    def _main_output(self) -> int:
-        """The first of the outputs that most modalities reach; one number, such as a loss, only where all are."""
+    def _reached(self) -> list[int]:
+        """For each output, how many modalities reach it; none for one number, such as a loss."""
         usual = self.run("as given")
         reached = [0] * len(usual)
         for name in self.experiment.altered.modalities:
             now = self.run(f"only {name}")
             for i, (x, y) in enumerate(zip(usual, now, strict=False)):
                 reached[i] += x.numel() > 1 and (x.shape != y.shape or not torch.equal(x, y))
-        return reached.index(max(reached))
+        return reached
 
     def complete(self) -> Promise:
         """Every stream takes part that takes part in the model."""
@@ -348,6 +382,14 @@ class _Awake:
         if silent:
             return Promise(COMPLETE, BROKEN, f"{', '.join(silent)} reaches none of the streams that the fusion gets")
         return Promise(COMPLETE, PROVED)
+
+    def later(self) -> Promise:
+        """Later tokens stay unseen."""
+        leak = (
+            "later tokens move outputs that the model keeps from them, so that it would be trained with the answer in sight; take a "
+            "fusion of level 'utterance', such as gated"
+        )
+        return self._kept(LATER, "later", self.experiment.earlier(), leak)
 
     def learns(self) -> Promise:
         """A gradient comes from the outputs to the fusion."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import nn
 
 from fusionzoo.errors import (
@@ -25,6 +26,7 @@ from fusionzoo.patching.promises import APART, COMPLETE, FITS, OF_READING, OF_SI
 from fusionzoo.patching.prove import Experiment
 from fusionzoo.patching.readings import Reading, found, others
 from fusionzoo.patching.sites import AnySite
+from fusionzoo.patching.trace.no_trace_left import untouched
 
 #: How many of the sites that were found are tried out.
 CANDIDATES = 5
@@ -164,9 +166,15 @@ class Selection:
             patch.remove()
             self.refusals.append(error)
             return None
-        except BaseException:
+        except BaseException as error:
             patch.remove()
-            raise
+            if not isinstance(error, Exception) or not self._runs_without():
+                raise
+            raised = f"{type(error).__name__}: {error}"
+            self.refusals.append(
+                PatchError(f"with a fusion at {patch.site.where}, {type(self.host).__name__} raises {raised}")
+            )
+            return None
         finally:
             self.forwards = experiment.forwards
         if proof.holds(APART) and patch.layer.plan.across and patch.layer.plan.layout in TIMED and not patch.site.sure:
@@ -174,6 +182,15 @@ class Selection:
         if proof.broken(OF_READING):
             patch.remove()
         return proof
+
+    def _runs_without(self) -> bool:
+        """Whether the model takes the call without a fusion, as it is."""
+        try:
+            with untouched(self.host), torch.no_grad():
+                self.call.fresh().of(self.host)
+        except Exception:  # of the host's own code
+            return False
+        return True
 
 
 def listed(broken: Sequence[Promise]) -> str:

@@ -160,7 +160,7 @@ def ids_and_pictures(seed=0):
 
 
 class Scattered(nn.Module):
-    """A language model with a picture's vectors among its tokens."""
+    """A reader of text with a picture's vectors among its tokens."""
 
     kind, layout, widths = "written", "(B, T, d)", {"text": 8, "visual": 8}
     calls = staticmethod(ids_and_pictures)
@@ -168,7 +168,7 @@ class Scattered(nn.Module):
     def __init__(self):
         super().__init__()
         self.words, self.project = nn.Embedding(10, 8), nn.Linear(VISUAL, 8)
-        self.rnn, self.head = nn.GRU(8, 8, batch_first=True), nn.Linear(8, 3)
+        self.rnn, self.head = nn.GRU(8, 4, batch_first=True, bidirectional=True), nn.Linear(8, 3)  # it reads, not writes
 
     def written(self, x, ids, pictures):
         mask = (ids == IMAGE).unsqueeze(-1).expand_as(x)
@@ -177,6 +177,14 @@ class Scattered(nn.Module):
     def forward(self, input_ids, pixel_values):
         x = self.written(self.words(input_ids), input_ids, self.project(pixel_values))
         return self.head(self.rnn(x)[0])
+
+
+class Writer(Scattered):
+    """Goes from token to token."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(8, 8, batch_first=True)
 
 
 class ScatteredInPlace(Scattered):

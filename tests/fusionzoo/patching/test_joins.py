@@ -155,7 +155,7 @@ def awake(host, fusion, **how):
 
 @pytest.mark.filterwarnings("ignore:.*looks across steps")
 def test_rows_that_were_written_see_nothing_of_later_ones():
-    model, (ids, pictures) = awake(meeting_hosts.Scattered, "gated")
+    model, (ids, pictures) = awake(meeting_hosts.Writer, "gated")
     other = ids.clone()
     other[0, -1] = (other[0, -1] + 1) % meeting_hosts.IMAGE
     assert ids[0, -1] != meeting_hosts.IMAGE

@@ -11,7 +11,7 @@ from torch import nn
 
 import fusionzoo
 from fusionzoo.errors import FusionZooWarning, LeakError, PatchError
-from fusionzoo.patching.promises import APART, BROKEN, COMPLETE, FELT, FITS, LEARNS, NOT_TRIED, PADDING, PROVED
+from fusionzoo.patching.promises import APART, BROKEN, COMPLETE, FELT, FITS, LATER, LEARNS, NOT_TRIED, PADDING, PROVED
 from fusionzoo_plugins.gated import Gated
 
 ALL = (APART, PADDING, FITS, FELT, COMPLETE, LEARNS)
@@ -208,3 +208,60 @@ def test_an_input_site_keeps_what_one_run_of_the_model_tells():
         assert patch.site.layout == "(T, B, d)"
         assert str(patch.layer.context) == "lengths from the argument seq_lengths"
         assert states(patch)[APART] == PROVED
+
+
+class Captioner(nn.Module):
+    """Words come one after the other, each with the picture; `both` ways where it does not write but reads."""
+
+    def __init__(self, both=False):
+        super().__init__()
+        self.words, self.see = nn.Embedding(50, 8), nn.Linear(12, 8)
+        self.rnn = nn.GRU(16, 8, batch_first=True, bidirectional=both)
+        self.head = nn.Linear(16 if both else 8, 50)
+
+    def forward(self, input_ids, regions_visual):
+        words = self.words(input_ids)
+        picture = self.see(regions_visual).mean(1, keepdim=True).expand_as(words)
+        return self.head(self.rnn(torch.cat([words, picture], -1))[0])
+
+
+def written():
+    g = torch.Generator().manual_seed(4)
+    return torch.randint(50, (4, 7), generator=g), torch.randn(4, 5, 12, generator=g)
+
+
+def test_a_fusion_that_lets_a_token_see_later_ones_is_refused():
+    torch.manual_seed(0)
+    model, batch = Captioner(), written()
+    with pytest.raises(LeakError, match=r"later tokens stay unseen .*such as gated"):
+        fusionzoo.patch(model, "lmam", inputs=batch)
+    assert states(fusionzoo.patch(model, "gated", inputs=batch))[LATER] == PROVED
+
+
+def test_a_model_that_reads_both_ways_promises_nothing_of_later_tokens():
+    torch.manual_seed(0)
+    assert LATER not in states(fusionzoo.patch(Captioner(both=True), "lmam", inputs=written()))
+
+
+class HeadsThatHaveAttended(nn.Module):
+    """Every modality has a head of its own, which all modalities reach; the streams are joined for the last one."""
+
+    def __init__(self):
+        super().__init__()
+        self.t, self.a, self.cross = nn.Linear(6, 8), nn.Linear(5, 8), nn.Linear(8, 8)
+        self.of_t, self.of_a, self.of_all = nn.Linear(8, 3), nn.Linear(8, 3), nn.Linear(16, 3)
+
+    def forward(self, text, audio):
+        t, a = self.t(text), self.a(audio)
+        t, a = t * torch.sigmoid(self.cross(a)), a * torch.sigmoid(self.cross(t))
+        return self.of_t(t), self.of_a(a), self.of_all(torch.cat([t, a], -1))
+
+
+def test_where_several_outputs_may_be_the_main_one_that_is_said():
+    torch.manual_seed(0)
+    g = torch.Generator().manual_seed(1)
+    model, batch = HeadsThatHaveAttended(), (torch.randn(4, 6, generator=g), torch.randn(4, 5, generator=g))
+    site = next(s for s in fusionzoo.find_sites(model, *batch) if s.kind == "cat")
+    felt = next(p for p in fusionzoo.patch(model, "gated", site, inputs=batch).proof.promises if p.words == FELT)
+    assert felt.state == NOT_TRIED
+    assert "output 2 does" in felt.why

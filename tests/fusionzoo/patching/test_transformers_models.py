@@ -7,7 +7,7 @@ import torch
 from zoo.of_transformers import MODELS, SCORERS
 
 import fusionzoo
-from fusionzoo.errors import NoSiteError
+from fusionzoo.errors import LeakError, NoSiteError
 from fusionzoo.patching.torch_calls import everything_in
 
 #: Built and patched in about a second.
@@ -77,6 +77,17 @@ def test_a_decoder_with_a_fusion_in_it_sees_no_later_token(name):
         for p in patch.parameters():
             p.normal_(0, 0.3)
     assert moved() == bare
+
+
+@pytest.mark.parametrize(
+    "name", ["blip_caption", *(pytest.param(n, marks=SLOW) for n in ("llava", "whisper", "kosmos_2"))]
+)
+def test_a_decoder_that_would_see_later_tokens_is_refused(name):
+    model, call = MODELS[name]()
+    before = run(model, call)
+    with pytest.raises(LeakError, match="later tokens"):
+        fusionzoo.patch(model, "lmam", inputs=call)
+    assert same(run(model, call), before)
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=SLOW) if n != "siglip" else n for n in SCORERS])
