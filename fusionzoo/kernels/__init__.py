@@ -14,7 +14,7 @@ How many times longer a training step takes with one kernel plain (`benchmarks/k
     band_attention        1.4 corect           1.1 cogmen
     dropout               1.2 mmgcn, 64 layers 1.1 multiemo
     fuse_in_groups        1.15 multiemo
-    attend_tokens         1.1 corect           1.05 cogmen        1.05 sdt
+    attend_tokens         1.07 corect          1.05 sdt           .97 cogmen
 
 `attend` and `contrast` save memory, `scan` makes programs of any length, and `attend_tokens` is kept for models narrower
 than the published ones. Any other fast form that gains less
