@@ -13,6 +13,7 @@ from fusionzoo.errors import OptionError
 from fusionzoo.graphs import (
     GCNII,
     FrequencyConv,
+    GCNIIConv,
     ModalGraph,
     angular_graph,
 )
@@ -110,6 +111,19 @@ def test_edges_of_a_window_end_after_twenty_utterances_and_are_constants():
 def test_edges_of_another_name_are_refused(nodes):
     with pytest.raises(OptionError, match="similarity"):
         angular_graph(nodes, edges="cosine")
+
+
+@pytest.mark.parametrize("variant", [False, True])
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_layer_of_gcnii_is_the_papers_equation(variant, residual):
+    torch.manual_seed(0)
+    conv = GCNIIConv(5, 3, lam=0.7, alpha=0.3, variant=variant, residual=residual).double()
+    x, initial = torch.randn(2, 7, 5, dtype=torch.float64)
+    graph, theta = torch.rand(7, 7, dtype=torch.float64), math.log(0.7 / 3 + 1)
+    mixed = 0.7 * (graph @ x) + 0.3 * initial
+    support = torch.cat([graph @ x, initial], -1) if variant else mixed
+    expected = theta * support @ conv.weight + (1 - theta) * mixed + residual * x
+    torch.testing.assert_close(conv(x, graph, initial), expected)
 
 
 def test_dynamic_layers_are_an_lstm_over_depth(nodes):
