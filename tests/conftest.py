@@ -1,8 +1,15 @@
-"""What every test run needs: no plugins of the developer's own, one thread per worker, the same device everywhere."""
+"""What every test run needs: no plugins of the developer's own, one thread per worker, the same device everywhere.
+
+What tests of core and plugins share lies in `support`, importable by name.
+"""
 
 import os
+import sys
+from pathlib import Path
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 # They must not change what our tests see: built-ins only, unless a test says otherwise.
 os.environ["FUSIONZOO_LOAD_PLUGINS"] = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from clip_hosts import ClipHostTests
 
 import fusionzoo
 from fusionzoo.batch import Batch, Clip
@@ -42,6 +43,10 @@ def row(batch, i):
         m: Clip(c.values[i : i + 1], None if c.mask is None else c.mask[i : i + 1]) for m, c in batch.clips.items()
     }
     return make(media, 1)
+
+
+class TestCFNSR(ClipHostTests):
+    NAME = "cfn-sr"
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import torch
-from clip_hosts import build, sequences
+from clip_hosts import ClipHostTests, build, sequences
 
 import fusionzoo
 from fusionzoo.testing.comparisons import gradients, reached
+
+
+class TestFoalNet(ClipHostTests):
+    NAME = "foal-net"
 
 
 def test_label_matching_runs_the_stacks_again_on_frames_with_hard_negatives():

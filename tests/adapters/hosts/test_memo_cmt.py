@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from clip_hosts import build, sequences
+from clip_hosts import ClipHostTests, build, sequences
 
 from fusionzoo.errors import ReferenceWeightsError
+
+
+class TestMemoCMT(ClipHostTests):
+    NAME = "memo-cmt"
 
 
 def test_memo_cmt_pools_as_it_is_told_and_its_official_variant_reads_padding():
