@@ -12,16 +12,17 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fusionzoo
 from fusionzoo._machine import conditions
 
 
-def row_by_row(matching: torch.nn.Module, streams: list[Tensor], mask: Tensor) -> Tensor:
+def row_by_row(matching: nn.Module, streams: list[Tensor], mask: Tensor) -> Tensor:
     text = streams[0]
     rows = []
     for stream in streams:
@@ -61,9 +62,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     mask = torch.arange(args.steps, device=device) < lengths[:, None]
     lmam = fusionzoo.get("lmam")
     official = lmam([args.width] * 3, variant="official").to(device)
+    matching = cast(nn.Module, official.matchatt)
     default = lmam([args.width] * 3).to(device)
     steps = {
-        "row by row": lambda: row_by_row(official.matchatt, streams, mask),
+        "row by row": lambda: row_by_row(matching, streams, mask),
         "variant='official'": lambda: official(streams, mask),
         "default": lambda: default(streams, mask),
     }

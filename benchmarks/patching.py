@@ -54,6 +54,9 @@ class Recurrent(nn.Module):
 class RecurrentByHand(Recurrent):
     """The same with the free fusion in its code."""
 
+    fusion: nn.Module
+    out: nn.Module
+
     def forward(self, text: Tensor, audio: Tensor, visual: Tensor, umask: Tensor) -> Tensor:
         parts = [e(x) for e, x in zip(self.encoders, (text, audio, visual), strict=True)]
         streams = {m: x.transpose(0, 1) for m, x in zip(WIDTHS, parts, strict=True)}
@@ -81,6 +84,9 @@ class Loop(nn.Module):
 
 class LoopByHand(Loop):
     """The same with the free fusion in its code."""
+
+    fusion: nn.Module
+    out: nn.Module
 
     def forward(self, text: Tensor, audio: Tensor, visual: Tensor, umask: Tensor) -> Tensor:
         t, a, v = (e(x) for e, x in zip(self.encoders, (text, audio, visual), strict=True))
@@ -124,6 +130,7 @@ def main() -> None:
                 setattr(twin, name, part)
         call = (*streams, mask.float())
         site = fusionzoo.find_sites(patched, *call)[0]
+        assert isinstance(site, fusionzoo.Site)
         patch = fusionzoo.patch(patched, Free(site.widths), site)
         patch.layer.out["joined"] = Widen(site.result[-1])
         hand.fusion, hand.out = Free(site.widths), Widen(site.result[-1])

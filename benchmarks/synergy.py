@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -45,6 +46,7 @@ class LinearReader(Host):
         self.classify = nn.Linear(width, num_classes)
 
     def encode(self, features, mask, batch: Batch) -> HostOutput:
+        assert self.fusion is not None
         fused = self.fusion.fuse(features, mask, attention=False)
         return self.fused_output(fused, self.classify(fused.fused))
 
@@ -90,7 +92,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=3e-3)
     args = parser.parse_args()
     corpus = demo(**OPTIONS)
-    ceiling = corpus.info["ceiling"]["test"]
+    ceiling = cast(Any, corpus.info["ceiling"])["test"]
     scores: dict[str, list[float]] = {}
     for fusion in args.fusions.split(","):
         scores[fusion] = [test_score(corpus, fusion, args.width, args.epochs, s, args.lr) for s in range(args.seeds)]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 if TYPE_CHECKING:
     import torch
+
+    from fusionzoo._types import HubOptions
 
 
 class Pretrained:
@@ -34,7 +36,9 @@ class Pretrained:
 
         return hub.save(self, folder, run=run)
 
-    def push_to_hub(self, repo_id: str, *, run: str | PathLike[str] | None = None, **options: object) -> str:
+    def push_to_hub(
+        self, repo_id: str, *, run: str | PathLike[str] | None = None, **options: Unpack[HubOptions]
+    ) -> str:
         """Save and upload to a repository of the Hugging Face Hub; returns the address of the commit.
 
         Parameters

@@ -83,6 +83,29 @@ class CorpusSummary(TypedDict):
     splits: dict[str, SplitSize]
 
 
+class ReadOff(TypedDict):
+    """Those fields of a `Spec` that a plugin's class attributes and signature tell."""
+
+    modalities: tuple[int, int | None]
+    handles: frozenset[str]
+    placements: tuple[str, ...]
+    variants: tuple[str, ...]
+    defaults: dict[str, JSON]
+
+
+class HubOptions(TypedDict, total=False):
+    """What `push_to_hub` hands on to `huggingface_hub.ModelHubMixin.push_to_hub`, by its names."""
+
+    commit_message: str
+    private: bool | None
+    token: str | None
+    branch: str | None
+    create_pr: bool | None
+    allow_patterns: list[str] | str | None
+    ignore_patterns: list[str] | str | None
+    delete_patterns: list[str] | str | None
+
+
 class Adapter(Protocol):
     """What knows a public repository's model; `fusionzoo.patching.repositories` says what else it may have."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,12 @@ from fusionzoo.objective import zero_features
 from fusionzoo.specs import plain_name
 
 if TYPE_CHECKING:
+    from fusionzoo._types import Options
     from fusionzoo.batch import Batch, Clip
+    from fusionzoo.data.clips.media import Medium
+
+#: An encoder as an option says it: a model's name, a mapping with its options, the encoder itself, or None for none.
+EncoderLike: TypeAlias = "str | Options | nn.Module | None"
 
 #: Kind of encoder by the usual names of modalities.
 _KINDS = {"text": "text", "audio": "audio", "visual": "video", "video": "video"}
@@ -71,7 +76,7 @@ class ClipHost(Host):
         fusion: FusionLike = "concat",
         placement: str | None = None,
         *,
-        encoders: str | Mapping[str, object] | None = None,
+        encoders: str | Mapping[str, EncoderLike] | None = None,
         pool: str = "mean",
         sequence_dropout: float = 0.0,
         fusion_width: int | None = None,
@@ -163,7 +168,7 @@ class ClipHost(Host):
         mask = mask & real
         return Encoded(zero_padded(states, mask), mask)
 
-    def check_media(self, media: Mapping[str, Any]) -> None:
+    def check_media(self, media: Mapping[str, Medium]) -> None:
         """Raise `OptionError` where clips read like this do not fit the encoders."""
         for name in self.encoders:
             encoder = self.encoder(name)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from fusionzoo.batch import Batch
+    from fusionzoo.data.clips.media import Medium
 
 FusionLike = str | Options | tuple[str, Options] | Fusion
 
@@ -349,7 +350,7 @@ class Host(Configured, Pretrained, WithReference, nn.Module):
         """Standardise features with these `{modality: (mean (d,), std (d,))}` of the training split from now on."""
         self.standardize.fit(statistics)
 
-    def check_media(self, media: Mapping[str, object]) -> None:
+    def check_media(self, media: Mapping[str, Medium]) -> None:
         """Raise `OptionError`: this host reads features; hosts with encoders of their own check that the media suit them."""
         others = ", ".join(registry.names_that("host", handles="clips")) or "none is installed"
         raise OptionError(

@@ -13,7 +13,7 @@ from typing import Any
 
 from fusionzoo._options import is_plain
 from fusionzoo._schema import check, shown
-from fusionzoo._types import JSON
+from fusionzoo._types import JSON, ReadOff
 from fusionzoo._variants import variants_of
 from fusionzoo.errors import PluginError, UnknownNameError, close_matches_hint
 
@@ -163,7 +163,7 @@ def kind_of(target: Callable[..., object], kind: str | None = None) -> str:
 
 def read_off(
     target: Callable[..., object], handles: Iterable[str], modalities: tuple[int, int | None] | None
-) -> dict[str, Any]:
+) -> ReadOff:
     """Those fields of a `Spec` that class attributes and signature tell.
 
     Parameters

@@ -88,7 +88,7 @@ def _replaced(call: Call, changes: Mapping[Path, Any]) -> Call:
     args, kwargs = list(made.args), dict(made.kwargs)
     torch.manual_seed(5)
     for path, change in changes.items():
-        keys = path if isinstance(path, tuple) else (path,)
+        keys: tuple[Any, ...] = path if isinstance(path, tuple) else (path,)
         holder: Any = args if isinstance(keys[0], int) else kwargs
         for key in keys[:-1]:
             if isinstance(holder, dict | list) and isinstance(holder[key], tuple):

@@ -89,7 +89,9 @@ _NUMBERS = ("size", "shape", "grid", "num", "count", "scale", "alignment", "pool
 _WEAK = ("pad", "emo", "sentiment", "hidden", "state", "weight", "time", "mode", "class", "dia", "dist", "graph")
 _GENERIC = {"u", "x", "utt", "utterance", "utterances", "features", "feature", "input", "inputs", "seq", "r"}
 
-ModalitiesLike = Mapping[str, Any] | Sequence[str] | None
+#: Argument -> its modality, those of the tensors that it holds, or those that lie side by side in it, by width; None leaves
+#: it out. Or the modalities in the order of the arguments.
+ModalitiesLike = Mapping[str, str | Sequence[str] | Mapping[str, int] | None] | Sequence[str] | None
 
 
 @dataclass

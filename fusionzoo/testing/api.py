@@ -13,15 +13,18 @@ from fusionzoo.testing.results import CheckResults
 from fusionzoo.testing.runner import Session
 
 if TYPE_CHECKING:
-    from fusionzoo._types import OptionSets
-    from fusionzoo.fusion import Dims
+    from fusionzoo._types import Adapter, OptionSets
+    from fusionzoo.fusion import Dims, Fusion
+    from fusionzoo.host import Host
+    from fusionzoo.objective import Objective
     from fusionzoo.specs import Spec
+    from fusionzoo.testing.checks.adapter import Example
 
 Expected = Mapping[str, str] | None
 
 
 def check_fusion(
-    fusion: str | type,
+    fusion: str | type[Fusion],
     dims: Dims | None = None,
     *,
     options: OptionSets = None,
@@ -53,7 +56,7 @@ def check_fusion(
 
 
 def check_host(
-    host: str | type,
+    host: str | type[Host],
     dims: Dims | None = None,
     *,
     options: OptionSets = None,
@@ -67,7 +70,7 @@ def check_host(
 
 
 def check_objective(
-    objective: str | type,
+    objective: str | type[Objective],
     *,
     options: OptionSets = None,
     expected_failures: Expected = None,
@@ -80,9 +83,9 @@ def check_objective(
 
 
 def check_adapter(
-    adapter: object,
+    adapter: str | Adapter | type[Adapter],
     *,
-    example: Callable[[], object] | None = None,
+    example: Example | None = None,
     patch: Callable[..., object] | None = None,
     expected_failures: Expected = None,
     only: Iterable[str] | None = None,
@@ -129,7 +132,7 @@ def run(
     expect: Iterable[str] = (),
     only: Iterable[str] | None = None,
     options: OptionSets = None,
-    example: Callable[[], object] | None = None,
+    example: Example | None = None,
 ) -> CheckResults:
     """What `fusionzoo check NAME` does: find the kind, run its checks; `.table()`, `.to_json()` and `.exit_code` follow.
 

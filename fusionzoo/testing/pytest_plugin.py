@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, TypeVar, Unpack
 
 import pytest
 
@@ -14,13 +14,34 @@ from fusionzoo.testing.api import make_subject
 from fusionzoo.testing.results import EXPECTED, FAILED, SKIPPED
 from fusionzoo.testing.runner import CheckFailure, Session, check_names, select_checks
 
-ExpectedFailures = Mapping[str, str] | Callable[[Any], Mapping[str, str] | None] | None
+if TYPE_CHECKING:
+    from fusionzoo._types import Adapter, OptionSets
+    from fusionzoo.fusion import Dims
+    from fusionzoo.specs import Spec
+    from fusionzoo.testing.checks.adapter import Example
+
+ExpectedFailures = Mapping[str, str] | Callable[..., Mapping[str, str] | None] | None
+
+#: What is checked: a registered name, a class, or an adapter.
+Subject: TypeAlias = "str | type | Adapter"
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+class More(TypedDict, total=False):
+    """What the checks of some kinds take besides, as `check_fusion` and `check_adapter` do."""
+
+    dims: Dims | None
+    options: OptionSets
+    spec: Spec | None
+    patch: Callable[..., object] | None
+    example: Example | None
 
 
 class _Plan:
     """One subject, loaded when its first check runs and not when pytest collects."""
 
-    def __init__(self, what: Any, kind: str, expected: ExpectedFailures, more: dict[str, Any]):
+    def __init__(self, what: Any, kind: str, expected: ExpectedFailures, more: Mapping[str, Any]):
         self.what, self.kind, self.expected, self.more = what, kind, expected, more
         named = isinstance(what, str)
         self.name = normalise_name(what) if named else getattr(what, "__name__", type(what).__name__)
@@ -54,13 +75,13 @@ class BoundCheck:
 
 
 def parametrize_checks(
-    *subjects: object,
+    *subjects: Subject | Iterable[Subject],
     kind: str = "fusion",
     expected_failures: ExpectedFailures = None,
     only: Iterable[str] | None = None,
-    slow: object = False,
-    **more: object,
-) -> Callable[[Callable[..., object]], Callable[..., object]]:
+    slow: bool | pytest.MarkDecorator | Collection[pytest.MarkDecorator] = False,
+    **more: Unpack[More],
+) -> Callable[[F], F]:
     """A pytest decorator: one test per check of every subject, `test_conformance[my-fusion-padding_poison]`.
 
     Parameters

@@ -34,7 +34,7 @@ class Script:
             )
         self.folder = os.path.dirname(os.path.realpath(self.path))
         self.module = ModuleType("__main__")
-        self.namespace: dict[str, Any] = vars(self.module)
+        self.namespace: dict[str, object] = vars(self.module)
 
     def execute(self) -> None:
         """Run it; whatever it raises comes out."""

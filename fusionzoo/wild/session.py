@@ -32,7 +32,7 @@ class Result:
     """What a script did.
 
     output : what it printed to standard output.
-    namespace : the names of its module, as they were in the end.
+    namespace : the names of its module, as they were in the end; a script may hold anything under them.
     patch : the fusion in the model that it trained last; None with `fusion=None`.
     patched : how many models got one, each with parameters of its own.
     growth : how the fusion's share of the joined tensor grew.
@@ -42,7 +42,7 @@ class Result:
     """
 
     output: str
-    namespace: dict[str, Any]
+    namespace: dict[str, object]
     patch: Patch | None
     patched: int
     growth: Growth

@@ -120,7 +120,8 @@ def lmam_matching(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
     names = [m for m in x if m not in ("mask", "emotions")]
     queries = [x[m].transpose(0, 1) for m in names]
     memory = x["emotions"].transpose(0, 1) if "emotions" in x else queries[0]
-    fusion = ready(fusionzoo.get("lmam")(dict.fromkeys(names, meta["config"]["rank"]), variant="official"), arrays)
+    rank: int = meta["config"]["rank"]
+    fusion = ready(fusionzoo.get("lmam")(dict.fromkeys(names, rank), variant="official"), arrays)
     hidden, _, _ = fusion.match(memory, queries, x["mask"].bool() if "mask" in x else None)
     return {"hidden": hidden.transpose(0, 1)}
 
@@ -292,7 +293,7 @@ CASES["dialoguegcn_base_dialogrnnmodel"] = _dialoguegcn_base("dialogue-rnn")
 def dialoguegcn_full(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
     config = meta["config"]
     features, batch, parties = _batch(inputs(arrays), config["n_speakers"])
-    host = DialogueGCN(
+    host = fusionzoo.get("dialogue-gcn", "host")(
         {"u": config["D_m"]},
         config.get("n_classes", 7),
         parties,

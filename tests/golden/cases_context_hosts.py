@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from fusionzoo.kernels.packing import Packing
 from fusionzoo_adapters.hosts.bc_lstm import BcLSTM
 from fusionzoo_adapters.hosts.dialogue_rnn import DialogueRNNHost
 from fusionzoo_adapters.hosts.text_cnn import TextCNN
-from fusionzoo_adapters.parts.dialogue_rnn import dialogue_rnns
+from fusionzoo_adapters.parts.dialogue_rnn import DialogueRNN, dialogue_rnns
 
 
 @case(
@@ -37,7 +37,13 @@ def convemo_dialoguernn(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tenso
     out = ready(host, arrays).encode(features, batch.mask, batch)
     weights: list[Tensor] = []
     dialogue_rnns(
-        [host.encoders[0].rnn], [features["u"]], Packing.of(batch), batch.mask, batch.speakers, parties, weights
+        [cast(DialogueRNN, host.encoders[0].rnn)],
+        [features["u"]],
+        Packing.of(batch),
+        batch.mask,
+        batch.speakers,
+        parties,
+        weights,
     )
     result = {"log_prob": out.logits.log_softmax(-1).transpose(0, 1)}
     if "matching" in out.attention:

@@ -111,7 +111,7 @@ def m3net_hypergraph_conv(meta: dict[str, Any], arrays: Arrays) -> dict[str, Ten
 @case("m3net_hypergcn")
 def m3net_hypergcn(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
     config, x, weights = meta["config"], inputs(arrays), state(arrays)
-    width = config["n_dim"]
+    width: int = config["n_dim"]
     residue = config.get("use_residue", True)
     fusion = HypergraphFusion(
         dict.fromkeys("lav", width),
@@ -141,7 +141,8 @@ def mmgcn_gated_attention(meta: dict[str, Any], arrays: Arrays) -> dict[str, Ten
     background = config["att_type"] == "av_bg_fusion"
     modals = config.get("modals", "avl")
     names = [m for m in ("lav" if background else "avl") if m in modals]
-    width, hidden = config["mem_dim"], config["cand_dim"]
+    width: int = config["mem_dim"]
+    hidden = config["cand_dim"]
     pairs = len(names) * (len(names) - 1) // 2
     fusion = PairwiseGated(
         dict.fromkeys(names, width),

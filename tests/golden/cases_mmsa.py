@@ -99,7 +99,7 @@ def mmsa_mfn(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
 
 @case("mmdfn_mfn")
 def mmdfn_mfn(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
-    width, hidden = meta["config"]["d"], meta["config"]["hidden"]
+    width, hidden = int(meta["config"]["d"]), int(meta["config"]["hidden"])
     sizes = dict.fromkeys(("hidden", "memory", "attention", "update", "retain", "write"), hidden)
     fusion = ready(MFN([width] * 3, 4 * hidden, **sizes), arrays)
     x = inputs(arrays)["x"].transpose(0, 1)
@@ -110,7 +110,7 @@ def mmdfn_mfn(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
 def mmsa_mag(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
     config, x = meta["config"], inputs(arrays)
     names = ("text", "acoustic", "visual")
-    dims = dict(zip(names, config["feature_dims"], strict=True))
+    dims: dict[str, int] = dict(zip(names, config["feature_dims"], strict=True))
     fusion = ready(MAG(dims, beta=config["beta_shift"], variant="official"), arrays)
     return {"out": fusion({m: x[m] for m in names})}
 

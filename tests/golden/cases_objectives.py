@@ -86,13 +86,14 @@ def foalnet_multitask(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]
     means = {m: out.streams[f"{m}.input"].squeeze(1) for m in masks}
     losses, pairs, sampling = [], {}, {}
     for m, n, name in (("audio", "visual", "a2v"), ("visual", "audio", "v2a")):
-        given = [out.sequences[f"{k}.input"][0] for k in (m, n)]
-        losses.append(matching.match(m, n, *given, labels, negatives[m], masks[m], masks[n]))
-        wrong = given[1][negatives[m]], masks[m], masks[n][negatives[m]]
-        both = host.fusion.pooled(m, n, *given, masks[m], masks[n]), host.fusion.pooled(m, n, given[0], *wrong)
-        pairs[m] = torch.cat(both)
+        one, other = (out.sequences[f"{k}.input"][0] for k in (m, n))
+        losses.append(matching.match(m, n, one, other, labels, negatives[m], masks[m], masks[n]))
+        right = host.fusion.pooled(m, n, one, other, masks[m], masks[n])
+        wrong = host.fusion.pooled(m, n, one, other[negatives[m]], masks[m], masks[n][negatives[m]])
+        pairs[m] = torch.cat((right, wrong))
         same = labels.unsqueeze(1) == labels
         sampling[name] = matching.similarity(m, n, means[m], means[n]).masked_fill(same, -1e4).softmax(1)
+    assert matching.avel is not None
     return {
         "logits": out.logits.squeeze(1),
         "loss_avel": matching.avel(out, batch),

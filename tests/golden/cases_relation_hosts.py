@@ -8,10 +8,11 @@ import torch
 from golden_cases import Arrays, case, inputs, ready
 from torch import Tensor
 
+import fusionzoo
 from fusionzoo.batch import Batch
+from fusionzoo.host import Host
 from fusionzoo_adapters.hosts.cogmen import Cogmen
 from fusionzoo_adapters.hosts.corect import Corect
-from fusionzoo_adapters.hosts.m3net import M3Net
 
 
 @case("cogmen_full")
@@ -57,7 +58,7 @@ def corect(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
 def m3net(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
     config = meta["config"]
     batch = _batch(inputs(arrays), ("text", "audio", "visual"))
-    host = M3Net(
+    host = fusionzoo.get("m3net", "host")(
         _dims(batch),
         config["classes"],
         2,
@@ -87,7 +88,7 @@ def _batch(x: dict[str, Tensor], names: tuple[str, ...]) -> Batch:
     return Batch(features, mask, x["speakers"], torch.full(mask.shape, -100), ids)
 
 
-def _log_probabilities(host: Cogmen | Corect | M3Net, batch: Batch) -> dict[str, Tensor]:
+def _log_probabilities(host: Host, batch: Batch) -> dict[str, Tensor]:
     features: dict[str, Tensor | None] = {m: batch.features[m] for m in host.names}
     logits = host.encode(features, batch.mask, batch).logits
     return {"log_prob": logits.log_softmax(-1)[batch.mask]}

@@ -48,5 +48,6 @@ def sdt_unimodal_gate(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]
 @case("sdt_multimodal_gate")
 def sdt_multimodal_gate(meta: dict[str, Any], arrays: Arrays) -> dict[str, Tensor]:
     x = inputs(arrays)
-    fusion = ready(SDTGate(dict.fromkeys(x, meta["config"]["hidden_size"]), unimodal="none"), arrays)
+    width: int = meta["config"]["hidden_size"]
+    fusion = ready(SDTGate(dict.fromkeys(x, width), unimodal="none"), arrays)
     return {"out": fusion(x)}

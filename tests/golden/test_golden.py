@@ -73,8 +73,9 @@ def leaves(outputs: dict[str, Tensor]) -> list[Tensor]:
         if node is None or node in seen:
             continue
         seen.add(node)
-        if hasattr(node, "variable"):
-            found.append(node.variable)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None:
+            found.append(leaf)
         queue.extend(following for following, _ in node.next_functions)
     return found
 

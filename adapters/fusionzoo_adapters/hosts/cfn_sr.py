@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import fusionzoo
 from fusionzoo._options import check_choice, check_probability
 from fusionzoo._weights import read_weights
-from fusionzoo.clip_host import ClipHost
+from fusionzoo.clip_host import ClipHost, EncoderLike
 from fusionzoo.encoders.mfccnet import MFCCNet
 from fusionzoo.encoders.outputs import Encoded
 from fusionzoo.encoders.resnext3d import ResNeXt3D
@@ -87,7 +87,7 @@ class CFNSR(ClipHost):
         fusion: FusionLike = "cfn-sr",
         placement: str | None = None,
         *,
-        encoders: str | Mapping[str, object] | None = "auto",
+        encoders: str | Mapping[str, EncoderLike] | None = "auto",
         stages: int | None = None,
         head: str = "linear",
         dropout: float = 0.4,

@@ -9,7 +9,7 @@ from torch import nn
 
 import fusionzoo
 from fusionzoo._options import check_probability
-from fusionzoo.clip_host import ClipHost
+from fusionzoo.clip_host import ClipHost, EncoderLike
 from fusionzoo.errors import ReferenceWeightsError
 from fusionzoo.fusion import Dims, Fused
 from fusionzoo.host import FusionLike
@@ -57,7 +57,7 @@ class FoalNet(ClipHost):
         fusion: FusionLike = "foal-net",
         placement: str | None = None,
         *,
-        encoders: Mapping[str, object] | None = None,
+        encoders: Mapping[str, EncoderLike] | None = None,
         pool: str = "mean",
         sequence_dropout: float = 0.1,
         dropout: float = 0.1,

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import fusionzoo
 from fusionzoo._options import check_positive, check_probability
-from fusionzoo.clip_host import ClipHost
+from fusionzoo.clip_host import ClipHost, EncoderLike
 from fusionzoo.fusion import Dims
 from fusionzoo.host import FusionLike
 from fusionzoo.kernels.dropout import dropout
@@ -56,7 +56,7 @@ class MemoCMT(ClipHost):
         fusion: FusionLike = "memo-cmt",
         placement: str | None = None,
         *,
-        encoders: Mapping[str, object] | None = None,
+        encoders: Mapping[str, EncoderLike] | None = None,
         pool: str = "min",
         hidden: Sequence[int] = (128,),
         dropout: float = 0.05,

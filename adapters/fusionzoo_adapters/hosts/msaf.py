@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import fusionzoo
 from fusionzoo._options import check_positive
 from fusionzoo._registry import registry
-from fusionzoo.clip_host import ClipHost
+from fusionzoo.clip_host import ClipHost, EncoderLike
 from fusionzoo.encoders.outputs import Encoded
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Dims, Fused, Fusion, read_dims
@@ -58,7 +58,7 @@ class MSAF(ClipHost):
         placement: str | None = None,
         *,
         channels: int | Mapping[str, int] = 64,
-        encoders: Mapping[str, object] | None = None,
+        encoders: Mapping[str, EncoderLike] | None = None,
         pool: str = "mean",
         sequence_dropout: float = 0.0,
         fusion_width: int | None = None,

@@ -19,13 +19,14 @@ def build(root: Any) -> Any:
     """As `train.py` does."""
     import transformers
 
-    transformers.WavLMModel.freeze_feature_extractor = transformers.WavLMModel.freeze_feature_encoder  # its name then
+    wavlm: Any = transformers.WavLMModel
+    wavlm.freeze_feature_extractor = wavlm.freeze_feature_encoder  # its name then
     from model import MultiTaskModel
 
     config = transformers.WavLMConfig(
         hidden_size=1024, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, conv_dim=[16] * 3,
-        conv_stride=[5, 4, 4], conv_kernel=[10, 8, 4], num_feat_extract_layers=3, num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=4,
+        conv_stride=[5, 4, 4], conv_kernel=[10, 8, 4], num_feat_extract_layers=3,  # type: ignore[call-arg]  it takes any
+        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4,
     )  # fmt: skip
     sound = torch.arange(1600) < torch.tensor([1600, 1200, 900])[:, None]
     frames = torch.arange(7) < torch.tensor([7, 5, 3])[:, None]

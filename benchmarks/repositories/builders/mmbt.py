@@ -43,6 +43,7 @@ class Bert(nn.Module):
             vocab_size=60, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
         )
         bert = transformers.BertModel(config)
+        assert bert.pooler is not None
         self.embeddings, self.encoder, self.pooler = bert.embeddings, Encoder(bert.encoder), bert.pooler
 
     @classmethod

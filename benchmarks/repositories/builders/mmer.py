@@ -28,8 +28,8 @@ def build(root: Any) -> Any:
 
     config = transformers.Wav2Vec2Config(
         num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, conv_dim=[16] * 3, conv_stride=[5, 4, 4],
-        conv_kernel=[10, 8, 4], num_feat_extract_layers=3, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4,
-        apply_spec_augment=False,
+        conv_kernel=[10, 8, 4], num_feat_extract_layers=3,  # type: ignore[call-arg]  it takes any
+        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4, apply_spec_augment=False,
     )  # fmt: skip
 
     class Wav2Vec2(transformers.Wav2Vec2Model):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,11 @@ from fusionzoo.errors import LayoutError, PatchOptionError
 from fusionzoo.patching.arguments import get_argument
 from fusionzoo.patching.signatures import forward_of
 
-Context = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Mapping[str, Any]]
+#: What a `context=` says under "mask" or "lengths".
+Steps = Tensor | Sequence[int] | Sequence[Sequence[bool]] | None
+
+#: A function of the model and a call's arguments. What they are is the model's own affair, which is why a checker takes any.
+Context = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Mapping[str, Steps] | None]
 
 
 FORMS = ("lengths", "mask", "mask.T", "not mask", "not mask.T")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ rule = rules("adapter", theme="patching", needs=("host_given", "patches"))
 
 
 #: A small model and the arguments of a call of it.
-Example = Callable[[], tuple[nn.Module, Any, Any]]
+Example = Callable[[], tuple[nn.Module, Sequence[object], Mapping[str, object]]]
 
 
 class AdapterSubject:

@@ -56,8 +56,10 @@ class Today(ast.NodeTransformer):
         self.constants = constants
 
     def visit_Constant(self, node: ast.Constant) -> ast.Constant:
-        known = type(node.value) is int and node.value in self.constants
-        return ast.copy_location(ast.Constant(self.constants[node.value]), node) if known else node
+        value = node.value
+        if type(value) is not int or value not in self.constants:
+            return node
+        return ast.copy_location(ast.Constant(self.constants[value]), node)
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         self.generic_visit(node)
@@ -154,7 +156,7 @@ def record(clones: Path, name: str) -> None:
             ),
         )
         final = {k: v for k, v in model.state_dict().items() if k in weights}
-    values = {
+    values: dict[str, Any] = {
         f"final.{k}": v.detach().float().numpy() if v.is_floating_point() else v.numpy() for k, v in final.items()
     }
     about = {"case": name, "reference": meta["reference"], "steps": training.STEPS, "torch": torch.__version__}
