@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fusionzoo.patching.arguments import set_argument
 from fusionzoo.patching.calls import Call
-from fusionzoo.patching.find.real_steps import of_input
+from fusionzoo.patching.find.real_steps import of_input, of_values
 from fusionzoo.patching.fuse.contexts import ArgumentContext, Context, read_context
 from fusionzoo.patching.modalities import Leaf, ModalitiesLike, find_modalities
 from fusionzoo.patching.promises import NO_PADDING, ONE_SAMPLE
@@ -50,6 +50,7 @@ class Altered:
         self.shuffles = shuffles  # whether tokens only change places: some stand for pictures, one for each vector
         self.flat = False  # whether the streams are rows of one dialogue after the other
         self.counts = _counts(self.leaves, self.arguments)
+        self.unpoisoned: list[str] = []  # streams of several steps of which nothing tells which are padding
         self.samples: Samples | str = "no stream is found among the arguments"
         if self.streams:
             self.samples = self._sample_rows() if axis is None else self._along(axis)
@@ -117,7 +118,8 @@ class Altered:
         axis, shape = self.samples[deep[0].path][0], deep[0].tensor.shape
         layout = ("(B, T, d)", "(T, B, d)")[axis]
         behind = (shape[axis], shape[-1]) if axis == 0 else (shape[-1], shape[axis])  # features before time
-        return of_input(self.trace, layout, shape) or of_input(self.trace, layout, behind)
+        named = of_input(self.trace, layout, shape) or of_input(self.trace, layout, behind)
+        return named or of_values(self.trace, layout, shape) or of_values(self.trace, layout, behind)
 
     def poisoned(self, context: Context | None) -> Call | str:
         """Padded steps hold other values; why not, where there are none or nothing tells them."""
@@ -133,11 +135,26 @@ class Altered:
         told = read_context(source, self.host, self.call.args, self.call.kwargs, self.site.where)
         poisoned: dict[str, Tensor] = {}
         for x in deep:
-            real = _real(told, x.tensor, self.samples[x.path][0])
+            real = self._real_steps(x, told)
+            if real is None:
+                self.unpoisoned.append(x.path)
             if real is not None and not bool(real.all()):
                 y = x.tensor.detach()
                 poisoned[x.path] = torch.where(real.to(y.device), y, 10 * _noise(y))
         return self._with(poisoned) if poisoned else NO_PADDING
+
+    def _real_steps(self, x: Leaf, told: Mapping[str, Any]) -> Tensor | None:
+        """Which steps of a stream are real: as told, where that has its size, else by a mask of its own."""
+        assert not isinstance(self.samples, str)
+        axis, layout = self.samples[x.path][0], ("(B, T, d)", "(T, B, d)")[self.samples[x.path][0]]
+        real = _real(told, x.tensor, axis)
+        if real is None:
+            own = of_input(self.trace, layout, x.tensor.shape) or of_values(self.trace, layout, x.tensor.shape)
+            if own is not None:
+                real = _real(
+                    read_context(own, self.host, self.call.args, self.call.kwargs, self.site.where), x.tensor, axis
+                )
+        return real
 
     def _deep(self) -> list[Leaf]:
         return [x for x in self.streams if x.tensor.dim() == 3 and x.tensor.is_floating_point()]

@@ -321,7 +321,13 @@ class _Awake:
         call = self.experiment.calls["padding"]
         kept = call if isinstance(call, str) else self.experiment.dry()
         leak = "values at padded steps move outputs that they do not move in the model"
-        return self._kept(PADDING, "padding", kept, leak)
+        promise = self._kept(PADDING, "padding", kept, leak)
+        untold = self.experiment.altered.unpoisoned
+        if promise.state == PROVED and untold:
+            return Promise(
+                PADDING, NOT_TRIED, f"nothing in the call tells which steps of {', '.join(untold)} are padding"
+            )
+        return promise
 
     def fits(self) -> Promise:
         """Other sizes fit."""

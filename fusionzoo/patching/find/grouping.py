@@ -8,8 +8,16 @@ from typing import Any
 from fusionzoo.patching.call_chain import Position
 from fusionzoo.patching.find.comparison import is_comparison
 from fusionzoo.patching.find.ranking import score
-from fusionzoo.patching.find.real_steps import hints, of_input, of_join, of_one_dialogue, of_padded_rows
+from fusionzoo.patching.find.real_steps import (
+    hints,
+    lengths_of_rows,
+    of_input,
+    of_join,
+    of_one_dialogue,
+    of_padded_rows,
+)
 from fusionzoo.patching.find.stream_layout import feature_axis, fullest, layout, time_axis
+from fusionzoo.patching.fuse.contexts import ArgumentContext
 from fusionzoo.patching.layouts import PADDED_ROWS
 from fusionzoo.patching.sites import InputSite, Site, SiteList, Stream, dtype_name, grouped
 from fusionzoo.patching.source import expression_at, operands_of, span, step_source
@@ -173,8 +181,8 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     found = of_join(trace, arrangement, stream, time, feature, event.axis) if told else None
     if arrangement == "(N, d)" and found is None and not varies and not join.tells_dialogues(groups):
         arrangement, found = of_padded_rows(trace, stream, time) or (arrangement, found)
-    if arrangement == "(T, d)" and (found := of_one_dialogue(trace, stream.shape[0])) is not None:
-        arrangement = "(N, d)"
+    if found is None and not varies and (lengths := _lengths_told(trace, arrangement, stream)) is not None:
+        arrangement, found = "(N, d)", lengths
     # What attends goes by the steps of its query, of which the other streams' masks say nothing.
     unsaid = (found is None or arrangement in PADDED_ROWS) and not (
         join.attends and stream.shape[:2] != event.result[:2]
@@ -236,6 +244,14 @@ def _operands_of(events: list[Event], trace: Trace) -> Grown:
     if first[2] and any(_with_earlier(e, trace)[1:] != first[1:] for e in events[1:]):
         return [o for o in events[0].operands if len(o.shape)], (), ()
     return first
+
+
+def _lengths_told(trace: Trace, arrangement: str, stream: Operand) -> ArgumentContext | None:
+    """The argument that says that rows are dialogues one after the other, where the model's streams have no axis of time."""
+    rows = stream.shape[0] if len(stream.shape) == 2 else 0
+    if arrangement == "(T, d)":
+        return of_one_dialogue(trace, stream.shape[0])
+    return lengths_of_rows(trace, rows) if arrangement == "(B, d)" and rows and _all_flat(trace) else None
 
 
 def _all_flat(trace: Trace) -> bool:

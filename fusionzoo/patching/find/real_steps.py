@@ -96,6 +96,27 @@ def of_input(trace: Trace, layout: str | None, shape: Sequence[int]) -> Argument
     return _mask_of(trace, batch, steps)
 
 
+def of_values(trace: Trace, layout: str, shape: Sequence[int]) -> ArgumentContext | None:
+    """The argument that looks like a mask of real steps, whatever its name: ones before zeros, rows of several lengths.
+
+    A guess, to be tried out.
+    """
+    steps, batch = shape[:2] if layout == "(T, B, d)" else (shape[1], shape[0])
+    for path, _, mask in _masks(trace):
+        for form, m in (("mask", mask), ("mask.T", mask.T)):
+            if tuple(m.shape) == (batch, steps) and batch != steps and _prefix(m) and len(m.sum(1).unique()) > 1:
+                return ArgumentContext(path, form)
+    return None
+
+
+def lengths_of_rows(trace: Trace, rows: int) -> ArgumentContext | None:
+    """The argument, called a length, that says how many of so many rows each dialogue has."""
+    for path, values in _lists(trace):
+        if "len" in path.lower() and len(values) > 1 and min(values) > 0 and sum(values) == rows:
+            return ArgumentContext(path, "lengths")
+    return None
+
+
 def _runs(labels: Tensor, batch_axis: int) -> list[int] | None:
     """Lengths of the dialogues in a flat list, where each dialogue's rows lie together and in order."""
     line = read_positions(labels.flatten(1)[:, 0] if labels.dim() > 1 else labels, batch_axis)
