@@ -19,7 +19,7 @@ test:
 test-slow:
     {{bin}}/pytest -n 2 -m slow
 
-# The tests whose name holds NAME: `just test-one lmam`.
+# The tests whose name, or whose file's, holds NAME: `just test-one lmam`.
 test-one NAME:
     {{bin}}/pytest -q -k "{{NAME}}"
 

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
@@ -22,3 +23,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """`-k mm-dfn` also finds the tests in `test_mm_dfn.py`."""
+    item.extra_keyword_matches.add(item.path.stem.removeprefix("test_").replace("_", "-"))

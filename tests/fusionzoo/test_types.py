@@ -14,6 +14,7 @@ import json
 import subprocess
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import assert_type
 
@@ -23,10 +24,11 @@ import torch
 from torch import Tensor, nn
 
 import fusionzoo
-from fusionzoo.errors import OptionError
+from fusionzoo.errors import ModalityError, OptionError
 from fusionzoo.fusion import Fused, Fusion, Streams
 from fusionzoo.host import Host, HostOutput
 from fusionzoo.objective import Objective
+from fusionzoo.testing import parametrize_checks
 from fusionzoo_adapters.hosts.bc_lstm import BcLSTM
 from fusionzoo_plugins.focal import Focal
 from fusionzoo_plugins.late_product import LateProduct
@@ -151,6 +153,37 @@ def test_families_may_be_abstract_and_their_members_have_their_own_options():
     assert callable(hook)
     with pytest.raises(TypeError):
         fusionzoo.plugin(Mean)  # pyright: ignore[reportCallIssue]
+
+
+class Joined(nn.Module):
+    """A model to patch."""
+
+    def forward(self, text: Tensor, audio: Tensor, mask: Tensor) -> Tensor:
+        """Both, side by side."""
+        return torch.cat([text, audio], -1)
+
+
+def test_what_patch_takes_is_known_by_its_parts():
+    call = torch.randn(2, 5, 8), torch.randn(2, 5, 4), torch.ones(2, 5)
+    named: dict[str, str] = {"text": "text", "audio": "audio"}
+    assert fusionzoo.find_sites(Joined(), *call, modalities=named)
+    with pytest.raises(ModalityError):
+        fusionzoo.find_sites(Joined(), *call, modalities={"text": 3})  # pyright: ignore[reportArgumentType]
+
+    def context(model: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"mask": args[2].bool()}
+
+    fusionzoo.patch(Joined(), "lmam", inputs=call, context=context).remove()
+
+
+def test_the_suite_keeps_the_type_of_the_test_that_it_decorates():
+    def conformance(check: Callable[[], None]) -> str:
+        check()
+        return "ran"
+
+    decorated = parametrize_checks("concat", LMAM, only=["padding_poison"])(conformance)
+    assert_type(decorated(lambda: None), str)
+    assert decorated(lambda: None) == "ran"
 
 
 @pytest.mark.slow

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from context_encoder_hosts import SMALL, ContextEncoderHost
+from context_encoder_hosts import SMALL, ContextEncoderHostTests
 from dialogue_hosts import DIMS, only
 
 from fusionzoo.testing.batches import dialogues
 
 
-class TestBcLSTM(ContextEncoderHost):
+class TestBcLSTM(ContextEncoderHostTests):
     HOST = "bc-lstm"
     BUILDS: ClassVar = {
         **{p: {**SMALL, "placement": p} for p in ("late", "early", "early-residual")},

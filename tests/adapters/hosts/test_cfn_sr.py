@@ -46,7 +46,7 @@ def row(batch, i):
 
 
 class TestCFNSR(ClipHostTests):
-    NAME = "cfn-sr"
+    HOST = "cfn-sr"
 
 
 @pytest.mark.parametrize(

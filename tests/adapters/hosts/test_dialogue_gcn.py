@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from context_encoder_hosts import SMALL, ContextEncoderHost
+from context_encoder_hosts import SMALL, ContextEncoderHostTests
 from dialogue_hosts import DIMS
 
 from fusionzoo.errors import ShapeError
@@ -16,7 +16,7 @@ GCN = {**SMALL, "graph_width": 5, "bases": 3, "window_past": 2, "window_future":
 RNN = {"base": "dialogue-rnn", "global_width": 4, "party_width": 3}
 
 
-class TestDialogueGCN(ContextEncoderHost):
+class TestDialogueGCN(ContextEncoderHostTests):
     HOST = "dialogue-gcn"
     BUILDS: ClassVar = {
         **{p: {**GCN, "placement": p} for p in ("early", "early-residual", "late")},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from context_encoder_hosts import SMALL, ContextEncoderHost
+from context_encoder_hosts import SMALL, ContextEncoderHostTests
 from dialogue_hosts import DIMS, close
 
 from fusionzoo.host import Host
@@ -16,7 +16,7 @@ RNN = {**SMALL, "global_width": 5, "party_width": 3, "state_dropout": 0.0}
 STATES = {"speaker_embedding": False, "directions": 1, "attention": False}
 
 
-class TestDialogueRNN(ContextEncoderHost):
+class TestDialogueRNN(ContextEncoderHostTests):
     HOST = "dialogue-rnn"
     BUILDS: ClassVar = {
         **{p: {**RNN, "placement": p} for p in ("late", "early", "early-residual", "parallel")},

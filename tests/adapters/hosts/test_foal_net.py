@@ -10,7 +10,7 @@ from fusionzoo.testing.comparisons import gradients, reached
 
 
 class TestFoalNet(ClipHostTests):
-    NAME = "foal-net"
+    HOST = "foal-net"
 
 
 def test_label_matching_runs_the_stacks_again_on_frames_with_hard_negatives():

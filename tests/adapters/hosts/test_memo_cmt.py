@@ -10,7 +10,7 @@ from fusionzoo.errors import ReferenceWeightsError
 
 
 class TestMemoCMT(ClipHostTests):
-    NAME = "memo-cmt"
+    HOST = "memo-cmt"
 
 
 def test_memo_cmt_pools_as_it_is_told_and_its_official_variant_reads_padding():

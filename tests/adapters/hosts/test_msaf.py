@@ -12,7 +12,7 @@ from fusionzoo.errors import OptionError, ReferenceWeightsError
 
 
 class TestMSAF(ClipHostTests):
-    NAME = "msaf"
+    HOST = "msaf"
 
 
 def test_between_its_lstms_is_the_published_formula():

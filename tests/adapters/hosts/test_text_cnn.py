@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from dialogue_hosts import DIMS, DialogueHost, close
+from dialogue_hosts import DIMS, DialogueHostTests, close
 
 from fusionzoo.testing.batches import dialogues
 
 SMALL = {"hidden": 8, "head_width": 16, "dropout": 0.0}
 
 
-class TestTextCNN(DialogueHost):
+class TestTextCNN(DialogueHostTests):
     HOST = "text-cnn"
     BUILDS: ClassVar = {
         **{p: {**SMALL, "placement": p} for p in ("late", "early")},

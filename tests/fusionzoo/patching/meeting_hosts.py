@@ -168,10 +168,8 @@ class Scattered(nn.Module):
     def __init__(self):
         super().__init__()
         self.words, self.project = nn.Embedding(10, 8), nn.Linear(VISUAL, 8)
-        self.rnn, self.head = (
-            nn.GRU(8, 4, batch_first=True, bidirectional=True),
-            nn.Linear(8, 3),
-        )  # it reads, not writes
+        # It reads, not writes.
+        self.rnn, self.head = nn.GRU(8, 4, batch_first=True, bidirectional=True), nn.Linear(8, 3)
 
     def written(self, x, ids, pictures):
         mask = (ids == IMAGE).unsqueeze(-1).expand_as(x)

@@ -47,10 +47,10 @@ def sequences(steps=None, fill=0.0, rows=(0, 1, 2), dims=DIMS, lengths=LENGTHS, 
 class ClipHostTests:
     """Tests of a host of clips, whatever its fusion."""
 
-    NAME: ClassVar[str]
+    HOST: ClassVar[str]
 
     def test_padding_is_never_read_and_a_clip_does_not_depend_on_its_batch(self):
-        host = build(self.NAME)
+        host = build(self.HOST)
         out = host(sequences()).logits
         assert out.shape == (3, 1, 3)
         assert torch.allclose(host(sequences(steps=9, fill=float("nan"))).logits, out, atol=1e-5)
@@ -58,7 +58,7 @@ class ClipHostTests:
             assert torch.allclose(host(sequences(rows=(row,))).logits[0], out[row], atol=1e-5)
 
     def test_gradient_reaches_every_parameter_and_every_real_step(self):
-        host, batch = build(self.NAME).train(), sequences()
+        host, batch = build(self.HOST).train(), sequences()
         for clip in batch.clips.values():
             clip.values.requires_grad_()
         logits = host(batch).logits
@@ -75,7 +75,7 @@ class ClipHostTests:
         for fusion in fusionzoo.names():
             low, high = fusionzoo.card(fusion).modalities
             if low <= 2 and (high is None or high >= 2):
-                host = build(self.NAME, fusion=fusion)
+                host = build(self.HOST, fusion=fusion)
                 out = host(sequences())
                 assert out.logits.isfinite().all(), fusion
                 assert torch.allclose(host(sequences(rows=(1,))).logits[0], out.logits[1], atol=1e-4), fusion
@@ -83,7 +83,7 @@ class ClipHostTests:
                     assert stream.shape[:2] == (3, 1), fusion
 
     def test_a_modality_that_is_missing(self):
-        host, batch = build(self.NAME), sequences()
+        host, batch = build(self.HOST), sequences()
         whole = host(batch).logits
         batch.present = {"audio": torch.tensor([[True], [False], [True]])}
         part = host(batch).logits

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from dialogue_hosts import DIMS, DialogueHost, close
+from dialogue_hosts import DIMS, DialogueHostTests, close
 from torch import nn
 
 from fusionzoo.errors import ReferenceWeightsError
@@ -17,7 +17,7 @@ from fusionzoo.testing.batches import dialogues
 SMALL = {"hidden": 4, "head_width": 32, "dropout": 0.0}
 
 
-class ContextEncoderHost(DialogueHost):
+class ContextEncoderHostTests(DialogueHostTests):
     """Tests of a host that reads who speaks and takes official weights of one stream."""
 
     #: Builds whose official variant takes weights.

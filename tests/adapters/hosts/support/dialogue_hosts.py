@@ -36,7 +36,7 @@ def close(a: Tensor, b: Tensor) -> None:
     torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
-class DialogueHost:
+class DialogueHostTests:
     """Tests of any host of dialogues, whatever its placement and options."""
 
     HOST: ClassVar[str]
