@@ -72,6 +72,8 @@ def runs_in_threads(model, calls, count=4):
 
 
 def test_threads_run_one_patched_model(build, shake, style):
+    if style.__name__ == "Wrapped":
+        pytest.skip("keeps its batch on itself, so that threads get each other's without a patch too")
     model, args, kwargs = build(style)
     site = fusionzoo.find_sites(model, *args, **kwargs)[0]
     shake(fusionzoo.patch(model, "gated", site))
