@@ -164,21 +164,26 @@ class Altered:
 
         Clips are cut along the axis beside the samples, or along those behind the second, where a convolution has time and places.
         """
-        timed = [x for x in self.streams if x.tensor.dim() > 2 or not x.tensor.is_floating_point()]
-        axes = (1, 0) if isinstance(self.samples, str) else (None,)
-        cuts: list[dict[str, tuple[int, ...]]]
-        cuts = [{x.path: (self._beside(x) if d is None else d,) for x in timed} for d in axes]
-        cuts.append({x.path: tuple(range(2, x.tensor.dim())) or (1,) for x in timed})
+        cuts = self._cuts()
         whole: dict[str, Any] = {x.path: x.tensor.detach() for x in self.leaves}
         whole.update({name: v for name, v in self.arguments.items() if _whole_numbers(v)})
         fewer = self._fewer(whole)
         for start in (fewer, whole):
-            for cut in cuts if timed else ():
+            for cut in cuts:
                 smaller = None if start is None else self._cut(start, cut)
                 if smaller is not None:
                     yield self._with({path: v for path, v in smaller.items() if v is not whole[path]})
         if fewer is not None:
             yield self._with({path: v for path, v in fewer.items() if v is not whole[path]})
+
+    def _cuts(self) -> list[dict[str, tuple[int, ...]]]:
+        """The axes of every stream along which clips may be cut, in the order in which they are tried."""
+        timed = [x for x in self.streams if x.tensor.dim() > 2 or not x.tensor.is_floating_point()]
+        if not timed:
+            return []
+        axes = (1, 0) if isinstance(self.samples, str) else (None,)
+        beside = [{x.path: (self._beside(x) if d is None else d,) for x in timed} for d in axes]
+        return [*beside, {x.path: tuple(range(2, x.tensor.dim())) or (1,) for x in timed}]
 
     @property
     def _batch(self) -> int:
@@ -253,17 +258,10 @@ class Altered:
     # -- which axis counts samples ----------------------------------------------------------------------------------
 
     def _sample_rows(self) -> Samples | str:
-        streams, site = self.streams, self.site
+        streams = self.streams
         flat = all(x.tensor.dim() == 2 and x.tensor.is_floating_point() for x in streams)
-        rows = len(streams[0].tensor)
-        if flat and (site.layout in ("(N, d)", "(T, d)") or [rows] in self.counts):
-            lengths = next((c for c in self.counts if len(c) > 1 and sum(c) == rows), None)
-            if lengths is None and [rows] in self.counts:
-                return ONE_SAMPLE
-            if lengths is None or any(len(x.tensor) != rows for x in streams):
-                return "nothing in the call tells which rows are one dialogue"
-            self.flat = True
-            return {x.path: (0, torch.arange(lengths[0]), torch.arange(lengths[0], rows)) for x in streams}
+        if flat and (self.site.layout in ("(N, d)", "(T, d)") or [len(streams[0].tensor)] in self.counts):
+            return self._rows_of_dialogues()
         size = self._sample_count()
         if isinstance(size, str):
             return size
@@ -273,6 +271,17 @@ class Altered:
         if any(len(found) > 1 for found in axes.values()):
             return AMBIGUOUS
         return {path: (axis, torch.arange(1), torch.arange(1, size)) for path, (axis,) in axes.items()}
+
+    def _rows_of_dialogues(self) -> Samples | str:
+        """The first dialogue of a flat list of rows, and the others."""
+        rows = len(self.streams[0].tensor)
+        lengths = next((c for c in self.counts if len(c) > 1 and sum(c) == rows), None)
+        if lengths is None and [rows] in self.counts:
+            return ONE_SAMPLE
+        if lengths is None or any(len(x.tensor) != rows for x in self.streams):
+            return "nothing in the call tells which rows are one dialogue"
+        self.flat = True
+        return {x.path: (0, torch.arange(lengths[0]), torch.arange(lengths[0], rows)) for x in self.streams}
 
     def _along(self, axis: int) -> Samples | str:
         """Taken to be along one axis of every stream; along the first one in blocks, where a sample has several rows there."""

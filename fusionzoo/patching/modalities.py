@@ -310,26 +310,29 @@ def _by_mapping(found: list[Leaf], modalities: Mapping[str, Any]) -> list[Leaf]:
                 f"modalities= names {key!r}, which is no tensor among the arguments{close_matches_hint(key, paths)}; "
                 f"they hold: {', '.join(paths) or 'none'}"
             )
-        if isinstance(value, (list, tuple)) and len(hits) == 1 < len(value):
-            _stack(hits[0], value)
-        elif isinstance(value, (list, tuple)):
-            if len(value) != len(hits):
-                raise ModalityError(
-                    f"modalities= gives {len(value)} names for {key!r}, which holds {len(hits)} tensors"
-                )
-            for f, one in zip(hits, value, strict=True):
-                f.modality = one
-        elif isinstance(value, Mapping):
-            if len(hits) != 1 or sum(value.values()) != hits[0].tensor.shape[-1]:
-                raise ModalityError(
-                    f"modalities= splits {key!r} into widths {dict(value)}, which do not add up to its "
-                    f"{hits[0].tensor.shape[-1]} features"
-                )
-            hits[0].widths = dict(value)
-        else:
-            for f in hits:
-                f.modality = value
+        _as_told(hits, key, value)
     return found
+
+
+def _as_told(hits: list[Leaf], key: str, value: Any) -> None:
+    """What `modalities=` says of the tensors at one key."""
+    if isinstance(value, (list, tuple)) and len(hits) == 1 < len(value):
+        _stack(hits[0], value)
+    elif isinstance(value, (list, tuple)):
+        if len(value) != len(hits):
+            raise ModalityError(f"modalities= gives {len(value)} names for {key!r}, which holds {len(hits)} tensors")
+        for f, one in zip(hits, value, strict=True):
+            f.modality = one
+    elif isinstance(value, Mapping):
+        if len(hits) != 1 or sum(value.values()) != hits[0].tensor.shape[-1]:
+            raise ModalityError(
+                f"modalities= splits {key!r} into widths {dict(value)}, which do not add up to its "
+                f"{hits[0].tensor.shape[-1]} features"
+            )
+        hits[0].widths = dict(value)
+    else:
+        for f in hits:
+            f.modality = value
 
 
 def _stack(f: Leaf, names: Sequence[str]) -> None:

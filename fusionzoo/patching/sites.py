@@ -378,8 +378,7 @@ def grouped(streams: Sequence[Stream], varies: bool) -> dict[str, tuple[int, ...
         out.setdefault(f"{lead}{count + 1}" if single and "+" in lead and count else lead, []).append(i)
 
     for i, s in enumerate(streams):
-        parts = set(s.lead.split("+"))
-        if s.lead and (len(parts) == 1 or not parts <= pure) and (len(pure) < 2 or len(parts) == 1 or not parts & pure):
+        if s.lead and _brings_its_own(set(s.lead.split("+")), pure):
             add(i, s.lead)
     if len(out) < 2:
         out = {}
@@ -388,6 +387,11 @@ def grouped(streams: Sequence[Stream], varies: bool) -> dict[str, tuple[int, ...
                 add(i, s.lead)
     rank = {n: i for i, n in enumerate(ORDER)}
     return {k: tuple(out[k]) for k in sorted(out, key=lambda k: rank.get(k, len(rank)))}
+
+
+def _brings_its_own(parts: set[str], pure: set[str]) -> bool:
+    """Whether a stream of these modalities is one beside the pure ones."""
+    return len(parts) == 1 or (not parts <= pure and (len(pure) < 2 or not parts & pure))
 
 
 def dtype_name(dtype: torch.dtype | str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fusionzoo.patching.call_chain import Position
@@ -18,6 +20,7 @@ from fusionzoo.patching.find.real_steps import (
 )
 from fusionzoo.patching.find.stream_layout import feature_axis, fullest, layout, time_axis
 from fusionzoo.patching.fuse.contexts import ArgumentContext
+from fusionzoo.patching.fuse.joins import Join
 from fusionzoo.patching.layouts import PADDED_ROWS
 from fusionzoo.patching.sites import InputSite, Site, SiteList, Stream, dtype_name, grouped
 from fusionzoo.patching.source import expression_at, operands_of, span, step_source
@@ -163,30 +166,23 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
     streams = tuple(Stream(_lead(o.bits, trace.names), o.shape) for o in operands)
     feature = feature_axis(event, operands)
     join = event.join.along(event.axis, feature, len(event.result))
-    passes = [[o for o in e.operands if o.bits or not join.attends] for e in events]  # a mask is no stream
-    widths = [[o.shape[-1:] for o in x] for x in passes]
-    # Passes of other widths are left alone: only those that the fusion acts in have to be of the same modalities.
-    alike = [x[join.grows :] for x, w in zip(passes, widths, strict=True) if w == widths[0]]
-    varies = any([o.bits for o in x] != [o.bits for o in alike[0]] for x in alike)
-    groups = join.ordered(grouped(streams, varies))
+    passes = _Passes.of(events, join)
+    groups = join.ordered(grouped(streams, passes.vary))
     if len(groups) < 2:
         return None
     leading = join.leading([o.shape for o in operands if o.bits], event.result)
     arrangement, sure = layout(join, event.axis, feature, operands, time, leading, _all_flat(trace))
-    if arrangement in ("(B, d)", "(T, d)") and join.tells_dialogues(groups):
+    told = join.tells_dialogues(groups)
+    if arrangement in ("(B, d)", "(T, d)") and told:
         arrangement = "(N, d)"
     # In an attention, the query's steps are those of the result.
-    stream = fullest([o for o in operands if o.bits][:1] if join.attends else operands)
-    told = sure and not varies and (arrangement == "(N, d)" or _one_length(alike))
-    found = of_join(trace, arrangement, stream, time, feature, event.axis) if told else None
-    if arrangement == "(N, d)" and found is None and not varies and not join.tells_dialogues(groups):
-        arrangement, found = of_padded_rows(trace, stream, time) or (arrangement, found)
-    if found is None and not varies and (lengths := _lengths_told(trace, arrangement, stream)) is not None:
-        arrangement, found = "(N, d)", lengths
-    # What attends goes by the steps of its query, of which the other streams' masks say nothing.
-    unsaid = (found is None or arrangement in PADDED_ROWS) and not (
-        join.attends and stream.shape[:2] != event.result[:2]
-    )
+    stream = fullest(_with_bits(operands)[:1] if join.attends else operands)
+    found = None
+    if not passes.vary:
+        if sure and (arrangement == "(N, d)" or passes.of_one_length):
+            found = of_join(trace, arrangement, stream, time, feature, event.axis)
+        if found is None:
+            arrangement, found = _rows_told(trace, arrangement, stream, time, told)
     return Site(
         **_noted(events),
         kind=join.kind,
@@ -198,16 +194,77 @@ def _site(events: list[Event], trace: Trace, time: int | None) -> Site | None:
         sources=sources,
         feature_axis=feature,
         leading=leading,
-        varies=varies or any(w != widths[0] for w in widths),
+        varies=passes.vary or passes.of_other_widths,
         total=len(trace.names),
         context=None if found is None else (found.path, found.form),
-        hints=hints(trace, arrangement, stream, time) if unsaid else (),
+        hints=_hints(event, join, trace, arrangement, stream, time, found),
     )
 
 
-def _one_length(passes: list[list[Operand]]) -> bool:
-    """Whether every pass is of as many steps as the first, as one mask needs it."""
-    return len({next((o.shape[:-1] for o in x if o.bits), None) for x in passes}) == 1
+@dataclass(frozen=True)
+class _Passes:
+    """The calls of one site beside each other.
+
+    Attributes
+    ----------
+    vary : bool
+        Whether the modalities at a place change from call to call.
+    of_other_widths : bool
+        Whether some calls have other widths than the first, and are left alone.
+    of_one_length : bool
+        Whether every call is of as many steps as the first, as one mask needs it.
+    """
+
+    vary: bool
+    of_other_widths: bool
+    of_one_length: bool
+
+    @classmethod
+    def of(cls, events: list[Event], join: Join) -> _Passes:
+        passes = [_with_bits(e.operands) if join.attends else e.operands for e in events]  # a mask is no stream
+        widths = [[o.shape[-1:] for o in x] for x in passes]
+        # Only the calls that the fusion acts in have to be of the same modalities.
+        alike = [x[join.grows :] for x, w in zip(passes, widths, strict=True) if w == widths[0]]
+        vary = any([o.bits for o in x] != [o.bits for o in alike[0]] for x in alike)
+        lengths = {next((o.shape[:-1] for o in x if o.bits), None) for x in alike}
+        return cls(vary, any(w != widths[0] for w in widths), len(lengths) == 1)
+
+
+def _with_bits(operands: Sequence[Operand]) -> list[Operand]:
+    return [o for o in operands if o.bits]
+
+
+def _rows_told(
+    trace: Trace, arrangement: str, stream: Operand, time: int | None, told: bool
+) -> tuple[str, ArgumentContext | None]:
+    """The layout of a flat list of rows, and the argument that says which of them are one dialogue.
+
+    told : whether the operands themselves say it.
+    """
+    if arrangement == "(N, d)":
+        return (None if told else of_padded_rows(trace, stream, time)) or (arrangement, None)
+    lengths = None
+    if arrangement == "(T, d)":
+        lengths = of_one_dialogue(trace, stream.shape[0])
+    elif arrangement == "(B, d)" and len(stream.shape) == 2 and _all_flat(trace):
+        lengths = lengths_of_rows(trace, stream.shape[0])
+    return (arrangement if lengths is None else "(N, d)"), lengths
+
+
+def _hints(
+    event: Event,
+    join: Join,
+    trace: Trace,
+    arrangement: str,
+    stream: Operand,
+    time: int | None,
+    found: ArgumentContext | None,
+) -> tuple[str, ...]:
+    """What may be said of the steps where nothing proves it."""
+    # What attends goes by the steps of its query, of which the other streams' masks say nothing.
+    others = join.attends and stream.shape[:2] != event.result[:2]
+    unsaid = (found is None or arrangement in PADDED_ROWS) and not others
+    return hints(trace, arrangement, stream, time) if unsaid else ()
 
 
 def _bits(event: Event) -> int:
@@ -244,14 +301,6 @@ def _operands_of(events: list[Event], trace: Trace) -> Grown:
     if first[2] and any(_with_earlier(e, trace)[1:] != first[1:] for e in events[1:]):
         return [o for o in events[0].operands if len(o.shape)], (), ()
     return first
-
-
-def _lengths_told(trace: Trace, arrangement: str, stream: Operand) -> ArgumentContext | None:
-    """The argument that says that rows are dialogues one after the other, where the model's streams have no axis of time."""
-    rows = stream.shape[0] if len(stream.shape) == 2 else 0
-    if arrangement == "(T, d)":
-        return of_one_dialogue(trace, stream.shape[0])
-    return lengths_of_rows(trace, rows) if arrangement == "(B, d)" and rows and _all_flat(trace) else None
 
 
 def _all_flat(trace: Trace) -> bool:

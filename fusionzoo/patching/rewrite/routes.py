@@ -117,10 +117,7 @@ def run_join(owner: nn.Module, names: Sequence[str], function: Callable[..., Any
     """Compute a join as the host does, then let the patches that wait there act on it."""
     if function is _CAT and len(names) == 1 and (layer := layer_at(owner, names[0])) is not None:
         return layer(_CAT(*args, **kwargs), _CAT, args, kwargs)  # a time loop passes here at every step
-    for a in args:
-        if type(a) not in _PLAIN and isinstance(a, Iterator):  # sum(x for ...): it can be gone through once only
-            args = tuple(list(x) if isinstance(x, Iterator) else x for x in args)
-            break
+    args = _gone_through(args)
     call, given = function, args
     written = None
     if type(function) is BuiltinFunctionType:  # in-place: keep what the tensor held before
@@ -137,13 +134,26 @@ def run_join(owner: nn.Module, names: Sequence[str], function: Callable[..., Any
         if layer is not None:
             kept = _taken(owner, name)
             result = layer(result, function, args, kwargs, kept) if kept else layer(result, function, args, kwargs)
-        elif "#" in name:  # an earlier expression of a join that is still to come, in the same function and thread
-            name, _, index = name.partition("#")
-            waiting = _kept.__dict__.setdefault("operands", {})
-            waiting.setdefault((id(owner), name), {})[int(index)] = function, args, kwargs
+        elif "#" in name:
+            _keep(owner, name, (function, args, kwargs))
     if written is not None and result is not written:
         return written.copy_(result)
     return result
+
+
+def _gone_through(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arguments with lists in the place of what can be gone through once only: sum(x for ...)."""
+    for a in args:
+        if type(a) not in _PLAIN and isinstance(a, Iterator):
+            return tuple(list(x) if isinstance(x, Iterator) else x for x in args)
+    return args
+
+
+def _keep(owner: nn.Module, name: str, call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> None:
+    """Keep an earlier expression of a join that is still to come, in the same function and thread."""
+    name, _, index = name.partition("#")
+    waiting = _kept.__dict__.setdefault("operands", {})
+    waiting.setdefault((id(owner), name), {})[int(index)] = call
 
 
 class _Index:
