@@ -360,7 +360,7 @@ def _other_tokens(x: Tensor, part: Tensor, axis: int) -> Tensor:
     return torch.where(once[place] == part, once[(place + 1) % len(once)], part)
 
 
-def _real(told: dict[str, Any], x: Tensor, axis: int) -> Tensor | None:
+def _real(told: Mapping[str, Any], x: Tensor, axis: int) -> Tensor | None:
     """Which steps are real, to be broadcast over a stream of three axes; None where what was told is of another size."""
     batch, mask, lengths = x.shape[axis], told.get("mask"), told.get("lengths")
     times = [d for d in (1 - axis, 2)[: x.dim() - 1] if mask is None or x.shape[d] == mask.shape[-1]]
