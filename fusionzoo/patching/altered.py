@@ -12,6 +12,7 @@ from fusionzoo.patching.arguments import set_argument
 from fusionzoo.patching.calls import Call
 from fusionzoo.patching.find.real_steps import of_input, of_values
 from fusionzoo.patching.fuse.contexts import ArgumentContext, Context, read_context
+from fusionzoo.patching.layouts import TIMED
 from fusionzoo.patching.modalities import Leaf, ModalitiesLike, find_modalities
 from fusionzoo.patching.promises import NO_PADDING, ONE_SAMPLE
 from fusionzoo.patching.signatures import bind, forward_of
@@ -116,7 +117,7 @@ class Altered:
         if isinstance(self.samples, str) or not deep:
             return None
         axis, shape = self.samples[deep[0].path][0], deep[0].tensor.shape
-        layout = ("(B, T, d)", "(T, B, d)")[axis]
+        layout = TIMED[axis]
         behind = (shape[axis], shape[-1]) if axis == 0 else (shape[-1], shape[axis])  # features before time
         named = of_input(self.trace, layout, shape) or of_input(self.trace, layout, behind)
         return named or of_values(self.trace, layout, shape) or of_values(self.trace, layout, behind)
@@ -132,29 +133,28 @@ class Altered:
         source = context or self.padding_context()
         if source is None:
             return "nothing in the call tells which steps are padding"
-        told = read_context(source, self.host, self.call.args, self.call.kwargs, self.site.where)
+        told = self._read(source)
+        real = {x.path: self._real_steps(x, told) for x in deep}
+        self.unpoisoned = [path for path, steps in real.items() if steps is None]
         poisoned: dict[str, Tensor] = {}
         for x in deep:
-            real = self._real_steps(x, told)
-            if real is None:
-                self.unpoisoned.append(x.path)
-            if real is not None and not bool(real.all()):
+            steps = real[x.path]
+            if steps is not None and not bool(steps.all()):
                 y = x.tensor.detach()
-                poisoned[x.path] = torch.where(real.to(y.device), y, 10 * _noise(y))
+                poisoned[x.path] = torch.where(steps.to(y.device), y, 10 * _noise(y))
         return self._with(poisoned) if poisoned else NO_PADDING
 
     def _real_steps(self, x: Leaf, told: Mapping[str, Any]) -> Tensor | None:
         """Which steps of a stream are real: as told, where that has its size, else by a mask of its own."""
         assert not isinstance(self.samples, str)
-        axis, layout = self.samples[x.path][0], ("(B, T, d)", "(T, B, d)")[self.samples[x.path][0]]
+        axis, shape = self.samples[x.path][0], x.tensor.shape
         real = _real(told, x.tensor, axis)
-        if real is None:
-            own = of_input(self.trace, layout, x.tensor.shape) or of_values(self.trace, layout, x.tensor.shape)
-            if own is not None:
-                real = _real(
-                    read_context(own, self.host, self.call.args, self.call.kwargs, self.site.where), x.tensor, axis
-                )
-        return real
+        layout = TIMED[axis]
+        own = of_input(self.trace, layout, shape) or of_values(self.trace, layout, shape) if real is None else None
+        return real if own is None else _real(self._read(own), x.tensor, axis)
+
+    def _read(self, source: Context) -> dict[str, Any]:
+        return read_context(source, self.host, self.call.args, self.call.kwargs, self.site.where)
 
     def _deep(self) -> list[Leaf]:
         return [x for x in self.streams if x.tensor.dim() == 3 and x.tensor.is_floating_point()]

@@ -71,11 +71,6 @@ class Proof:
         """The promises, of those asked for, that do not hold."""
         return tuple(p for p in self.promises if p.state == BROKEN and p.words in among)
 
-    @property
-    def leaks(self) -> tuple[Promise, ...]:
-        """What lets a sample or a padded step reach what it must not."""
-        return self.broken((APART, PADDING))
-
     def holds(self, words: str) -> bool:
         """Whether a promise is proved."""
         return any(p.words == words and p.state == PROVED for p in self.promises)

@@ -85,7 +85,8 @@ class Experiment:
             if self.altered.tokens:
                 changed = self.altered.changed()
                 self.shuffles = isinstance(changed, Call) and self._attempted(changed) is None
-                self.altered = self._alter(call, modalities)
+                if self.shuffles:
+                    self.altered = self._alter(call, modalities)
             self._settle_samples(modalities)
             self._make_calls(context)
             self.why = "" if self.bare["as given"] else "the model returns no floating-point tensor"
@@ -201,7 +202,7 @@ class Experiment:
         awake = _Awake(self, layer)
         tests = {APART: awake.apart, PADDING: awake.padding, FITS: awake.fits}
         more = {FELT: awake.felt, COMPLETE: awake.complete, LEARNS: awake.learns}
-        if not isinstance(self.calls["later"], str) and not isinstance(self.earlier(), str):
+        if not isinstance(self.earlier(), str):
             more[LATER] = awake.later
         promises: list[Promise] = []
         try:
