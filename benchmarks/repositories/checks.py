@@ -137,11 +137,9 @@ def examine(
     names = {n: sorted(vars(m)) for n, m in model.named_modules()}
     try:
         with without_adapters() if alone else nullcontext():
-            patch, record["adapter"] = put_in(model, fusion, call, options)
-            record["given"] = [] if record["adapter"] else sorted(options)
-            record |= _checked(builder, host, patch, bare)
+            record |= _checked(builder, host, put_in(model, fusion, call, options, record), bare)
     except FusionZooError as error:
-        return record | {"state": "refused", "error": _words(error), "given": sorted(options)}
+        return record | {"state": "refused", "error": _words(error)}
     except Exception as error:
         return record | {
             "state": "wrong",
@@ -153,16 +151,37 @@ def examine(
     return record | {"state": "right" if fine else "wrong", "proved": proved(builder, record)}
 
 
-def put_in(model: nn.Module, fusion: str, call: Call, options: dict[str, Any]) -> tuple[Patch, bool]:
-    """The patch by one line; where an adapter knows the model, the site that it knows, proved with the call all the same."""
+def put_in(model: nn.Module, fusion: str, call: Call, options: dict[str, Any], record: dict[str, Any]) -> Patch:
+    """The patch by one line; where an adapter knows the model, the site that it knows, proved with the call all the same.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The host.
+    fusion : str
+        What is put in.
+    call : Call
+        What the model is called with.
+    options : dict
+        What nothing in the model says, such as `modalities=`: tried only where the patch is refused without it.
+    record : dict
+        Gets `adapter`, `given` and, where something was given, `without`: the refusal.
+    """
     try:
         known = fusionzoo.patch(model, fusion, dry_run=True)
     except NoSiteError:
-        return fusionzoo.patch(model, fusion, inputs=call, **options), False
-    layer = known.layer
-    return fusionzoo.patch(
-        model, fusion, site=known.site, context=layer.context, layout=layer.plan.layout, inputs=call
-    ), True
+        record["adapter"] = False
+    else:
+        record["adapter"], layer = True, known.layer
+        told = {"site": known.site, "context": layer.context, "layout": layer.plan.layout}
+        return fusionzoo.patch(model, fusion, inputs=call, **told)
+    try:
+        return fusionzoo.patch(model, fusion, inputs=call)
+    except FusionZooError as error:
+        if not options:
+            raise
+        record |= {"given": sorted(options), "without": _words(error)}
+    return fusionzoo.patch(model, fusion, inputs=call, **options)
 
 
 def proved(builder: ModuleType, record: dict[str, Any]) -> bool:

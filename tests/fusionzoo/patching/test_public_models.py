@@ -90,14 +90,51 @@ def test_records_of_other_runs_stay_and_become_the_page(runner: Any, tmp_path: P
     failed = {"name": "two", "fusion": "lmam", "alone": False, "state": "does not run", "error": "no clone"}
     file = tmp_path / "records.json"
     runner.table.keep(file, [{**record, "name": "one"}, failed])
-    runner.table.keep(file, [{**record, "name": "three"}, {**record, "name": "one", "proved": False}])
+    four = {**record, "name": "four", "given": ["modalities"], "without": "ModalityError: no names"}
+    runner.table.keep(file, [{**record, "name": "three"}, {**record, "name": "one", "proved": False}, four])
     records = json.loads(file.read_text())
-    assert [(r["name"], r.get("proved")) for r in records] == [("one", False), ("three", True), ("two", None)]
+    assert [(r["name"], r.get("proved")) for r in records] == [
+        ("four", True),
+        ("one", False),
+        ("three", True),
+        ("two", None),
+    ]
 
-    text = runner.page.tables(records)
+    text = "words\n" + "".join(f"<!-- {name} -->\nof before\n<!-- /{name} -->\n" for name in runner.page.parts(records))
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    runner.page.rewrite(page, records)
+    text = page.read_text()
+    assert "of before" not in text
     assert (
-        "| [b](https://github.com/a/b/tree/0123456789), `one` | cat, `model.py:3`, `(B, d)` | ✓ | ✓ ✓ ✓ ✓ ✓ ✓ | ✓ ✓ ✓ |"
+        "| [b](https://github.com/a/b/tree/0123456789), `three` | cat, `model.py:3`, `(B, d)` | ✓ | ✓ ✓ ✓ ✓ ✓ ✓ | ✓ ✓ ✓ | ✓ |"
         in text
     )
-    assert "Further: 2 of 3 run at all; 1 (50%) are one line, right and proved." in text
+    assert "| further | 3 of 4 | 1 (33%) | 1 (33%) | 2 (67%) | 1 |" in text
     assert "- `two`: does not run: no clone" in text
+    assert "- `four`: `modalities=`, for without: ModalityError: no names" in text
+    runner.page.rewrite(page, records)
+    assert page.read_text() == text
+
+    page.write_text("no marks")
+    with pytest.raises(SystemExit, match="has 0 pairs of marks <!-- conditions -->"):
+        runner.page.rewrite(page, records)
+
+
+def test_the_page_agrees_with_itself(runner: Any) -> None:
+    """Every builder has a row; what the rows say adds up to the sums."""
+    text = runner.table.PAGE.read_text(encoding="utf-8")
+
+    def rows(name: str) -> list[list[str]]:
+        part = text.partition(f"<!-- {name} -->")[2].partition(f"<!-- /{name} -->")[0]
+        return [[c.strip() for c in line.strip("|").split(" | ")] for line in part.strip().splitlines()[2:]]
+
+    known, further = rows("known"), rows("further")
+    builders = {p.stem for p in (BENCHMARKS / "repositories" / "builders").glob("[!_]*.py")}
+    assert {r[0].split("`")[1] for r in known + further} == builders
+    both = [r[-1].split(" · ") for r in known]
+    columns = [[b[0] for b in both], [b[1] for b in both if b[1:]], [r[-1] for r in further]]
+    marks = runner.page.PLAIN, runner.page.NAMED
+    for sums, said in zip(rows("sums"), columns, strict=True):
+        assert int(sums[1].split(" of ")[1]) == len(said), sums
+        assert [int(n.split(" ")[0]) for n in sums[2:4]] == [said.count(m) for m in marks], sums
