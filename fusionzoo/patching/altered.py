@@ -186,7 +186,7 @@ class Altered:
         return [*beside, {x.path: tuple(range(2, x.tensor.dim())) or (1,) for x in timed}]
 
     @property
-    def _batch(self) -> int:
+    def batch(self) -> int:
         """How many samples there are, where they are counted along an axis."""
         if self.flat or isinstance(self.samples, str):
             return 0
@@ -194,7 +194,7 @@ class Altered:
 
     def _fewer(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
         """Without the last sample; None where samples are not counted along an axis of another size than others."""
-        batch, out = self._batch, dict(values)
+        batch, out = self.batch, dict(values)
         if batch < 2 or isinstance(self.samples, str):
             return None
         for path, value in values.items():
@@ -215,7 +215,7 @@ class Altered:
     def _cut(self, values: Mapping[str, Any], axes: Mapping[str, tuple[int, ...]]) -> dict[str, Any] | None:
         """Shorter along these axes of the streams, and wherever else an axis is as long; lengths follow."""
         sizes = {values[path].shape[axis] for path, along in axes.items() for axis in along}
-        if min(sizes) < 3 or sizes & {self._batch, self._batch - 1}:
+        if min(sizes) < 3 or sizes & {self.batch, self.batch - 1}:
             return None
         to = {size: size - size // 3 for size in sizes}
         most, out, streams = max(to.values()), dict(values), {x.path for x in self.streams}
@@ -264,7 +264,7 @@ class Altered:
             return self._rows_of_dialogues()
         size = self._sample_count()
         if isinstance(size, str):
-            return size
+            return self._rows_by_counts() or size
         if size < 2:
             return ONE_SAMPLE
         axes = {x.path: [d for d in range(_outer_axes(x)) if x.tensor.shape[d] == size] for x in streams}
@@ -282,6 +282,21 @@ class Altered:
             return "nothing in the call tells which rows are one dialogue"
         self.flat = True
         return {x.path: (0, torch.arange(lengths[0]), torch.arange(lengths[0], rows)) for x in self.streams}
+
+    def _rows_by_counts(self) -> Samples | None:
+        """The first sample and the others, where some streams hold the rows of all samples, cut by counts of their own."""
+        for batch in sorted({len(c) for c in self.counts if len(c) > 1}):
+            found: Samples = {}
+            for x in self.streams:
+                axes = [d for d in range(_outer_axes(x)) if x.tensor.shape[d] == batch]
+                firsts = {c[0] for c in self.counts if len(c) == batch and sum(c) == len(x.tensor)}
+                if len(axes) == 1 or (not axes and len(firsts) == 1):
+                    axis, first, rows = (axes[0], 1, batch) if axes else (0, firsts.pop(), len(x.tensor))
+                    found[x.path] = axis, torch.arange(first), torch.arange(first, rows)
+            if len(found) == len(self.streams):
+                self.flat = True
+                return found
+        return None
 
     def _along(self, axis: int) -> Samples | str:
         """Taken to be along one axis of every stream; along the first one in blocks, where a sample has several rows there."""

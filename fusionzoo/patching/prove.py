@@ -119,15 +119,33 @@ class Experiment:
             return
         first, second = (self._alter(given.call, modalities, axis) for axis in (0, 1))
         tried = [x for x in (first, second) if not isinstance(x.samples, str)]
-        apart = [x for x in tried if self._keeps_apart(x)]
+        apart = {x: self._moves_one_row(x) for x in tried if self._keeps_apart(x)}
+        alone = [x for x, one_row in apart.items() if one_row]
+        apart = alone if len(alone) == 1 else list(apart)  # along time, an early step may fade out in some numbers
         if len(apart) == 2 and self.site.sure and self.site.layout in TIMED:  # a host without a step that sees another
-            apart = [second if self.site.layout == "(T, B, d)" else first]
-        if len(apart) == 1 and ONE_SAMPLE not in (first.samples, second.samples):
+            apart = [apart[self.site.layout == "(T, B, d)"]]
+        single = ONE_SAMPLE in (first.samples, second.samples) and self._may_be_one_sample(given)
+        if len(apart) == 1 and not single:
             (self.altered,) = apart
             self._keeps_apart(self.altered)
         else:
             for name in ("one", "the others"):
                 self.bare.pop(name, None)
+
+    def _moves_one_row(self, altered: Altered) -> bool:
+        """Whether another value of one sample moves its own row alone of an output that has a row for every sample."""
+        for before, after in zip(self.bare["as given"], self.bare["one"], strict=True):
+            axes = [d for d, size in enumerate(before.shape) if size == altered.batch]
+            if axes and before.shape == after.shape:
+                moved = _differ(before, after, 0.0)
+                if any(not bool(moved.movedim(d, 0)[1:].any()) for d in axes) and bool(moved.any()):
+                    return True
+        return False
+
+    def _may_be_one_sample(self, given: Altered) -> bool:
+        """Whether an axis of one place may count samples: the model takes two along it, where that can be tried."""
+        twice = given.doubled()
+        return twice is None or self._attempted(twice) is not None
 
     def _keeps_apart(self, altered: Altered) -> bool:
         for name, others in (("one", False), ("the others", True)):
@@ -350,13 +368,12 @@ class _Awake:
         if moved[0]:
             return Promise(FELT, PROVED)
         reached = self._reached()
-        main = reached.index(max(reached))
-        if moved[main]:
-            return Promise(FELT, PROVED, f"output {main} does, the first one that most modalities reach")
-        peers = [i for i, n in enumerate(reached) if n == reached[main] and moved[i]]
-        if peers:
-            said = f"output {peers[0]} does, which as many modalities reach as output {main}: nothing tells which is the main one"
-            return Promise(FELT, NOT_TRIED, said)
+        mains = [i for i, n in enumerate(reached) if n == max(reached)]
+        found = next((i for i in mains if moved[i]), None)
+        if found == mains[0]:
+            return Promise(FELT, PROVED, f"output {found} does, the first one that most modalities reach")
+        if found is not None:
+            return Promise(FELT, PROVED, f"output {found} does, which as many modalities reach as output {mains[0]}")
         if bool(_differ(before[0], after[0], _UNFELT).any()):
             return Promise(FELT, NOT_TRIED, "it moves so little that this may be rounding")
         which = [str(i) for i, f in enumerate(moved) if f]
