@@ -89,16 +89,24 @@ def _replaced(call: Call, changes: Mapping[Path, Any]) -> Call:
     torch.manual_seed(5)
     for path, change in changes.items():
         keys: tuple[Any, ...] = path if isinstance(path, tuple) else (path,)
-        holder: Any = args if isinstance(keys[0], int) else kwargs
-        for key in keys[:-1]:
-            if isinstance(holder, dict | list) and isinstance(holder[key], tuple):
-                holder[key] = list(holder[key])
-            holder = holder[key] if isinstance(holder, dict | list) else getattr(holder, str(key))
-        if isinstance(holder, dict | list):
-            holder[keys[-1]] = change(holder[keys[-1]])  # type: ignore[index]
-        else:
-            setattr(holder, str(keys[-1]), change(getattr(holder, str(keys[-1]))))
+        _change_at(args if isinstance(keys[0], int) else kwargs, keys, change)
     return Call(*args, **kwargs)
+
+
+def _change_at(holder: Any, keys: Sequence[Any], change: Any) -> Any:
+    """What holds a value, with that changed: in its place where it can be, a tuple as a new one."""
+    if not keys:
+        return change(holder)
+    key, rest = keys[0], keys[1:]
+    if isinstance(holder, tuple):
+        items = list(holder)
+        items[key] = _change_at(items[key], rest, change)
+        return tuple(items)
+    if isinstance(holder, dict | list):
+        holder[key] = _change_at(holder[key], rest, change)
+    else:
+        setattr(holder, str(key), _change_at(getattr(holder, str(key)), rest, change))
+    return holder
 
 
 def token_ids(lengths: Sequence[int], pad: int = 0) -> tuple[Tensor, Tensor]:

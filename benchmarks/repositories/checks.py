@@ -78,7 +78,7 @@ class Model:
         own = [p for p in self.model.parameters() if id(p) in ours]
         host = [p for p in self.model.parameters() if id(p) not in ours and p.requires_grad]
         before = [p.detach().clone() for p in own], [p.detach().clone() for p in host]
-        optimizer = torch.optim.Adam([p for p in self.model.parameters() if p.requires_grad], lr=1e-2)
+        optimizer = torch.optim.Adam([p for p in self.model.parameters() if p.requires_grad], lr=1e-3)
         moved: dict[str, bool] = {}
         for _ in range(2):
             optimizer.zero_grad()
@@ -163,7 +163,7 @@ def put_in(model: nn.Module, fusion: str, call: Call, options: dict[str, Any], r
     call : Call
         What the model is called with.
     options : dict
-        What nothing in the model says, such as `modalities=`: tried only where the patch is refused without it.
+        What nothing in the model says, such as `modalities=`: tried only where the patch is refused, or breaks a promise, without it.
     record : dict
         Gets `adapter`, `given` and, where something was given, `without`: the refusal.
     """
@@ -176,7 +176,12 @@ def put_in(model: nn.Module, fusion: str, call: Call, options: dict[str, Any], r
         told = {"site": known.site, "context": layer.context, "layout": layer.plan.layout}
         return fusionzoo.patch(model, fusion, inputs=call, **told)
     try:
-        return fusionzoo.patch(model, fusion, inputs=call)
+        patch = fusionzoo.patch(model, fusion, inputs=call)
+        broken = "; ".join(str(p) for p in patch.proof.broken())
+        if not options or not broken:
+            return patch
+        patch.remove()
+        record |= {"given": sorted(options), "without": broken}
     except FusionZooError as error:
         if not options:
             raise

@@ -73,6 +73,19 @@ def test_leaks_are_seen_without_the_library(runner: Any, layout: str, apart: boo
     assert (seen["apart"], seen["felt"]) == (apart, True)
 
 
+def test_a_changed_call_has_the_containers_that_it_had(runner: Any) -> None:
+    x = torch.tensor([[1.0, 2, 3], [4, 5, 6]])
+    held = SimpleNamespace(x=x.clone())
+    call = Call((x, [2, 1]), [x], held, batch={"a": (x,)})
+    streams = {(0, 0): 0, (1, 0): 0, (2, "x"): 0, ("batch", "a", 0): 0}
+    made = runner.batches.changed(call, [1], streams, None)
+    (pair, listed, other), batch = made.args, made.kwargs["batch"]
+    assert (type(pair), type(listed), type(batch["a"]), pair[1]) == (tuple, list, tuple, [2, 1])
+    for y in (pair[0], listed[0], other.x, batch["a"][0]):
+        assert (y != x).tolist() == [[False] * 3, [True] * 3]
+    assert torch.equal(call.args[0][0], torch.arange(1.0, 7).view(2, 3))
+
+
 def test_padding_is_seen_without_the_library(runner: Any) -> None:
     torch.manual_seed(0)
     model, call = Dialogues(), a_call(runner)
