@@ -21,11 +21,16 @@ from fusionzoo import Patch
 from fusionzoo._registry import registry
 from fusionzoo.errors import FusionZooError, NoSiteError
 from fusionzoo.patching import Call
-from fusionzoo.patching.promises import APART, PADDING
+from fusionzoo.patching.promises import APART, PADDING, Promise
 from fusionzoo.patching.torch_calls import everything_in
 from repositories.batches import changed, padded_otherwise
 
 Outputs = list[Tensor]
+#: Words of a reason that lies in the model or the batch.
+EXCUSES = (
+    "itself", "holds one sample", "no step of this batch is padding", "no axis of time", "come in one argument", "of another size",
+    "no parameters",
+)  # fmt: skip
 
 
 class Model:
@@ -137,7 +142,7 @@ def examine(
     names = {n: sorted(vars(m)) for n, m in model.named_modules()}
     try:
         with without_adapters() if alone else nullcontext():
-            record |= _checked(builder, host, put_in(model, fusion, call, options, record), bare)
+            record |= _checked(builder, host, put_in(builder, model, fusion, call, options, record), bare)
     except FusionZooError as error:
         return record | {"state": "refused", "error": _words(error)}
     except Exception as error:
@@ -151,11 +156,15 @@ def examine(
     return record | {"state": "right" if fine else "wrong", "proved": proved(builder, record)}
 
 
-def put_in(model: nn.Module, fusion: str, call: Call, options: dict[str, Any], record: dict[str, Any]) -> Patch:
+def put_in(
+    builder: ModuleType, model: nn.Module, fusion: str, call: Call, options: dict[str, Any], record: dict[str, Any]
+) -> Patch:
     """The patch by one line; where an adapter knows the model, the site that it knows, proved with the call all the same.
 
     Parameters
     ----------
+    builder : module
+        Of the host.
     model : nn.Module
         The host.
     fusion : str
@@ -163,7 +172,7 @@ def put_in(model: nn.Module, fusion: str, call: Call, options: dict[str, Any], r
     call : Call
         What the model is called with.
     options : dict
-        What nothing in the model says, such as `modalities=`: tried only where the patch is refused, or breaks a promise, without it.
+        What nothing in the model says, such as `modalities=`: tried only where the patch is refused, or not proved, without it.
     record : dict
         Gets `adapter`, `given` and, where something was given, `without`: the refusal.
     """
@@ -177,11 +186,11 @@ def put_in(model: nn.Module, fusion: str, call: Call, options: dict[str, Any], r
         return fusionzoo.patch(model, fusion, inputs=call, **told)
     try:
         patch = fusionzoo.patch(model, fusion, inputs=call)
-        broken = "; ".join(str(p) for p in patch.proof.broken())
-        if not options or not broken:
+        unproved = [p for p in patch.proof.promises if p.state != "proved" and not excused(builder, said(p))]
+        if not options or not unproved:
             return patch
         patch.remove()
-        record |= {"given": sorted(options), "without": broken}
+        record |= {"given": sorted(options), "without": "; ".join(f"{p.words}: {p.state}, {p.why}" for p in unproved)}
     except FusionZooError as error:
         if not options:
             raise
@@ -194,26 +203,27 @@ def proved(builder: ModuleType, record: dict[str, Any]) -> bool:
 
     Where the builder's own check can tell, what was not tried is no excuse.
     """
-    excuses = [
-        "itself",
-        "holds one sample",
-        "no step of this batch is padding",
-        "no axis of time",
-        "come in one argument",
-        "of another size",
-        "no parameters",
-    ]
-    if not hasattr(builder, "LENGTHS"):
-        excuses.append("nothing in the call tells which steps are padding")  # there is none
     own = {APART: record["checks"]["samples apart"], PADDING: record["checks"]["padding unseen"]}
 
     def fine(promise: dict[str, str]) -> bool:
-        if promise["state"] != "not tried":
-            return promise["state"] == "proved"
-        reached = "padding reaches every output" in promise["why"]
-        return any(e in promise["why"] for e in excuses) and (reached or own.get(promise["words"]) is None)
+        if promise["state"] == "not tried" and "padding reaches every output" not in promise["why"]:
+            return own.get(promise["words"]) is None and excused(builder, promise)
+        return promise["state"] == "proved" or excused(builder, promise)
 
     return all(map(fine, record["proof"]))
+
+
+def said(promise: Promise) -> dict[str, str]:
+    """A promise as the record has it."""
+    return {"words": promise.words, "state": promise.state, "why": promise.why}
+
+
+def excused(builder: ModuleType, promise: dict[str, str]) -> bool:
+    """Whether what was not tried lies in the model or the batch."""
+    excuses = (
+        EXCUSES if hasattr(builder, "LENGTHS") else (*EXCUSES, "nothing in the call tells which steps are padding")
+    )
+    return promise["state"] == "not tried" and any(e in promise["why"] for e in excuses)
 
 
 def _checked(builder: ModuleType, host: Model, patch: Patch, bare: list[Outputs]) -> dict[str, Any]:
@@ -226,7 +236,7 @@ def _checked(builder: ModuleType, host: Model, patch: Patch, bare: list[Outputs]
             "layout": patch.layer.plan.layout,
             "widths": dict(site.widths),
         },
-        "proof": [{"words": p.words, "state": p.state, "why": p.why} for p in patch.proof.promises],
+        "proof": [said(p) for p in patch.proof.promises],
         "forwards": patch.proof.forwards,
     }
     checks: dict[str, bool | None] = {"step 0": same(host.both(), bare)}
