@@ -22,6 +22,7 @@ from fusionzoo.patching.fuse.contexts import Context
 from fusionzoo.patching.fuse.layer import FusionLayer
 from fusionzoo.patching.layouts import TIMED
 from fusionzoo.patching.modalities import ModalitiesLike
+from fusionzoo.patching.padding import MORE, UNTOLD, Padding
 from fusionzoo.patching.promises import (
     ALWAYS,
     APART,
@@ -46,6 +47,9 @@ Outputs = list[Tensor]
 Where = list[Tensor]
 #: How much an output has to move, as a share of the largest, before the fusion is said to be felt; below `_UNFELT` it is not.
 _FELT, _UNFELT = 1e-4, 1e-6
+#: What rounding may move in the bare host where more steps are computed.
+_SPARE = 1e-5
+WET = "in the model itself, padding reaches every output"
 
 
 class Experiment:
@@ -139,18 +143,18 @@ class Experiment:
         return any(bool(s.any()) for s in self._separate() or ())
 
     def _make_calls(self, context: Context | None) -> None:
-        altered = self.altered
-        self.padding_context = altered.padding_context()
+        altered, self.padding = self.altered, Padding(self.altered, context)
         self.calls = {
             "as given": altered.call,
             "one": altered.changed(),
             "the others": altered.changed(others=True),
-            "padding": altered.poisoned(context),
+            "padding": self.padding.poisoned(),
+            "longer": self.padding.longer(),
             "sooner": altered.half_of_tokens(second=False),
             "later": altered.half_of_tokens(second=True),
             **{f"only {name}": altered.only(name) for name in altered.modalities},
         }
-        for name in ("one", "the others", "padding", "sooner", "later"):
+        for name in ("one", "the others", "padding", "longer", "sooner", "later"):
             call = self.calls[name]
             if isinstance(call, str) or name in self.bare:
                 continue
@@ -159,6 +163,7 @@ class Experiment:
                 self.calls[name] = "the model does not take the values that were tried"
             else:
                 self.bare[name] = outputs
+        self._leave_out_guesses()
         if isinstance(self.calls["the others"], str):
             self.calls["one"] = self.calls["the others"]
         self.calls["smaller"] = "the model takes no batch of another size that could be made from this one"
@@ -166,6 +171,19 @@ class Experiment:
             if self._attempted(call) is not None:
                 self.calls["smaller"] = call
                 return
+
+    def _leave_out_guesses(self) -> None:
+        """Where other values in what is guessed to be padding move everything, it is none: the rest is tried without it."""
+        guesses = self.padding.guesses
+        if "padding" not in self.bare or not guesses or not isinstance(self.dry(), str):
+            return
+        self.padding.untold += sorted(guesses)
+        sure = self.padding.poisoned(guesses)
+        outputs = None if isinstance(sure, str) else self._attempted(sure)
+        self.calls["padding"] = sure if outputs is not None else UNTOLD
+        self.calls["longer"] = UNTOLD
+        if outputs is not None:
+            self.bare["padding"] = outputs
 
     # -- running ----------------------------------------------------------------------------------------------------
 
@@ -260,13 +278,20 @@ class Experiment:
             return "the outputs have another size when a sample changes"
         return found if any(bool(s.any()) for s in found) else "the model itself mixes the samples of a batch"
 
+    def spare(self) -> Where | str:
+        """Outputs that are the same in the host with more steps of padding; why not, where none are."""
+        own = _moved(self.bare, "longer", _SPARE)
+        if own is None:
+            return "the outputs have another size with more padding"
+        return [~o for o in own] if not all(bool(o.all()) for o in own) else WET
+
     def dry(self) -> Where | str:
         """Outputs that the host keeps from padding; why not, where it keeps none."""
         own = _touched(self.bare, "padding")
         if own is None:
             return "the outputs have another size when padding changes"
         if all(bool(o.all()) for o in own):
-            return "in the model itself, padding reaches every output"
+            return WET
         return [~o for o in own]
 
     def earlier(self) -> Where | str:
@@ -318,17 +343,26 @@ class _Awake:
         )
 
     def padding(self) -> Promise:
-        """Padding stays unseen."""
-        call = self.experiment.calls["padding"]
-        kept = call if isinstance(call, str) else self.experiment.dry()
-        leak = "values at padded steps move outputs that they do not move in the model"
-        promise = self._kept(PADDING, "padding", kept, leak)
-        untold = self.experiment.altered.unpoisoned
-        if promise.state == PROVED and untold:
-            return Promise(
-                PADDING, NOT_TRIED, f"nothing in the call tells which steps of {', '.join(untold)} are padding"
-            )
-        return promise
+        """Padding stays unseen: neither other values in it nor more of it moves what it does not move in the model."""
+        experiment, told = self.experiment, self.experiment.padding
+        found = []
+        for name, kept, leak in (
+            ("padding", experiment.dry, "values at padded steps move outputs that they do not move in the model"),
+            ("longer", experiment.spare, "more steps of padding move outputs that they do not move in the model"),
+        ):
+            call = experiment.calls[name]
+            found.append(self._kept(PADDING, name, call if isinstance(call, str) else kept(), leak))
+            if found[-1].state == BROKEN:
+                return found[-1]
+        values, more = found
+        if not told.real and told.zeros:  # values of their own would be no padding
+            zeros = "tried with more zeros after the streams, by which alone this call tells padding"
+            return replace(more, why=zeros) if more.state == PROVED else more
+        untold = [path for path in told.untold if path not in told.zeros or more.state != PROVED]
+        if values.state == PROVED and untold:
+            but = f"nothing in the call tells which steps of {', '.join(untold)} are padding"
+            return Promise(PADDING, NOT_TRIED, f"{', '.join(told.real)} is proved; {but}")
+        return values
 
     def fits(self) -> Promise:
         """Other sizes fit."""
@@ -410,11 +444,22 @@ class _Awake:
 
 
 def _moved(runs: dict[str, Outputs], name: str, tolerance: float) -> Where | None:
-    """Where outputs moved by more than a share of the largest one; None where they have another size."""
+    """Where outputs moved by more than a share of the largest one; None where they have another size.
+
+    Of a call with more steps, the steps that were there before count.
+    """
     before, after = runs["as given"], runs[name]
+    if name == "longer" and len(before) == len(after):
+        after = [_as_long(x, y) for x, y in zip(before, after, strict=True)]
     if [x.shape for x in before] != [x.shape for x in after]:
         return None
     return [_differ(x, y, tolerance) for x, y in zip(before, after, strict=True)]
+
+
+def _as_long(x: Tensor, y: Tensor) -> Tensor:
+    """The second output without the steps that it has more along one axis."""
+    grown = [d for d, (n, m) in enumerate(zip(x.shape, y.shape, strict=False)) if m == n + MORE]
+    return y.narrow(grown[0], 0, x.shape[grown[0]]) if len(grown) == 1 else y
 
 
 def _differ(x: Tensor, y: Tensor, tolerance: float) -> Tensor:
