@@ -134,7 +134,7 @@ class Altered:
         return [*beside, {x.path: tuple(range(2, x.tensor.dim())) or (1,) for x in timed}]
 
     @property
-    def _batch(self) -> int:
+    def count(self) -> int:
         """How many samples there are, where they are counted along an axis."""
         if self.flat or isinstance(self.samples, str):
             return 0
@@ -142,7 +142,7 @@ class Altered:
 
     def _fewer(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
         """Without the last sample; None where samples are not counted along an axis of another size than others."""
-        batch, out = self._batch, dict(values)
+        batch, out = self.count, dict(values)
         if batch < 2 or isinstance(self.samples, str):
             return None
         for path, value in values.items():
@@ -163,7 +163,7 @@ class Altered:
     def _cut(self, values: Mapping[str, Any], axes: Mapping[str, tuple[int, ...]]) -> dict[str, Any] | None:
         """Shorter along these axes of the streams, and wherever else an axis is as long; lengths follow."""
         sizes = {values[path].shape[axis] for path, along in axes.items() for axis in along}
-        if min(sizes) < 3 or sizes & {self._batch, self._batch - 1}:
+        if min(sizes) < 3 or sizes & {self.count, self.count - 1}:
             return None
         to = {size: size - size // 3 for size in sizes}
         most, out, streams = max(to.values()), dict(values), {x.path for x in self.streams}

@@ -16,6 +16,7 @@ from fusionzoo.patching.modalities import Leaf
 from fusionzoo.patching.promises import NO_PADDING
 
 UNTOLD = "nothing in the call tells which steps are padding"
+SEEN = "the model itself sees the last step of every sample, so that none is padding to it"
 #: How many steps of padding are added.
 MORE = 2
 
@@ -32,7 +33,7 @@ class Padding:
     zeros : dict
         Of every stream of which nothing but its zeros at the end tells it: the steps before them.
     untold : list of str
-        Streams of several steps of which nothing tells it.
+        Streams of several steps of which nothing tells it, and whose last step the bare host does not see in every sample.
     why : str
         Why padding cannot be tried with values of its own; empty where it can.
     """
@@ -115,26 +116,34 @@ class Padding:
         """Padded steps hold other values; why not, where there are none or nothing tells them."""
         if self.why:
             return self.why
-        poisoned: dict[str, Tensor] = {}
-        for x in self.streams:
-            real = self.real.get(x.path)
-            if real is None or x.path in without or bool(real.all()):
-                continue
-            y = x.tensor.detach()
-            real = real.to(y.device)
-            if is_packed(y):
-                ids = torch.cat([_other_ids(y[:, :1], real), y[:, 1:]], 1)
-                poisoned[x.path] = ids
-            elif y.is_floating_point():
-                poisoned[x.path] = torch.where(real, y, 10 * noise(y))
-            else:
-                poisoned[x.path] = _other_ids(y, real)
+        poisoned = {
+            x.path: _other_values(x.tensor.detach(), self.real[x.path])
+            for x in self.streams
+            if x.path in self.real and x.path not in without and not bool(self.real[x.path].all())
+        }
         return self.altered.changed_at(poisoned) if poisoned else NO_PADDING
+
+    def last_step(self, path: str) -> Call:
+        """The call with other values in the last step of one stream, in every sample."""
+        (x,) = (x for x in self.streams if x.path == path)
+        before = (
+            getattr(self.altered.site, "feature_axis", -1) == -2 and x.tensor.dim() == 3
+        )  # features stand before time
+        time = 2 if before else 1 - self._axis(x)
+        kept = torch.ones_like(x.tensor, dtype=torch.bool)
+        kept.select(time, -1).fill_(False)
+        return self.altered.changed_at({path: _other_values(x.tensor.detach(), kept)})
+
+    def seen(self, path: str) -> None:
+        """The bare host sees the last step of a stream in every sample: none is padding to it."""
+        self.untold.remove(path)
+        if self.why == UNTOLD and not self.untold:
+            self.why = SEEN
 
     def longer(self) -> Call | str:
         """The same with more steps of padding at the end, wherever the call counts steps."""
         known = {**self.zeros, **self.real}
-        if not known or self.why not in ("", UNTOLD):
+        if not known or self.why not in ("", UNTOLD, SEEN):
             return self.why or UNTOLD
         axes = {x.path: _time(x.tensor, known[x.path], self._axis(x)) for x in self.streams if x.path in known}
         sizes = {x.tensor.shape[axes[x.path]] for x in self.streams if x.path in axes}
@@ -193,6 +202,14 @@ def _extended(x: Tensor, axis: int, real: Tensor | None, inverted: bool) -> Tens
         padded = x[~real.to(x.device).expand_as(x)] if real.dim() == x.dim() and not is_packed(x) else x[:0]
         more = more + padded.flatten()[0] if padded.numel() else more
     return torch.cat([x, more], axis)
+
+
+def _other_values(x: Tensor, real: Tensor) -> Tensor:
+    """A stream with other values where it is not real."""
+    real = real.to(x.device)
+    if is_packed(x):
+        return torch.cat([_other_ids(x[:, :1], real[:, :1]), x[:, 1:]], 1)
+    return torch.where(real, x, 10 * noise(x)) if x.is_floating_point() else _other_ids(x, real)
 
 
 def _other_ids(x: Tensor, real: Tensor) -> Tensor:

@@ -144,6 +144,7 @@ class Experiment:
 
     def _make_calls(self, context: Context | None) -> None:
         altered, self.padding = self.altered, Padding(self.altered, context)
+        self._leave_out_seen()
         self.calls = {
             "as given": altered.call,
             "one": altered.changed(),
@@ -171,6 +172,16 @@ class Experiment:
             if self._attempted(call) is not None:
                 self.calls["smaller"] = call
                 return
+
+    def _leave_out_seen(self) -> None:
+        """Streams whose last step the bare host sees in every sample: it takes all their steps for real."""
+        samples = self.altered.count
+        for path in [p for p in self.padding.untold if p not in self.padding.zeros]:
+            outputs = self._attempted(self.padding.last_step(path)) or []
+            pairs = [(x, y) for x, y in zip(self.bare["as given"], outputs, strict=False) if x.shape == y.shape]
+            rows = [(x != y).movedim(d, 0) for x, y in pairs for d, n in enumerate(x.shape[:2]) if n == samples]
+            if any(bool(moved.flatten(1).any(1).all()) for moved in (m.unsqueeze(-1) for m in rows)):
+                self.padding.seen(path)
 
     def _leave_out_guesses(self) -> None:
         """Where other values in what is guessed to be padding move everything, it is none: the rest is tried without it."""
@@ -351,7 +362,10 @@ class _Awake:
             ("longer", experiment.spare, "more steps of padding move outputs that they do not move in the model"),
         ):
             call = experiment.calls[name]
-            found.append(self._kept(PADDING, name, call if isinstance(call, str) else kept(), leak))
+            try:
+                found.append(self._kept(PADDING, name, call if isinstance(call, str) else kept(), leak))
+            except ShapeError as error:  # which other sizes have to show
+                found.append(Promise(PADDING, NOT_TRIED, f"with more steps, the fusion does not fit: {error}"))
             if found[-1].state == BROKEN:
                 return found[-1]
         values, more = found

@@ -114,7 +114,7 @@ def mean_of_real(x: Tensor, mask: Tensor | None, axis: int) -> Tensor:
     """The mean along an axis of steps; of the real ones, where a mask `(B, T)` tells which are."""
     if mask is None:
         return x.mean(axis)
-    real = (mask if axis == 1 else mask.T).unsqueeze(-1)
+    real = (mask if axis % x.dim() == 1 else mask.T).unsqueeze(-1)
     return x.masked_fill(~real, 0).sum(axis) / real.sum(axis).clamp(min=1).to(x.dtype)
 
 

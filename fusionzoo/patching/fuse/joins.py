@@ -141,14 +141,17 @@ class CrossAttention(Join):
 
     def fused(self, layer: FusionLayer, xs: list[Tensor], parts: Parts) -> dict[str, Tensor]:
         plan, lead = layer.plan, xs[0].shape[:-1]
-        if not (plan.unaligned and plan.layout != "(..., d)") and any(x.shape[:-1] != lead for x in xs):
-            time, real = _time(plan), layer.real_steps(xs)
-            means = [mean_of_real(x, real.get(m), time) for m, x in zip(parts, xs, strict=True)]
-            xs = [
-                x if x.shape[:-1] == lead else mean.unsqueeze(time).expand(*lead, x.shape[-1])
-                for x, mean in zip(xs, means, strict=True)
-            ]
-        return super().fused(layer, xs, parts)
+        if (plan.unaligned and plan.layout != "(..., d)") or all(x.shape[:-1] == lead for x in xs):
+            return super().fused(layer, xs, parts)
+        time, real = _time(plan), layer.real_steps(xs)
+        means = [mean_of_real(x, real.get(m), time) for m, x in zip(parts, xs, strict=True)]
+        xs = [
+            x if x.shape[:-1] == lead else mean.unsqueeze(time).expand(*lead, x.shape[-1])
+            for x, mean in zip(xs, means, strict=True)
+        ]
+        query = next(iter(parts))
+        y, arranged = layer.fuse(xs, {"mask": real[query]} if query in real else {})
+        return {"joined": arranged.back(layer.project("joined", y))}
 
     def put_back(
         self, plan: Plan, target: Tensor, operands: Sequence[Tensor], groups: Groups, fused: Mapping[str, Tensor]

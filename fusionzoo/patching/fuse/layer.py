@@ -253,14 +253,12 @@ class FusionLayer(nn.Module):
     ) -> tuple[Tensor, Arranged]:
         """Fuse streams in the host's layout: what comes out, and the way back.
 
-        known : goes before what the context says.
+        known : what tells the real steps, in the place of the context.
         prepare : what to do with streams `(B, T, d)` and their mask before.
         """
         if self.plan.layout == "(B, d)" and xs[0].dim() == 2:
             return self._call(xs, None), _AS_IT_IS
-        context = {**self._context(xs[0]), **(known or {})}
-        if known and "mask" in context:
-            del context["mask"]
+        context = self._context(xs[0]) if known is None else known
         arranged = arrange(xs, tuple(self.plan.widths), self.plan.layout, context, self.plan.across, self.plan.what)
         streams = arranged.streams
         if prepare is not None and self.plan.layout in ("(B, T, d)", "(T, B, d)", "(T, d)"):
