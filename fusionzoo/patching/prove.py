@@ -22,6 +22,7 @@ from fusionzoo.patching.fuse.contexts import Context
 from fusionzoo.patching.fuse.layer import FusionLayer
 from fusionzoo.patching.layouts import TIMED
 from fusionzoo.patching.modalities import ModalitiesLike
+from fusionzoo.patching.padding import MORE, UNTOLD, Padding
 from fusionzoo.patching.promises import (
     ALWAYS,
     APART,
@@ -46,6 +47,9 @@ Outputs = list[Tensor]
 Where = list[Tensor]
 #: How much an output has to move, as a share of the largest, before the fusion is said to be felt; below `_UNFELT` it is not.
 _FELT, _UNFELT = 1e-4, 1e-6
+#: What rounding may move in the bare host where more steps are computed.
+_SPARE = 1e-5
+WET = "in the model itself, padding reaches every output"
 
 
 class Experiment:
@@ -135,7 +139,7 @@ class Experiment:
     def _moves_one_row(self, altered: Altered) -> bool:
         """Whether another value of one sample moves its own row alone of an output that has a row for every sample."""
         for before, after in zip(self.bare["as given"], self.bare["one"], strict=True):
-            axes = [d for d, size in enumerate(before.shape) if size == altered.batch]
+            axes = [d for d, size in enumerate(before.shape) if size == altered.count]
             if axes and before.shape == after.shape:
                 moved = _differ(before, after, 0.0)
                 if any(not bool(moved.movedim(d, 0)[1:].any()) for d in axes) and bool(moved.any()):
@@ -157,18 +161,19 @@ class Experiment:
         return any(bool(s.any()) for s in self._separate() or ())
 
     def _make_calls(self, context: Context | None) -> None:
-        altered = self.altered
-        self.padding_context = altered.padding_context()
+        altered, self.padding = self.altered, Padding(self.altered, context)
+        self._leave_out_seen()
         self.calls = {
             "as given": altered.call,
             "one": altered.changed(),
             "the others": altered.changed(others=True),
-            "padding": altered.poisoned(context),
+            "padding": self.padding.poisoned(),
+            "longer": self.padding.longer(),
             "sooner": altered.half_of_tokens(second=False),
             "later": altered.half_of_tokens(second=True),
             **{f"only {name}": altered.only(name) for name in altered.modalities},
         }
-        for name in ("one", "the others", "padding", "sooner", "later"):
+        for name in ("one", "the others", "padding", "longer", "sooner", "later"):
             call = self.calls[name]
             if isinstance(call, str) or name in self.bare:
                 continue
@@ -177,6 +182,7 @@ class Experiment:
                 self.calls[name] = "the model does not take the values that were tried"
             else:
                 self.bare[name] = outputs
+        self._leave_out_guesses()
         if isinstance(self.calls["the others"], str):
             self.calls["one"] = self.calls["the others"]
         self.calls["smaller"] = "the model takes no batch of another size that could be made from this one"
@@ -184,6 +190,29 @@ class Experiment:
             if self._attempted(call) is not None:
                 self.calls["smaller"] = call
                 return
+
+    def _leave_out_seen(self) -> None:
+        """Streams whose last step the bare host sees in every sample: it takes all their steps for real."""
+        samples = self.altered.count
+        for path in [p for p in self.padding.untold if p not in self.padding.zeros]:
+            outputs = self._attempted(self.padding.last_step(path)) or []
+            pairs = [(x, y) for x, y in zip(self.bare["as given"], outputs, strict=False) if x.shape == y.shape]
+            rows = [(x != y).movedim(d, 0) for x, y in pairs for d, n in enumerate(x.shape[:2]) if n == samples]
+            if any(bool(moved.flatten(1).any(1).all()) for moved in (m.unsqueeze(-1) for m in rows)):
+                self.padding.seen(path)
+
+    def _leave_out_guesses(self) -> None:
+        """Where other values in what is guessed to be padding move everything, it is none: the rest is tried without it."""
+        guesses = self.padding.guesses
+        if "padding" not in self.bare or not guesses or not isinstance(self.dry(), str):
+            return
+        self.padding.untold += sorted(guesses)
+        sure = self.padding.poisoned(guesses)
+        outputs = None if isinstance(sure, str) else self._attempted(sure)
+        self.calls["padding"] = sure if outputs is not None else UNTOLD
+        self.calls["longer"] = UNTOLD
+        if outputs is not None:
+            self.bare["padding"] = outputs
 
     # -- running ----------------------------------------------------------------------------------------------------
 
@@ -278,13 +307,20 @@ class Experiment:
             return "the outputs have another size when a sample changes"
         return found if any(bool(s.any()) for s in found) else "the model itself mixes the samples of a batch"
 
+    def spare(self) -> Where | str:
+        """Outputs that are the same in the host with more steps of padding; why not, where none are."""
+        own = _moved(self.bare, "longer", _SPARE)
+        if own is None:
+            return "the outputs have another size with more padding"
+        return [~o for o in own] if not all(bool(o.all()) for o in own) else WET
+
     def dry(self) -> Where | str:
         """Outputs that the host keeps from padding; why not, where it keeps none."""
         own = _touched(self.bare, "padding")
         if own is None:
             return "the outputs have another size when padding changes"
         if all(bool(o.all()) for o in own):
-            return "in the model itself, padding reaches every output"
+            return WET
         return [~o for o in own]
 
     def earlier(self) -> Where | str:
@@ -336,17 +372,29 @@ class _Awake:
         )
 
     def padding(self) -> Promise:
-        """Padding stays unseen."""
-        call = self.experiment.calls["padding"]
-        kept = call if isinstance(call, str) else self.experiment.dry()
-        leak = "values at padded steps move outputs that they do not move in the model"
-        promise = self._kept(PADDING, "padding", kept, leak)
-        untold = self.experiment.altered.unpoisoned
-        if promise.state == PROVED and untold:
-            return Promise(
-                PADDING, NOT_TRIED, f"nothing in the call tells which steps of {', '.join(untold)} are padding"
-            )
-        return promise
+        """Padding stays unseen: neither other values in it nor more of it moves what it does not move in the model."""
+        experiment, told = self.experiment, self.experiment.padding
+        found = []
+        for name, kept, leak in (
+            ("padding", experiment.dry, "values at padded steps move outputs that they do not move in the model"),
+            ("longer", experiment.spare, "more steps of padding move outputs that they do not move in the model"),
+        ):
+            call = experiment.calls[name]
+            try:
+                found.append(self._kept(PADDING, name, call if isinstance(call, str) else kept(), leak))
+            except ShapeError as error:  # which other sizes have to show
+                found.append(Promise(PADDING, NOT_TRIED, f"with more steps, the fusion does not fit: {error}"))
+            if found[-1].state == BROKEN:
+                return found[-1]
+        values, more = found
+        if not told.real and told.zeros:  # values of their own would be no padding
+            zeros = "tried with more zeros after the streams, by which alone this call tells padding"
+            return replace(more, why=zeros) if more.state == PROVED else more
+        untold = [path for path in told.untold if path not in told.zeros or more.state != PROVED]
+        if values.state == PROVED and untold:
+            but = f"nothing in the call tells which steps of {', '.join(untold)} are padding"
+            return Promise(PADDING, NOT_TRIED, f"{', '.join(told.real)} is proved; {but}")
+        return values
 
     def fits(self) -> Promise:
         """Other sizes fit."""
@@ -427,11 +475,22 @@ class _Awake:
 
 
 def _moved(runs: dict[str, Outputs], name: str, tolerance: float) -> Where | None:
-    """Where outputs moved by more than a share of the largest one; None where they have another size."""
+    """Where outputs moved by more than a share of the largest one; None where they have another size.
+
+    Of a call with more steps, the steps that were there before count.
+    """
     before, after = runs["as given"], runs[name]
+    if name == "longer" and len(before) == len(after):
+        after = [_as_long(x, y) for x, y in zip(before, after, strict=True)]
     if [x.shape for x in before] != [x.shape for x in after]:
         return None
     return [_differ(x, y, tolerance) for x, y in zip(before, after, strict=True)]
+
+
+def _as_long(x: Tensor, y: Tensor) -> Tensor:
+    """The second output without the steps that it has more along one axis."""
+    grown = [d for d, (n, m) in enumerate(zip(x.shape, y.shape, strict=False)) if m == n + MORE]
+    return y.narrow(grown[0], 0, x.shape[grown[0]]) if len(grown) == 1 else y
 
 
 def _differ(x: Tensor, y: Tensor, tolerance: float) -> Tensor:

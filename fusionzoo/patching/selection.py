@@ -126,7 +126,7 @@ class Selection:
                 self.refusals.append(LeakError(_leaking(patch, proof)))
         wanted = {APART} if proof is None else {p.words for p in proof.broken(OF_READING)}
         if not experiment.why:
-            for reading in others(first, experiment.altered, experiment.padding_context, self.layout, self.context):
+            for reading in others(first, experiment.altered, experiment.padding.contexts, self.layout, self.context):
                 patch = self._taken(reading, first, experiment, wanted)
                 if patch is not None:
                     return patch
