@@ -137,6 +137,7 @@ class Padding:
     def seen(self, path: str) -> None:
         """The bare host sees the last step of a stream in every sample: none is padding to it."""
         self.untold.remove(path)
+        self.zeros.pop(path, None)
         if self.why == UNTOLD and not self.untold:
             self.why = SEEN
 
