@@ -22,7 +22,7 @@ from fusionzoo.patching.fuse.contexts import Context
 from fusionzoo.patching.fuse.layer import FusionLayer
 from fusionzoo.patching.layouts import TIMED
 from fusionzoo.patching.modalities import ModalitiesLike
-from fusionzoo.patching.padding import MORE, UNTOLD, Padding
+from fusionzoo.patching.padding import MORE, UNTOLD, WET, Padding
 from fusionzoo.patching.promises import (
     ALWAYS,
     APART,
@@ -49,7 +49,6 @@ Where = list[Tensor]
 _FELT, _UNFELT = 1e-4, 1e-6
 #: What rounding may move in the bare host where more steps are computed.
 _SPARE = 1e-5
-WET = "in the model itself, padding reaches every output"
 
 
 class Experiment:
@@ -318,9 +317,17 @@ class Experiment:
         own = self._touched("padding")
         if own is None:
             return "the outputs have another size when padding changes"
-        if all(bool(o.all()) for o in own):
-            return WET
-        return [~o for o in own]
+        kept = [self._of_padded(~o) for o in own]
+        return kept if any(bool(k.any()) for k in kept) else WET
+
+    def _of_padded(self, kept: Tensor) -> Tensor:
+        """Of samples with padding alone, where an axis of an output counts them."""
+        axis = next((d for d, n in enumerate(kept.shape[:2]) if n == self.altered.count), None)
+        if axis is None:
+            return kept
+        padded = torch.zeros(kept.shape[axis], dtype=torch.bool, device=kept.device)
+        padded[self.padding.samples] = True
+        return kept & padded.view([-1 if d == axis else 1 for d in range(kept.dim())])
 
     def earlier(self) -> Where | str:
         """Outputs of one sample that the host keeps from its later tokens; why not, where it keeps none."""
