@@ -88,24 +88,23 @@ def _replaced(call: Call, changes: Mapping[Path, Any]) -> Call:
     args, kwargs = list(made.args), dict(made.kwargs)
     torch.manual_seed(5)
     for path, change in changes.items():
-        keys: tuple[Any, ...] = path if isinstance(path, tuple) else (path,)
-        _change_at(args if isinstance(keys[0], int) else kwargs, keys, change)
+        first, *keys = path if isinstance(path, tuple) else (path,)
+        holder: Any = args if isinstance(first, int) else kwargs
+        holder[first] = _inside(holder[first], keys, change)
     return Call(*args, **kwargs)
 
 
-def _change_at(holder: Any, keys: Sequence[Any], change: Any) -> Any:
-    """What holds a value, with that changed: in its place where it can be, a tuple as a new one."""
+def _inside(holder: Any, keys: Sequence[Any], change: Any) -> Any:
+    """A container with what stands at the end of some keys changed; a tuple stays one."""
     if not keys:
         return change(holder)
-    key, rest = keys[0], keys[1:]
+    key, *rest = keys
     if isinstance(holder, tuple):
-        items = list(holder)
-        items[key] = _change_at(items[key], rest, change)
-        return tuple(items)
+        return tuple(_inside(x, rest, change) if i == key else x for i, x in enumerate(holder))
     if isinstance(holder, dict | list):
-        holder[key] = _change_at(holder[key], rest, change)
+        holder[key] = _inside(holder[key], rest, change)
     else:
-        setattr(holder, str(key), _change_at(getattr(holder, str(key)), rest, change))
+        setattr(holder, str(key), _inside(getattr(holder, str(key)), rest, change))
     return holder
 
 

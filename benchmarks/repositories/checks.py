@@ -206,9 +206,8 @@ def proved(builder: ModuleType, record: dict[str, Any]) -> bool:
     own = {APART: record["checks"]["samples apart"], PADDING: record["checks"]["padding unseen"]}
 
     def fine(promise: dict[str, str]) -> bool:
-        if promise["state"] == "not tried" and "padding reaches every output" not in promise["why"]:
-            return own.get(promise["words"]) is None and excused(builder, promise)
-        return promise["state"] == "proved" or excused(builder, promise)
+        untold = promise["state"] == "not tried" and own.get(promise["words"]) is None and excused(builder, promise)
+        return promise["state"] == "proved" or untold
 
     return all(map(fine, record["proof"]))
 
@@ -271,7 +270,11 @@ def independent(builder: ModuleType, host: Model, patch: Patch) -> dict[str, boo
     try:
         with _awake(patch):
             now = host.run(False)
-            awake = {name: _moved(now, host.run(False, call), 1e-3) for name, call in calls.items() if name != "others"}
+            awake = {
+                name: _moved(now, host.run(False, call), 1e-3)
+                for name, call in calls.items()
+                if name in ("one", "padding")
+            }
     except Exception:  # the host bears no other values where the fusion's go
         return told
     seen, main = _moved(base, now, 1e-4), getattr(builder, "MAIN", None)
@@ -281,14 +284,16 @@ def independent(builder: ModuleType, host: Model, patch: Patch) -> dict[str, boo
         kept = [o & ~x for o, x in zip(others, own, strict=True)]
         if any(bool(k.any()) for k in kept):
             told["apart"] = not any(bool((m & k).any()) for m, k in zip(moves, kept, strict=True))
-    own, moves = asleep.get("padding"), awake.get("padding")
-    if own and moves:
-        told["padding"] = not any(bool((m & ~o).any()) for m, o in zip(moves, own, strict=True))
+    own, reached, moves = asleep.get("padding"), asleep.get("padded"), awake.get("padding")
+    if own and reached and moves:
+        kept = [r & ~o for r, o in zip(reached, own, strict=True)]  # of samples that have padding
+        if any(bool(k.any()) for k in kept):
+            told["padding"] = not any(bool((m & ~o).any()) for m, o in zip(moves, own, strict=True))
     return told
 
 
 def _calls(builder: ModuleType, call: Call) -> dict[str, Call]:
-    """The builder's call with one sample changed, with the others changed, with padding changed."""
+    """The builder's call with one sample changed, the others changed, padding changed, those changed that have padding."""
     streams, lengths = getattr(builder, "STREAMS", {}), getattr(builder, "LENGTHS", None)
     flat = lengths if getattr(builder, "FLAT", False) else None
     samples = len(lengths) if lengths else getattr(builder, "SAMPLES", 0)
@@ -299,6 +304,8 @@ def _calls(builder: ModuleType, call: Call) -> dict[str, Call]:
     padded = padded_otherwise(call, streams, lengths) if lengths and not flat else None
     if padded is not None:
         calls["padding"] = padded
+        short = [i for i, n in enumerate(lengths) if n < max(lengths)]
+        calls["padded"] = changed(call, short, streams, None)
     return calls
 
 

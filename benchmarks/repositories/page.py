@@ -33,6 +33,7 @@ REASONS = {
     "holds one sample": "1",
     "no step of this batch is padding": "p",
     "which steps are padding": "p",
+    "none is padding to it": "p",
     "no axis of time": "p",
     "come in one argument": "i",
     "which axis of the streams": "a",

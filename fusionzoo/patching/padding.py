@@ -16,6 +16,7 @@ from fusionzoo.patching.modalities import Leaf
 from fusionzoo.patching.promises import NO_PADDING
 
 UNTOLD = "nothing in the call tells which steps are padding"
+WET = "in the model itself, padding reaches every output"
 SEEN = "the model itself sees the last step of every sample, so that none is padding to it"
 #: How many steps of padding are added.
 MORE = 2
@@ -83,8 +84,8 @@ class Padding:
         assert not isinstance(self.altered.samples, str)
         return self.altered.samples[x.path][0]
 
-    def _read(self, source: Context) -> dict[str, Any]:
-        call = self.altered.call
+    def _read(self, source: Context, call: Call | None = None) -> dict[str, Any]:
+        call = call or self.altered.call
         return read_context(source, self.altered.host, call.args, call.kwargs, self.altered.site.where)
 
     # -- for a fusion -------------------------------------------------------------------------------------------------
@@ -137,8 +138,9 @@ class Padding:
     def seen(self, path: str) -> None:
         """The bare host sees the last step of a stream in every sample: none is padding to it."""
         self.untold.remove(path)
+        zeros = self.zeros.pop(path, None) is not None
         if self.why == UNTOLD and not self.untold:
-            self.why = SEEN
+            self.why = WET if zeros else SEEN
 
     def longer(self) -> Call | str:
         """The same with more steps of padding at the end, wherever the call counts steps."""
@@ -161,7 +163,25 @@ class Padding:
                     y = _extended(y, axis, known.get(x.path), x.path in inverted)
             if y.shape != x.tensor.shape:
                 longer[x.path] = y
-        return self.altered.changed_at(longer)
+        call = self.altered.changed_at(longer)
+        return "the context tells of this batch alone" if self._stays(call) else call
+
+    def _stays(self, longer: Call) -> bool:
+        """Whether the caller's context has masks of the same size for a longer batch."""
+        if self.context is None or isinstance(self.context, (ArgumentContext, StreamContexts)):
+            return False
+        now, then = (_shapes(self._read(self.context, call)) for call in (self.altered.call, longer))
+        return any(shape == then.get(name) for name, shape in now.items())
+
+    @property
+    def samples(self) -> list[int]:
+        """Those with a padded step."""
+        padded: set[int] = set()
+        for x in self.streams:
+            real = self.real.get(x.path)
+            if real is not None:
+                padded.update((~real).movedim(self._axis(x), 0).flatten(1).any(1).nonzero().flatten().tolist())
+        return sorted(padded)
 
 
 def _has_steps(x: Leaf) -> bool:
@@ -186,6 +206,13 @@ def _real(told: Mapping[str, Any], x: Tensor, axis: int) -> Tensor | None:
         return None
     shape = [n if d in (axis, times[0]) else 1 for d, n in enumerate(x.shape)]
     return (mask.bool() if axis < times[0] else mask.bool().T).reshape(shape)
+
+
+def _shapes(told: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The masks in what a context tells, by the stream's name, which is empty for one of all."""
+    mask = told.get("mask")
+    each = mask if isinstance(mask, Mapping) else {"": mask}
+    return {name: tuple(x.shape) for name, x in each.items() if x is not None}
 
 
 def _time(x: Tensor, real: Tensor, batch_axis: int) -> int:

@@ -22,7 +22,7 @@ from fusionzoo.patching.fuse.contexts import Context
 from fusionzoo.patching.fuse.layer import FusionLayer
 from fusionzoo.patching.layouts import TIMED
 from fusionzoo.patching.modalities import ModalitiesLike
-from fusionzoo.patching.padding import MORE, UNTOLD, Padding
+from fusionzoo.patching.padding import MORE, UNTOLD, WET, Padding
 from fusionzoo.patching.promises import (
     ALWAYS,
     APART,
@@ -49,7 +49,6 @@ Where = list[Tensor]
 _FELT, _UNFELT = 1e-4, 1e-6
 #: What rounding may move in the bare host where more steps are computed.
 _SPARE = 1e-5
-WET = "in the model itself, padding reaches every output"
 
 
 class Experiment:
@@ -162,7 +161,7 @@ class Experiment:
 
     def _make_calls(self, context: Context | None) -> None:
         altered, self.padding = self.altered, Padding(self.altered, context)
-        self._leave_out_seen()
+        self._leave_out_seen([path for path in self.padding.untold if path not in self.padding.zeros])
         self.calls = {
             "as given": altered.call,
             "one": altered.changed(),
@@ -183,6 +182,9 @@ class Experiment:
             else:
                 self.bare[name] = outputs
         self._leave_out_guesses()
+        if isinstance(self.calls["longer"], str):  # zeros tell nothing then
+            self._leave_out_seen(list(self.padding.zeros))
+            self.calls["padding"] = self.padding.why or self.calls["padding"]
         if isinstance(self.calls["the others"], str):
             self.calls["one"] = self.calls["the others"]
         self.calls["smaller"] = "the model takes no batch of another size that could be made from this one"
@@ -191,14 +193,16 @@ class Experiment:
                 self.calls["smaller"] = call
                 return
 
-    def _leave_out_seen(self) -> None:
+    def _leave_out_seen(self, paths: Sequence[str]) -> None:
         """Streams whose last step the bare host sees in every sample: it takes all their steps for real."""
         samples = self.altered.count
-        for path in [p for p in self.padding.untold if p not in self.padding.zeros]:
+        for path in paths:
             outputs = self._attempted(self.padding.last_step(path)) or []
             pairs = [(x, y) for x, y in zip(self.bare["as given"], outputs, strict=False) if x.shape == y.shape]
-            rows = [(x != y).movedim(d, 0) for x, y in pairs for d, n in enumerate(x.shape[:2]) if n == samples]
-            if any(bool(moved.flatten(1).any(1).all()) for moved in (m.unsqueeze(-1) for m in rows)):
+            rows = [
+                (x != y).movedim(d, 0).contiguous() for x, y in pairs for d, n in enumerate(x.shape[:2]) if n == samples
+            ]
+            if any(bool(moved.view(samples, -1).any(1).all()) for moved in rows):
                 self.padding.seen(path)
 
     def _leave_out_guesses(self) -> None:
@@ -295,9 +299,21 @@ class Experiment:
 
     # -- what the bare host does --------------------------------------------------------------------------------------
 
+    def _touched(self, name: str, tolerance: float = 0.0) -> Where | None:
+        """Where a change may show in the bare host: any difference counts, and for all features of a row together.
+
+        One feature that a rectifier keeps at zero is not kept from anything. The last axis of two may count samples or steps.
+        """
+        moved = _moved(self.bare, name, tolerance)
+        steps = {n for x in self.altered.streams for n in x.tensor.shape[:2]}
+        return moved and [
+            m.any(-1, keepdim=True).expand_as(m) if m.dim() > 2 or (m.dim() == 2 and m.shape[1] not in steps) else m
+            for m in moved
+        ]
+
     def _separate(self) -> Where | None:
         """Outputs that the others reach and the one sample does not; None where outputs change their size."""
-        own, others = _touched(self.bare, "one"), _touched(self.bare, "the others")
+        own, others = self._touched("one"), self._touched("the others")
         return None if own is None or others is None else [o & ~x for o, x in zip(others, own, strict=True)]
 
     def separate(self) -> Where | str:
@@ -309,23 +325,31 @@ class Experiment:
 
     def spare(self) -> Where | str:
         """Outputs that are the same in the host with more steps of padding; why not, where none are."""
-        own = _moved(self.bare, "longer", _SPARE)
+        own = self._touched("longer", _SPARE)
         if own is None:
             return "the outputs have another size with more padding"
         return [~o for o in own] if not all(bool(o.all()) for o in own) else WET
 
     def dry(self) -> Where | str:
         """Outputs that the host keeps from padding; why not, where it keeps none."""
-        own = _touched(self.bare, "padding")
+        own = self._touched("padding")
         if own is None:
             return "the outputs have another size when padding changes"
-        if all(bool(o.all()) for o in own):
-            return WET
-        return [~o for o in own]
+        kept = [self._of_padded(~o) for o in own]
+        return kept if any(bool(k.any()) for k in kept) else WET
+
+    def _of_padded(self, kept: Tensor) -> Tensor:
+        """Of samples with padding alone, where an axis of an output counts them."""
+        axis = next((d for d, n in enumerate(kept.shape[:2]) if n == self.altered.count), None)
+        if axis is None:
+            return kept
+        padded = torch.zeros(kept.shape[axis], dtype=torch.bool, device=kept.device)
+        padded[self.padding.samples] = True
+        return kept & padded.view([-1 if d == axis else 1 for d in range(kept.dim())])
 
     def earlier(self) -> Where | str:
         """Outputs of one sample that the host keeps from its later tokens; why not, where it keeps none."""
-        runs = [_touched(self.bare, name) if name in self.bare else None for name in ("one", "sooner", "later")]
+        runs = [self._touched(name) if name in self.bare else None for name in ("one", "sooner", "later")]
         own, sooner, later = runs
         if own is None or sooner is None or later is None:
             return "the outputs have another size when tokens change"
@@ -497,12 +521,6 @@ def _differ(x: Tensor, y: Tensor, tolerance: float) -> Tensor:
     x, y = x.double().nan_to_num(), y.double().nan_to_num()
     scale = max(float(x.abs().max()), float(y.abs().max())) if x.numel() else 1.0
     return (x - y).abs() > tolerance * scale
-
-
-def _touched(runs: dict[str, Outputs], name: str) -> Where | None:
-    """Where a change may show in the bare host: any difference counts, and for all features of a step together."""
-    moved = _moved(runs, name, 0.0)
-    return None if moved is None else [m.any(-1, keepdim=True).expand_as(m) if m.dim() > 2 else m for m in moved]
 
 
 def _rounding(heard: dict[str, list[Tensor]]) -> float:

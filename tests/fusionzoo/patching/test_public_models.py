@@ -151,3 +151,15 @@ def test_the_page_agrees_with_itself(runner: Any) -> None:
     for sums, said in zip(rows("sums"), columns, strict=True):
         assert int(sums[1].split(" of ")[1]) == len(said), sums
         assert [int(n.split(" ")[0]) for n in sums[2:4]] == [said.count(m) for m in marks], sums
+
+
+def test_where_padding_reaches_everything_the_builder_can_tell_nothing_of_it(runner: Any) -> None:
+    class Pooled(Dialogues):
+        def forward(self, text: torch.Tensor, audio: torch.Tensor, umask: torch.Tensor) -> torch.Tensor:
+            return super().forward(text, audio, umask).mean(0)
+
+    torch.manual_seed(0)
+    model, call = Pooled(), a_call(runner)
+    host = runner.checks.Model(model, call)
+    patch = fusionzoo.patch(model, "lmam", inputs=call, layout="(T, B, d)", context=lambda *_: {}, prove=False)
+    assert runner.checks.independent(BUILDER, host, patch)["padding"] is None
