@@ -80,7 +80,7 @@ class Experiment:
         forwards: int = 0,
     ):
         self.host, self.site, self.forwards = host, site, forwards
-        self.shuffles = False
+        self.shuffles = self.silent = False
         self.calls: dict[str, Call | str] = {}
         self.bare: dict[str, Outputs] = {}
         try:
@@ -92,7 +92,8 @@ class Experiment:
                     self.altered = self._alter(call, modalities)
             self._settle_samples(modalities)
             self._make_calls(context)
-            self.why = "" if self.bare["as given"] else "the model returns no floating-point tensor"
+            self.why = "" if self.bare["as given"] else "in eval mode, the model returns no floating-point tensor"
+            self.silent = self.silent and not self._run(call, training=True)  # a loss, perhaps
         except Exception as error:  # the host's own code, in a mode or on a batch that the caller may never give it
             self.why = f"{type(host).__name__} in eval mode raises {type(error).__name__}: {error}"
 
@@ -239,6 +240,7 @@ class Experiment:
                 for x in everything_in([call.args, call.kwargs]):
                     x.requires_grad_(False)
                 out = call.of(self.host)
+                self.silent = not everything_in(out)
                 return [x if grad else x.detach().clone() for x in everything_in(out) if x.is_floating_point()]
         finally:
             torch.clear_autocast_cache()  # casts made here know no gradient
@@ -289,7 +291,8 @@ class Experiment:
         try:
             for p, _ in flags:
                 p.requires_grad_(id(p) in own and p.is_floating_point())
-            outputs = self._run(call, grad=True)
+            with torch.inference_mode(False):
+                outputs = self._run(call, grad=True)
             if not any(x.requires_grad for x in outputs):  # in eval mode, a host may switch gradients off itself
                 outputs = self._run(call, training=True, grad=True)
             return [x.requires_grad for x in outputs]
@@ -481,9 +484,10 @@ class _Awake:
 
     def later(self) -> Promise:
         """Later tokens stay unseen."""
+        cure = "take a fusion of level 'utterance', such as gated" if self.layer.plan.across else "take another site"
         leak = (
-            "later tokens move outputs that the model keeps from them, so that it would be trained with the answer in sight; take a "
-            "fusion of level 'utterance', such as gated"
+            "later tokens move outputs that the model keeps from them, so that it would be trained with the answer in sight; "
+            + cure
         )
         return self._kept(LATER, "later", self.experiment.earlier(), leak)
 
