@@ -17,7 +17,15 @@ from fusionzoo._types import Options
 from fusionzoo.data.leaks import warn_of_leaks
 from fusionzoo.errors import ConfigError, close_matches_hint
 from fusionzoo.experiments.runner import Task, be_silent, run_all, seed_list
-from fusionzoo.reporting.comparison import Row, configuration, summarise, table_of, write_summary
+from fusionzoo.reporting.comparison import (
+    Contestant,
+    Row,
+    common_ceiling,
+    configuration,
+    summarise,
+    table_of,
+    write_summary,
+)
 from fusionzoo.runs.config import RunConfig
 from fusionzoo.runs.data_section import anchor_paths, load_corpus
 from fusionzoo.runs.models import resolved, settle_fusion
@@ -122,12 +130,15 @@ def compare(
     tasks = [Task(c.config, c.folder, recipe) for c in cells]
     say = be_silent if quiet else None
     outcome = run_all(tasks, corpus, jobs=jobs, stop="any" if strict else "never", say=say)
-    pairs = list(dict.fromkeys((c.host, c.fusion) for c in cells))
-    rows = summarise({p: [c.folder for c in cells if (c.host, c.fusion) == p] for p in pairs})
-    compared = configuration([(c.host, c.fusion, c.config) for c in cells])
-    write_summary(folder, rows, outcome.failed, base, corpus, compared)
-    ceiling = best_reachable(corpus.info, corpus.modalities, "test")
-    return Comparison(folder, rows, outcome.failed, ceiling, recipe)
+    groups: dict[Contestant, dict[int, list[Path]]] = {}
+    for cell in cells:
+        groups.setdefault(Contestant(cell.host, cell.fusion), {})[cell.config.training.seed] = [cell.folder]
+    rows = summarise(groups)
+    for row in rows:
+        row.ceiling = best_reachable(corpus.info, corpus.modalities, "test")
+    compared = configuration([(Contestant(c.host, c.fusion), c.config) for c in cells])
+    write_summary(folder, rows, outcome.failed, base, {corpus.name: corpus}, compared)
+    return Comparison(folder, rows, outcome.failed, common_ceiling(rows), recipe)
 
 
 def settle_cells(
