@@ -18,7 +18,7 @@ from fusionzoo._types import Options
 from fusionzoo.data.folds import FoldPlan
 from fusionzoo.errors import ConfigError, OptionError, close_matches_hint
 from fusionzoo.reporting.comparison import AXES, Contestant
-from fusionzoo.runs.config import RunConfig, merge_sections, read_yaml
+from fusionzoo.runs.config import RunConfig, flatten, merge_sections, read_yaml
 from fusionzoo.runs.options import accepted_options, check_options
 
 #: A value of an axis: a name (of data: a source; of a protocol: `split`, or folds), or a mapping with the name, options, an
@@ -56,12 +56,14 @@ class Entrant:
     config : of its runs, apart from the seed.
     plan : the folds of its protocol, None with the splits of the data.
     place : the parts of a run folder's name that follow host and fusion.
+    fixed : options (`section.key`) that its values on the axes name: they make the row what it is, and are not tuned.
     """
 
     who: Contestant
     config: RunConfig
     plan: FoldPlan | None = None
     place: tuple[str, ...] = ()
+    fixed: frozenset[str] = frozenset()
 
     @property
     def data(self) -> str:
@@ -80,12 +82,18 @@ class Entrant:
 
 @dataclass(frozen=True)
 class _Choice:
-    """A value of an axis: its label, its section of the configuration, and what else it changes."""
+    """A value of an axis: its label, its section of the configuration, what else it changes, and what it names itself."""
 
     label: str
     section: dict[str, Any]
     changes: Mapping[str, Any] = field(default_factory=dict)
     plan: FoldPlan | None = None
+    named: frozenset[str] = frozenset()
+
+    @property
+    def fixed(self) -> set[str]:
+        """Options that it names."""
+        return {*self.named, *flatten(self.changes)}
 
 
 def in_file(config: str | Path | Options, keys: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -131,7 +139,8 @@ def entrants(base: RunConfig, axes: Axes) -> list[Entrant]:
         who = Contestant(of["host"].label, of["fusion"].label, labels)
         place = [of[a].label for a in ("objective", "data") if a in varying]
         place += [] if of["protocol"].plan is None else [of["protocol"].label]
-        out.append(Entrant(who, _config(base, of), of["protocol"].plan, tuple(place)))
+        fixed = frozenset(key for choice in of.values() for key in choice.fixed)
+        out.append(Entrant(who, _config(base, of), of["protocol"].plan, tuple(place), fixed))
     return out
 
 
@@ -210,16 +219,16 @@ def _plugin(entry: Entry, kind: str, base: RunConfig) -> _Choice:
     """A host, fusion or objective: the base configuration's options as far as it takes them, then its own."""
     name = _name(entry, kind)
     own, label, changes = _taken(entry, kind, "name")
-    shared = getattr(base, kind)
+    shared, named = getattr(base, kind), frozenset(f"{kind}.{key}" for key in own if key != "name")
     if kind == "objective":  # options of one loss mean nothing to another
         options = {k: getattr(shared, k) for k in ("weight", "also", "auxiliary")}
         options |= shared.options if name == shared.name else {}
-        return _Choice(label or name, {**options, **own}, changes)
+        return _Choice(label or name, {**options, **own}, changes, named=named)
     accepted = accepted_options(name, kind)
     options = {k: v for k, v in shared.options.items() if k in accepted.types}
     if kind == "host" and shared.placement is not None:
         options["placement"] = shared.placement
-    return _Choice(label or name, {**options, **own}, changes)
+    return _Choice(label or name, {**options, **own}, changes, named=named)
 
 
 # -- data and protocols -----------------------------------------------------------------------------------------------

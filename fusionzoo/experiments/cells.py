@@ -17,7 +17,7 @@ from fusionzoo.experiments.banner import about_data, about_device, about_models
 from fusionzoo.experiments.engines import Engine
 from fusionzoo.experiments.held_out import HeldOut, held_out, of_fold
 from fusionzoo.experiments.runner import same_corpus
-from fusionzoo.experiments.tuning import with_values
+from fusionzoo.experiments.tuning import Study, with_values
 from fusionzoo.runs.config import RunConfig, model_title
 from fusionzoo.runs.data_section import anchor_paths, load_corpus
 from fusionzoo.runs.models import built, count_parameters, settle_fusion
@@ -57,6 +57,11 @@ class Cell:
     def view(self) -> Callable[[Corpus], Corpus]:
         """What it sees of its data."""
         return self.fold or same_corpus
+
+    def study(self, folder: Path, trials: int) -> Study:
+        """Of its model."""
+        who = self.entrant
+        return Study(self.config, folder / self.model, trials, {}, self.view, who.data, self.fold_name, who.fixed)
 
     def tuned(self, studies: Mapping[str, Mapping[str, Any]]) -> RunConfig:
         """Its configuration with what a study chose, if there was one."""

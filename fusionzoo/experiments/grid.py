@@ -150,8 +150,9 @@ def compare(
     failed: dict[str, str] = {}
     studies: dict[str, dict[str, Any]] = {}
     if asked["tune"] is not None:
-        models = {c.model: (c.model, c.config, c.view, c.entrant.data, c.fold_name) for c in reversed(cells)}
-        todo = studies_of(list(models.values())[::-1], asked["tune"], asked["space"], folder)
+        first = {c.model: c for c in reversed(cells)}  # of its seeds
+        models = [c.study(folder / "tune", asked["tune"]) for c in reversed(first.values())]
+        todo = studies_of(models, asked["space"], grid.corpora)
         done = tune_all(todo, grid.corpora, where, folder, strict=strict, quiet=quiet)
         studies, failed = done.facts, done.failed
     tasks = [

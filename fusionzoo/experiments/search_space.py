@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import fusionzoo
@@ -25,13 +25,16 @@ SHARED: dict[str, Values] = {
 }
 
 
-def space_of(config: RunConfig, asked: Mapping[str, Any] | None = None) -> dict[str, Values]:
+def space_of(
+    config: RunConfig, asked: Mapping[str, Any] | None = None, fixed: Collection[str] = ()
+) -> dict[str, Values]:
     """Option (`section.key`) -> values, for one model; the values that it has already are among them.
 
     Parameters
     ----------
     config : every option with its value.
     asked : what somebody wants otherwise; options that this model does not have are left out.
+    fixed : options that are not tuned.
 
     Raises
     ------
@@ -48,7 +51,7 @@ def space_of(config: RunConfig, asked: Mapping[str, Any] | None = None) -> dict[
     space |= asked or {}
     found = {}
     for key, values in space.items():
-        if values is None or key not in have:
+        if values is None or key not in have or key in fixed:
             continue
         checked = read_values(key, values)
         if not _may_be(have[key], checked):

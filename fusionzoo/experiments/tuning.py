@@ -36,6 +36,7 @@ from fusionzoo.experiments.runner import following, same_corpus
 from fusionzoo.experiments.search_space import Values, check_asked, space_of
 from fusionzoo.runs.config import RunConfig, flatten
 from fusionzoo.runs.data_section import corpus_sha256
+from fusionzoo.runs.models import built
 from fusionzoo.scoring.metrics import METRICS
 from fusionzoo.training.progress import Progress
 from fusionzoo.training.setup import make_accelerator, torch_settings
@@ -73,15 +74,17 @@ class Study:
     space : option -> values.
     view, data : as for a task.
     fold : the name of what is held out, None with the splits of the data.
+    fixed : options that are left as they are.
     """
 
     config: RunConfig
     folder: Path
     trials: int
-    space: Mapping[str, Values]
+    space: Mapping[str, Values] = field(default_factory=dict)
     view: Callable[[Corpus], Corpus] = same_corpus
     data: str = ""
     fold: str | None = None
+    fixed: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -177,6 +180,7 @@ class _Trials:
         while len(done) < self.study.trials:
             done.append(self._trial(len(done)))
             self._write(done)
+        shutil.rmtree(self.study.folder / "trials", ignore_errors=True)
         return self._write(done[: self.study.trials])
 
     def _write(self, done: list[dict[str, Any]]) -> dict[str, Any]:
@@ -314,33 +318,41 @@ def tune_all(
     return tuned
 
 
-def studies_of(
-    models: Iterable[tuple[str, RunConfig, Callable[[Corpus], Corpus], str, str | None]],
-    trials: int,
-    space: Mapping[str, Any] | None,
-    folder: Path,
-) -> list[Study]:
-    """One study per model.
+def studies_of(models: Iterable[Study], space: Mapping[str, Any] | None, corpora: Mapping[str, Corpus]) -> list[Study]:
+    """Studies with their search spaces.
 
     Parameters
     ----------
-    models : name, configuration, view, data and fold of each.
-    trials : for each.
+    models : one per model, each with the options that are fixed.
     space : see `space_of`.
-    folder : of the comparison.
+    corpora : key -> data.
 
     Raises
     ------
     ConfigError : a search space that nothing has, or epochs that are chosen on the test split.
     """
     models = list(models)
-    check_asked(space or {}, [config for _, config, *_ in models])
-    if any(config.training.selection == "test" for _, config, *_ in models):
+    check_asked(space or {}, [m.config for m in models])
+    if any(m.config.training.selection == "test" for m in models):
         raise ConfigError("tuning chooses on dev data, and training.selection=test chooses epochs on the test split")
-    return [
-        Study(config, folder / "tune" / name, trials, space_of(config, space), view, data, fold)
-        for name, config, view, data, fold in models
-    ]
+    spaces = [_buildable(space_of(m.config, space, m.fixed), m.config, corpora[m.data]) for m in models]
+    return [dataclasses.replace(m, space=s) for m, s in zip(models, spaces, strict=True)]
+
+
+def _buildable(space: Mapping[str, Values], config: RunConfig, corpus: Corpus) -> dict[str, Values]:
+    """Without choices with which the model cannot be built at this width: nobody's budget is spent on them."""
+
+    def builds(key: str, value: Any) -> bool:
+        try:
+            built(with_values(config, {key: value}), corpus)
+        except FusionZooError:
+            return False
+        return True
+
+    have = flatten(config.to_dict())
+    if not builds("training.seed", config.training.seed):  # as it is; its trials will say why
+        return dict(space)
+    return {k: [c for c in v if c == have[k] or builds(k, c)] if isinstance(v, list) else v for k, v in space.items()}
 
 
 def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
