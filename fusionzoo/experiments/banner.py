@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fusionzoo._progress import print_line
 from fusionzoo.data.conventions import SPLITS
 
 if TYPE_CHECKING:
     from fusionzoo.data.corpus import Corpus
     from fusionzoo.runs.config import RunConfig
+
+
+def introduce(lines: Iterable[str]) -> None:
+    """Say it."""
+    for line in lines:
+        print_line(line)
 
 
 def about_data(corpus: Corpus) -> list[str]:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusionzoo._progress import print_line
 from fusionzoo.data.leaks import warn_of_leaks
 from fusionzoo.errors import ConfigError
 from fusionzoo.experiments.axes import Axes, Entrant, entrants
-from fusionzoo.experiments.banner import about_data, about_device, about_models
+from fusionzoo.experiments.banner import about_data, about_device, about_models, introduce
 from fusionzoo.experiments.engines import Engine
 from fusionzoo.experiments.held_out import HeldOut, held_out, of_fold
 from fusionzoo.experiments.runner import same_corpus
@@ -156,8 +155,7 @@ class Grid:
         lines.append(
             f"runs     {rows} {'row' if rows == 1 else 'rows'} x {len(self.seeds)} seeds: {runs} runs, {where}"
         )
-        for line in lines:
-            print_line(line)
+        introduce(lines)
 
 
 def _settled(entrant: Entrant, corpus: Corpus, by_default: bool) -> tuple[Entrant, int | None]:

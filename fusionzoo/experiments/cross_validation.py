@@ -18,13 +18,14 @@ from fusionzoo._file_schemas import RecipeFacts
 from fusionzoo._types import Options
 from fusionzoo.data.folds import FoldPlan, FoldsLike
 from fusionzoo.errors import DataError, OptionError
+from fusionzoo.experiments.banner import about_data, about_device, about_models, introduce
 from fusionzoo.experiments.engines import Engine, EngineLike, Jobs
 from fusionzoo.experiments.held_out import HeldOut, held_out, of_fold
 from fusionzoo.experiments.runner import Outcome, Task, run_all, seed_list
 from fusionzoo.reporting.folds import CrossValidation
 from fusionzoo.runs.config import RunConfig
 from fusionzoo.runs.data_section import anchor_paths, load_corpus
-from fusionzoo.runs.models import resolved, settle_fusion
+from fusionzoo.runs.models import built, count_parameters, settle_fusion
 from fusionzoo.scoring.metrics import METRICS, scores_from_confusion
 from fusionzoo.scoring.statistics import mean_interval
 
@@ -76,19 +77,23 @@ def cross_validate(
         raise OptionError("--split and --folds exclude each other: the folds are the split")
     folder = Path(out)
     anchor_paths(base.data)
+    readings = {} if corpus is not None else {"": copy.deepcopy(base.data)}
     if corpus is None:
         corpus = load_corpus(base.data)
     settle_fusion(base, corpus)
     parts = held_out(corpus, plan, base.data.dev_fraction, base.data.split_seed)
-    base = resolved(base, corpus)
-    tasks = []
+    base, host = built(base, corpus)
+    where, tasks = Engine.read(engine, jobs, [base], {"": corpus}, readings), []
     for seed in [base.training.seed] if seeds is None else seed_list(seeds):
         for part in parts:
             path = folder / "splits" / f"{part.fold}.json"
             part.write(path)
             run = of_fold(base.replaced(training__seed=seed), path)
             tasks.append(Task(run, folder / "runs" / f"{part.fold}__seed{seed}", recipe, part))
-    where = Engine.read(engine, jobs, [base], {"": corpus})
+    if where.is_main and not quiet:
+        models = about_models([(base.title, count_parameters(host))])
+        folds_of = f"runs     {plan}: {len(tasks)} runs, {where}"
+        introduce([*about_data(corpus), *models, about_device(base), folds_of])
     outcome = run_all(tasks, corpus, engine=where, stop="first", quiet=quiet, folder=folder)
     done = _gathered(outcome, tasks, folder, plan, base, corpus)
     if done.is_main:

@@ -107,6 +107,11 @@ class Engine:
         return cls(name, options, executor, workers, needs, readings or {})
 
     @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes and speaks."""
+        return os.environ.get("RANK", "0") == "0"
+
+    @property
     def elsewhere(self) -> bool:
         """Whether jobs run on other machines, perhaps, which read their data for themselves."""
         return self.name != "local"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -100,7 +99,7 @@ class Outcome:
 
     results: dict[str, ResultFile] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
-    is_main: bool = field(default_factory=lambda: os.environ.get("RANK", "0") == "0")
+    is_main: bool = True
 
 
 def run_all(
@@ -125,9 +124,9 @@ def run_all(
     quiet : print nothing; else there is a bar on a terminal and a line per task elsewhere.
     folder : where an engine may write; None for the parent of the first task's folder.
     """
-    outcome, corpora = Outcome(), corpus if isinstance(corpus, Mapping) else {"": corpus}
-    folder = folder or tasks[0].folder.parent
     engine = engine or Engine()
+    outcome, corpora = Outcome(is_main=engine.is_main), corpus if isinstance(corpus, Mapping) else {"": corpus}
+    folder = folder or tasks[0].folder.parent
     if engine.elsewhere:  # workers start in folders of their own
         tasks = [replace(t, folder=t.folder.resolve()) for t in tasks]
     with Bar(outcome.is_main and not quiet, "runs", digits=1, lines=not all(t.quiet for t in tasks)) as bar:

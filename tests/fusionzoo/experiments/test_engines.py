@@ -66,11 +66,13 @@ def numbers(folder: Path) -> dict[str, bytes]:
 
 def test_any_executor_and_what_it_loses_is_handed_in_again(tmp_path, make_config, corpus):
     executor = AtOnce(losing=2)
-    there = compare(make_config(epochs=1), tmp_path / "there", seeds=1, engine=executor, quiet=True)
-    here = Task(resolved(make_config(epochs=1), corpus), tmp_path / "here").run(corpus)
+    config = resolved(make_config(epochs=1), corpus)
+    engine = Engine("executor", executor=executor, readings={"": config.data})
+    there = run_all([Task(config, tmp_path / "there")], corpus, engine=engine, quiet=True)
+    here = Task(config, tmp_path / "here").run(corpus)
     assert there.failed == {}
     assert executor.submitted == 3
-    assert there.rows[0].per_seed == {0: here.test["weighted_f1"]}
+    assert there.results["there"]["test"] == here.result["test"]
     task = Task(make_config(epochs=1), tmp_path / "never")
     never = run_all([task], corpus, engine=Engine("executor", executor=AtOnce(losing=9)), quiet=True)
     assert never.failed == {"never": "OSError: the machine is gone"}
@@ -142,11 +144,13 @@ def test_a_process_that_is_killed_changes_no_number(tasks, expected, tmp_path, c
 
 
 @pytest.mark.slow
-def test_an_executor_of_concurrent_futures(tasks, expected, tmp_path, corpus):
+def test_a_comparison_on_an_executor_of_concurrent_futures(tmp_path, make_config):
+    settings = {"fusions": ["concat", "sum"], "seeds": 1, "quiet": True}
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        done = run_all(tasks(tmp_path), corpus, engine=Engine("executor", executor=pool), quiet=True)
-    assert done.failed == {}
-    assert numbers(tmp_path) == expected
+        there = compare(make_config(epochs=1), tmp_path / "there", engine=pool, **settings)
+    here = compare(make_config(epochs=1), tmp_path / "here", **settings)
+    assert there.failed == here.failed == {}
+    assert [r.per_seed for r in there.rows] == [r.per_seed for r in here.rows]
 
 
 @pytest.mark.slow
