@@ -1,4 +1,4 @@
-"""The progress bar of an extraction; on standard error, and only lines of problems where that is no terminal."""
+"""A progress bar, of an extraction or of a diagnosis; on standard error, and only lines where that is no terminal."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from fusionzoo._text import visible
 
 
 class Bar:
-    """Context manager; one line per modality."""
+    """Context manager; one line per modality, or whatever is begun.
 
-    def __init__(self, enabled: bool):
-        self.enabled = enabled
+    Parameters
+    ----------
+    enabled : whether anything is shown.
+    unit : what is counted.
+    """
+
+    def __init__(self, enabled: bool, unit: str = "utterances"):
+        self.enabled, self.unit = enabled, unit
         self.bar: Any = None
         self.task: Any = None
 
@@ -36,17 +42,17 @@ class Bar:
             self.bar.stop()
 
     def start(self, what: str, total: int, done: int) -> None:
-        """A modality begins, of which an earlier run has done some."""
+        """Something begins, of which an earlier run has done some."""
         if self.bar is not None:
             self.task = self.bar.add_task(what, total=total, completed=done)
         elif self.enabled:
             before = f", {done} done before" if done else ""
-            print(f"{what}: {total} utterances{before}", file=sys.stderr, flush=True)
+            print(f"{what}: {total} {self.unit}{before}", file=sys.stderr, flush=True)
 
-    def advance(self, utterances: int) -> None:
-        """Count utterances that are done."""
+    def advance(self, count: int = 1) -> None:
+        """Count what is done."""
         if self.bar is not None:
-            self.bar.advance(self.task, utterances)
+            self.bar.advance(self.task, count)
 
     def note(self, text: str) -> None:
         """A problem, above the bar."""
