@@ -13,17 +13,19 @@ _ROWS = 40
 
 def html_table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A titled table; of many rows the first ones."""
-    head = "".join(f"<th>{markup(c)}</th>" for c in header)
+    cells = "".join(f"<th>{markup(c)}</th>" for c in header)
+    head = f"<thead><tr>{cells}</tr></thead>" if any(header) else ""
     body = "".join(f"<tr>{''.join(f'<td>{markup(c)}</td>' for c in row)}</tr>" for row in rows[:_ROWS])
     more = f"<p>and {len(rows) - _ROWS} more</p>" if len(rows) > _ROWS else ""
-    return f"<div><strong>{markup(title)}</strong><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}</div>"
+    return f"<div><strong>{markup(title)}</strong><table>{head}<tbody>{body}</tbody></table>{more}</div>"
 
 
 def html_list(title: str, grave: Iterable[str], others: Iterable[str]) -> str:
     """A titled list, what is grave first and in bold."""
     items = [f"<li><strong>{markup(t)}</strong></li>" for t in grave]
     items += [f"<li>{markup(t)}</li>" for t in others]
-    return f"<div><strong>{markup(title)}</strong><ul>{''.join(items)}</ul></div>"
+    head = f"<strong>{markup(title)}</strong>" if title else ""
+    return f"<div>{head}<ul>{''.join(items)}</ul></div>"
 
 
 def html_lines(text: str) -> str:

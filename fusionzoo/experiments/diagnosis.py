@@ -351,7 +351,10 @@ def _of_models(
             f"The best mean test {METRICS[MAIN].short} is that of {scored[0].name}, {points(scored[0].mean or 0.0)}."
         )
     sections = [pages.models_section(diagnoses), section] if diagnoses else [section]
-    return Diagnosis("Diagnosis of a comparison", about, [*findings, *front], sections, left_out, folder)
+    pages_of = {name: found.page for name, found in diagnoses.items()}
+    return Diagnosis(
+        "Diagnosis of a comparison", about, [*findings, *front], sections, left_out, folder, None, pages_of
+    )
 
 
 def _said_of_all(diagnoses: dict[str, Diagnosis]) -> list[Finding]:

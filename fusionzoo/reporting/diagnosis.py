@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from fusionzoo._csv import csv_text
 from fusionzoo._files import write_bytes, write_json, write_text
@@ -67,6 +69,7 @@ class Diagnosis:
     left_out : part -> why there is none.
     folder : where `write` puts everything.
     score : main score of the split; None for several models.
+    links : name of a model -> its own page.
     """
 
     title: str
@@ -76,6 +79,7 @@ class Diagnosis:
     left_out: dict[str, str]
     folder: Path
     score: float | None = None
+    links: dict[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.findings = sorted(self.findings, key=lambda f: not f.grave)
@@ -109,16 +113,25 @@ class Diagnosis:
         """`diagnosis.html`, `diagnosis.json`, and a folder `diagnosis` with a csv file per table and a PNG per picture."""
         inner = self.folder / "diagnosis"
         parts = [paragraph(" ".join(self.about))]
-        parts += [warning(f.words[0].upper() + f.words[1:] + ".") for f in self.grave]
+        parts += [warning(f.words) for f in self.grave]
         worth = [f for f in self.findings if not f.grave]
         parts += [f"<ul>{''.join(f'<li>{markup(f.words)}</li>' for f in worth)}</ul>"] if worth else []
         for section in self.sections:
             parts += self._section(section, inner)
+        parts += self._links()
         parts += [paragraph(f"Left out: {part}, {why}", "note") for part, why in self.left_out.items()]
         if not plots.have_plots():
             parts.append(paragraph('Pictures need matplotlib: pip install "fusionzoo[report]".', "note"))
         write_json(self.folder / "diagnosis.json", self.to_dict())
         write_text(self.page, page(self.title, parts))
+
+    def _links(self) -> list[str]:
+        """The models' own pages, as they lie beside this one."""
+        items = [
+            f'<li><a href="{quote(Path(os.path.relpath(where, self.folder)).as_posix())}">{markup(name)}</a></li>'
+            for name, where in self.links.items()
+        ]
+        return [f"<h2>Each model</h2><ul>{''.join(items)}</ul>"] if items else []
 
     def _section(self, section: Section, inner: Path) -> list[str]:
         parts = [f"<h2>{markup(section.heading)}</h2>", paragraph(section.words, "note")]
@@ -252,7 +265,8 @@ def evidence_section(use: EvidenceUse) -> Section:
         "kind's evidence in an utterance where it speaks for no class (95 % interval over dialogues)."
     )
     table = Table(["evidence", "recovered", "95 %", "worth"], rows)
-    return Section("evidence", "Which evidence it recovers", words, {"evidence": table}, {}, asdict(use))
+    values = {"kinds": [{**asdict(r), "certain": r.certain} for r in use.kinds]}
+    return Section("evidence", "Which evidence it recovers", words, {"evidence": table}, {}, values)
 
 
 def leak_section(readers: Sequence[LabelReader], shared: Sequence[str]) -> Section:
@@ -332,15 +346,19 @@ def models_section(diagnoses: Mapping[str, Diagnosis]) -> Section:
     tables = {"models": Table(header, rows)}
     if kinds:
         shares = {
-            n: {k["kind"]: k["share"] for k in p["evidence"]["kinds"]} for n, p in parts.items() if "evidence" in p
+            n: {k["kind"]: _share(k) for k in p["evidence"]["kinds"]} for n, p in parts.items() if "evidence" in p
         }
-        cells = [[n, *(None if s.get(k) is None else f"{100 * s[k]:.0f} %" for k in kinds)] for n, s in shares.items()]
-        tables["evidence"] = Table(["recovers of the evidence", *kinds], cells)
+        cells = [[n, *(s.get(k) for k in kinds)] for n, s in shares.items()]
+        tables["evidence"] = Table(["recovers of the evidence", *kinds], cells, ["?: so few dialogues cannot tell."])
     words = (
         "One run of each model, its first seed; each has a page of its own in its folder. Permuted: what it costs to hand every "
         "utterance another one's modality. Shift: accuracy where the speaker's emotion shifts minus where it stays."
     )
     return Section("models", "The models side by side", words, tables, {}, parts)
+
+
+def _share(kind: Mapping[str, Any]) -> str:
+    return f"{100 * kind['share']:.0f} %" if kind["certain"] else "?"
 
 
 def _shift(groups: Mapping[str, Any] | None) -> float | None:
@@ -358,22 +376,17 @@ def pareto_section(costed: Mapping[str, Sequence[figures.Costed]]) -> tuple[Sect
     findings, tables, pictures = [], {}, {}
     for cost, models in costed.items():
         slug = cost.split()[0].lower().replace("/", "-per-")
-        front = figures.pareto_front(models)
         rows = []
         for m in sorted(models, key=lambda m: m.cost):
             beat = figures.dominating(m, models)
-            rows.append(
-                [m.name, f"{m.cost:,.6g}", m.score, "on the front" if beat is None else f"beaten by {beat.name}"]
-            )
-        tables[f"pareto-{slug}"] = Table(["model", cost, f"test {main_short()}", ""], rows)
-        names = ", ".join(m.name for m in sorted(front, key=lambda m: m.cost))
-        if len(models) > 1:
-            findings.append(
-                Finding(
-                    "pareto",
-                    f"cost against score: of {len(models)} models, no other has fewer {cost} and a better score than {names}",
-                )
-            )
+            shown = f"{m.cost:,.0f}" if m.cost == int(m.cost) else f"{m.cost:,.4g}"
+            rows.append([m.name, shown, m.score, "" if beat is None else beat.name])
+        tables[f"pareto-{slug}"] = Table(["model", cost, f"test {main_short()}", "beaten by"], rows)
+        beaten = [name for name, *_, by in rows if by]
+        if beaten:
+            choice = ", ".join(str(name) for name, *_, by in rows if not by)
+            words = f"{cost} against score: the choice is {choice}; beaten by one that costs no more: {', '.join(map(str, beaten))}"
+            findings.append(Finding("pareto", words))
         if plots.have_plots():
             pictures[f"pareto-{slug}"] = figures.pareto(models, cost)
     words = (

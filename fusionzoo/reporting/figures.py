@@ -50,7 +50,7 @@ def reliability(calibrations: Mapping[str, Calibration]) -> Any:
     ----------
     calibrations : name of a model -> its calibration.
     """
-    fig, (top, below) = figure(4.8, 5.0, rows=2, height_ratios=[4, 1], sharex=True)
+    fig, (top, below) = figure(4.8, 5.0 + 0.2 * len(calibrations), rows=2, height_ratios=[4, 1], sharex=True)
     top.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, label="calibrated")
     for name, found in calibrations.items():
         whose = f"{unmathematical(name)}: " if len(calibrations) > 1 else ""
@@ -67,7 +67,7 @@ def reliability(calibrations: Mapping[str, Calibration]) -> Any:
         below.stairs(share, np.linspace(0, 1, bins + 1), color=line.get_color(), fill=not whose)
     top.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
     below.set(xlabel="confidence", ylabel="share", ylim=(0, None))
-    top.legend(frameon=False, loc="upper left")
+    fig.legend(frameon=False, loc="outside upper center", ncols=2 if len(calibrations) < 2 else 1, fontsize=9)
     return _open(fig)
 
 
@@ -194,13 +194,13 @@ def pareto(models: Sequence[Costed], cost: str = "parameters") -> Any:
     """
     fig, axis = figure(6.6, 4.2)
     front = sorted(pareto_front(models), key=lambda m: m.cost)
-    axis.step([m.cost for m in front], [m.score for m in front], where="post", color="tab:blue", linewidth=1)
+    axis.step([m.cost for m in front], [m.score for m in front], where="post", color="tab:blue", alpha=0.4)
     for m in models:
         best = m in front
-        axis.plot(m.cost, m.score, "o", color="tab:blue" if best else "0.6", markersize=6 if best else 5)
+        axis.plot(m.cost, m.score, "o", color="tab:blue" if best else "0.6", markersize=6 if best else 5, zorder=3)
     positive = all(m.cost > 0 for m in models)
     if positive and models:
-        axis.set_xscale("log")
+        _log_axis(axis)
     low, high = axis.get_xlim()
     if positive and models:  # names stand to the right of their points
         axis.set_xlim(low, high * (high / low) ** 0.35)
@@ -265,6 +265,16 @@ def seeds(scores: Mapping[str, Sequence[float]]) -> Any:
     axis.set_ylim(-0.6, len(scores) - 0.4)
     axis.set_xlabel(f"test {main_short()}: seeds, and their mean")
     return _open(fig)
+
+
+def _log_axis(axis: Any) -> None:
+    """A logarithmic x axis with ticks that read `20 k`, `50 k`, `0.1`."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.xaxis.set_major_formatter(EngFormatter() if axis.get_xlim()[1] > 1000 else "{x:g}")
+    axis.xaxis.set_minor_locator(NullLocator())
 
 
 def _apart(heights: Sequence[float], limits: tuple[float, float]) -> list[float]:
