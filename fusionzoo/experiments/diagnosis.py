@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusionzoo._progress import Bar, print_line
 from fusionzoo.data.clips.corpus import ClipCorpus
 from fusionzoo.data.label_leaks import read_labels
 from fusionzoo.data.leaks import find_leaks
 from fusionzoo.errors import FusionZooError, OptionError, close_matches_hint
 from fusionzoo.experiments.saved_runs import check_classes, prepare
-from fusionzoo.extraction.progress import Bar
 from fusionzoo.reporting import diagnosis as pages
 from fusionzoo.reporting import figures, plots
 from fusionzoo.reporting.diagnosis import Diagnosis, Section
@@ -134,7 +134,7 @@ def diagnose(
     asked = Asked(_parts(parts), embedding, dialogue, repeats, seed, batch_size)
     _check(asked)
     if is_run(folder):
-        with Bar(enabled=not quiet, unit="predictions of the split") as bar:
+        with Bar(enabled=not quiet, unit="predictions") as bar:
             found = _of_run(folder, data, split, asked, device, options, bar)
         found.folder = folder if out is None else Path(out)
         found.write()
@@ -233,7 +233,7 @@ def _modalities(look: _Looked) -> None:
     if len(look.corpus.modalities) < 2:
         raise OptionError(f"there is only one modality, {look.corpus.modalities[0]}")
     asked = look.options
-    look.bar.start("modalities", steps_of(len(look.corpus.modalities), asked.repeats), 0)
+    look.bar.start("modalities", steps_of(len(look.corpus.modalities), asked.repeats))
     use = modality_use(
         look.host,
         look.corpus,
@@ -242,7 +242,7 @@ def _modalities(look: _Looked) -> None:
         repeats=asked.repeats,
         seed=asked.seed,
         batch_size=asked.batch_size,
-        step=look.bar.advance,
+        step=lambda: look.bar.advance(1),
     )
     look.findings += use.findings()
     look.sections.append(pages.modality_section(use))
@@ -263,10 +263,10 @@ def _groups(look: _Looked) -> None:
 def _evidence(look: _Looked) -> None:
     if not is_demo(look.corpus):
         raise OptionError("only of data that `demo` generated is it known what evidence they hold")
-    look.bar.start("evidence", predictions_needed(), 0)
+    look.bar.start("evidence", predictions_needed())
 
     def predict(corpus: Corpus) -> Predicted:
-        look.bar.advance()
+        look.bar.advance(1)
         return predict_split(look.host, corpus, look.split, look.options.batch_size)
 
     found = evidence_use(look.predicted, predict)
@@ -328,7 +328,7 @@ def _of_models(
     left_out: dict[str, str] = {}
     for model in models:
         try:
-            with Bar(enabled=not quiet, unit="predictions of the split") as bar:
+            with Bar(enabled=not quiet, unit="predictions") as bar:
                 found = _of_run(model.runs[0][0], data, split, asked, device, options, bar)
         except FusionZooError as error:  # a model that cannot be loaded does not keep the others back
             left_out[model.name] = str(error)
@@ -336,7 +336,7 @@ def _of_models(
         found.write()
         diagnoses[model.name] = found
         if not quiet:
-            Bar(enabled=True).note(f"{model.name}: {len(found.grave)} of {len(found.findings)} findings are grave")
+            print_line(f"{model.name}: {len(found.grave)} of {len(found.findings)} findings are grave")
         left_out |= {f"{part} of {model.name}": why for part, why in found.left_out.items() if part != "evidence"}
     shared = _said_of_all(diagnoses)
     findings += shared
