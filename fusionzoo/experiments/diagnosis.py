@@ -185,6 +185,8 @@ def _of_run(
     predicted = predict_split(host, part, split, asked.batch_size)
     look = _Looked(host, corpus, part, split, predicted, asked, bar)
     for name in asked.parts:
+        if not bar.on_terminal:
+            bar.line(f"{folder.name}: {name}")
         with _left_out(look, name):
             _PARTS[name](look)
     result = read_result(folder)
@@ -365,13 +367,16 @@ def _said_of_all(diagnoses: dict[str, Diagnosis]) -> list[Finding]:
 
 
 def costs_of(models: Sequence[Measured]) -> dict[str, list[figures.Costed]]:
-    """Name of a cost -> the models that have a score, with what they take."""
-    out: dict[str, list[figures.Costed]] = {"parameters": [], "MFLOPs/utterance": []}
+    """Name of a cost, and of the data where there are several, -> the models that have a score, with what they take."""
+    out: dict[str, list[figures.Costed]] = {}
+    several = len({m.runs[0][1]["data"]["sha256"] for m in models}) > 1
     for model in models:
         score, result = model.mean, model.runs[0][1]
         if score is None:
             continue
-        out["parameters"].append(figures.Costed(model.name, float(result["parameters"]), score))
+        on = f" ({result['data']['name']})" if several else ""  # scores on different data do not compare
+        out.setdefault(f"parameters{on}", []).append(figures.Costed(model.name, float(result["parameters"]), score))
         if result["flops_per_utterance"] is not None:
-            out["MFLOPs/utterance"].append(figures.Costed(model.name, result["flops_per_utterance"] / 1e6, score))
-    return {cost: costed for cost, costed in out.items() if costed}
+            flops = result["flops_per_utterance"] / 1e6
+            out.setdefault(f"MFLOPs per utterance{on}", []).append(figures.Costed(model.name, flops, score))
+    return out

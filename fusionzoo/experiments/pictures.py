@@ -165,7 +165,13 @@ def _seeds(wanted: Wanted) -> Any:
 
 
 def _pareto(wanted: Wanted) -> Any:
-    return figures.pareto(costs_of(wanted.models).get("parameters", []))
+    costs = {cost: models for cost, models in costs_of(wanted.models).items() if cost.startswith("parameters")}
+    if len(costs) != 1:
+        raise OptionError(
+            f"this picture sets models side by side that have a test score on the same data; there are {len(costs)} such data sets"
+        )
+    ((cost, models),) = costs.items()
+    return figures.pareto(models, cost)
 
 
 def history_of(folder: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ below all others, in so many words. The page is made anew whenever it is asked f
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from functools import partial
 from http import HTTPStatus
@@ -19,7 +18,7 @@ from fusionzoo._text import markup
 from fusionzoo.errors import FusionZooError, OptionError
 from fusionzoo.reporting.pages import page, paragraph, warning
 from fusionzoo.runs.folder import read_result
-from fusionzoo.runs.measured import Measured, by_model, find_runs
+from fusionzoo.runs.measured import Measured, by_model, find_runs, holding
 from fusionzoo.scoring.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -96,11 +95,7 @@ def _table(models: Iterable[Measured], folder: Path) -> str:
 
 
 def _comparisons(folder: Path) -> list[str]:
-    found = []
-    for here, inner, files in os.walk(folder):
-        inner[:] = sorted(d for d in inner if d not in ("checkpoints", "diagnosis") and not d.startswith("."))
-        if "summary.json" in files:
-            found.append(Path(here))
+    found = holding("summary.json", folder)
     items = "".join(f"<li>{_link(f, folder, str(f.relative_to(folder)))}</li>" for f in found)
     return [f"<h2>Comparisons</h2><ul>{items}</ul>"] if found else []
 
@@ -163,9 +158,9 @@ def file_in(root: Path, path: str) -> Path | None:
         return None
     try:
         target = root.joinpath(*names).resolve()
+        inside = target.is_relative_to(root) and target.is_file()
     except (OSError, RuntimeError, ValueError):  # a loop of links, a name that is too long
         return None
-    inside = target.is_relative_to(root) and target.is_file()
     return target if inside and target.suffix.lower() in TYPES else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -375,7 +376,7 @@ def pareto_section(costed: Mapping[str, Sequence[figures.Costed]]) -> tuple[Sect
     """
     findings, tables, pictures = [], {}, {}
     for cost, models in costed.items():
-        slug = cost.split()[0].lower().replace("/", "-per-")
+        slug = re.sub(r"[^a-z0-9]+", "-", cost.lower()).strip("-")
         rows = []
         for m in sorted(models, key=lambda m: m.cost):
             beat = figures.dominating(m, models)

@@ -19,6 +19,8 @@ from fusionzoo.scoring.metrics import MAIN
 if TYPE_CHECKING:
     from fusionzoo._file_schemas import ResultFile
 
+#: Folders that hold no run of their own: a run's checkpoints and pictures, and the trials of tuning.
+_NO_RUNS = frozenset({"checkpoints", "diagnosis", "tune", "trials"})
 _SEED = re.compile(r"__seed\d+$")
 
 
@@ -57,11 +59,16 @@ def is_run(folder: Path) -> bool:
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """Folders of finished runs in and below a folder, in order of their names; checkpoints are not looked into."""
+    """Folders of finished runs in and below a folder, in order of their names."""
+    return holding("result.json", folder)
+
+
+def holding(name: str, folder: Path) -> list[Path]:
+    """Folders in and below a folder that hold a file of this name; links are not followed, trials and the like left out."""
     found = []
     for here, inner, files in os.walk(folder):
-        inner[:] = sorted(d for d in inner if d not in ("checkpoints", "diagnosis") and not d.startswith("."))
-        if "result.json" in files:
+        inner[:] = sorted(d for d in inner if d not in _NO_RUNS and not d.startswith("."))
+        if name in files:
             found.append(Path(here))
     return found
 

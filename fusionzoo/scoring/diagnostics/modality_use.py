@@ -192,15 +192,12 @@ class _Probe:
         )
 
     def _permuted(self, modality: str) -> Corpus:
-        """Each utterance with the modality of another one, recorded or not, as it is there."""
-        rows = np.flatnonzero(self.corpus.split == self.split)
+        """Each utterance that has the modality with that of another one which has it: who lacks it stays as it is."""
+        rows = np.flatnonzero((self.corpus.split == self.split) & self.corpus.present.get(modality, True))
         source = np.arange(len(self.corpus))
         source[rows] = self.rng.permutation(rows)
-        features, present = dict(self.corpus.features), dict(self.corpus.present)
-        features[modality] = features[modality][source]
-        if modality in present:
-            present[modality] = present[modality][source]
-        return replace(self.corpus, features=features, present=present)
+        features = self.corpus.features | {modality: self.corpus.features[modality][source]}
+        return replace(self.corpus, features=features)
 
     def without(self, modalities: set[str]) -> float:
         return self._with({m: np.zeros(len(self.corpus), dtype=bool) for m in modalities})
