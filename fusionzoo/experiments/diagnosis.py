@@ -32,6 +32,7 @@ from fusionzoo.scoring.diagnostics.predicted import Finding, Predicted, only_spl
 from fusionzoo.scoring.metrics import MAIN, METRICS
 
 if TYPE_CHECKING:
+    from fusionzoo._types import InFolder
     from fusionzoo.data.corpus import Corpus
     from fusionzoo.host import Host
 
@@ -83,7 +84,7 @@ class Asked:
 
 
 def diagnose(
-    run: str | Path | Any,
+    run: str | Path | InFolder,
     data: str | Path | Corpus | None = None,
     *,
     split: str | None = None,
@@ -130,7 +131,7 @@ def diagnose(
     DataError : the data do not fit, or the split has no labels.
     OptionError : a part or a method that does not exist.
     """
-    folder = Path(getattr(run, "folder", run))
+    folder = Path(run) if isinstance(run, (str, Path)) else run.folder
     asked = Asked(_parts(parts), embedding, dialogue, repeats, seed, batch_size)
     _check(asked)
     if is_run(folder):

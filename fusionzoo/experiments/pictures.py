@@ -26,6 +26,7 @@ from fusionzoo.scoring.diagnostics.predicted import only_split
 
 if TYPE_CHECKING:
     from fusionzoo._file_schemas import ResultFile, Scores
+    from fusionzoo._types import InFolder
     from fusionzoo.data.corpus import Corpus
     from fusionzoo.host import Host
     from fusionzoo.scoring.diagnostics.calibration import Calibration
@@ -77,7 +78,7 @@ class Wanted:
 
 def plot(
     kind: str,
-    *runs: str | Path | Any,
+    *runs: str | Path | InFolder,
     out: str | Path | None = None,
     split: str | None = None,
     dialogue: str | None = None,
@@ -113,7 +114,7 @@ def plot(
     ending = None if out is None else Path(out).suffix.lower().removeprefix(".")
     if ending is not None and ending not in FORMATS:
         raise OptionError(f"{str(out)!r}: a picture is written as {', '.join('.' + f for f in FORMATS)}")
-    models = measured(getattr(r, "folder", r) for r in runs)
+    models = measured(r if isinstance(r, (str, Path)) else r.folder for r in runs)
     figure = KINDS[kind](Wanted(models, split, dialogue, embedding, device))
     if ending is not None:
         write_bytes(Path(str(out)), encoded(figure, ending))
