@@ -233,8 +233,8 @@ def _modalities(look: _Looked) -> None:
         raise OptionError(
             "the model reads recordings, which are not permuted; diagnose a model of features: fusionzoo extract"
         )
-    if len(look.corpus.modalities) < 2:
-        raise OptionError(f"there is only one modality, {look.corpus.modalities[0]}")
+    if len(look.corpus.modalities) == 1:
+        raise OptionError(f"there is only one modality: {', '.join(look.corpus.modalities)}")
     asked = look.options
     look.bar.start("modalities", steps_of(len(look.corpus.modalities), asked.repeats))
     use = modality_use(

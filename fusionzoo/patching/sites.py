@@ -345,7 +345,7 @@ class SiteList(list["Site | InputSite"]):
             if isinstance(s, InputSite):
                 shares = ", ".join(f"{k}:{v}" for k, v in s.widths.items()) or "?"
                 rows.append(
-                    (str(i), "input", s.arg, "<root>", shares, s.layout or "?", str(list(s.shape)), "1", "", "yes")
+                    (str(i), "input", str(s.arg), "<root>", shares, s.layout or "?", str(list(s.shape)), "1", "", "yes")
                 )
                 continue
             where, module = f"{s.where} {s.function}", f"{s.path or '<root>'}:{s.module}"

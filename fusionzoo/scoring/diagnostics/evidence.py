@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -159,7 +159,8 @@ def _temperature(scores: np.ndarray, true: np.ndarray) -> float:
     def loss(logarithm: float) -> float:
         return -float(_normal(np.exp(logarithm) * scores)[np.arange(len(true)), true].mean())
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-4.0, 3.0), method="bounded").x))
+    best: Any = minimize_scalar(loss, bounds=(-4.0, 3.0), method="bounded")
+    return float(np.exp(best.x))
 
 
 def _named(kind: str) -> str:

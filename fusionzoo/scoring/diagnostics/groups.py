@@ -146,8 +146,9 @@ def _classes(predicted: Predicted) -> tuple[Confused, ...]:
     for i, name in enumerate(names):
         most = int(wrong[i].argmax())
         share = float(wrong[i, most] / max(counts.support[i], 1))
-        numbers = (float(x[i]) for x in (counts.precision, counts.recall, counts.f1))
-        out.append(Confused(name, int(counts.support[i]), *numbers, names[most] if share else None, share))
+        precision, recall, f1 = (float(x[i]) for x in (counts.precision, counts.recall, counts.f1))
+        taken_for = names[most] if share else None
+        out.append(Confused(name, int(counts.support[i]), precision, recall, f1, taken_for, share))
     return tuple(out)
 
 
