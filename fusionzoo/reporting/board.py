@@ -81,35 +81,36 @@ def leaderboard(folder: Path) -> str:
 
 def _table(models: Iterable[Measured], folder: Path) -> str:
     ranked = sorted(models, key=lambda m: -1.0 if m.mean is None else m.mean, reverse=True)
-    head = ["", "model", *(f"test {m.short}" for m in METRICS.values()), "seeds", "parameters", "seconds"]
+    head = ["model", *(f"test {m.short}" for m in METRICS.values()), "runs, by seed", "parameters", "seconds", ""]
     lines = []
-    for rank, model in enumerate(ranked, start=1):
+    for model in ranked:
         (first, result), *_ = model.runs
         scores = [metric.show(model.mean_of(name)) for name, metric in METRICS.items()]
-        seeds = " ".join(_link(run, folder, str(r["seed"])) for run, r in model.runs)
+        seeds = " ".join(_link(run / "report.html", folder, str(r["seed"])) for run, r in model.runs)
         about = [f"{result['parameters']:,}", f"{result['seconds']:.0f}"]
-        cells = [str(rank), _link(first, folder, model.name), *scores, seeds, *about]
+        looked = first / "diagnosis.html"
+        diagnosis = _link(looked, folder, "diagnosis") if looked.is_file() else ""
+        cells = [_link(first / "report.html", folder, model.name), *scores, seeds, *about, diagnosis]
         lines.append("<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
     header = "".join(f"<th>{markup(h)}</th>" for h in head)
     return f"<table><thead><tr>{header}</tr></thead><tbody>\n" + "\n".join(lines) + "\n</tbody></table>"
 
 
 def _comparisons(folder: Path) -> list[str]:
-    found = holding("summary.json", folder)
-    items = "".join(f"<li>{_link(f, folder, str(f.relative_to(folder)))}</li>" for f in found)
-    return [f"<h2>Comparisons</h2><ul>{items}</ul>"] if found else []
+    items = []
+    for found in holding("summary.json", folder):
+        name = found.relative_to(folder).as_posix() if found != folder else folder.resolve().name
+        diagnosis = found / "diagnosis.html"
+        more = f" {_link(diagnosis, folder, 'diagnosis')}" if diagnosis.is_file() else ""
+        items.append(f"<li>{_link(found / 'report.html', folder, name)}{more}</li>")
+    return [f"<h2>Comparisons</h2><ul>{''.join(items)}</ul>"] if items else []
 
 
-def _link(folder: Path, root: Path, text: str) -> str:
-    """A name that leads to the folder's page, and to its diagnosis where there is one."""
-    links = []
-    for file, words in (("report.html", text), ("diagnosis.html", "diagnosis")):
-        if (folder / file).is_file():
-            address = quote((folder / file).relative_to(root).as_posix())
-            links.append(f'<a href="/{address}">{markup(words)}</a>')
-        elif words == text:
-            links.append(markup(text))
-    return " ".join(links)
+def _link(file: Path, root: Path, text: str) -> str:
+    """Text that leads to a page, where that page is there."""
+    if not file.is_file():
+        return markup(text)
+    return f'<a href="/{quote(file.relative_to(root).as_posix())}">{markup(text)}</a>'
 
 
 # -- the server -------------------------------------------------------------------------------------------------------

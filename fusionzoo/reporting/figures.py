@@ -150,6 +150,11 @@ def _ticks(axis: Any, which: str, size: int, found: Attention, steps: int, first
         at = range(0, size, max(1, size // 8))
         put(at, [str(i + 1) for i in at], fontsize=7)
         axis.set(**{f"{which}label": "utterance"})
+    elif size > steps and size % steps == 0 and size // steps <= len(found.modalities):
+        for part in range(1, size // steps):  # the utterances of several modalities side by side
+            (axis.axhline if which == "y" else axis.axvline)(part * steps - 0.5, color="0.5", linewidth=0.8)
+        put([])
+        axis.set(**{f"{which}label": f"utterances of {size // steps} modalities"})
     else:
         put([])
         axis.set(**{f"{which}label": f"{size} parts" if size > 1 else ""})
