@@ -21,14 +21,21 @@ def have_plots() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def figure(width: float = 7.0, height: float = 3.6, columns: int = 1) -> tuple[Any, Any]:
-    """A matplotlib figure that needs no display and leaves pyplot's state alone."""
+def figure(width: float = 7.0, height: float = 3.6, columns: int = 1, rows: int = 1, **grid: Any) -> tuple[Any, Any]:
+    """A matplotlib figure, and its axes, that needs no display and leaves pyplot's state alone.
+
+    Parameters
+    ----------
+    width, height : in inches.
+    columns, rows : of axes.
+    grid : what else `matplotlib.figure.Figure.subplots` takes.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(fig)
-    return fig, fig.subplots(1, columns)
+    return fig, fig.subplots(rows, columns, **grid)
 
 
 def png(fig: Any) -> bytes:
@@ -40,6 +47,11 @@ def png(fig: Any) -> bytes:
 
 def curves(history: Sequence[Mapping[str, Any]], result: ResultFile) -> bytes:
     """Loss and main metric of every epoch, as PNG."""
+    return png(draw_curves(history, result))
+
+
+def draw_curves(history: Sequence[Mapping[str, Any]], result: ResultFile) -> Any:
+    """Loss and main metric of every epoch, as a figure."""
     split, short = result["selection"], METRICS[MAIN].short
     epochs = [row["epoch"] for row in history]
     fig, (left, right) = figure(9.0, 3.4, 2)
@@ -52,11 +64,16 @@ def curves(history: Sequence[Mapping[str, Any]], result: ResultFile) -> bytes:
         axis.set_xlabel("epoch")
         axis.legend(frameon=False)
         axis.spines[["top", "right"]].set_visible(False)
-    return png(fig)
+    return fig
 
 
 def confusion(scores: Scores, title: str) -> bytes:
     """A confusion matrix, coloured by the share of each true class, as PNG."""
+    return png(draw_confusion(scores, title))
+
+
+def draw_confusion(scores: Scores, title: str) -> Any:
+    """The same as a figure."""
     names, counts = [unmathematical(n) for n in scores["per_class"]], np.asarray(scores["confusion"])
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     size = 2.6 + 0.55 * len(names)
@@ -67,4 +84,4 @@ def confusion(scores: Scores, title: str) -> bytes:
     axis.set(xlabel="predicted", ylabel="true", title=title)
     for (i, j), n in np.ndenumerate(counts):
         axis.text(j, i, n, ha="center", va="center", fontsize=8, color="white" if share[i, j] > 0.5 else "black")
-    return png(fig)
+    return fig
