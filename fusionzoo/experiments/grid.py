@@ -17,7 +17,15 @@ from fusionzoo._types import Options
 from fusionzoo.data.leaks import warn_of_leaks
 from fusionzoo.errors import ConfigError, close_matches_hint
 from fusionzoo.experiments.runner import Task, be_silent, run_all, seed_list
-from fusionzoo.reporting.comparison import Row, configuration, summarise, table_of, write_summary
+from fusionzoo.reporting.comparison import (
+    Contestant,
+    Row,
+    configuration,
+    numbers_of,
+    summarise,
+    table_of,
+    write_summary,
+)
 from fusionzoo.runs.config import RunConfig
 from fusionzoo.runs.data_section import anchor_paths, load_corpus
 from fusionzoo.runs.models import resolved, settle_fusion
@@ -26,6 +34,8 @@ from fusionzoo.scoring.ceiling import best_reachable
 from fusionzoo.scoring.published import published_lines
 
 if TYPE_CHECKING:
+    import pandas
+
     from fusionzoo.data.corpus import Corpus
 
 #: A host or fusion of the grid: a name, or a mapping with `name`, options, and an optional `label` for the tables.
@@ -60,6 +70,15 @@ class Comparison:
     failed: dict[str, str]
     ceiling: float | None = None
     recipe: RecipeFacts | None = None
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Every number of the comparison as a data frame, a row per row; what `summary.csv` holds.
+
+        Raises
+        ------
+        MissingDependency : pandas is not installed (the extra `report`).
+        """
+        return numbers_of(self.rows).to_pandas()
 
     def __str__(self) -> str:
         lines = [table_of(self.rows, self.failed, self.ceiling, narrow=True).text(), ""]
@@ -122,11 +141,15 @@ def compare(
     tasks = [Task(c.config, c.folder, recipe) for c in cells]
     say = be_silent if quiet else None
     outcome = run_all(tasks, corpus, jobs=jobs, stop="any" if strict else "never", say=say)
-    pairs = list(dict.fromkeys((c.host, c.fusion) for c in cells))
-    rows = summarise({p: [c.folder for c in cells if (c.host, c.fusion) == p] for p in pairs})
-    compared = configuration([(c.host, c.fusion, c.config) for c in cells])
-    write_summary(folder, rows, outcome.failed, base, corpus, compared)
+    groups: dict[Contestant, dict[int, list[Path]]] = {}
+    for c in cells:
+        groups.setdefault(Contestant(c.host, c.fusion), {})[c.config.training.seed] = [c.folder]
+    rows = summarise(groups)
     ceiling = best_reachable(corpus.info, corpus.modalities, "test")
+    for row in rows:
+        row.ceiling = ceiling
+    compared = configuration([(Contestant(c.host, c.fusion), c.config) for c in cells])
+    write_summary(folder, rows, outcome.failed, base, {corpus.name: corpus}, compared)
     return Comparison(folder, rows, outcome.failed, ceiling, recipe)
 
 

@@ -70,21 +70,19 @@ def paired_p(a: Sequence[float], b: Sequence[float]) -> float | None:
 def permutation_p(a: Sequence[float], b: Sequence[float]) -> float | None:
     """Two-sided p of the paired permutation test over seeds, which assumes no distribution; None with fewer than two pairs.
 
-    Exact up to thirteen seeds. It cannot be smaller than `2 ** (1 - seeds)`: five seeds never reach .05, six do.
+    Every way to turn the signs of the differences is tried, from fourteen seeds on ten thousand of them. It cannot be
+    smaller than `2 ** (1 - seeds)`: five seeds never reach .05, six do.
     """
-    from scipy.stats import permutation_test
-
-    if len(a) < 2:
+    d = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    if len(d) < 2:
         return None
-    samples = (np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
-    result = permutation_test(
-        samples, _mean_difference, permutation_type="samples", vectorized=True, n_resamples=9999, random_state=0
-    )
-    return float(result.pvalue)
-
-
-def _mean_difference(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
-    return np.mean(a - b, axis=axis)
+    if len(d) < 14:
+        signs = 1 - 2 * ((np.arange(2 ** len(d))[:, None] >> np.arange(len(d))) & 1)
+    else:
+        drawn = np.random.default_rng(0).choice([-1, 1], (9999, len(d)))
+        signs = np.concatenate([np.ones((1, len(d))), drawn])  # as it is, which is one of the ways
+    means = np.abs(signs @ d)
+    return float(np.mean(means >= means[0] * (1 - 1e-9)))
 
 
 def smallest_over_seeds(
@@ -108,7 +106,7 @@ def smallest_over_seeds(
 
 def _smallest(standard_error: float, units: int, alpha: float, power: float) -> float:
     """What a two-sided t-test of so many units finds with this power: by the noncentral t, its other side left out."""
-    from scipy.optimize import brentq
+    from scipy.optimize import root_scalar
     from scipy.stats import nct, t
 
     threshold = float(t.ppf(1 - alpha / 2, units - 1))
@@ -119,7 +117,7 @@ def _smallest(standard_error: float, units: int, alpha: float, power: float) -> 
     upper = 2.0 * threshold
     while lacking(upper) < 0:
         upper *= 2
-    return float(brentq(lacking, 0.0, upper)) * standard_error
+    return float(root_scalar(lacking, bracket=(0.0, upper)).root) * standard_error
 
 
 def violation_ratio(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -57,6 +59,20 @@ def test_permutation_p_by_hand():
     # +3 +2 -1, sum 4: of 6, 4, 2, 0 and their negatives, four are as large.
     assert permutation_p([3, 2, 0], [0, 0, 1]) == pytest.approx(4 / 8)
     assert permutation_p([0.5], [0.4]) is None
+
+
+@pytest.mark.parametrize("seeds", [4, 9])
+def test_permutation_p_agrees_with_scipy(seeds):
+    a, b = np.random.default_rng(seeds).normal(size=(2, seeds))
+    result = stats.permutation_test((a, b), lambda x, y: np.mean(x - y), permutation_type="samples", vectorized=False)
+    assert permutation_p(a, b) == pytest.approx(result.pvalue)
+
+
+def test_many_seeds_are_permuted_by_chance():
+    # Fourteen are drawn: as all their signs have it, but for three and a half deviations of ten thousand draws.
+    d = np.random.default_rng(3).normal(0.3, 1, size=14)
+    every = np.abs(np.array(list(itertools.product([-1, 1], repeat=14))) @ d)
+    assert permutation_p(d, np.zeros(14)) == pytest.approx(np.mean(every >= abs(d.sum()) - 1e-9), abs=0.0175)
 
 
 def test_smallest_difference_agrees_with_power_tables():
@@ -173,7 +189,8 @@ def test_bootstrap_covers_zero_for_equals_and_not_for_unequals():
     assert 0.1 < low < 0.2 < high < 0.35
     assert bootstrap_difference(good, bad) == bootstrap_difference(good, bad)
     assert bootstrap_difference(good, bad[:2]) is None
-    assert bootstrap_difference([{"d0": good[0]["d0"]}], [{"d1": bad[0]["d1"]}]) is None
+    others = {f"other {d}": counts for d, counts in bad[0].items()}
+    assert bootstrap_difference([good[0]], [others]) is None
     assert bootstrap_difference([dict(list(good[0].items())[:7])], [dict(list(bad[0].items())[:7])]) is None
 
 
