@@ -58,7 +58,7 @@ def strips(groups: Mapping[str, Sequence[Strip]], dots: str, against: str = "") 
     used = {"seed": dots, "mean": "mean"}
     used |= {"interval": "95 % interval of the mean"} if any(s.interval for s in every) else {}
     used |= {"against": against} if any(s.against is not None for s in every) else {}
-    used |= {"ceiling": "best that can be reached"} if any(s.ceiling is not None for s in every) else {}
+    used |= {"ceiling": "what an optimal reader reaches"} if any(s.ceiling is not None for s in every) else {}
     key = "".join(f"<span>{_sample(kind)}{markup(words)}</span>" for kind, words in used.items())
     return f'<div class="key">{key}</div><div class="strips">{"".join(out)}<div class="ticks">{axis}</div></div>'
 

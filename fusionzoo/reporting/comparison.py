@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from fusionzoo._files import write_bytes, write_json, write_text
 from fusionzoo._text import unmathematical, visible
 from fusionzoo.reporting import plots
-from fusionzoo.reporting.comparison_page import comparison_page
+from fusionzoo.reporting.comparison_page import REACHABLE, comparison_page
 from fusionzoo.reporting.pages import TEST_SELECTED
 from fusionzoo.reporting.rows import AXES, Contestant, Row, summarise
-from fusionzoo.reporting.table import FILE, SCREEN, TERMINAL, Column, Strong, StrongNumber, Table
+from fusionzoo.reporting.table import FILE, PHONE, SCREEN, TERMINAL, Column, Strong, StrongNumber, Table
 from fusionzoo.reporting.verdicts import headline, verdict
 from fusionzoo.runs.config import WITHOUT_FUSION
 from fusionzoo.runs.environment import package_versions
@@ -57,7 +57,7 @@ def table_of(rows: Sequence[Row], failed: Mapping[str, str], ceiling: float | No
     versus = f"vs {baselines[0]}" if len(baselines) == 1 else "vs baseline"
     header = [
         "fusion",
-        "host",
+        Column("host", narrowest=PHONE if len({r.host for r in rows}) > 1 else FILE),
         *axes,
         Column("seeds", narrowest=SCREEN, about="runs that have finished"),
         Column(f"test {main.short}", main.format, about="mean over seeds"),
@@ -65,7 +65,9 @@ def table_of(rows: Sequence[Row], failed: Mapping[str, str], ceiling: float | No
         Column(
             versus, f"+{main.format}", about="difference of the means, on the seeds that both have; bold where clear"
         ),
-        Column("p", ".3f", about="paired t-test over seeds, after Holm's correction over this table"),
+        Column(
+            "p", ".3f", narrowest=TERMINAL, about="paired t-test over seeds, after Holm's correction over this table"
+        ),
         Column("could show", main.format, narrowest=SCREEN, about=_COULD),
         *(Column(f"test {m.short}", m.format, narrowest=FILE, about="mean over seeds") for m in others.values()),
         Column("parameters", ",", narrowest=SCREEN, about="that are trained"),
@@ -107,7 +109,7 @@ def _remarks(rows: Sequence[Row], failed: Mapping[str, str], ceiling: float | No
         remarks.append(TEST_SELECTED)
     if ceiling is not None:
         main = METRICS[MAIN]
-        remarks.append(f"Best reachable test {main.short} of these data: {main.show(ceiling)}.")
+        remarks.append(f"{REACHABLE} {main.short} of these data: {main.show(ceiling)}.")
     if any(r.fusion == NO_FUSION for r in rows):
         remarks.append(f"{WITHOUT_FUSION.capitalize()}, so that the rows are hosts alone.")
     fewest = min((r.n for r in rows if r.n), default=FEWEST_SEEDS)

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from fusionzoo._file_schemas import ResultFile
     from fusionzoo.data.corpus import Corpus
 
+#: How the remark begins that the page has no need of: its first sentence says so, and its picture shows it.
+REACHABLE = "Best reachable test"
+
 _HOW_TO_READ = (
     "Means are over seeds. The difference is that of the means on the seeds which a row shares with its baseline. p is of the "
     "paired t-test over these seeds, with Holm's correction over the whole table; the interval of the difference comes from "
@@ -77,7 +80,7 @@ def comparison_page(
     parts.append(paragraph(f"Data {names}; seeds {seeds}; epoch chosen on {facts['selection']}.", "note"))
     red = [n for n in notes if n == TEST_SELECTED or n.startswith("FAILED")]
     parts += [warning(n) for n in (*red, *leaks)]
-    parts += [paragraph(n) for n in notes if n not in red]
+    parts += [paragraph(n) for n in notes if n not in red and not n.startswith(REACHABLE)]
     shown = table.fitting(SCREEN)
     linked = [[Link(str(row[0]), f"#row-{i}"), *row[1:]] for i, row in enumerate(shown.rows)]
     parts.append(Table(shown.header, linked).html(sortable=True))
@@ -165,7 +168,7 @@ def _one_row(
     numbers = [_scores(row).html()]
     if row.difference is not None:
         numbers.append(_beside_baseline(row).html())
-    parts.append(columns(numbers))
+    parts += [columns(numbers), paragraph(_cost(row), "note")]
     tested = [r["test"] for _, r in runs if r["test"]]
     if tested:
         counts = np.sum([np.asarray(s["confusion"]) for s in tested], axis=0)
@@ -199,13 +202,16 @@ def _scores(row: Row) -> Table:
     for key, metric in METRICS.items():
         test = row.test[key]
         values = (row.dev[key]["mean"], *(test[k] for k in ("mean", "sd", "low", "high")))
-        cells.append([metric.short, *(metric.show(v) for v in values)])
+        cells.append([metric.short, *(metric.show(v) or "–" for v in values)])
+    return Table(header, cells)
+
+
+def _cost(row: Row) -> str:
     cost = [] if row.parameters is None else [f"{row.parameters:,} parameters"]
     cost += [] if row.flops is None else [f"{row.flops / 1e6:.2f} MFLOPs per utterance"]
     cost += [] if row.seconds is None else [f"{row.seconds:.1f} s of training"]
-    return Table(
-        header, cells, [f"{', '.join(cost)}. From and to: 95 % interval of the mean over seeds."] if cost else []
-    )
+    said = f"{', '.join(cost)}. " if cost else ""
+    return f"{said}From and to are the ends of the mean's 95 % interval over seeds; – where there are too few."
 
 
 def _beside_baseline(row: Row) -> Table:

@@ -23,7 +23,7 @@ Cell = str | int | float | None
 _LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
 }  # fmt: skip
-_NUMBER = re.compile(r"([+-]?[\d.,]+( ?%)?)?")
+_NUMBER = re.compile(r"([+-]?[\d.,]+( ?%)?|–)?")
 
 
 class Strong(str):

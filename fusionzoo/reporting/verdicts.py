@@ -80,7 +80,7 @@ def _best(done: Sequence[Row]) -> str:
     over = f"over {_count(best.n, 'seed')}"
     if len(done) == 1:
         return f"{best.contestant.title} reaches a test {METRICS[MAIN].short} of {mean}{of}, {over}."
-    return f"{best.contestant.title} has the highest mean test {METRICS[MAIN].short}: {mean}{of}, {over}."
+    return f"{best.contestant.title} has the best mean test {METRICS[MAIN].short}: {mean}{of}, {over}."
 
 
 def _differences(done: Sequence[Row]) -> tuple[list[str], list[str]]:
