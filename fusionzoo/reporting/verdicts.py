@@ -129,7 +129,7 @@ def points(value: float) -> str:
 
 
 def _p(value: float | None) -> str:
-    return "" if value is None else "< .001" if value < 0.001 else points(value)
+    return "" if value is None else "< .001" if value < 0.001 else f"= {points(value)}"
 
 
 def _interval(row: Row) -> str:

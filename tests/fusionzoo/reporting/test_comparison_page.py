@@ -8,6 +8,7 @@ import re
 import pandas
 import pytest
 
+from fusionzoo._text import markup
 from fusionzoo.reporting.comparison import Contestant, numbers_of
 from fusionzoo.reporting.plots import critical_difference, draw_curves, svg
 from fusionzoo.reporting.rows import ranks_of
@@ -21,7 +22,7 @@ def test_every_file_says_the_same(compared, written):
     assert facts["rows"][1]["runs"]["0"] == ["runs/dialogue-gcn__lmam__seed0"]
     assert facts["rows"][1]["verdict"] in (folder / "summary.md").read_text()
     page = (folder / "report.html").read_text()
-    assert facts["rows"][1]["verdict"] in page
+    assert markup(facts["rows"][1]["verdict"]) in page
     assert facts["headline"].split(". ")[0] in page
     assert f"{rows[1].test['weighted_f1']['mean']:.4f}" in (folder / "summary.tex").read_text()
     assert '<p class="warning">FAILED dialogue-gcn__tfn__seed0: OptionError: &lt;i&gt;no&lt;/i&gt;</p>' in page
