@@ -60,6 +60,7 @@ _COMMANDS = (
     installed.check,
 )
 for _command in _COMMANDS:
-    app.command()(_command)
+    _lines = training.EXAMPLES.get(_command.__name__.replace("_", "-"), ())
+    app.command(epilog="\n\n".join(["Examples:", *_lines]) if _lines else None)(_command)
 app.command("extract")(extract_command)
 app.command("run", context_settings=SETTINGS)(run_script)

@@ -15,12 +15,13 @@ from fusionzoo._schema import read_json
 from fusionzoo._types import Options, Scores
 from fusionzoo.data.leaks import warn_of_leaks
 from fusionzoo.errors import CheckpointError, FusionZooWarning
+from fusionzoo.experiments.banner import about_data, about_models, introduce
 from fusionzoo.reporting.run import write_run_report
 from fusionzoo.runs import folder as runfolder
 from fusionzoo.runs.card import write_card
 from fusionzoo.runs.config import RunConfig, model_title
 from fusionzoo.runs.data_section import anchor_paths, load_corpus
-from fusionzoo.runs.models import settle_fusion
+from fusionzoo.runs.models import count_parameters, settle_fusion
 from fusionzoo.scoring.metrics import METRICS
 from fusionzoo.scoring.published import published_lines
 from fusionzoo.training.progress import Progress
@@ -133,6 +134,10 @@ def train(
         accelerator.wait_for_everyone()  # every process has looked at the folder before the first one writes to it
         if is_main:
             runfolder.write_start(folder, trainer.config, corpus, trainer.data_sha256, accelerator)
+        if is_main and not quiet:
+            about_device = f"device   {trainer.device}, precision {accelerator.mixed_precision}"
+            models = about_models([(config.title, count_parameters(trainer.host))])
+            introduce([*about_data(corpus), *models, about_device])
         with Progress(config, enabled=is_main and not quiet) as progress:
             trainer.fit(progress)
         result, predictions = trainer.finish()

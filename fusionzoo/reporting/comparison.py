@@ -31,6 +31,7 @@ __all__ = [
     "AXES",
     "Contestant",
     "Row",
+    "common_ceiling",
     "configuration",
     "numbers_of",
     "summarise",

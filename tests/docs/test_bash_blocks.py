@@ -55,6 +55,7 @@ _CLIPS = (
 #: What is appended to a command line that matches; all that match, in order.
 SHORT = {
     r"fusionzoo (train|cross-validate) ": _FAST,
+    r"fusionzoo (cross-validate|compare|reproduce) ": "--jobs 1",  # processes of their own cost more than these runs
     r"fusionzoo compare ": f"{_FAST} --seeds 2",
     r"fusionzoo compare .*--hosts [\w-]+,": "--seeds 1",  # several hosts; that of one host has two seeds
     r"fusionzoo reproduce (?!runs/)": _FAST,
