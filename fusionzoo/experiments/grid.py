@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusionzoo._file_schemas import RecipeFacts
+from fusionzoo._notebook import html_list, html_table
 from fusionzoo._types import Options
 from fusionzoo.errors import ConfigError, close_matches_hint
 from fusionzoo.experiments.axes import Axes, Entry, in_file
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 KEYS = ("hosts", "fusions", "objectives", "data", "protocols", "seeds", "baseline", "tune", "space", "engine")
 
 
-@dataclass
+@dataclass(repr=False)
 class Comparison:
     """A finished grid.
 
@@ -70,6 +71,15 @@ class Comparison:
         MissingDependency : pandas is not installed (the extra `report`).
         """
         return numbers_of(self.rows).to_pandas()
+
+    def __repr__(self) -> str:
+        failed = f", {len(self.failed)} failed" if self.failed else ""
+        return f"Comparison({len(self.rows)} rows{failed}, {str(self.folder)!r})"
+
+    def _repr_html_(self) -> str:
+        table = table_of(self.rows, self.failed, self.ceiling, narrow=True)
+        header, *rows = table.lines()
+        return html_table(f"comparison in {self.folder}", header, rows) + html_list("", [], table.notes)
 
     def __str__(self) -> str:
         lines = [table_of(self.rows, self.failed, self.ceiling, narrow=True).text(), ""]

@@ -110,14 +110,14 @@ class Table:
 
     def text(self) -> str:
         """For a terminal: columns in line, the notes below."""
-        lines = [[visible(c) for c in line] for line in self._lines()]
+        lines = [[visible(c) for c in line] for line in self.lines()]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         shown = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
         return "\n".join([*shown, *self.notes])
 
     def markdown(self) -> str:
         """A Markdown table, and the notes as a paragraph."""
-        header, *rows = [[_shown(c, markdown, "**{}**") for c in line] for line in self._lines()]
+        header, *rows = [[_shown(c, markdown, "**{}**") for c in line] for line in self.lines()]
         lines = [f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *rows)]
         return "\n".join([*lines, *(["", *self.notes] if self.notes else [])])
 
@@ -128,7 +128,7 @@ class Table:
         ----------
         sortable : a click on a column's name sorts by it, where the page's script runs.
         """
-        header, *rows = [[_shown(c, markup, "<strong>{}</strong>") for c in line] for line in self._lines()]
+        header, *rows = [[_shown(c, markup, "<strong>{}</strong>") for c in line] for line in self.lines()]
         kinds = [self._kind(i) for i in range(len(header))]
         abouts = [f' title="{markup(h.about)}"' if isinstance(h, Column) and h.about else "" for h in self.header]
         head = "".join(f"<th{k}{a}>{c}</th>" for c, k, a in zip(header, kinds, abouts, strict=True))
@@ -141,7 +141,7 @@ class Table:
 
     def latex(self) -> str:
         """A `tabular` for a paper, which needs no package; the notes as comments."""
-        header, *rows = [[_shown(c, _latex, r"\textbf{{{}}}") for c in line] for line in self._lines()]
+        header, *rows = [[_shown(c, _latex, r"\textbf{{{}}}") for c in line] for line in self.lines()]
         lines = [f"\\begin{{tabular}}{{l{'r' * (len(self.header) - 1)}}}", "\\hline"]
         lines += [" & ".join(header) + r" \\", "\\hline"]
         lines += [*(" & ".join(row) + r" \\" for row in rows), "\\hline", "\\end{tabular}"]
@@ -164,8 +164,8 @@ class Table:
             raise MissingDependency("pandas", "report", "a data frame") from error
         return pandas.DataFrame([list(row) for row in self.rows], columns=[str(h) for h in self.header])
 
-    def _lines(self) -> list[list[str]]:
-        """Header and rows as text."""
+    def lines(self) -> list[list[str]]:
+        """Header and rows as they are shown, not escaped."""
         rows = [[_text(c, h) for c, h in zip(row, self.header, strict=True)] for row in self.rows]
         return [[str(h) for h in self.header], *rows]
 
