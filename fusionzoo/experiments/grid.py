@@ -24,6 +24,7 @@ from fusionzoo.reporting.comparison import (
     Row,
     common_ceiling,
     configuration,
+    numbers_of,
     summarise,
     table_of,
     write_summary,
@@ -35,6 +36,8 @@ from fusionzoo.scoring.ceiling import best_reachable
 from fusionzoo.scoring.published import published_lines
 
 if TYPE_CHECKING:
+    import pandas
+
     from fusionzoo.data.corpus import Corpus
 
 #: What a configuration file of a comparison holds besides the sections that all runs share.
@@ -60,13 +63,23 @@ class Comparison:
     ceiling: float | None = None
     recipe: RecipeFacts | None = None
 
+    def to_pandas(self) -> pandas.DataFrame:
+        """Every number of the comparison as a data frame, a row per row; what `summary.csv` holds.
+
+        Raises
+        ------
+        MissingDependency : pandas is not installed (the extra `report`).
+        """
+        return numbers_of(self.rows).to_pandas()
+
     def __repr__(self) -> str:
         failed = f", {len(self.failed)} failed" if self.failed else ""
         return f"Comparison({len(self.rows)} rows{failed}, {str(self.folder)!r})"
 
     def _repr_html_(self) -> str:
         table = table_of(self.rows, self.failed, self.ceiling, narrow=True)
-        return html_table(f"comparison in {self.folder}", table.header, table.rows) + html_list("", [], table.notes)
+        header, *rows = table.lines()
+        return html_table(f"comparison in {self.folder}", header, rows) + html_list("", [], table.notes)
 
     def __str__(self) -> str:
         lines = [table_of(self.rows, self.failed, self.ceiling, narrow=True).text(), ""]
