@@ -24,7 +24,8 @@ from fusionzoo.wild.report import write_report
 from fusionzoo.wild.script import Script, Tee
 from fusionzoo.wild.seeds import shifted
 from fusionzoo.wild.stand_ins import Finder
-from fusionzoo.wild.watch import Watch, Wish
+from fusionzoo.wild.watch import Watch
+from fusionzoo.wild.wish import Wish
 
 
 @dataclass
@@ -98,6 +99,7 @@ def run(
     Raises
     ------
     PatchError : no model or several were found, or it cannot be patched; other errors are the script's own.
+    UnknownNameError, OptionError : before the script starts, of the fusion's name and those of its options.
 
     >>> done = run("train.py", ["1e-3", "gpu"], fusion="lmam", device="cpu")            # doctest: +SKIP
     >>> print(done.growth)                                                                # doctest: +SKIP
@@ -114,6 +116,7 @@ def run(
         model=model,
         options=options,
     )
+    wish.check()
     asked = {
         "script": str(script),
         "args": list(args),
