@@ -2,7 +2,7 @@
 
     python benchmarks/wild --clones FOLDER --data iemocap.npz --json R.json [--only mmgcn,sdt] [--fusions none,lmam]
         [--seeds 1] [--epochs 1] [--jobs 2] [--limit 600]
-    python benchmarks/wild --page R.json
+    python benchmarks/wild --page R.json [--into docs/wild.md]
 
 FOLDER holds a clone of each repository, named OWNER+NAME, at the commit that `scripts.toml` names; every run works in a copy.
 Runs that R.json holds already are not repeated.

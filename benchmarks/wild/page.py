@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fusionzoo.scoring.statistics import holm, mean_interval, paired_p
@@ -11,6 +12,7 @@ from wild.one_process import failed
 from wild.table import CONDITIONS, Script
 
 Record = dict[str, Any]
+BEGIN, END = "<!-- study -->", "<!-- end of the study -->"
 #: (selection, script, condition) -> seed -> weighted F1.
 Scores = Mapping[int, float]
 SELECTIONS = {"by_rule": "the script's own choice of the epoch", "honest": "the epoch chosen without the test"}
@@ -38,6 +40,15 @@ def tables(study: Mapping[str, Any], scripts: Sequence[Script]) -> str:
     lines += ["", "**Over scripts**", "", *_over_scripts(records, there)]
     lines += ["", *_checks(study["records"])]
     return "\n".join(lines)
+
+
+def put_into(file: Path, text: str) -> None:
+    """Put the tables between the two comments of a page that say where."""
+    before, begin, rest = file.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise SystemExit(f"{file} has no place for the tables: a line {BEGIN} and a line {END}")
+    file.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
 
 
 def scores_of(records: Sequence[Record], script: str, condition: str, selection: str) -> dict[int, float]:

@@ -47,9 +47,11 @@ def main(usage: str | None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, of one thread each (1)")
     parser.add_argument("--limit", type=float, default=600, help="seconds per run (600)")
     parser.add_argument("--page", type=Path, help="print the tables of docs/wild.md from such a file, and run nothing")
+    parser.add_argument("--into", type=Path, help="with --page: file in whose place for them they are put instead")
     given = parser.parse_args()
     if given.page:
-        print(page.tables(json.loads(given.page.read_text(encoding="utf-8")), scripts()))
+        text = page.tables(json.loads(given.page.read_text(encoding="utf-8")), scripts())
+        print(text) if given.into is None else page.put_into(given.into, text)
         return 0
     if missing := [f"--{n}" for n in ("clones", "data", "json") if getattr(given, n) is None]:
         parser.error(f"{', '.join(missing)} is needed")

@@ -64,6 +64,7 @@ def run(
     layout: str | None = None,
     mode: str = "residual",
     model: str | None = None,
+    prove: bool = True,
     device: str | None = None,
     seed: int | None = None,
     save: str | PathLike[str] | None = None,
@@ -89,6 +90,8 @@ def run(
     layout : of the streams at the site, where the trace cannot prove it.
     mode : `"residual"` or `"replace"`, as for `fusionzoo.patch`.
     model : class name of the model, where the script trains several.
+    prove : try out with the first call that samples stay apart, padding stays unseen, and more, as `fusionzoo.patch` does; False
+        saves a dozen forwards, for a script whose site was proved before.
     device : where what the script puts on CUDA goes instead: `"cpu"`, `"cuda:1"`.
     seed : of all generators; what the script seeds itself is shifted by it, so that 0 is the script's own.
     save : file for the fusion's weights in the end, for `fusionzoo.load_patch`.
@@ -114,6 +117,7 @@ def run(
         layout=layout,
         mode=mode,
         model=model,
+        prove=prove,
         options=options,
     )
     wish.check()
@@ -128,6 +132,7 @@ def run(
         "widths": widths,
         "mode": mode,
         "model": model,
+        "prove": prove,
         "device": device,
         "seed": seed,
     }

@@ -258,7 +258,7 @@ class Watch:
 
     def _patch(self, module: nn.Module, host: nn.Module, args: Any, kwargs: Any) -> Patch:
         wish = self.wish
-        common: dict[str, Any] = {"mode": wish.mode, "layout": wish.layout, **wish.options}
+        common: dict[str, Any] = {"mode": wish.mode, "layout": wish.layout, "prove": wish.prove, **wish.options}
         if wish.split is not None:
             site = self._split_site(module, args, kwargs)
             return fusionzoo.patch(module, wish.fusion, site, inputs=(args, kwargs), **common)

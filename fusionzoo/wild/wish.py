@@ -24,6 +24,7 @@ class Wish:
     modalities : as for `find_sites`.
     split : `(argument, {modality: width})` of an argument in which the script has joined the modalities.
     model : class name of the model, where a script trains several.
+    prove : whether the first call in training is tried out.
     """
 
     fusion: Any = None
@@ -33,6 +34,7 @@ class Wish:
     layout: str | None = None
     mode: str = "residual"
     model: str | None = None
+    prove: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:

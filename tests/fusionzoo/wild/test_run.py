@@ -179,6 +179,13 @@ def test_a_model_that_nobody_has_is_told_with_the_first_call(capsys: pytest.Capt
     assert "epoch" not in capsys.readouterr().out
 
 
+def test_the_proof_can_be_left_out() -> None:
+    done = go("argparse_train", "--epochs", "1", prove=False)
+    assert done.patch is not None
+    assert done.patch.calls == 3
+    assert "prove=False" in str(done.patch.proof)
+
+
 @pytest.mark.parametrize("kind", ["swa", "ema", "deepcopy", "frozen"])
 def test_an_average_of_weights_from_before_has_the_fusion_too(kind: str) -> None:
     """As if the fusion had been in the model when the average was set up: the formulas say what the average is then."""
