@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import gc
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -47,7 +48,7 @@ def snapshots_of(host: nn.Module) -> list[str]:
     own = _without_fusion(host)
     found = []
     for thing in gc.get_objects():
-        if issubclass(type(thing), dict) and len(thing) >= len(own) > 0 and all(n in thing for n in own):
+        if type(thing) in (dict, OrderedDict) and len(thing) >= len(own) > 0 and all(n in thing for n in own):
             if _are_copies([thing[n] for n in own], own):
                 found.append("a dict by name")
         elif type(thing) in (list, tuple) and len(thing) == len(own) > 0 and _are_copies(thing, own):
