@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -95,6 +96,13 @@ class Running:
     folder: Path
     until: float
 
+    def end(self) -> None:
+        """End it with its workers, which are of its group."""
+        if self.process.pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.join()
+
 
 class Study:
     """Runs what is missing of a file of records.
@@ -117,13 +125,18 @@ class Study:
     def run(self, wanted: Sequence[Key]) -> None:
         """Run all that has no record yet, or one of a failure."""
         left = [k for k in wanted if one_process.failed(self.records.get(k, {}))]
-        while left or self.running:
-            ready = [k for k in left if not self._waits_for(k, left)]
-            if ready and len(self.running) < self.given.jobs:
-                left.remove(ready[0])
-                self._start(ready[0])
-            else:
-                self._collect()
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # no run goes on without the runner
+        try:
+            while left or self.running:
+                ready = [k for k in left if not self._waits_for(k, left)]
+                if ready and len(self.running) < self.given.jobs:
+                    left.remove(ready[0])
+                    self._start(ready[0])
+                else:
+                    self._collect()
+        finally:
+            for run in self.running.values():
+                run.end()
 
     def _waits_for(self, key: Key, left: Sequence[Key]) -> bool:
         """Whether it is a control of which the fusion that it is measured by still runs."""
@@ -166,9 +179,7 @@ class Study:
             late = time.monotonic() >= run.until
             if run.process.is_alive() and not late:
                 continue
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(run.process.pid or 0, signal.SIGKILL)
-            run.process.join()
+            run.end()
             del self.running[key]
             self._keep(key, run, late)
 
