@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import fusionzoo
+from fusionzoo.runs.config import RunConfig
 
 HOSTS = "bc-lstm,text-cnn,dialogue-gcn"
 FUSIONS = "concat,lmam,gated"
 RATES = "1e-3,2e-3,4e-3"
 #: What the study is told apart by, in the order of the tables.
-AXES = ("data", "host", "fusion", "placement", "lr")
+AXES = ("data", "host", "fusion", "placement", "lr", "set")
 
 
 def run_grid(
@@ -38,17 +39,22 @@ def run_grid(
     placements: Iterable[str],
     rates: Iterable[float],
     seeds: int,
+    sets: Sequence[str] = (),
 ) -> None:
-    """Train what is not there yet, one comparison for each placement and learning rate."""
+    """Train what is not there yet, one comparison for each host, placement and learning rate."""
     for host, placement, lr in itertools.product(hosts, placements, rates):
         if placement not in fusionzoo.card(host, "host").placements:
             continue
-        config = {
-            "data": {"source": data},
-            "host": {"name": host, "placement": placement},
-            "training": {"lr": lr, "checkpoint_every": 1000, "keep": 0},
-        }
-        folder = out / Path(data).stem / placement / f"lr{lr:g}" / host
+        config = RunConfig.from_sources(
+            {
+                "data": {"source": data},
+                "host": {"name": host, "placement": placement},
+                "training": {"lr": lr, "checkpoint_every": 1000, "keep": 0},
+            },
+            sets,
+            check=False,
+        )
+        folder = out / Path(data).stem / ",".join([placement, f"lr={lr:g}", *sets]) / host
         fusionzoo.compare(config, folder, hosts=[host], fusions=fusions, seeds=seeds, jobs=1)
 
 
@@ -64,6 +70,7 @@ def scores(out: Path) -> dict[tuple[str, ...], list[tuple[float, float]]]:
             config["fusion"]["name"],
             config["host"]["placement"],
             f"{config['training']['lr']:g}",
+            ", ".join(file.parts[-5].split(",")[2:]),
         )
         found[key].append((said["dev"]["weighted_f1"], said["test"]["weighted_f1"]))
     return dict(found)
@@ -88,6 +95,7 @@ def main() -> None:
     parser.add_argument("--placements", default="late,early")
     parser.add_argument("--rates", default=RATES)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--set", action="append", default=[], dest="sets", help="section.key=value, as of fusionzoo")
     args = parser.parse_args()
     out = args.out / args.what
     if args.what != "table":
@@ -99,6 +107,7 @@ def main() -> None:
             args.placements.split(","),
             [float(r) for r in args.rates.split(",")],
             args.seeds,
+            args.sets,
         )
     print(table(scores(args.out if args.what == "table" else out)))
 
