@@ -17,7 +17,6 @@ from fusionzoo_adapters.parts.context_encoder import ContextEncoder, encoded
 from fusionzoo_adapters.parts.published_fusion import speakers_of
 from fusionzoo_adapters.parts.text_views import Views, averaged, widths_of
 
-
 #: Encoders with a linear map beside them, so that an utterance's own features reach the fusion unmixed.
 LATE_SKIP = "late-skip"
 
