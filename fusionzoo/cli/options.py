@@ -158,6 +158,19 @@ def comma(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
+def pairs(option: str, text: str | None) -> dict[str, str]:
+    """`a=x,b=y` as a mapping."""
+    found: dict[str, str] = {}
+    for part in comma(text) or ():
+        name, equals, value = (p.strip() for p in part.partition("="))
+        if not equals or not name or not value or name in found:
+            raise OptionError(
+                f"{option} {text!r}: expected different names and what they are, such as text=utterance,label=mood"
+            )
+        found[name] = value
+    return found
+
+
 def expanded(command: Callable[..., None]) -> Callable[..., None]:
     """The command with the fields of its group of options in the group's place."""
     hints = get_type_hints(command, include_extras=True)
