@@ -265,14 +265,23 @@ OFFICIAL = {
 }
 
 
-@pytest.mark.parametrize("name", fusionzoo.names())
-def test_fusion(name):
-    check_fusion(name, options=FUSIONS.get(name)).raise_if_failed()
+def first_quick_others_slow(kind, table):
+    """The name of every built-in with each of its sets of options: the first in the quick tests, all of them in CI."""
+    return [
+        pytest.param(name, options, marks=[pytest.mark.slow] * (i > 0), id=f"{name}-{i}")
+        for name in fusionzoo.names(kind)
+        for i, options in enumerate(table.get(name, [{}]))
+    ]
 
 
-@pytest.mark.parametrize("name", fusionzoo.names("host"))
-def test_host(name):
-    check_host(name, options=HOSTS.get(name)).raise_if_failed()
+@pytest.mark.parametrize(("name", "options"), first_quick_others_slow("fusion", FUSIONS))
+def test_fusion(name, options):
+    check_fusion(name, options=options).raise_if_failed()
+
+
+@pytest.mark.parametrize(("name", "options"), first_quick_others_slow("host", HOSTS))
+def test_host(name, options):
+    check_host(name, options=options).raise_if_failed()
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
@@ -283,9 +292,9 @@ def test_what_fails_and_why(name):
     assert {r.check for r in results.expected} == set(failures)
 
 
-@pytest.mark.parametrize("name", fusionzoo.names("objective"))
-def test_objective(name):
-    check_objective(name, options=OBJECTIVES.get(name)).raise_if_failed()
+@pytest.mark.parametrize(("name", "options"), first_quick_others_slow("objective", OBJECTIVES))
+def test_objective(name, options):
+    check_objective(name, options=options).raise_if_failed()
 
 
 def test_the_published_focal_loss_has_no_gradient_through_its_factor():
