@@ -104,6 +104,23 @@ class ModelFile(TypedDict):
     versions: NotRequired[Versions]
     data: NotRequired[DataOfModel]
     selection: NotRequired[str]
+    features: NotRequired[dict[str, FeatureCard]]
+
+
+class FeatureCard(TypedDict):
+    """How the features of a modality were made, see `fusionzoo extract`."""
+
+    model: str
+    revision: NotRequired[str | None]
+    sha256: NotRequired[dict[str, str]]
+    layer: NotRequired[str | int]
+    pooling: NotRequired[str]
+    normalise: NotRequired[bool]
+    max_length: NotRequired[int | None]
+    seconds: NotRequired[float | None]
+    scale: NotRequired[str]
+    frames: NotRequired[int | None]
+    picture: NotRequired[str]
 
 
 class ProvidersOfModel(TypedDict):

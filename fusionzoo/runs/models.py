@@ -99,6 +99,10 @@ def describe_model(config: RunConfig, corpus: Corpus, data_sha256: str) -> Model
         "data": {"name": corpus.name, "sha256": data_sha256},
         "selection": config.training.selection,
     }
+    made = corpus.info.get("extraction")
+    if isinstance(made, Mapping) and isinstance(cards := made.get("features"), Mapping):
+        # How the features were made: what encodes a new dialogue in the same way.
+        meta["features"] = {m: cards[m] for m in corpus.dims if m in cards}
     return cast(ModelFile, meta)
 
 

@@ -153,7 +153,9 @@ class Reading:
             split=self._split(where, get),
             vectors=self._vectors(where, number_of, cells),
         )
-        if row.start is not None and row.end is not None and row.end <= row.start:
+        # Tables of words alone have utterances of no length (MELD's); a recording has nothing in such a span.
+        least = 1e-9 if row.audio or row.video else 0.0
+        if row.start is not None and row.end is not None and row.end - row.start < least:
             self._wrong(where, "end", f"is {row.end:g} s, not after the start at {row.start:g} s")
         if not (row.text or row.audio or row.video or row.vectors):
             self.problems.append(f"{where}: has neither words nor a recording nor features")
@@ -262,7 +264,7 @@ class Reading:
                 f"{row.where}: {modality} has width {len(row.vectors[modality])}, expected {usual}, as most rows have"
                 for row in odd
             ]
-            rows = [row for row in rows if row not in odd]
+            rows = [row for row in rows if len(row.vectors.get(modality, range(usual))) == usual]
         return rows
 
     def _dialogue(self, rows: list[Row]) -> Iterable[Row]:
