@@ -266,6 +266,17 @@ class ScoresOfClass(TypedDict):
     support: Count
 
 
+class RegressionOfSplit(TypedDict):
+    """`evaluate_scores`."""
+
+    mae: float | None
+    pearson: float | None
+    acc_2: Share | None
+    acc_2_nonzero: Share | None
+    acc_7: Share | None
+    utterances: Count
+
+
 class Scores(TypedDict):
     """`evaluate_predictions`; metrics that were added since stand beside these four."""
 
@@ -278,6 +289,7 @@ class Scores(TypedDict):
     per_class: Annotated[dict[str, ScoresOfClass], Within(1, 10**5)]
     confusion: list[list[Count]]
     never_predicted: list[str]
+    regression: NotRequired[RegressionOfSplit]
 
 
 class Averages(TypedDict):

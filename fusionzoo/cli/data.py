@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fusionzoo.cli.extract import reader_options
-from fusionzoo.cli.options import Json, Modalities, Reader, Split, comma, pairs
+from fusionzoo.cli.options import Json, Modalities, Reader, Split, comma, numbers, pairs
 
 data_app = typer.Typer(help="Look at data files and turn them into the safe columnar layout.", no_args_is_help=True)
 
@@ -38,6 +38,10 @@ def data_convert(
     label_names: Annotated[str | None, typer.Option(help="Names of the classes, comma-separated.")] = None,
     dev_fraction: Annotated[float, typer.Option(help="Share of train drawn as dev where there is none.")] = 0.1,
     split_seed: Annotated[int, typer.Option(help="Seed of that draw.")] = 0,
+    score_classes: Annotated[
+        str | None,
+        typer.Option(help="Make classes of the column score, the nearest of these values: -3,-2,-1,0,1,2,3."),
+    ] = None,
 ) -> None:
     """Turn a data file into the safe columnar .npz layout."""
     from fusionzoo.cli import show
@@ -51,6 +55,7 @@ def data_convert(
         modalities=comma(modalities),
         dev_fraction=dev_fraction,
         split_seed=split_seed,
+        score_classes=None if score_classes is None else numbers("--score-classes", score_classes),
         **options,
     )
     show.say(done)

@@ -158,6 +158,14 @@ def comma(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
+def numbers(option: str, text: str) -> list[float]:
+    """`-1,0,1` as numbers."""
+    try:
+        return [float(part) for part in comma(text) or ()]
+    except ValueError:
+        raise OptionError(f"{option} {text!r}: expected numbers, such as -3,-2,-1,0,1,2,3") from None
+
+
 def pairs(option: str, text: str | None) -> dict[str, str]:
     """`a=x,b=y` as a mapping."""
     found: dict[str, str] = {}

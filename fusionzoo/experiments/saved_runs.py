@@ -18,6 +18,7 @@ from fusionzoo.runs.data_section import absolute_source, corpus_sha256, load_cor
 from fusionzoo.runs.models import load_model
 from fusionzoo.scoring.inference import prediction_header, prediction_rows, split_probabilities
 from fusionzoo.scoring.metrics import evaluate_predictions
+from fusionzoo.scoring.regression import regression_of
 
 if TYPE_CHECKING:
     from fusionzoo._file_schemas import ModelFile
@@ -65,6 +66,8 @@ def evaluate(
     if not len(rows):
         raise DataError(f"{corpus.name!r} has no utterance in its {split} split; it has {_splits(corpus)}")
     scores = evaluate_predictions(corpus.label[rows], probabilities, meta["label_names"])
+    if (regression := regression_of(corpus, rows, probabilities)) is not None:
+        scores["regression"] = regression
     scores["run"] = str(run)
     scores["split"] = split
     scores["data"] = corpus.name

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,6 +19,7 @@ from fusionzoo._files import write_bytes, write_json
 from fusionzoo._options import options_in_force
 from fusionzoo._schema import read_json
 from fusionzoo._weights import building_for, load_weights, pack_weights, read_weights
+from fusionzoo.data.scores import class_values
 from fusionzoo.errors import CheckpointError, ConfigError
 from fusionzoo.runs.config import FusionConfig, RunConfig
 from fusionzoo.runs.options import NO_FUSION, SUPPLIED, accepted_options
@@ -132,7 +133,7 @@ def resolved(config: RunConfig, corpus: Corpus) -> RunConfig:
     """The same for a configuration of which nothing has been built yet; models are small, and this one is dropped."""
     with torch.random.fork_rng(devices=[]):
         host = build_host(describe_model(config, corpus, ""))
-        objective = WeightedObjective(config, corpus.num_classes, class_counts(corpus), host)
+        objective = WeightedObjective(config, corpus.num_classes, class_counts(corpus), host, corpus.label_names)
     return resolve(config, host, objective)
 
 
@@ -164,11 +165,23 @@ class WeightedObjective(nn.Module):
     num_classes : C.
     class_counts : labelled utterances of each class in the train split, `(C,)`.
     host : what the objectives are bound to; those that need no host do without.
+    label_names : the classes; where they are numbers, they are the `values` of objectives that have such an option.
     """
 
-    def __init__(self, config: RunConfig, num_classes: int, class_counts: Tensor, host: Host | None = None):
+    def __init__(
+        self,
+        config: RunConfig,
+        num_classes: int,
+        class_counts: Tensor,
+        host: Host | None = None,
+        label_names: Sequence[str] = (),
+    ):
         super().__init__()
         terms = config.objective.terms()
+        if (values := class_values(label_names)) is not None:
+            for name, _, options in terms:
+                if "values" in accepted_options(name, "objective").types:
+                    options.setdefault("values", list(values))
         self.weights = [weight for _, weight, _ in terms]
         self.parts = nn.ModuleList(
             fusionzoo.get(name, kind="objective")(num_classes, class_counts=class_counts.clone(), **options)
