@@ -14,7 +14,7 @@ import numpy as np
 from fusionzoo._csv import csv_text
 from fusionzoo._files import write_json, write_text
 from fusionzoo.data.corpus import Corpus
-from fusionzoo.data.tables.rows import ENDINGS
+from fusionzoo.data.tables.rows import ENDINGS, TableLike
 from fusionzoo.data.tables.table import Table, read_table
 from fusionzoo.errors import DataError, FusionZooError, ModelError, OptionError, close_matches_hint
 from fusionzoo.experiments.saved_runs import fit_modalities, load_run, probabilities_of
@@ -110,7 +110,7 @@ def _check_target(path: Path) -> None:
 
 def predict_dialogue(
     run: str | Path,
-    dialogue: Any,
+    dialogue: TableLike,
     *,
     out: str | Path | None = None,
     audio: str | Path | None = None,

@@ -9,12 +9,30 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from fusionzoo._text import brief
 from fusionzoo.data.raw._encodings import decode
 from fusionzoo.data.tables.subtitles import SUFFIXES, read_subtitles
 from fusionzoo.errors import DataError
+
+
+class Frame(Protocol):
+    """What of a `pandas.DataFrame` is used."""
+
+    @property
+    def columns(self) -> Iterable[object]:
+        """Names of the columns."""
+        ...
+
+    def to_dict(self, orient: Literal["records"], /) -> list[dict[str, Any]]:
+        """Its rows."""
+        ...
+
+
+Records = Iterable[Mapping[str, object]]
+#: A file, a `pandas.DataFrame`, a `datasets.Dataset`, a `DatasetDict`, mappings.
+TableLike = str | os.PathLike[str] | Frame | Mapping[str, Records] | Records
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 _TEXTS = (".csv", ".tsv")
@@ -59,7 +77,7 @@ def _is_nothing(value: Any) -> bool:
     return type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
 
 
-def read_rows(source: Any) -> Rows:
+def read_rows(source: TableLike) -> Rows:
     """The rows of a file, a `pandas.DataFrame`, a `datasets.Dataset` or `DatasetDict`, or an iterable of mappings.
 
     Raises
@@ -69,8 +87,9 @@ def read_rows(source: Any) -> Rows:
     if isinstance(source, str | os.PathLike):
         return _of_file(Path(source))
     rows = Rows(type(source).__name__, Path())
-    if hasattr(source, "to_dict") and hasattr(source, "columns"):  # pandas
-        _add_all(rows, source.to_dict("records"), "row")
+    if hasattr(source, "to_dict") and hasattr(source, "columns"):
+        frame: Any = source
+        _add_all(rows, frame.to_dict("records"), "row")
     elif isinstance(source, Mapping):  # datasets.DatasetDict
         for split, part in source.items():
             _add_all(rows, (_with_split(row, str(split)) for row in part), f"{split}, row")

@@ -17,7 +17,7 @@ from fusionzoo.data.npz import sha256
 from fusionzoo.data.raw._files import natural
 from fusionzoo.data.raw.corpus import Problem, RawCorpus, RawUtterance
 from fusionzoo.data.tables.reading import Reading, Row, roles_of
-from fusionzoo.data.tables.rows import read_rows
+from fusionzoo.data.tables.rows import TableLike, read_rows
 from fusionzoo.data.tables.vectors import find_vectors
 from fusionzoo.errors import DataError
 
@@ -98,7 +98,7 @@ class Table:
 
 
 def read_table(
-    source: Any,
+    source: TableLike,
     *,
     columns: Mapping[str, str | None] | None = None,
     features: Mapping[str, str] | None = None,
@@ -244,6 +244,7 @@ def _remark(reading: Reading, rows: list[Row]) -> None:
         reading.notes.append(f"{empty} rows have no class")
 
 
-def from_table(source: Any, **options: Any) -> Corpus:
+def from_table(source: TableLike, **options: object) -> Corpus:
     """The features of a table; parameters as for `read_table`."""
-    return read_table(source, **options).corpus()
+    arguments: Any = options
+    return read_table(source, **arguments).corpus()
