@@ -110,6 +110,10 @@ class MultiplicativeInteractions(Fusion):
 
     modalities = (2, 3)
 
+    without_effect: ClassVar[dict[str, str]] = {
+        "rows": "of form='matrix3D' alone",
+    }
+
     def __init__(
         self,
         dims: Dims,

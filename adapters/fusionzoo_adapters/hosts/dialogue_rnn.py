@@ -69,6 +69,10 @@ class DialogueRNNHost(ContextHost):
     }
     placements: ClassVar[tuple[str, ...]] = ("late", "early", "early-residual", "parallel")
 
+    without_effect: ClassVar[dict[str, str]] = {
+        "attention_width": "of context_attention='concat' alone",
+    }
+
     def __init__(
         self,
         dims: Dims,
