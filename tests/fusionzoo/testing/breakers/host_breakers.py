@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -25,7 +25,7 @@ class SoundHost(Host):
 
     placements = ("early", "late")
 
-    without_effect = {"width": "of placement='late' alone"}
+    without_effect: ClassVar[dict[str, str]] = {"width": "of placement='late' alone"}
 
     def __init__(self, dims, num_classes, num_speakers, fusion="concat", placement=None, *, width: int = 6):
         check_positive(width, "width", self)
