@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from fusionzoo.data.readers import Reader
     from fusionzoo.experiments.cost import bench as bench
     from fusionzoo.experiments.cross_validation import cross_validate as cross_validate
+    from fusionzoo.experiments.diagnosis import diagnose as diagnose
     from fusionzoo.experiments.grid import compare as compare
     from fusionzoo.experiments.reproduction import reproduce as reproduce
     from fusionzoo.experiments.saved_runs import evaluate as evaluate
@@ -87,6 +88,7 @@ _LAZY = {
     "compare": "fusionzoo.experiments.grid",
     "cross_validate": "fusionzoo.experiments.cross_validation",
     "evaluate": "fusionzoo.experiments.saved_runs",
+    "diagnose": "fusionzoo.experiments.diagnosis",
     "extract": "fusionzoo.extraction.run",
     "find_sites": "fusionzoo.patching",
     "hookimpl": "fusionzoo.hookspecs",
@@ -167,6 +169,7 @@ __all__ = [
     "card",
     "compare",
     "cross_validate",
+    "diagnose",
     "evaluate",
     "extract",
     "find_sites",

@@ -66,7 +66,19 @@ Folds = Annotated[
     ),
 ]
 Seeds = Annotated[int | None, typer.Option(help="Number of seeds; they are 0, 1, ...", min=1)]
-Jobs = Annotated[int, typer.Option(help="Runs side by side, each in a process of its own.", min=1)]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        help="Runs side by side, each in a process of its own; default: what cores, memory and GPUs allow.", min=1
+    ),
+]
+EngineName = Annotated[
+    str, typer.Option("--engine", help="Where runs run: local, ray (a running cluster, or this machine) or slurm.")
+]
+EngineOptions = Annotated[
+    list[str] | None,
+    typer.Option("--engine-option", help="Of ray.init or submitit: key=value, such as slurm_partition=gpu."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print only the result.")]
 Reader = Annotated[list[str] | None, typer.Option(help="Option of the release's reader, for example classes=4.")]
 PluginName = Annotated[
@@ -156,6 +168,19 @@ class ModelOptions(RunOptions):
 def comma(text: str | None) -> list[str] | None:
     """`a, b` as a list."""
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def pairs(given: list[str] | None, option: str) -> dict[str, Any]:
+    """`["classes=4"]` -> `{"classes": 4}`, values read as YAML; the option is named in refusals."""
+    from fusionzoo._yaml import parse_yaml
+
+    out = {}
+    for item in given or []:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise OptionError(f"{option} {item!r}: expected key=value, such as {option} classes=4")
+        out[key.strip()] = parse_yaml(value, f"the value in {option} {item[:60]!r}", OptionError)
+    return out
 
 
 def expanded(command: Callable[..., None]) -> Callable[..., None]:

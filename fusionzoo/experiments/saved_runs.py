@@ -59,8 +59,8 @@ def evaluate(
     ShapeError : the data have other widths.
     DataError : the data have other modalities, classes or speakers, or no labels.
     """
-    host, meta, corpus = _prepare(run, data, allow_missing, device, options)
-    _check_classes(corpus, meta, run)
+    host, meta, corpus = prepare(run, data, allow_missing, device, options)
+    check_classes(corpus, meta, run)
     rows, probabilities = _probabilities(host, corpus, split, batch_size)
     if not len(rows):
         raise DataError(f"{corpus.name!r} has no utterance in its {split} split; it has {_splits(corpus)}")
@@ -98,9 +98,9 @@ def predict(
     -------
     The path of the file.
     """
-    host, meta, corpus = _prepare(run, data, allow_missing, device, options)
+    host, meta, corpus = prepare(run, data, allow_missing, device, options)
     if (corpus.label >= 0).any():
-        _check_classes(corpus, meta, run)
+        check_classes(corpus, meta, run)
     names = meta["label_names"]
     rows: list[list[Any]] = []
     for part in (split,) if split else ("train", "dev", "test"):
@@ -113,9 +113,10 @@ def predict(
     return Path(out)
 
 
-def _prepare(
+def prepare(
     run: str | Path, data: str | Path | Corpus | None, allow_missing: bool, device: str | None, options: Options
 ) -> tuple[Host, ModelFile, Corpus]:
+    """A trained host in eval mode, the contents of its `model.json`, and the data with exactly its modalities; see `evaluate`."""
     if device in (None, "auto"):
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -167,7 +168,8 @@ def _fit_modalities(corpus: Corpus, meta: ModelFile, run: str | Path, allow_miss
     return corpus.subset([m for m in wanted if m in corpus.dims])
 
 
-def _check_classes(corpus: Corpus, meta: ModelFile, run: str | Path) -> None:
+def check_classes(corpus: Corpus, meta: ModelFile, run: str | Path) -> None:
+    """Raise `DataError` unless the data's classes are the model's, in the same order."""
     if list(corpus.label_names) != list(meta["label_names"]):
         raise DataError(
             f"the classes of {corpus.name!r} are {', '.join(corpus.label_names)}, and the model in {str(run)!r} was trained on "

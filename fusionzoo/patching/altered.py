@@ -212,7 +212,7 @@ class Altered:
             return self._rows_of_dialogues()
         size = self._sample_count()
         if isinstance(size, str):
-            return size
+            return self._rows_by_counts() or size
         if size < 2:
             return ONE_SAMPLE
         axes = {x.path: [d for d in range(_outer_axes(x)) if x.tensor.shape[d] == size] for x in streams}
@@ -230,6 +230,21 @@ class Altered:
             return "nothing in the call tells which rows are one dialogue"
         self.flat = True
         return {x.path: (0, torch.arange(lengths[0]), torch.arange(lengths[0], rows)) for x in self.streams}
+
+    def _rows_by_counts(self) -> Samples | None:
+        """The first sample and the others, where some streams hold the rows of all samples, cut by counts of their own."""
+        for batch in sorted({len(c) for c in self.counts if len(c) > 1}):
+            found: Samples = {}
+            for x in self.streams:
+                axes = [d for d in range(_outer_axes(x)) if x.tensor.shape[d] == batch]
+                firsts = {c[0] for c in self.counts if len(c) == batch and sum(c) == len(x.tensor)}
+                if len(axes) == 1 or (not axes and len(firsts) == 1):
+                    axis, first, rows = (axes[0], 1, batch) if axes else (0, firsts.pop(), len(x.tensor))
+                    found[x.path] = axis, torch.arange(first), torch.arange(first, rows)
+            if len(found) == len(self.streams):
+                self.flat = True
+                return found
+        return None
 
     def _along(self, axis: int) -> Samples | str:
         """Taken to be along one axis of every stream; along the first one in blocks, where a sample has several rows there."""

@@ -97,15 +97,33 @@ class Experiment:
             return
         first, second = (self._alter(given.call, modalities, axis) for axis in (0, 1))
         tried = [x for x in (first, second) if not isinstance(x.samples, str)]
-        apart = [x for x in tried if self._keeps_apart(x)]
+        apart = {x: self._moves_one_row(x) for x in tried if self._keeps_apart(x)}
+        alone = [x for x, one_row in apart.items() if one_row]
+        apart = alone if len(alone) == 1 else list(apart)  # along time, an early step may fade out in some numbers
         if len(apart) == 2 and self.site.sure and self.site.layout in TIMED:  # a host without a step that sees another
-            apart = [second if self.site.layout == "(T, B, d)" else first]
-        if len(apart) == 1 and ONE_SAMPLE not in (first.samples, second.samples):
+            apart = [apart[self.site.layout == "(T, B, d)"]]
+        single = ONE_SAMPLE in (first.samples, second.samples) and self._may_be_one_sample(given)
+        if len(apart) == 1 and not single:
             (self.altered,) = apart
             self._keeps_apart(self.altered)
         else:
             for name in ("one", "the others"):
                 self.bare.pop(name, None)
+
+    def _moves_one_row(self, altered: Altered) -> bool:
+        """Whether another value of one sample moves its own row alone of an output that has a row for every sample."""
+        for before, after in zip(self.bare["as given"], self.bare["one"], strict=True):
+            axes = [d for d, size in enumerate(before.shape) if size == altered.count]
+            if axes and before.shape == after.shape:
+                moved = differ(before, after, 0.0)
+                if any(not bool(moved.movedim(d, 0)[1:].any()) for d in axes) and bool(moved.any()):
+                    return True
+        return False
+
+    def _may_be_one_sample(self, given: Altered) -> bool:
+        """Whether an axis of one place may count samples: the model takes two along it, where that can be tried."""
+        twice = given.doubled()
+        return twice is None or self._attempted(twice) is not None
 
     def _keeps_apart(self, altered: Altered) -> bool:
         for name, others in (("one", False), ("the others", True)):
@@ -312,6 +330,7 @@ def _as_long(x: Tensor, y: Tensor) -> Tensor:
 
 
 def differ(x: Tensor, y: Tensor, tolerance: float) -> Tensor:
+    """Where two tensors differ by more than a share of the largest value."""
     x, y = x.double().nan_to_num(), y.double().nan_to_num()
     scale = max(float(x.abs().max()), float(y.abs().max())) if x.numel() else 1.0
     return (x - y).abs() > tolerance * scale

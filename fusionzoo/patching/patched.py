@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from fusionzoo._notebook import html_lines
 from fusionzoo._weights import load_weights
 from fusionzoo.errors import SiteNotReachedError
 from fusionzoo.patching.calls import Call, explained
@@ -225,6 +226,9 @@ class Patch:
         return lines
 
     __str__ = summary
+
+    def _repr_html_(self) -> str:
+        return html_lines(self.summary())
 
     def __repr__(self) -> str:
         return f"Patch({type(self.fusion).__name__} at {self.site.where}, {self.mode})"

@@ -147,13 +147,12 @@ class _Awake:
         if moved[0]:
             return Promise(FELT, PROVED)
         reached = self._reached()
-        main = reached.index(max(reached))
-        if moved[main]:
-            return Promise(FELT, PROVED, f"output {main} does, the first one that most modalities reach")
-        peers = [i for i, n in enumerate(reached) if n == reached[main] and moved[i]]
-        if peers:
-            said = f"output {peers[0]} does, which as many modalities reach as output {main}: nothing tells which is the main one"
-            return Promise(FELT, NOT_TRIED, said)
+        mains = [i for i, n in enumerate(reached) if n == max(reached)]
+        found = next((i for i in mains if moved[i]), None)
+        if found == mains[0]:
+            return Promise(FELT, PROVED, f"output {found} does, the first one that most modalities reach")
+        if found is not None:
+            return Promise(FELT, PROVED, f"output {found} does, which as many modalities reach as output {mains[0]}")
         if bool(differ(before[0], after[0], _UNFELT).any()):
             return Promise(FELT, NOT_TRIED, "it moves so little that this may be rounding")
         which = [str(i) for i, f in enumerate(moved) if f]
