@@ -14,6 +14,7 @@ from torch import nn
 
 import fusionzoo
 from fusionzoo.errors import (
+    FusionZooWarning,
     LayoutError,
     ModalityError,
     NoSiteError,

@@ -28,7 +28,7 @@ from zoo.wrapped import (
 
 import fusionzoo
 from fusionzoo._processes import forget_accelerate
-from fusionzoo.errors import HostChangedError, PatchError
+from fusionzoo.errors import FusionZooWarning, HostChangedError, PatchError
 from fusionzoo.patching.wrappers import host_of
 
 # -- whose parameters compute ------------------------------------------------------------------------------------------
