@@ -1,7 +1,4 @@
-"""A host on the caller's batch and on batches made from it, without a fusion: what one is judged by.
-
-The host's own behaviour is the yardstick, and settles which axis counts samples and which steps are padding.
-"""
+"""A host on a call, and on calls made from it, without the fusion: the yardstick by which one is judged."""
 
 from __future__ import annotations
 
@@ -16,15 +13,16 @@ from fusionzoo.patching.fuse.contexts import Context
 from fusionzoo.patching.fuse.layer import FusionLayer
 from fusionzoo.patching.layouts import TIMED
 from fusionzoo.patching.modalities import ModalitiesLike
-from fusionzoo.patching.outputs import Outputs, Where, differ, moved_places
-from fusionzoo.patching.padding import UNTOLD, WET, Padding
+from fusionzoo.patching.padding import MORE, UNTOLD, WET, Padding
 from fusionzoo.patching.promises import ONE_SAMPLE
 from fusionzoo.patching.sites import AnySite
 from fusionzoo.patching.torch_calls import everything_in
 from fusionzoo.patching.trace.no_trace_left import untouched
 
+Outputs = list[Tensor]
+Where = list[Tensor]
 #: What rounding may move in the bare host where more steps are computed.
-_SPARE = 1e-5
+SPARE = 1e-5
 
 
 class Experiment:
@@ -255,7 +253,7 @@ class Experiment:
 
         One feature that a rectifier keeps at zero is not kept from anything. The last axis of two may count samples or steps.
         """
-        moved = moved_places(self.bare, name, tolerance)
+        moved = moved_in(self.bare, name, tolerance)
         steps = {n for x in self.altered.streams for n in x.tensor.shape[:2]}
         return moved and [
             m.any(-1, keepdim=True).expand_as(m) if m.dim() > 2 or (m.dim() == 2 and m.shape[1] not in steps) else m
@@ -276,7 +274,7 @@ class Experiment:
 
     def spare(self) -> Where | str:
         """Outputs that are the same in the host with more steps of padding; why not, where none are."""
-        own = self._touched("longer", _SPARE)
+        own = self._touched("longer", SPARE)
         if own is None:
             return "the outputs have another size with more padding"
         return [~o for o in own] if not all(bool(o.all()) for o in own) else WET
@@ -310,3 +308,29 @@ class Experiment:
             return "the model does not go from token to token"
         kept = [o & ~x for o, x in zip(own, later, strict=True)]
         return kept if any(bool(k.any()) for k in kept) else "in the model itself, later tokens reach every output"
+
+
+def moved_in(runs: dict[str, Outputs], name: str, tolerance: float) -> Where | None:
+    """Where outputs moved by more than a share of the largest one; None where they have another size.
+
+    Of a call with more steps, the steps that were there before count.
+    """
+    before, after = runs["as given"], runs[name]
+    if name == "longer" and len(before) == len(after):
+        after = [_as_long(x, y) for x, y in zip(before, after, strict=True)]
+    if [x.shape for x in before] != [x.shape for x in after]:
+        return None
+    return [differ(x, y, tolerance) for x, y in zip(before, after, strict=True)]
+
+
+def _as_long(x: Tensor, y: Tensor) -> Tensor:
+    """The second output without the steps that it has more along one axis."""
+    grown = [d for d, (n, m) in enumerate(zip(x.shape, y.shape, strict=False)) if m == n + MORE]
+    return y.narrow(grown[0], 0, x.shape[grown[0]]) if len(grown) == 1 else y
+
+
+def differ(x: Tensor, y: Tensor, tolerance: float) -> Tensor:
+    """Where two tensors differ by more than a share of the largest value."""
+    x, y = x.double().nan_to_num(), y.double().nan_to_num()
+    scale = max(float(x.abs().max()), float(y.abs().max())) if x.numel() else 1.0
+    return (x - y).abs() > tolerance * scale

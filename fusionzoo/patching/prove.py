@@ -1,8 +1,8 @@
 """What a patch promises, tried out on the model with the caller's batch before the patch is handed over.
 
-The host runs on the batch and on batches made from it, without the fusion, and with the fusion awake: its projections random,
-put back afterwards. What a change of one sample moves then, and did not move before, is a leak; a host that mixes samples
-itself is not blamed.
+The host's own behaviour is the yardstick. It runs on the batch and on batches made from it, without the fusion, and with
+the fusion awake: its projections random, put back afterwards. What a change of one sample moves then, and did not move before,
+is a leak; a host that mixes samples itself is not blamed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from fusionzoo.errors import ShapeError
-from fusionzoo.patching.experiment import Experiment
+from fusionzoo.patching.experiment import Experiment, Outputs, Where, differ, moved_in
 from fusionzoo.patching.fuse.layer import FusionLayer
-from fusionzoo.patching.outputs import Outputs, Where, differ, moved_places
 from fusionzoo.patching.promises import (
     ALWAYS,
     APART,
@@ -89,7 +88,7 @@ class _Awake:
             return Promise(words, NOT_TRIED, kept)
         for call in ("as given", name):
             self.run(call)
-        now = moved_places(self.runs, name, _rounding(self.heard))
+        now = moved_in(self.runs, name, _rounding(self.heard))
         if now is None:
             return Promise(words, NOT_TRIED, "the outputs have another size in the changed batch")
         broken = any(bool((n & k).any()) for n, k in zip(now, kept, strict=True))

@@ -211,8 +211,9 @@ def test_a_context_may_tell_of_every_stream(form):
     assert padding(fusionzoo.patch(Attending(), "gated", inputs=BOTH, context=lambda m, a, k: constant)).state == PROVED
     with pytest.raises(LayoutError, match=r"tells of 'audio', and the streams are text, visual"):
         fusionzoo.patch(Attending(), "gated", inputs=BOTH, context=lambda m, a, k: {"mask": {"audio": mask()}})
-    with pytest.raises(LeakError, match="padded steps move outputs"):
+    with pytest.raises(LeakError, match="padded steps move outputs") as leak:
         fusionzoo.patch(Attending(), "gated", inputs=BOTH, context=lambda m, a, k: {"mask": {"text": mask()}})
+    assert "level 'utterance'" not in str(leak.value)  # of which it is one
 
 
 class Convolved(nn.Module):
