@@ -115,7 +115,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/defaults"))
     parser.add_argument("--folder", type=Path, help="where the real data lie")
     parser.add_argument("--only", default="", help="the grids in whose place this word stands")
-    parser.add_argument("--set", action="append", default=[], dest="sets", help="section.key=value for all, to try it out")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="sets", help="section.key=value for all, to try it out"
+    )
     parser.add_argument("--table", action="store_true", help="train nothing")
     args = parser.parse_args()
     study = [g for g in STUDY if args.only in str(g.folder) and (g.data == "demo" or args.folder or args.table)]
