@@ -221,7 +221,15 @@ class ContextInPatch(TypedDict):
     """`ArgumentContext`."""
 
     path: Name
-    form: Literal["lengths", "mask", "mask.T", "not mask", "not mask.T", "steps", "steps.T"]
+    form: Literal[
+        "lengths", "mask", "mask.T", "not mask", "not mask.T", "steps", "steps.T", "zeros", "zeros.T", "packed"
+    ]
+
+
+class StreamContextsInPatch(TypedDict):
+    """`StreamContexts`: each stream's name and its own."""
+
+    of: Annotated[list[tuple[Name, ContextInPatch]], Within(1, 1000)]
 
 
 class PromiseInPatch(TypedDict):
@@ -250,7 +258,7 @@ class PatchFile(TypedDict):
     site: Any  # one of the two above, told by its type
     digests: list[Annotated[str, Within(0, 64)]]
     fusion: ModelConfig
-    context: ContextInPatch | Literal["callable"] | None
+    context: ContextInPatch | StreamContextsInPatch | Literal["callable"] | None
     proof: NotRequired[ProofInPatch]
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NotRequired, Protocol, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import nn
 
     from fusionzoo.data.corpus import Corpus
@@ -116,6 +118,12 @@ class HubOptions(TypedDict, total=False):
     allow_patterns: list[str] | str | None
     ignore_patterns: list[str] | str | None
     delete_patterns: list[str] | str | None
+
+
+class InFolder(Protocol):
+    """What has a folder: a run that `train` returned, a comparison, folds."""
+
+    folder: Path
 
 
 class Adapter(Protocol):

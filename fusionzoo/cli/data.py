@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fusionzoo.cli.extract import reader_options
-from fusionzoo.cli.options import Json, Modalities, Reader, Split, comma, numbers, pairs
+from fusionzoo.cli.options import Json, Modalities, Reader, Split, comma, named_pairs, numbers
 
 data_app = typer.Typer(help="Look at data files and turn them into the safe columnar layout.", no_args_is_help=True)
 
@@ -89,8 +89,8 @@ def data_from_csv(
 
     read = read_table(
         table,
-        columns=pairs("--columns", columns),
-        features=pairs("--features", features) or None,
+        columns=named_pairs("--columns", columns),
+        features=named_pairs("--features", features) or None,
         label_names=comma(label_names),
         single=single,
         leave_out=leave_out,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fusionzoo.cli.options import AllowMissing, Data, Device, Json, Sets, comma, pairs
+from fusionzoo.cli.options import AllowMissing, Data, Device, Json, Sets, comma, named_pairs
 from fusionzoo.errors import OptionError
 
 
@@ -74,9 +74,9 @@ def predict(
         run,
         dialogue,
         out=out,
-        columns=pairs("--columns", columns),
-        features=pairs("--features", features) or None,
-        models=pairs("--encoder", encoder),
+        columns=named_pairs("--columns", columns),
+        features=named_pairs("--features", features) or None,
+        models=named_pairs("--encoder", encoder),
         allow_missing=allow_missing,
         device=device,
     )

@@ -60,8 +60,8 @@ def evaluate(
     ShapeError : the data have other widths.
     DataError : the data have other modalities, classes or speakers, or no labels.
     """
-    host, meta, corpus = _prepare(run, data, allow_missing, device, options)
-    _check_classes(corpus, meta, run)
+    host, meta, corpus = prepare(run, data, allow_missing, device, options)
+    check_classes(corpus, meta, run)
     rows, probabilities = probabilities_of(host, corpus, split, batch_size)
     if not len(rows):
         raise DataError(f"{corpus.name!r} has no utterance in its {split} split; it has {_splits(corpus)}")
@@ -101,9 +101,9 @@ def predict(
     -------
     The path of the file.
     """
-    host, meta, corpus = _prepare(run, data, allow_missing, device, options)
+    host, meta, corpus = prepare(run, data, allow_missing, device, options)
     if (corpus.label >= 0).any():
-        _check_classes(corpus, meta, run)
+        check_classes(corpus, meta, run)
     names = meta["label_names"]
     rows: list[list[Any]] = []
     for part in (split,) if split else ("train", "dev", "test"):
@@ -125,9 +125,10 @@ def load_run(run: str | Path, device: str | None) -> tuple[Host, ModelFile]:
     return load_model(run, device)
 
 
-def _prepare(
+def prepare(
     run: str | Path, data: str | Path | Corpus | None, allow_missing: bool, device: str | None, options: Options
 ) -> tuple[Host, ModelFile, Corpus]:
+    """A trained host in eval mode, the contents of its `model.json`, and the data with exactly its modalities; see `evaluate`."""
     host, meta = load_run(run, device)
     corpus = data if isinstance(data, Corpus) else load_corpus(_data_section(run, data, options))
     return host, meta, fit_modalities(corpus, meta, run, allow_missing)
@@ -175,7 +176,8 @@ def fit_modalities(corpus: Corpus, meta: ModelFile, run: str | Path, allow_missi
     return corpus.subset([m for m in wanted if m in corpus.dims])
 
 
-def _check_classes(corpus: Corpus, meta: ModelFile, run: str | Path) -> None:
+def check_classes(corpus: Corpus, meta: ModelFile, run: str | Path) -> None:
+    """Raise `DataError` unless the data's classes are the model's, in the same order."""
     if list(corpus.label_names) != list(meta["label_names"]):
         raise DataError(
             f"the classes of {corpus.name!r} are {', '.join(corpus.label_names)}, and the model in {str(run)!r} was trained on "

@@ -129,12 +129,17 @@ def resolve(config: RunConfig, host: Host, objective: WeightedObjective) -> RunC
     return RunConfig.from_dict(values)
 
 
-def resolved(config: RunConfig, corpus: Corpus) -> RunConfig:
-    """The same for a configuration of which nothing has been built yet; models are small, and this one is dropped."""
+def built(config: RunConfig, corpus: Corpus) -> tuple[RunConfig, Host]:
+    """The same for a configuration of which nothing has been built yet, and the host that was built for it."""
     with torch.random.fork_rng(devices=[]):
         host = build_host(describe_model(config, corpus, ""))
         objective = WeightedObjective(config, corpus.num_classes, class_counts(corpus), host, corpus.label_names)
-    return resolve(config, host, objective)
+    return resolve(config, host, objective), host
+
+
+def resolved(config: RunConfig, corpus: Corpus) -> RunConfig:
+    """The configuration alone; models are small, and this one is dropped."""
+    return built(config, corpus)[0]
 
 
 def build_host(meta: ModelFile | Mapping[str, Any]) -> Host:

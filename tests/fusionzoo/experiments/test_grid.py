@@ -6,9 +6,8 @@ import json
 import pytest
 
 import fusionzoo
-from fusionzoo.errors import ConfigError, OptionError
-from fusionzoo.experiments.grid import compare, make_cells
-from fusionzoo.runs.config import RunConfig
+from fusionzoo.errors import OptionError
+from fusionzoo.experiments.grid import compare
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +47,7 @@ def test_the_table_is_made_of_the_runs(grid, corpus):
     assert row.test["weighted_f1"]["mean"] == pytest.approx(sum(scores) / 2)
     assert row.per_seed == dict(enumerate(scores))
     assert row.difference == pytest.approx(sum(scores) / 2 - sum(grid.rows[0].per_seed.values()) / 2)
-    assert row.bootstrap is not None
-    assert row.bootstrap[0] <= row.bootstrap[1]
-    assert 0 <= (row.p or 0) <= (row.p_holm or 0) <= 1
+    assert (row.bootstrap, row.p) == (None, None), "six dialogues and two seeds are too few"
     assert grid.rows[0].difference is None
     assert row.parameters == results[0]["parameters"]
     assert (row.flops or 0) > 1000
@@ -106,34 +103,6 @@ def test_processes_side_by_side_give_the_same_numbers(grid, tmp_path, corpus, ma
         other = grid.folder / "runs" / folder.name
         for name in ("predictions.csv", "model.safetensors"):
             assert (folder / name).read_bytes() == (other / name).read_bytes()
-
-
-def test_the_grid_is_checked_before_anything_runs(tmp_path, make_config):
-    config = make_config()
-    with pytest.raises(ConfigError, match=r"'concat' is in the comparison twice; give each a different label"):
-        make_cells(config, tmp_path, None, ["concat", "concat"], 2)
-    with pytest.raises(ConfigError, match=r"unknown configuration key 'fusion\.rnak'"):
-        make_cells(config, tmp_path, None, [{"name": "lmam", "rnak": 3}], 2)
-    with pytest.raises(ConfigError, match="seeds must be"):
-        make_cells(config, tmp_path, None, None, 0)
-    with pytest.raises(ConfigError, match="becomes part of a folder's name"):
-        make_cells(config, tmp_path, None, [{"name": "lmam", "label": "../x"}], 1)
-
-
-def test_options_of_the_configuration_count_for_whoever_takes_them(tmp_path, make_config):
-    config = make_config("fusion.rank=4", fusion="lmam", placement="early")
-    cells = make_cells(config, tmp_path, ["bc-lstm", "dialogue-gcn"], ["concat", "lmam"], [7])
-    assert [(c.host, c.fusion, c.config.training.seed) for c in cells][:2] == [
-        ("bc-lstm", "concat", 7),
-        ("bc-lstm", "lmam", 7),
-    ]
-    assert [c.config.fusion.options for c in cells] == [{}, {"rank": 4}, {}, {"rank": 4}]
-    assert [c.config.host.options.get("hidden") for c in cells] == [8, 8, 8, 8]
-    assert {c.config.host.placement for c in cells} == {"early"}
-    with pytest.raises(ConfigError, match=r"'fusion.rnak'; did you mean 'rank'.*None of concat, lmam takes it"):
-        make_cells(RunConfig.from_sources(sets=["fusion.rnak=4"], check=False), tmp_path, None, ["concat", "lmam"], 1)
-    with pytest.raises(ConfigError, match=r"'host.window_past'.*'bc-lstm' takes"):
-        make_cells(RunConfig.from_sources(sets=["host.window_past=4"], check=False), tmp_path, None, None, 1)
 
 
 def test_selection_on_test_stamps_the_comparison(tmp_path, corpus, make_config):
