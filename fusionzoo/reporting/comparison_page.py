@@ -29,6 +29,7 @@ from fusionzoo.reporting.pages import (
 )
 from fusionzoo.reporting.rows import Row, ranks_of
 from fusionzoo.reporting.table import SCREEN, Link, Table
+from fusionzoo.reporting.trials import trials_part
 from fusionzoo.reporting.verdicts import sentences, verdict
 from fusionzoo.runs.folder import read_result
 from fusionzoo.scoring.metrics import MAIN, METRICS
@@ -77,7 +78,9 @@ def comparison_page(
     notes = table.notes[1:]  # the first one is all sentences together
     first, *others = sentences(rows)
     parts = [paragraph(first, "lede"), *map(paragraph, others)]
-    parts.append(paragraph(f"Data {names}; seeds {seeds}; epoch chosen on {facts['selection']}.", "note"))
+    trials = max((len(study["trials"]) for r in rows for study in r.tuned), default=0)
+    tuned = f"; every row tuned by {trials} trials on dev" if trials else ""
+    parts.append(paragraph(f"Data {names}; seeds {seeds}; epoch chosen on {facts['selection']}{tuned}.", "note"))
     red = [n for n in notes if n == TEST_SELECTED or n.startswith("FAILED")]
     parts += [warning(n) for n in (*red, *leaks)]
     parts += [paragraph(n) for n in notes if n not in red and not n.startswith(REACHABLE)]
@@ -181,6 +184,7 @@ def _one_row(
     histories = [(read_csv(f / "metrics.csv"), r) for f, r in runs if (f / "metrics.csv").exists()]
     if histories:
         parts.append(training_curves(histories))
+    parts += trials_part(row.tuned)
     where = [(_run_name(f, r), Path(os.path.relpath(f, folder)).as_posix() + "/report.html") for f, r in runs]
     return [*parts, heading("Runs", 3), links(where)]
 
