@@ -184,6 +184,8 @@ class Patch:
             f"  context     {layer.context or 'none'}",
             f"  goes back   {'into the rows of every modality' if plan.separate else 'into the joined tensor'}, width {plan.width}",
             f"  parameters  {own:,} of its own, {host:,} of the host",
+            "  optimizer   one that was made before the patch trains none of them until "
+            "optimizer.add_param_group({'params': list(patch.parameters())})",
             *self._untrained(layer),
             *(
                 ["  synchronised by hooks of its own: the wrapper knows only the parameters that it was made with"]
@@ -196,7 +198,7 @@ class Patch:
         if isinstance(self.site, Site) and self.site.code:
             lines.append(f"  replaces    {self.site.code}")
             lines.append(
-                f"  by          {'result - out(fusion(...))' if self.mode == 'residual' else 'out(fusion(...))'}"
+                f"  by          {'result - out(fusion(...)), out starting at zero' if self.mode == 'residual' else 'out(fusion(...))'}"
             )
         return "\n".join(lines)
 

@@ -66,6 +66,7 @@ SHORT = {
     r"fusionzoo train foal-net": "--set data.media.visual.frames=4 --set data.media.visual.size=32",
     r"fusionzoo bench ": "--dims text=16,audio=14,visual=12 --batch 4 --steps 8 --repeats 1",
     r"python benchmarks/synergy.py": "--epochs 1 --fusions concat,sum",
+    r"python benchmarks/defaults.py": f"--only demo/text-cnn {_FAST} --set data.dialogues=[16,4,4] --set data.length=[3,6]",
 }
 
 
