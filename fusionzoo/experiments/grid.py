@@ -146,7 +146,7 @@ def compare(
     where = Engine.read(asked["engine"] or "local", jobs, grid.configs, grid.corpora, {} if corpus else grid.readings)
     cells = grid.cells(folder)
     if not quiet:
-        grid.introduce(cells, where)
+        grid.introduce(cells, where, asked["tune"])
     failed: dict[str, str] = {}
     studies: dict[str, dict[str, Any]] = {}
     if asked["tune"] is not None:
