@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionzoo._options import Configured
+from fusionzoo.errors import OptionError
 from fusionzoo.reference import WithReference
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ class Objective(Configured, WithReference, nn.Module):
     def __init__(self, num_classes: int, class_counts: Tensor | None = None):  # pyright: ignore[reportRedeclaration]
         super().__init__()
         self.num_classes = num_classes
+        if class_counts is not None and tuple(class_counts.shape) != (num_classes,):
+            raise OptionError(
+                f"{type(self).__name__}: class_counts must be a tensor of {num_classes} numbers, one per class, "
+                f"not of shape {tuple(class_counts.shape)}"
+            )
         self.class_counts: Tensor | None
         self.register_buffer("class_counts", class_counts, persistent=False)
 

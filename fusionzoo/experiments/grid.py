@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusionzoo._file_schemas import RecipeFacts
+from fusionzoo._notebook import html_list, html_table
 from fusionzoo._types import Options
 from fusionzoo.errors import ConfigError, close_matches_hint
 from fusionzoo.experiments.axes import Axes, Entry, in_file
@@ -23,6 +24,7 @@ from fusionzoo.reporting.comparison import (
     Row,
     common_ceiling,
     configuration,
+    numbers_of,
     summarise,
     table_of,
     write_summary,
@@ -34,13 +36,15 @@ from fusionzoo.scoring.ceiling import best_reachable
 from fusionzoo.scoring.published import published_lines
 
 if TYPE_CHECKING:
+    import pandas
+
     from fusionzoo.data.corpus import Corpus
 
 #: What a configuration file of a comparison holds besides the sections that all runs share.
 KEYS = ("hosts", "fusions", "objectives", "data", "protocols", "seeds", "baseline", "tune", "space", "engine")
 
 
-@dataclass
+@dataclass(repr=False)
 class Comparison:
     """A finished grid.
 
@@ -59,6 +63,24 @@ class Comparison:
     ceiling: float | None = None
     recipe: RecipeFacts | None = None
 
+    def to_pandas(self) -> pandas.DataFrame:
+        """Every number of the comparison as a data frame, a row per row; what `summary.csv` holds.
+
+        Raises
+        ------
+        MissingDependency : pandas is not installed (the extra `report`).
+        """
+        return numbers_of(self.rows).to_pandas()
+
+    def __repr__(self) -> str:
+        failed = f", {len(self.failed)} failed" if self.failed else ""
+        return f"Comparison({len(self.rows)} rows{failed}, {str(self.folder)!r})"
+
+    def _repr_html_(self) -> str:
+        table = table_of(self.rows, self.failed, self.ceiling, narrow=True)
+        header, *rows = table.lines()
+        return html_table(f"comparison in {self.folder}", header, rows) + html_list("", [], table.notes)
+
     def __str__(self) -> str:
         lines = [table_of(self.rows, self.failed, self.ceiling, narrow=True).text(), ""]
         lines.append(f"report: {self.folder / 'report.html'}")
@@ -75,7 +97,7 @@ def compare(
     fusions: Sequence[Entry] | None = None,
     objectives: Sequence[Entry] | None = None,
     data: Sequence[Entry] | None = None,
-    protocols: Sequence[Any] | None = None,
+    protocols: Sequence[FoldsLike] | None = None,
     seeds: int | Sequence[int] | None = None,
     baseline: str | None = None,
     tune: int | None = None,

@@ -22,6 +22,7 @@ from fusionzoo.patching.fuse.contexts import Context
 from fusionzoo.patching.fuse.layer import FusionLayer
 from fusionzoo.patching.layouts import TIMED
 from fusionzoo.patching.modalities import ModalitiesLike
+from fusionzoo.patching.padding import MORE, UNTOLD, WET, Padding
 from fusionzoo.patching.promises import (
     ALWAYS,
     APART,
@@ -46,6 +47,8 @@ Outputs = list[Tensor]
 Where = list[Tensor]
 #: How much an output has to move, as a share of the largest, before the fusion is said to be felt; below `_UNFELT` it is not.
 _FELT, _UNFELT = 1e-4, 1e-6
+#: What rounding may move in the bare host where more steps are computed.
+_SPARE = 1e-5
 
 
 class Experiment:
@@ -77,7 +80,7 @@ class Experiment:
         forwards: int = 0,
     ):
         self.host, self.site, self.forwards = host, site, forwards
-        self.shuffles = False
+        self.shuffles = self.silent = False
         self.calls: dict[str, Call | str] = {}
         self.bare: dict[str, Outputs] = {}
         try:
@@ -89,7 +92,8 @@ class Experiment:
                     self.altered = self._alter(call, modalities)
             self._settle_samples(modalities)
             self._make_calls(context)
-            self.why = "" if self.bare["as given"] else "the model returns no floating-point tensor"
+            self.why = "" if self.bare["as given"] else "in eval mode, the model returns no floating-point tensor"
+            self.silent = self.silent and not self._run(call, training=True)  # a loss, perhaps
         except Exception as error:  # the host's own code, in a mode or on a batch that the caller may never give it
             self.why = f"{type(host).__name__} in eval mode raises {type(error).__name__}: {error}"
 
@@ -119,15 +123,33 @@ class Experiment:
             return
         first, second = (self._alter(given.call, modalities, axis) for axis in (0, 1))
         tried = [x for x in (first, second) if not isinstance(x.samples, str)]
-        apart = [x for x in tried if self._keeps_apart(x)]
+        apart = {x: self._moves_one_row(x) for x in tried if self._keeps_apart(x)}
+        alone = [x for x, one_row in apart.items() if one_row]
+        apart = alone if len(alone) == 1 else list(apart)  # along time, an early step may fade out in some numbers
         if len(apart) == 2 and self.site.sure and self.site.layout in TIMED:  # a host without a step that sees another
-            apart = [second if self.site.layout == "(T, B, d)" else first]
-        if len(apart) == 1 and ONE_SAMPLE not in (first.samples, second.samples):
+            apart = [apart[self.site.layout == "(T, B, d)"]]
+        single = ONE_SAMPLE in (first.samples, second.samples) and self._may_be_one_sample(given)
+        if len(apart) == 1 and not single:
             (self.altered,) = apart
             self._keeps_apart(self.altered)
         else:
             for name in ("one", "the others"):
                 self.bare.pop(name, None)
+
+    def _moves_one_row(self, altered: Altered) -> bool:
+        """Whether another value of one sample moves its own row alone of an output that has a row for every sample."""
+        for before, after in zip(self.bare["as given"], self.bare["one"], strict=True):
+            axes = [d for d, size in enumerate(before.shape) if size == altered.count]
+            if axes and before.shape == after.shape:
+                moved = _differ(before, after, 0.0)
+                if any(not bool(moved.movedim(d, 0)[1:].any()) for d in axes) and bool(moved.any()):
+                    return True
+        return False
+
+    def _may_be_one_sample(self, given: Altered) -> bool:
+        """Whether an axis of one place may count samples: the model takes two along it, where that can be tried."""
+        twice = given.doubled()
+        return twice is None or self._attempted(twice) is not None
 
     def _keeps_apart(self, altered: Altered) -> bool:
         for name, others in (("one", False), ("the others", True)):
@@ -139,18 +161,19 @@ class Experiment:
         return any(bool(s.any()) for s in self._separate() or ())
 
     def _make_calls(self, context: Context | None) -> None:
-        altered = self.altered
-        self.padding_context = altered.padding_context()
+        altered, self.padding = self.altered, Padding(self.altered, context)
+        self._leave_out_seen([path for path in self.padding.untold if path not in self.padding.zeros])
         self.calls = {
             "as given": altered.call,
             "one": altered.changed(),
             "the others": altered.changed(others=True),
-            "padding": altered.poisoned(context),
+            "padding": self.padding.poisoned(),
+            "longer": self.padding.longer(),
             "sooner": altered.half_of_tokens(second=False),
             "later": altered.half_of_tokens(second=True),
             **{f"only {name}": altered.only(name) for name in altered.modalities},
         }
-        for name in ("one", "the others", "padding", "sooner", "later"):
+        for name in ("one", "the others", "padding", "longer", "sooner", "later"):
             call = self.calls[name]
             if isinstance(call, str) or name in self.bare:
                 continue
@@ -159,6 +182,10 @@ class Experiment:
                 self.calls[name] = "the model does not take the values that were tried"
             else:
                 self.bare[name] = outputs
+        self._leave_out_guesses()
+        if isinstance(self.calls["longer"], str):  # zeros tell nothing then
+            self._leave_out_seen(list(self.padding.zeros))
+            self.calls["padding"] = self.padding.why or self.calls["padding"]
         if isinstance(self.calls["the others"], str):
             self.calls["one"] = self.calls["the others"]
         self.calls["smaller"] = "the model takes no batch of another size that could be made from this one"
@@ -166,6 +193,31 @@ class Experiment:
             if self._attempted(call) is not None:
                 self.calls["smaller"] = call
                 return
+
+    def _leave_out_seen(self, paths: Sequence[str]) -> None:
+        """Streams whose last step the bare host sees in every sample: it takes all their steps for real."""
+        samples = self.altered.count
+        for path in paths:
+            outputs = self._attempted(self.padding.last_step(path)) or []
+            pairs = [(x, y) for x, y in zip(self.bare["as given"], outputs, strict=False) if x.shape == y.shape]
+            rows = [
+                (x != y).movedim(d, 0).contiguous() for x, y in pairs for d, n in enumerate(x.shape[:2]) if n == samples
+            ]
+            if any(bool(moved.view(samples, -1).any(1).all()) for moved in rows):
+                self.padding.seen(path)
+
+    def _leave_out_guesses(self) -> None:
+        """Where other values in what is guessed to be padding move everything, it is none: the rest is tried without it."""
+        guesses = self.padding.guesses
+        if "padding" not in self.bare or not guesses or not isinstance(self.dry(), str):
+            return
+        self.padding.untold += sorted(guesses)
+        sure = self.padding.poisoned(guesses)
+        outputs = None if isinstance(sure, str) else self._attempted(sure)
+        self.calls["padding"] = sure if outputs is not None else UNTOLD
+        self.calls["longer"] = UNTOLD
+        if outputs is not None:
+            self.bare["padding"] = outputs
 
     # -- running ----------------------------------------------------------------------------------------------------
 
@@ -188,6 +240,7 @@ class Experiment:
                 for x in everything_in([call.args, call.kwargs]):
                     x.requires_grad_(False)
                 out = call.of(self.host)
+                self.silent = not everything_in(out)
                 return [x if grad else x.detach().clone() for x in everything_in(out) if x.is_floating_point()]
         finally:
             torch.clear_autocast_cache()  # casts made here know no gradient
@@ -238,7 +291,8 @@ class Experiment:
         try:
             for p, _ in flags:
                 p.requires_grad_(id(p) in own and p.is_floating_point())
-            outputs = self._run(call, grad=True)
+            with torch.inference_mode(False):
+                outputs = self._run(call, grad=True)
             if not any(x.requires_grad for x in outputs):  # in eval mode, a host may switch gradients off itself
                 outputs = self._run(call, training=True, grad=True)
             return [x.requires_grad for x in outputs]
@@ -248,9 +302,21 @@ class Experiment:
 
     # -- what the bare host does --------------------------------------------------------------------------------------
 
+    def _touched(self, name: str, tolerance: float = 0.0) -> Where | None:
+        """Where a change may show in the bare host: any difference counts, and for all features of a row together.
+
+        One feature that a rectifier keeps at zero is not kept from anything. The last axis of two may count samples or steps.
+        """
+        moved = _moved(self.bare, name, tolerance)
+        steps = {n for x in self.altered.streams for n in x.tensor.shape[:2]}
+        return moved and [
+            m.any(-1, keepdim=True).expand_as(m) if m.dim() > 2 or (m.dim() == 2 and m.shape[1] not in steps) else m
+            for m in moved
+        ]
+
     def _separate(self) -> Where | None:
         """Outputs that the others reach and the one sample does not; None where outputs change their size."""
-        own, others = _touched(self.bare, "one"), _touched(self.bare, "the others")
+        own, others = self._touched("one"), self._touched("the others")
         return None if own is None or others is None else [o & ~x for o, x in zip(others, own, strict=True)]
 
     def separate(self) -> Where | str:
@@ -260,18 +326,33 @@ class Experiment:
             return "the outputs have another size when a sample changes"
         return found if any(bool(s.any()) for s in found) else "the model itself mixes the samples of a batch"
 
+    def spare(self) -> Where | str:
+        """Outputs that are the same in the host with more steps of padding; why not, where none are."""
+        own = self._touched("longer", _SPARE)
+        if own is None:
+            return "the outputs have another size with more padding"
+        return [~o for o in own] if not all(bool(o.all()) for o in own) else WET
+
     def dry(self) -> Where | str:
         """Outputs that the host keeps from padding; why not, where it keeps none."""
-        own = _touched(self.bare, "padding")
+        own = self._touched("padding")
         if own is None:
             return "the outputs have another size when padding changes"
-        if all(bool(o.all()) for o in own):
-            return "in the model itself, padding reaches every output"
-        return [~o for o in own]
+        kept = [self._of_padded(~o) for o in own]
+        return kept if any(bool(k.any()) for k in kept) else WET
+
+    def _of_padded(self, kept: Tensor) -> Tensor:
+        """Of samples with padding alone, where an axis of an output counts them."""
+        axis = next((d for d, n in enumerate(kept.shape[:2]) if n == self.altered.count), None)
+        if axis is None:
+            return kept
+        padded = torch.zeros(kept.shape[axis], dtype=torch.bool, device=kept.device)
+        padded[self.padding.samples] = True
+        return kept & padded.view([-1 if d == axis else 1 for d in range(kept.dim())])
 
     def earlier(self) -> Where | str:
         """Outputs of one sample that the host keeps from its later tokens; why not, where it keeps none."""
-        runs = [_touched(self.bare, name) if name in self.bare else None for name in ("one", "sooner", "later")]
+        runs = [self._touched(name) if name in self.bare else None for name in ("one", "sooner", "later")]
         own, sooner, later = runs
         if own is None or sooner is None or later is None:
             return "the outputs have another size when tokens change"
@@ -318,17 +399,29 @@ class _Awake:
         )
 
     def padding(self) -> Promise:
-        """Padding stays unseen."""
-        call = self.experiment.calls["padding"]
-        kept = call if isinstance(call, str) else self.experiment.dry()
-        leak = "values at padded steps move outputs that they do not move in the model"
-        promise = self._kept(PADDING, "padding", kept, leak)
-        untold = self.experiment.altered.unpoisoned
-        if promise.state == PROVED and untold:
-            return Promise(
-                PADDING, NOT_TRIED, f"nothing in the call tells which steps of {', '.join(untold)} are padding"
-            )
-        return promise
+        """Padding stays unseen: neither other values in it nor more of it moves what it does not move in the model."""
+        experiment, told = self.experiment, self.experiment.padding
+        found = []
+        for name, kept, leak in (
+            ("padding", experiment.dry, "values at padded steps move outputs that they do not move in the model"),
+            ("longer", experiment.spare, "more steps of padding move outputs that they do not move in the model"),
+        ):
+            call = experiment.calls[name]
+            try:
+                found.append(self._kept(PADDING, name, call if isinstance(call, str) else kept(), leak))
+            except ShapeError as error:  # which other sizes have to show
+                found.append(Promise(PADDING, NOT_TRIED, f"with more steps, the fusion does not fit: {error}"))
+            if found[-1].state == BROKEN:
+                return found[-1]
+        values, more = found
+        if not told.real and told.zeros:  # values of their own would be no padding
+            zeros = "tried with more zeros after the streams, by which alone this call tells padding"
+            return replace(more, why=zeros) if more.state == PROVED else more
+        untold = [path for path in told.untold if path not in told.zeros or more.state != PROVED]
+        if values.state == PROVED and untold:
+            but = f"nothing in the call tells which steps of {', '.join(untold)} are padding"
+            return Promise(PADDING, NOT_TRIED, f"{', '.join(told.real)} is proved; {but}")
+        return values
 
     def fits(self) -> Promise:
         """Other sizes fit."""
@@ -350,13 +443,12 @@ class _Awake:
         if moved[0]:
             return Promise(FELT, PROVED)
         reached = self._reached()
-        main = reached.index(max(reached))
-        if moved[main]:
-            return Promise(FELT, PROVED, f"output {main} does, the first one that most modalities reach")
-        peers = [i for i, n in enumerate(reached) if n == reached[main] and moved[i]]
-        if peers:
-            said = f"output {peers[0]} does, which as many modalities reach as output {main}: nothing tells which is the main one"
-            return Promise(FELT, NOT_TRIED, said)
+        mains = [i for i, n in enumerate(reached) if n == max(reached)]
+        found = next((i for i in mains if moved[i]), None)
+        if found == mains[0]:
+            return Promise(FELT, PROVED, f"output {found} does, the first one that most modalities reach")
+        if found is not None:
+            return Promise(FELT, PROVED, f"output {found} does, which as many modalities reach as output {mains[0]}")
         if bool(_differ(before[0], after[0], _UNFELT).any()):
             return Promise(FELT, NOT_TRIED, "it moves so little that this may be rounding")
         which = [str(i) for i, f in enumerate(moved) if f]
@@ -392,9 +484,10 @@ class _Awake:
 
     def later(self) -> Promise:
         """Later tokens stay unseen."""
+        cure = "take a fusion of level 'utterance', such as gated" if self.layer.plan.across else "take another site"
         leak = (
-            "later tokens move outputs that the model keeps from them, so that it would be trained with the answer in sight; take a "
-            "fusion of level 'utterance', such as gated"
+            "later tokens move outputs that the model keeps from them, so that it would be trained with the answer in sight; "
+            + cure
         )
         return self._kept(LATER, "later", self.experiment.earlier(), leak)
 
@@ -410,23 +503,28 @@ class _Awake:
 
 
 def _moved(runs: dict[str, Outputs], name: str, tolerance: float) -> Where | None:
-    """Where outputs moved by more than a share of the largest one; None where they have another size."""
+    """Where outputs moved by more than a share of the largest one; None where they have another size.
+
+    Of a call with more steps, the steps that were there before count.
+    """
     before, after = runs["as given"], runs[name]
+    if name == "longer" and len(before) == len(after):
+        after = [_as_long(x, y) for x, y in zip(before, after, strict=True)]
     if [x.shape for x in before] != [x.shape for x in after]:
         return None
     return [_differ(x, y, tolerance) for x, y in zip(before, after, strict=True)]
+
+
+def _as_long(x: Tensor, y: Tensor) -> Tensor:
+    """The second output without the steps that it has more along one axis."""
+    grown = [d for d, (n, m) in enumerate(zip(x.shape, y.shape, strict=False)) if m == n + MORE]
+    return y.narrow(grown[0], 0, x.shape[grown[0]]) if len(grown) == 1 else y
 
 
 def _differ(x: Tensor, y: Tensor, tolerance: float) -> Tensor:
     x, y = x.double().nan_to_num(), y.double().nan_to_num()
     scale = max(float(x.abs().max()), float(y.abs().max())) if x.numel() else 1.0
     return (x - y).abs() > tolerance * scale
-
-
-def _touched(runs: dict[str, Outputs], name: str) -> Where | None:
-    """Where a change may show in the bare host: any difference counts, and for all features of a step together."""
-    moved = _moved(runs, name, 0.0)
-    return None if moved is None else [m.any(-1, keepdim=True).expand_as(m) if m.dim() > 2 else m for m in moved]
 
 
 def _rounding(heard: dict[str, list[Tensor]]) -> float:

@@ -113,6 +113,11 @@ class Selection:
             self.refusals.append(error)
             return None
         experiment = Experiment(self.host, self.call, site, self.modalities, first.context, self.forwards)
+        if experiment.silent:
+            raise PatchError(
+                f"{type(self.host).__name__} returns no tensor for this call, so that nothing of a fusion in it can be proved or trained; "
+                "let forward return what it predicts, or, where it keeps that elsewhere, give prove=False"
+            )
         proof = None
         if patch is None:
             self.refusals.append(refused)
@@ -126,7 +131,7 @@ class Selection:
                 self.refusals.append(LeakError(_leaking(patch, proof)))
         wanted = {APART} if proof is None else {p.words for p in proof.broken(OF_READING)}
         if not experiment.why:
-            for reading in others(first, experiment.altered, experiment.padding_context, self.layout, self.context):
+            for reading in others(first, experiment.altered, experiment.padding.contexts, self.layout, self.context):
                 patch = self._taken(reading, first, experiment, wanted)
                 if patch is not None:
                     return patch
@@ -200,8 +205,10 @@ def listed(broken: Sequence[Promise]) -> str:
 
 def _leaking(patch: Patch, proof: Proof) -> str:
     said = "; ".join(p.why for p in proof.broken(OF_READING))
+    other = ", or take a fusion of level 'utterance'" if patch.layer.plan.across else ""
     return (
         f"{type(patch.fusion).__name__} at {patch.site.where}, whose streams were taken for {patch.layer.plan.layout}: {said}. No other "
         "reading holds either. Say how the streams lie (layout='(T, B, d)', ...) and which steps are real (context=lambda model, "
-        "args, kwargs: {'mask': ...}), or take a fusion of level 'utterance'; prove=False leaves the proof out"
+        f"args, kwargs: {{'mask': ...}}, or one for each stream: {{'mask': {{'text': ..., 'audio': ...}}}}){other}; prove=False leaves the "
+        "proof out"
     )

@@ -11,6 +11,7 @@ from fusionzoo.errors import LeakError
 from fusionzoo.patching.altered import Altered
 from fusionzoo.patching.calls import Call
 from fusionzoo.patching.modalities import ModalitiesLike
+from fusionzoo.patching.padding import Padding
 from fusionzoo.patching.promises import APART, BROKEN, PADDING
 from fusionzoo.patching.prove import Experiment
 from fusionzoo.patching.rewrite.override import change
@@ -73,7 +74,7 @@ class Watch:
         """What this call can show of what is left."""
         try:
             altered = Altered(model, call, self.site, self.modalities)
-            tests = {APART: lambda: altered.samples, PADDING: lambda: altered.poisoned(layer.context)}
+            tests = {APART: lambda: altered.samples, PADDING: lambda: Padding(altered, layer.context).poisoned()}
             return [words for words in layer.proof.later if not isinstance(tests[words](), str)]
         except Exception:  # a call of another form than the one that was tried
             return []

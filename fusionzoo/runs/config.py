@@ -211,7 +211,7 @@ class TrainingConfig(Section):
     epochs: int = field(default=24, metadata={"min": 1})
     batch_size: int = field(default=8, metadata={"min": 1})
     sampler: str = field(default="shuffle", metadata={"choices": ("shuffle", "balanced")})
-    lr: float = field(default=1e-3, metadata={"min": 0.0})
+    lr: float = field(default=2e-3, metadata={"min": 0.0})
     weight_decay: float = field(default=1e-4, metadata={"min": 0.0})
     optimizer: str = field(default="adamw", metadata={"choices": ("adamw", "adam", "sgd")})
     scheduler: str = field(default="cosine", metadata={"choices": ("constant", "cosine", "linear", "plateau", "step")})

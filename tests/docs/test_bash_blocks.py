@@ -33,6 +33,7 @@ LEFT_OUT = {
     r"\S*pip install ": "installs from the network what is installed here; .ci/run does it",
     r"(\w+=\w+ )?\S*pytest\b": "these very tests",
     r"\.ci/": "runs these very tests",
+    r"fusionzoo board\b": "serves until it is interrupted; tests/fusionzoo/reporting/test_board.py asks it",
     r"accelerate launch --num_processes \d": "needs as many GPUs (on a CPU Accelerate's launcher wants MPI); "
     "tests/fusionzoo/training/test_processes.py starts processes",
 }
@@ -43,6 +44,7 @@ COUNTS = {
     r"\S*pip install ": 4,
     r"(\w+=\w+ )?\S*pytest\b": 3,
     r"\.ci/": 1,
+    r"fusionzoo board\b": 1,
     r"accelerate launch --num_processes \d": 2,
 }
 
@@ -65,6 +67,7 @@ SHORT = {
     r"fusionzoo train foal-net": "--set data.media.visual.frames=4 --set data.media.visual.size=32",
     r"fusionzoo bench ": "--dims text=16,audio=14,visual=12 --batch 4 --steps 8 --repeats 1",
     r"python benchmarks/synergy.py": "--epochs 1 --fusions concat,sum",
+    r"python benchmarks/defaults.py": f"--only demo/text-cnn {_FAST} --set data.dialogues=[16,4,4] --set data.length=[3,6]",
 }
 
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 import fusionzoo
 from fusionzoo.errors import OptionError, ReferenceWeightsError
+from fusionzoo.testing import check_fusion
 
 LMAM = fusionzoo.get("lmam")
 DIMS = {"text": 16, "audio": 16, "visual": 16}
@@ -57,6 +58,62 @@ def test_a_missing_modality_is_not_attended_to_and_does_not_count():
     assert result.attention["text->visual"].eq(0).all()
     expected = (result.streams["text"] + result.streams["audio"]) / 2
     torch.testing.assert_close(result.fused, expected)
+
+
+def test_the_interaction_adds_products_of_the_pairs_of_one_utterance():
+    torch.manual_seed(0)
+    fusion = LMAM(DIMS, interaction=4).eval()
+    xs = inputs()
+    h = [torch.tanh(f(x)) for f, x in zip(fusion.factors, xs, strict=True)]
+    pairs = sum(h[m] * h[n] for m in range(3) for n in range(m))
+    with_pairs = fusion(xs)
+    bare = LMAM(DIMS)
+    bare.load_state_dict(fusion.state_dict(), strict=False)
+    torch.testing.assert_close(with_pairs - bare(xs), fusion.products(pairs))
+
+
+def test_the_interaction_of_a_missing_modality_is_nothing():
+    fusion = LMAM(DIMS, interaction=4).eval()
+    with torch.no_grad():
+        for factor in fusion.factors:
+            factor.bias.fill_(1.0)
+    text, audio, visual = inputs()
+    present = torch.ones(2, 6, dtype=torch.bool)
+    absent = present.clone()
+    absent[:, 2] = False
+    result = fusion.fuse([text, audio, visual], {"text": present, "audio": absent, "visual": absent})
+    mean = torch.stack([result.streams[m] for m in DIMS]).mean(0)
+    torch.testing.assert_close(result.fused[:, 2], result.streams["text"][:, 2])
+    assert not torch.allclose(result.fused[:, 1], mean[:, 1])
+
+
+def test_what_two_modalities_show_together_is_read_through_the_interaction_alone():
+    """Whether the signs of two modalities agree: no sum of functions of each tells, and the attention hardly does."""
+    generator = torch.Generator().manual_seed(0)
+    xs = [torch.randn(64, 24, 1, generator=generator).sign() for _ in range(2)]
+    agree = (xs[0] * xs[1]).flatten()
+    share = {}
+    for interaction in (0, 4):
+        torch.manual_seed(0)
+        fusion = LMAM([4, 4], interaction=interaction)
+        with torch.no_grad():
+            y = fusion([x.expand(-1, -1, 4) for x in xs]).flatten(0, 1)
+        y = torch.cat([y, torch.ones_like(y[:, :1])], 1)  # the best linear reader of what comes out, untrained
+        guess = (y @ torch.linalg.lstsq(y, agree.unsqueeze(1)).solution).flatten()
+        share[interaction] = 1 - ((guess - agree) ** 2).mean() / agree.var()
+    assert share[0] < 0.25
+    assert share[4] > 0.9
+
+
+@pytest.mark.slow
+def test_the_interaction_passes_the_conformance_suite():
+    check_fusion("lmam", options={"interaction": 4}).raise_if_failed()
+
+
+@pytest.mark.parametrize("rank", [-1, True, 2.5])
+def test_an_interaction_that_is_no_rank_is_refused(rank):
+    with pytest.raises(OptionError, match="interaction"):
+        LMAM(DIMS, interaction=rank)
 
 
 def test_official_equals_a_loop_over_rows():

@@ -30,8 +30,9 @@ class BcLSTM(ContextHost):
     Parameters
     ----------
     dims, num_classes, num_speakers, fusion : as for every host.
-    placement : `late` (an LSTM per modality, then the fusion), `early` (the fusion, then one LSTM), or `early-residual`
-        (as `early`, plus a linear map of the concatenated features).
+    placement : `late-skip` (an LSTM per modality, a linear map of what it reads added, then the fusion), `late` (without the
+        linear map), `early` (the fusion, then one LSTM), or `early-residual` (as `early`, plus a linear map of the
+        concatenated features).
     hidden : LSTM width per direction.
     layers : its depth.
     head_width : hidden width of the classifier.

@@ -40,8 +40,9 @@ class DialogueGCN(ContextHost):
     Parameters
     ----------
     dims, num_classes, num_speakers, fusion : as for every host.
-    placement : `early` (the fusion, then one context encoder), `early-residual` (as `early`, plus a linear map of the
-        concatenated features), or `late` (an encoder per modality, then the fusion, then the graph).
+    placement : `late-skip` (an encoder per modality, a linear map of what it reads added, then the fusion, then the graph),
+        `late` (without the linear map), `early` (the fusion, then one context encoder), or `early-residual` (as `early`, plus
+        a linear map of the concatenated features).
     base : context encoder: `lstm`, `gru`, `dialogue-rnn`, or `none` for a linear map.
     hidden : its width per direction; the nodes have twice that.
     layers : depth of `lstm` and `gru`.
@@ -69,6 +70,13 @@ class DialogueGCN(ContextHost):
     #: Whether edges go from the centre of a window to its neighbours, and whether ReLU follows the convolutions.
     outwards: ClassVar[bool] = False
     rectify: ClassVar[bool] = True
+
+    without_effect: ClassVar[dict[str, str]] = {
+        "global_width": "of base='dialogue-rnn' alone",
+        "party_width": "of base='dialogue-rnn' alone",
+        "listener_state": "of base='dialogue-rnn' alone",
+        "attention_width": "of base='dialogue-rnn' alone",
+    }
 
     def __init__(
         self,

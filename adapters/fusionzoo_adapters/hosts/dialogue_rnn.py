@@ -38,9 +38,10 @@ class DialogueRNNHost(ContextHost):
     Parameters
     ----------
     dims, num_classes, num_speakers, fusion : as for every host.
-    placement : `late` (a recurrence per modality, then the fusion), `early` (the fusion, then one recurrence),
-        `early-residual` (as `early`, plus a linear map of the concatenated features), or `parallel` (a recurrence over the
-        concatenated features; beside it the fusion of linear maps of the features, added to it).
+    placement : `late-skip` (a recurrence per modality, a linear map of what it reads added, then the fusion), `late` (without
+        the linear map), `early` (the fusion, then one recurrence), `early-residual` (as `early`, plus a linear map of the
+        concatenated features), or `parallel` (a recurrence over the concatenated features; beside it the fusion of linear
+        maps of the features, added to it).
     hidden : width of the emotion state per direction.
     global_width, party_width : of the other states.
     directions : 2, or 1 for a model that looks at the past alone.
@@ -67,7 +68,11 @@ class DialogueRNNHost(ContextHost):
         "official": "fusionzoo_adapters.hosts.official.dialogue_rnn:OfficialDialogueRNN",
         "lmam": "fusionzoo_adapters.hosts.official.dialogue_rnn:LMAMDialogueRNN",
     }
-    placements: ClassVar[tuple[str, ...]] = ("late", "early", "early-residual", "parallel")
+    placements: ClassVar[tuple[str, ...]] = (*ContextHost.placements, "parallel")
+
+    without_effect: ClassVar[dict[str, str]] = {
+        "attention_width": "of context_attention='concat' alone",
+    }
 
     def __init__(
         self,

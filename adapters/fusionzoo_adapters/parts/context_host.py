@@ -15,7 +15,10 @@ from fusionzoo.seams import Dialogues, Streams
 from fusionzoo_adapters.parts.classifier import DialogueAttention
 from fusionzoo_adapters.parts.context_encoder import ContextEncoder, encoded
 from fusionzoo_adapters.parts.published_fusion import speakers_of
-from fusionzoo_adapters.parts.text_views import Views, averaged, widths_of
+from fusionzoo_adapters.parts.text_views import averaged, views_of, widths_of
+
+#: Encoders with a linear map beside them, so that an utterance's own features reach the fusion unmixed.
+LATE_SKIP = "late-skip"
 
 
 class ContextHost(Host):
@@ -23,7 +26,8 @@ class ContextHost(Host):
 
     Placements:
 
-    - `late`: one context encoder per modality, then the fusion.
+    - `late-skip`: one context encoder per modality, with a linear map of what it reads added to the context, then the fusion.
+    - `late`: the same without the linear map: whatever the fusion is to see of an utterance has to come through the encoder.
     - `early`: the fusion of the (standardised) features, then one context encoder.
     - `early-residual`: as `early`, with a linear map of the concatenated features added to what the fusion returns.
     - `parallel`: one context encoder over the concatenated features; beside it the fusion of linear maps of the
@@ -32,7 +36,7 @@ class ContextHost(Host):
     Subclasses call `build_contexts` and read `contexts`.
     """
 
-    placements: ClassVar[tuple[str, ...]] = ("late", "early", "early-residual")
+    placements: ClassVar[tuple[str, ...]] = (LATE_SKIP, "late", "early", "early-residual")
     #: Whether the context encoders run over padding.
     reads_padding: ClassVar[bool] = False
     #: Options of the attention over the dialogue.
@@ -67,7 +71,7 @@ class ContextHost(Host):
         -------
         The width of what `contexts` returns.
         """
-        self.views = None if text_views == 1 else Views(self.dims[self.names[0]], text_views, views_norm)
+        self.views = views_of(self, text_views, views_norm)
         width = directions * check_positive(hidden, "hidden", self)
         self.input_dropout = Dropout(check_probability(input_dropout, "input_dropout", self))
         self.context_dropout = Dropout(self.context_dropout_of(check_probability(dropout, "dropout", self)))
@@ -86,8 +90,11 @@ class ContextHost(Host):
             ContextEncoder(w + extra, hidden, **{"dropout": dropout, **options, **self.encoder_options(m)})
             for m, w in widths.items()
         )
+        skipped = self.placement == LATE_SKIP and len(self.dims) > 1
+        self.skips = nn.ModuleList(nn.Linear(w + extra, width) for w in widths.values() if skipped)
         widths = self.rejoin(dict.fromkeys(widths, width))
-        (width,) = self.seam("late", widths, "sum").values()
+        self.behind = LATE_SKIP if skipped else "late"
+        (width,) = self.seam(self.behind, widths, "sum").values()
         return width
 
     def contexts(self, streams: Streams, dialogues: Dialogues) -> Tensor:
@@ -99,9 +106,10 @@ class ContextHost(Host):
         there = [(e, x) for e, x in zip(self.encoders, read.values(), strict=True) if x is not None]
         encoders, xs = zip(*there, strict=True)
         out = encoded(encoders, xs, dialogues.packing, dialogues.mask, dialogues.speakers)
-        streams = {m: x if x is None else self.context_dropout(next(out)) for m, x in read.items()}
+        skips = dict(zip(read, self.skips, strict=True)) if self.skips else {}
+        streams = {m: x if x is None else self._context(x, next(out), skips.get(m)) for m, x in read.items()}
         streams = self.rejoined(streams, dialogues)
-        late = self.fuse_at("late", streams, dialogues)
+        late = self.fuse_at(self.behind, streams, dialogues)
         (x,) = late.values()
         assert x is not None
         x = self.context_dropout(x) if late.keys() != streams.keys() else x
@@ -127,6 +135,9 @@ class ContextHost(Host):
     def early_width(self) -> Any:
         """What an early fusion returns where `fusion_width` does not say it, see `seam`."""
         return None
+
+    def _context(self, x: Tensor, context: Tensor, skip: nn.Module | None) -> Tensor:
+        return self.context_dropout(context if skip is None else context + skip(x))
 
     def _input(self, x: Tensor, speakers: Tensor) -> Tensor:
         x = self.input_dropout(x)

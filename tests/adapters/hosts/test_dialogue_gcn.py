@@ -19,7 +19,7 @@ RNN = {"base": "dialogue-rnn", "global_width": 4, "party_width": 3}
 class TestDialogueGCN(ContextEncoderHostTests):
     HOST = "dialogue-gcn"
     BUILDS: ClassVar = {
-        **{p: {**GCN, "placement": p} for p in ("early", "early-residual", "late")},
+        **{p: {**GCN, "placement": p} for p in ("early", "early-residual", "late-skip", "late")},
         **{b: {**GCN, "base": b} for b in ("gru", "none")},
         "dialogue-rnn": {**GCN, **RNN},
         "listeners": {**GCN, **RNN, "listener_state": True, "context_attention": "concat"},

@@ -19,7 +19,7 @@ STATES = {"speaker_embedding": False, "directions": 1, "attention": False}
 class TestDialogueRNN(ContextEncoderHostTests):
     HOST = "dialogue-rnn"
     BUILDS: ClassVar = {
-        **{p: {**RNN, "placement": p} for p in ("late", "early", "early-residual", "parallel")},
+        **{p: {**RNN, "placement": p} for p in ("late-skip", "late", "early", "early-residual", "parallel")},
         "listeners": {**RNN, "listener_state": True, "context_attention": "concat", "attention_width": 6},
         "one direction": {**RNN, "directions": 1, "attention": False},
     }

@@ -51,9 +51,7 @@ def test_the_table_is_made_of_the_runs(grid, corpus):
     assert row.test["weighted_f1"]["mean"] == pytest.approx(sum(scores) / 2)
     assert row.per_seed == dict(enumerate(scores))
     assert row.difference == pytest.approx(sum(scores) / 2 - sum(grid.rows[0].per_seed.values()) / 2)
-    assert row.bootstrap is not None
-    assert row.bootstrap[0] <= row.bootstrap[1]
-    assert 0 <= (row.p or 0) <= (row.p_holm or 0) <= 1
+    assert (row.bootstrap, row.p) == (None, None), "six dialogues and two seeds are too few"
     assert grid.rows[0].difference is None
     assert row.parameters == results[0]["parameters"]
     assert (row.flops or 0) > 1000

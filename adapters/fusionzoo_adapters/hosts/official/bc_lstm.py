@@ -43,6 +43,7 @@ class LMAMBcLSTM(LMAMHost, BcLSTM):
     variant = "lmam"
     preset: ClassVar[Mapping[str, object]] = {"layers": 4, "hidden": 256}
     fixed: ClassVar[Mapping[str, object]] = {"input_dropout": 0.0, "speaker_embedding": False}
+    placements: ClassVar[tuple[str, ...]] = ("late", "early", "early-residual")
     reads_padding = True
     matching: ClassVar[Mapping[str, bool]] = {"scaled": False, "tanh": True, "residual": False}
 

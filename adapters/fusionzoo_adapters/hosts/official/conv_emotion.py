@@ -27,6 +27,7 @@ def encoder_names(encoder: ContextEncoder, path: str) -> dict[str, str]:
 class ConvEmotionHost(ContextHost):
     """Context encoders that read padding, no speaker embedding, and an attention whose result replaces the utterance."""
 
+    placements: ClassVar[tuple[str, ...]] = ("late", "early", "early-residual")
     reads_padding = True
     matching: ClassVar[Mapping[str, bool]] = {"scaled": False, "tanh": True, "residual": False}
     fixed: ClassVar[Mapping[str, object]] = {"speaker_embedding": False}

@@ -27,6 +27,7 @@ class OfficialDialogueRNN(ConvEmotionHost, DialogueRNNHost):
 
     variant = "official"
     fixed: ClassVar[Mapping[str, object]] = {"input_dropout": 0.0}
+    placements: ClassVar[tuple[str, ...]] = (*ConvEmotionHost.placements, "parallel")
     # DialogueRNN's own copy of the attention has no tanh.
     matching: ClassVar[Mapping[str, bool]] = {"scaled": False, "residual": False}
 

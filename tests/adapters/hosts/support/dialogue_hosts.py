@@ -40,7 +40,7 @@ class DialogueHostTests:
     """Tests of any host of dialogues, whatever its placement and options."""
 
     HOST: ClassVar[str]
-    #: Name -> options; those with the placement "late" fuse streams of width 8.
+    #: Name -> options; those with the placement "late" or "late-skip" fuse streams of width 8.
     BUILDS: ClassVar[dict[str, dict[str, Any]]]
     #: Builds that are tried with several fusions.
     PLACES: ClassVar[list[str]]
@@ -130,7 +130,7 @@ class DialogueHostTests:
         assert self.make(place, fusion=fusion)(dialogues([4, 2], DIMS)).logits.shape == (2, 4, 3)
 
     def test_takes_a_fusion_instance_with_its_own_names(self, place):
-        widths = [8, 8, 8] if self.make(place).placement == "late" else list(DIMS.values())
+        widths = [8, 8, 8] if self.make(place).placement.startswith("late") else list(DIMS.values())
         fusion = fusionzoo.get("gated")(widths, out_dim=7)
         host = self.make(place, fusion=fusion)
         assert host.fusion is fusion
