@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from fusionzoo.experiments.cost import bench as bench
     from fusionzoo.experiments.cross_validation import cross_validate as cross_validate
     from fusionzoo.experiments.diagnosis import diagnose as diagnose
+    from fusionzoo.experiments.dialogue import predict_dialogue as predict_dialogue
     from fusionzoo.experiments.grid import compare as compare
     from fusionzoo.experiments.reproduction import reproduce as reproduce
     from fusionzoo.experiments.saved_runs import evaluate as evaluate
@@ -96,6 +97,7 @@ _LAZY = {
     "modernise": "fusionzoo.patching",
     "patch": "fusionzoo.patching",
     "predict": "fusionzoo.experiments.saved_runs",
+    "predict_dialogue": "fusionzoo.experiments.dialogue",
     "reproduce": "fusionzoo.experiments.reproduction",
     "train": "fusionzoo.experiments.single_run",
 }

@@ -104,6 +104,23 @@ class ModelFile(TypedDict):
     versions: NotRequired[Versions]
     data: NotRequired[DataOfModel]
     selection: NotRequired[str]
+    features: NotRequired[dict[str, FeatureCard]]
+
+
+class FeatureCard(TypedDict):
+    """How the features of a modality were made, see `fusionzoo extract`."""
+
+    model: str
+    revision: NotRequired[str | None]
+    sha256: NotRequired[dict[str, str]]
+    layer: NotRequired[str | int]
+    pooling: NotRequired[str]
+    normalise: NotRequired[bool]
+    max_length: NotRequired[int | None]
+    seconds: NotRequired[float | None]
+    scale: NotRequired[str]
+    frames: NotRequired[int | None]
+    picture: NotRequired[str]
 
 
 class ProvidersOfModel(TypedDict):
@@ -257,6 +274,17 @@ class ScoresOfClass(TypedDict):
     support: Count
 
 
+class RegressionOfSplit(TypedDict):
+    """`evaluate_scores`."""
+
+    mae: float | None
+    pearson: float | None
+    acc_2: Share | None
+    acc_2_nonzero: Share | None
+    acc_7: Share | None
+    utterances: Count
+
+
 class Scores(TypedDict):
     """`evaluate_predictions`; metrics that were added since stand beside these four."""
 
@@ -269,6 +297,7 @@ class Scores(TypedDict):
     per_class: Annotated[dict[str, ScoresOfClass], Within(1, 10**5)]
     confusion: list[list[Count]]
     never_predicted: list[str]
+    regression: NotRequired[RegressionOfSplit]
 
 
 class Averages(TypedDict):

@@ -36,6 +36,17 @@ class ClassScores(TypedDict):
     support: int
 
 
+class RegressionScores(TypedDict):
+    """Of scores beside classes, see `fusionzoo.scoring.regression`; None where nothing can be counted."""
+
+    mae: float | None
+    pearson: float | None
+    acc_2: float | None
+    acc_2_nonzero: float | None
+    acc_7: float | None
+    utterances: int
+
+
 class Scores(TypedDict):
     """What `fusionzoo.evaluate` returns, ready for JSON; `log_loss` where there are probabilities."""
 
@@ -48,6 +59,7 @@ class Scores(TypedDict):
     per_class: dict[str, ClassScores]
     confusion: list[list[int]]
     never_predicted: list[str]
+    regression: NotRequired[RegressionScores]
     run: NotRequired[str]
     split: NotRequired[str]
     data: NotRequired[str]

@@ -183,6 +183,27 @@ def pairs(given: list[str] | None, option: str) -> dict[str, Any]:
     return out
 
 
+def numbers(option: str, text: str) -> list[float]:
+    """`-1,0,1` as numbers."""
+    try:
+        return [float(part) for part in comma(text) or ()]
+    except ValueError:
+        raise OptionError(f"{option} {text!r}: expected numbers, such as -3,-2,-1,0,1,2,3") from None
+
+
+def named_pairs(option: str, text: str | None) -> dict[str, str]:
+    """`a=x,b=y` as a mapping."""
+    found: dict[str, str] = {}
+    for part in comma(text) or ():
+        name, equals, value = (p.strip() for p in part.partition("="))
+        if not equals or not name or not value or name in found:
+            raise OptionError(
+                f"{option} {text!r}: expected different names and what they are, such as text=utterance,label=mood"
+            )
+        found[name] = value
+    return found
+
+
 def expanded(command: Callable[..., None]) -> Callable[..., None]:
     """The command with the fields of its group of options in the group's place."""
     hints = get_type_hints(command, include_extras=True)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import pandas
 
     from fusionzoo.data.corpus import Corpus
+    from fusionzoo.data.folds import FoldsLike
 
 #: What a configuration file of a comparison holds besides the sections that all runs share.
 KEYS = ("hosts", "fusions", "objectives", "data", "protocols", "seeds", "baseline", "tune", "space", "engine")
@@ -97,7 +98,7 @@ def compare(
     fusions: Sequence[Entry] | None = None,
     objectives: Sequence[Entry] | None = None,
     data: Sequence[Entry] | None = None,
-    protocols: Sequence[Any] | None = None,
+    protocols: Sequence[FoldsLike] | None = None,
     seeds: int | Sequence[int] | None = None,
     baseline: str | None = None,
     tune: int | None = None,
@@ -168,7 +169,7 @@ def compare(
     where = Engine.read(asked["engine"] or "local", jobs, grid.configs, grid.corpora, {} if corpus else grid.readings)
     cells = grid.cells(folder)
     if not quiet:
-        grid.introduce(cells, where)
+        grid.introduce(cells, where, asked["tune"])
     failed: dict[str, str] = {}
     studies: dict[str, dict[str, Any]] = {}
     if asked["tune"] is not None:

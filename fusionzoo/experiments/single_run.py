@@ -25,6 +25,7 @@ from fusionzoo.runs.data_section import anchor_paths, load_corpus
 from fusionzoo.runs.models import count_parameters, settle_fusion
 from fusionzoo.scoring.metrics import MAIN, METRICS
 from fusionzoo.scoring.published import published_lines
+from fusionzoo.scoring.regression import in_words
 from fusionzoo.training.progress import Progress
 from fusionzoo.training.setup import make_accelerator, torch_settings
 from fusionzoo.training.trainer import Trainer
@@ -64,6 +65,8 @@ class RunResult:
             if scores:
                 values: Mapping[str, Any] = scores
                 lines.append(f"{split:<5} " + "   ".join(f"{m.short} {m.show(values[k])}" for k, m in METRICS.items()))
+                if regression := scores.get("regression"):
+                    lines.append(f"{'':<5} {in_words(regression)}")
         if recipe := r.get("recipe"):
             lines += published_lines(recipe, self.test or self.dev)
         if r["selection"] == "test":
