@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -34,12 +35,14 @@ class Objective(Configured, WithReference, nn.Module):
 
     Class attributes: `uses_labels`, False for one that compares streams with each other and reads of the labels only
     which utterances have one; `needs_fusion`, the name of the one fusion that it works with, None for any; `variants`, what
-    `variant=` accepts, the default first.
+    `variant=` accepts, the default first; `search_space`, what `compare --tune` searches of it: option -> choices or
+    `{"low", "high", "log"}`.
     """
 
     kind: ClassVar[str] = "objective"
     uses_labels: ClassVar[bool] = True
     needs_fusion: ClassVar[str | None] = None
+    search_space: ClassVar[Mapping[str, object]] = {}
 
     def __init__(self, num_classes: int, class_counts: Tensor | None = None):  # pyright: ignore[reportRedeclaration]
         super().__init__()

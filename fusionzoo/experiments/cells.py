@@ -147,15 +147,20 @@ class Grid:
                 cells += [_cell(entrant, seed, part, folder) for part in parts]
         return cells
 
-    def introduce(self, cells: Sequence[Cell], where: Engine) -> None:
+    def introduce(self, cells: Sequence[Cell], where: Engine, trials: int | None = None) -> None:
         """Say what is about to be done."""
         lines = [line for c in self.labelled.values() for line in about_data(c)]
         lines += [*about_models(self.sizes), about_device(self.entrants[0].config)]
-        rows, runs = len(self.entrants), len(cells)
-        lines.append(
-            f"runs     {rows} {'row' if rows == 1 else 'rows'} x {len(self.seeds)} seeds: {runs} runs, {where}"
-        )
+        if trials is not None:
+            models = len({c.model for c in cells})
+            lines.append(f"tuning   {_count(trials, 'trial')} for each of {_count(models, 'model')}, on dev")
+        rows = f"{_count(len(self.entrants), 'row')} x {_count(len(self.seeds), 'seed')}"
+        lines.append(f"runs     {rows}: {_count(len(cells), 'run')}, {where}")
         introduce(lines)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _settled(entrant: Entrant, corpus: Corpus, by_default: bool) -> tuple[Entrant, int | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ def on(executor: Any, calls: Sequence[Call]) -> Ended:
     """Submit everything, ask who is done, and hand in again what was lost with its process."""
     batch: Callable[[], AbstractContextManager[Any]] = getattr(executor, "batch", nullcontext)
     with batch():  # submitit: one array of jobs
-        running = [(executor.submit(call), call, 1) for call in calls]
+        running = [(_submitted(executor, call), call, 1) for call in calls]
     pause = 0.05
     try:
         while running:
@@ -35,7 +35,7 @@ def on(executor: Any, calls: Sequence[Call]) -> Ended:
                     ended = future.result()
                 except (Exception, CancelledError) as error:  # not the job's, which are given: its process is gone
                     if attempt < ATTEMPTS:
-                        left.append((executor.submit(call), call, attempt + 1))
+                        left.append((_submitted(executor, call), call, attempt + 1))
                         continue
                     ended = error if isinstance(error, Exception) else TrainingError("cancelled")
                 yield call.job, ended
@@ -46,6 +46,16 @@ def on(executor: Any, calls: Sequence[Call]) -> Ended:
         for future, _, _ in running:
             if callable(getattr(future, "cancel", None)):
                 future.cancel()
+
+
+def _submitted(executor: Any, call: Call) -> Any:
+    """A future; one that has failed where the executor takes nothing any more."""
+    try:
+        return executor.submit(call)
+    except Exception as error:  # a broken pool, a cluster that is gone
+        failed: Future[Any] = Future()
+        failed.set_exception(error)
+        return failed
 
 
 class _RayFuture:

@@ -97,7 +97,7 @@ def compare(
     fusions: Sequence[Entry] | None = None,
     objectives: Sequence[Entry] | None = None,
     data: Sequence[Entry] | None = None,
-    protocols: Sequence[Any] | None = None,
+    protocols: Sequence[FoldsLike] | None = None,
     seeds: int | Sequence[int] | None = None,
     baseline: str | None = None,
     tune: int | None = None,
@@ -168,7 +168,7 @@ def compare(
     where = Engine.read(asked["engine"] or "local", jobs, grid.configs, grid.corpora, {} if corpus else grid.readings)
     cells = grid.cells(folder)
     if not quiet:
-        grid.introduce(cells, where)
+        grid.introduce(cells, where, asked["tune"])
     failed: dict[str, str] = {}
     studies: dict[str, dict[str, Any]] = {}
     if asked["tune"] is not None:

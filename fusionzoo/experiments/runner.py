@@ -77,13 +77,16 @@ class Task:
 
     def progress(self) -> float:
         """The share of its epochs that is done."""
-        if (self.folder / "result.json").exists():
-            return 1.0
-        try:
-            lines = (self.folder / "metrics.csv").read_text(encoding="utf-8").count("\n")
-        except OSError:
-            return 0.0
-        return min(max(lines - 1, 0) / self.config.training.epochs, 1.0)
+        return 1.0 if (self.folder / "result.json").exists() else epochs_done(self.folder, self.config)
+
+
+def epochs_done(folder: Path, config: RunConfig) -> float:
+    """The share of its epochs that a run in a folder has done."""
+    try:
+        lines = (folder / "metrics.csv").read_text(encoding="utf-8").count("\n")
+    except OSError:
+        return 0.0
+    return min(max(lines - 1, 0) / config.training.epochs, 1.0)
 
 
 @dataclass

@@ -32,7 +32,7 @@ from fusionzoo._schema import read_json
 from fusionzoo.data.conventions import UNLABELLED
 from fusionzoo.errors import CheckpointError, ConfigError, FusionZooError, MissingDependency, TrainingError
 from fusionzoo.experiments.engines import Engine
-from fusionzoo.experiments.runner import following, same_corpus
+from fusionzoo.experiments.runner import epochs_done, following, same_corpus
 from fusionzoo.experiments.search_space import Values, check_asked, space_of
 from fusionzoo.runs.config import RunConfig, flatten
 from fusionzoo.runs.data_section import corpus_sha256
@@ -133,9 +133,15 @@ class Study:
     def progress(self) -> float:
         """The share of its trials that is done."""
         try:
-            return min(len(self.written().get("trials", ())) / self.trials, 1.0)
+            done = len(self.written().get("trials", ()))
         except CheckpointError:
             return 0.0
+        under_way = epochs_done(self.trial_folder(done), self.config)
+        return min((done + under_way) / self.trials, 1.0)
+
+    def trial_folder(self, number: int) -> Path:
+        """Where a trial has its checkpoints while it is under way."""
+        return self.folder / "trials" / f"{number:03d}"
 
     def run(self, corpus: Corpus) -> dict[str, Any] | Exception:
         """What the study came to, going on where it stopped; the error if it failed, its traceback in `failure.txt`."""
@@ -193,7 +199,7 @@ class _Trials:
         seed = int(np.random.SeedSequence([self.study.config.training.seed, number]).generate_state(1)[0])
         self.trials.sampler = self.optuna.samplers.TPESampler(seed=seed, n_startup_trials=5, constant_liar=False)
         trial = self.trials.ask(self.distributions)
-        folder, started = self.study.folder / "trials" / f"{number:03d}", time.perf_counter()
+        folder, started = self.study.trial_folder(number), time.perf_counter()
         config = with_values(self.study.config, trial.params)
         watching = _Watching(config, trial, self.optuna)
         state, why = "complete", None

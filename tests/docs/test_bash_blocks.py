@@ -59,6 +59,7 @@ SHORT = {
     r"fusionzoo (train|cross-validate) ": _FAST,
     r"fusionzoo (cross-validate|compare|reproduce) ": "--jobs 1",  # processes of their own cost more than these runs
     r"fusionzoo compare ": f"{_FAST} --seeds 2",
+    r"fusionzoo compare .*--tune ": "--tune 2 --seeds 1",
     r"fusionzoo compare .*--hosts [\w-]+,": "--seeds 1",  # several hosts; that of one host has two seeds
     r"fusionzoo reproduce (?!runs/)": _FAST,
     r"fusionzoo (train|cross-validate|compare) .*--data demo": "--set data.dialogues=[16,4,4] --set data.length=[3,6]",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -76,6 +76,10 @@ def test_any_executor_and_what_it_loses_is_handed_in_again(tmp_path, make_config
     task = Task(make_config(epochs=1), tmp_path / "never")
     never = run_all([task], corpus, engine=Engine("executor", executor=AtOnce(losing=9)), quiet=True)
     assert never.failed == {"never": "OSError: the machine is gone"}
+    with ThreadPoolExecutor(1) as closed:
+        pass
+    never = run_all([task], corpus, engine=Engine("executor", executor=closed), quiet=True)
+    assert "cannot schedule new futures" in never.failed["never"]
 
 
 def test_workers_read_the_data_and_check_them(tmp_path, make_config, corpus):

@@ -3,11 +3,15 @@ from __future__ import annotations
 import csv
 import json
 
+import numpy as np
 import pytest
 
 import fusionzoo
-from fusionzoo.errors import OptionError
+from fusionzoo._yaml import dump_yaml
+from fusionzoo.errors import ConfigError, OptionError
+from fusionzoo.experiments import runner
 from fusionzoo.experiments.grid import compare
+from fusionzoo.scoring.metrics import scores_from_confusion
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +114,85 @@ def test_selection_on_test_stamps_the_comparison(tmp_path, corpus, make_config):
     assert "Selected on the test split" in str(done)
     assert "Selected on the test split" in (tmp_path / "summary.md").read_text()
     assert '<p class="warning">Selected on the test split' in (tmp_path / "report.html").read_text()
+
+
+def test_rows_of_several_protocols_and_a_named_baseline(tmp_path, corpus, make_config, capsys):
+    settings = {"protocols": ["split", 2], "fusions": ["concat", "sum"], "baseline": "sum", "seeds": 1}
+    done = compare(make_config(epochs=1), tmp_path, corpus=corpus, **settings)
+    assert done.failed == {}
+    assert [(r.fusion, r.axes["protocol"], r.n) for r in done.rows] == [
+        ("concat", "split", 1),
+        ("sum", "split", 1),
+        ("concat", "2-folds", 1),
+        ("sum", "2-folds", 1),
+    ]
+    assert [r.difference is None for r in done.rows] == [False, True, False, True]
+    folds = [tmp_path / "runs" / f"bc-lstm__concat__2-folds__fold{k}__seed0" for k in (1, 2)]
+    results = [json.loads((f / "result.json").read_text()) for f in folds]
+    pooled = scores_from_confusion(np.sum([r["test"]["confusion"] for r in results], axis=0))
+    row = done.rows[2]
+    assert row.per_seed == {0: float(pooled["weighted_f1"])}
+    assert row.bootstrap is not None  # over the dialogues of both folds
+    assert row.seconds == pytest.approx(sum(r["seconds"] for r in results))
+    assert sum(np.sum(r["test"]["confusion"]) for r in results) == len(corpus)
+    assert (row.ceiling, done.rows[0].ceiling is None) == (None, False)
+    said = capsys.readouterr().err
+    for words in (
+        "data     demo: 133 utterances",
+        "classes  happy",
+        "bc-lstm + sum: ",
+        "device   cpu",
+        "6 runs, one at a time",
+    ):
+        assert words in said
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["rows"][2]["axes"] == {"protocol": "2-folds"}
+    assert "protocol" in (tmp_path / "summary.csv").read_text().splitlines()[0].split(",")
+
+
+@pytest.mark.slow
+def test_a_seed_whose_fold_failed_does_not_count(tmp_path, corpus, make_config, monkeypatch):
+    train = runner.train
+
+    def failing(config, folder, **more):
+        if "fold2__seed1" in folder.name:
+            raise RuntimeError("the disk is on fire")
+        return train(config, folder, **more)
+
+    monkeypatch.setattr(runner, "train", failing)
+    done = compare(make_config(epochs=1), tmp_path, protocols=[2], seeds=2, corpus=corpus, quiet=True)
+    (row,) = done.rows
+    assert (row.n, list(row.per_seed)) == (1, [0])
+    assert list(row.failed) == ["bc-lstm__concat__2-folds__fold2__seed1"]
+
+
+def test_what_a_comparison_refuses_before_it_runs(tmp_path, corpus, make_config):
+    with pytest.raises(ConfigError, match="baseline 'lmma' is not in the comparison; did you mean 'lmam'"):
+        compare(make_config(), tmp_path, fusions=["sum", "lmam"], baseline="lmma", corpus=corpus)
+    with pytest.raises(ConfigError, match="corpus= is one data set"):
+        compare(make_config(), tmp_path, data=["demo", {"source": "demo", "seed": 1, "label": "b"}], corpus=corpus)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_file_says_it_all(tmp_path, make_config):
+    path = tmp_path / "grid.yaml"
+    other = {"source": "demo", "dialogues": [8, 3, 3], "length": [3, 5]}
+    config = {
+        **make_config(epochs=1).to_dict(),
+        "fusions": ["concat", {"name": "sum", "set": {"training": {"lr": 0.01}}}],
+    }
+    path.write_text(
+        dump_yaml({**config, "data": [{**other, "label": "a"}, {**other, "seed": 1, "label": "b"}], "seeds": 1})
+    )
+    done = compare(path, tmp_path / "out", quiet=True)
+    assert [(r.axes["data"], r.fusion) for r in done.rows] == [
+        ("a", "concat"),
+        ("a", "sum"),
+        ("b", "concat"),
+        ("b", "sum"),
+    ]
+    shown = json.loads((tmp_path / "out" / "summary.json").read_text())["configuration"]
+    assert {k: v["seed"] for k, v in shown["data"].items()} == {"a": 0, "b": 1}
+    assert shown["training"]["in bc-lstm + sum, a"] == {"lr": 0.01}
+    assert shown["training"]["in bc-lstm + concat, b"] == {"lr": 0.001}
