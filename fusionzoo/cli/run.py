@@ -42,7 +42,8 @@ def run_script(
     layout: Annotated[str | None, typer.Option(help="Of the streams, such as '(T, B, d)'.")] = None,
     model: Annotated[str | None, typer.Option(help="Class name of the model, where the script trains several.")] = None,
     prove: Annotated[
-        bool, typer.Option("--prove/--no-prove", help="Whether to try out the fusion with the first call: a dozen forwards.")
+        bool,
+        typer.Option("--prove/--no-prove", help="Whether to try out the fusion with the first call: a dozen forwards."),
     ] = True,
     device: Annotated[str | None, typer.Option(help="Where what the script puts on CUDA goes: cpu, cuda:1.")] = None,
     seed: Annotated[
