@@ -43,7 +43,7 @@ class Grid:
 IEMOCAP, MELD = "iemocap.npz", "meld_textvisual.npz"
 PAIRS = ("concat", "gated")
 STUDY = [
-    # Where, and how fast: the host that is quickest to train.
+    # Where the fusion sits and how large the steps are, in the host that is quickest to train.
     Grid("demo", "bc-lstm", "late", 1e-3, ("concat", "lmam", "gated")),
     Grid("demo", "bc-lstm", "late", 2e-3, ("concat", "lmam", "gated")),
     Grid("demo", "bc-lstm", "late", 4e-3, PAIRS),
@@ -96,18 +96,23 @@ def scores(grid: Grid, out: Path) -> dict[str, list[tuple[float, float]]]:
 
 
 def table(study: Sequence[Grid], out: Path) -> str:
-    """Markdown, a row for each grid and fusion that has runs; on `demo` with the share of the best reachable score."""
-    head = ["data", "host", "fusion", "placement", "lr", "n", "dev W-F1", "test W-F1", "share of the ceiling"]
-    rows = [head, ["---"] * len(head)]
+    """Markdown, a row for each grid and fusion that has runs, by dev score; on `demo` with the share of the best reachable."""
     ceiling: Any = fusionzoo.get("demo", kind="dataset")().info["ceiling"]
+    best = ceiling["test"]["full"]["weighted_f1"]
+    rows: dict[str, list[tuple[float, list[str]]]] = defaultdict(list)
     for grid in study:
         for fusion, values in scores(grid, out).items():
             dev, test = (statistics.mean(v[i] for v in values) for i in (0, 1))
-            share = f"{test / ceiling['test']['full']['weighted_f1']:.0%}" if grid.data == "demo" else ""
-            name = " ".join([fusion, *grid.sets])
-            cells = [Path(grid.data).stem, grid.host, name, grid.placement, f"{grid.lr:g}", str(len(values))]
-            rows.append([*cells, f"{dev:.4f}", f"{test:.4f}", share])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+            share = f"{100 * test / best:.0f} %" if grid.data == "demo" else ""
+            what = [grid.host, " ".join([fusion, *grid.sets]), grid.placement, f"{grid.lr:g}", str(len(values))]
+            rows[Path(grid.data).stem].append((dev, [*what, f"{dev:.4f}", f"{test:.4f}", share]))
+    lines = [
+        "| data | host | fusion | placement | lr | n | dev W-F1 | test W-F1 | share of the ceiling |",
+        "|---" * 9 + "|",
+    ]
+    for data, found in rows.items():
+        lines += [f"| {' | '.join([data, *cells])} |" for _, cells in sorted(found, key=lambda row: -row[0])]
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -115,7 +120,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/defaults"))
     parser.add_argument("--folder", type=Path, help="where the real data lie")
     parser.add_argument("--only", default="", help="the grids in whose place this word stands")
-    parser.add_argument("--set", action="append", default=[], dest="sets", help="section.key=value for all, to try it out")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="sets", help="section.key=value for all, to try it out"
+    )
     parser.add_argument("--table", action="store_true", help="train nothing")
     args = parser.parse_args()
     study = [g for g in STUDY if args.only in str(g.folder) and (g.data == "demo" or args.folder or args.table)]

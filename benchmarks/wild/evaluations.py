@@ -92,7 +92,7 @@ def by_rule(rule: str, epochs: Sequence[Epoch], namespace: dict[str, Any]) -> in
         kept = confusion(*(namespace[f"best_{k}"] for k in ("label", "pred", "mask")))
         return next(i for i, e in enumerate(epochs) if np.array_equal(e.matrices["test"], kept))
     part = {"test f1": "test", "validation f1": "validation"}[rule]
-    return int(np.argmax([e.f1(part) for e in epochs]))  # the first of equals, as all of them do but MultiEMO
+    return int(np.argmax([e.f1(part) or 0.0 for e in epochs]))  # the first of equals, as all of them do but MultiEMO
 
 
 def honest(epochs: Sequence[Epoch]) -> int:

@@ -212,7 +212,7 @@ def _what_by_name(suffix: str, head: bytes) -> str | None:
     if suffix == ".npz":
         return "is damaged: it has no zip signature; fetch it again"
     if suffix in ENDINGS:
-        return f"is a {suffix} file; if it is a table of utterances, make a corpus of it: fusionzoo data from-csv TABLE OUT.npz"
+        return f"is a {suffix} file, which holds no feature matrices; if it is a table of utterances, make a corpus of it: fusionzoo data from-csv"
     if suffix == ".txt":
         return "is a .txt file, which holds no feature matrices"
     return "is neither a zip archive nor a pickle"

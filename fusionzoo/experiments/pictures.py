@@ -23,6 +23,8 @@ from fusionzoo.scoring.diagnostics.calibration import calibration
 from fusionzoo.scoring.diagnostics.inside import attention_over
 from fusionzoo.scoring.diagnostics.modality_use import modality_use
 from fusionzoo.scoring.diagnostics.predicted import only_split
+from fusionzoo.scoring.metrics import MAIN, METRICS
+from fusionzoo.scoring.statistics import rank_over_blocks
 
 if TYPE_CHECKING:
     from fusionzoo._file_schemas import ResultFile, Scores
@@ -89,7 +91,7 @@ def plot(
 
     Parameters
     ----------
-    kind : one of `KINDS`. `per-class`, `reliability`, `seeds` and `pareto` show several models; the others one run.
+    kind : one of `KINDS`. `per-class`, `reliability`, `seeds`, `pareto` and `critical-difference` show several models; the others one run.
     runs : folders of runs or comparisons, or what `train` and `compare` return.
     out : a file ending in .png, .svg or .pdf to write it to.
     split : None for test, or dev where test has no labels.
@@ -175,6 +177,24 @@ def _pareto(wanted: Wanted) -> Any:
     return figures.pareto(models, cost)
 
 
+def _critical_difference(wanted: Wanted) -> Any:
+    """Fusions ranked over the hosts, data sets and other places in which all of them have runs."""
+    scores: dict[str, dict[tuple[str, ...], float]] = {}
+    for model in wanted.models:
+        host, fusion, *place = model.name.split(" + ") if " + " in model.name else (model.name, "")
+        if model.mean is not None:
+            block = (host, *place, model.runs[0][1]["data"]["sha256"])
+            scores.setdefault(fusion, {})[block] = METRICS[MAIN].gain(model.mean)
+    blocks = sorted(set.intersection(*map(set, scores.values()))) if scores else []
+    if len(scores) < 3 or len(blocks) < 3:
+        raise OptionError(
+            f"this picture ranks three fusions or more in three hosts or data sets or more, and all of {', '.join(scores)} have "
+            f"runs in {len(blocks)}; name the folder of a larger comparison"
+        )
+    ranked = rank_over_blocks({fusion: [found[b] for b in blocks] for fusion, found in scores.items()})
+    return plots.critical_difference(ranked)
+
+
 def history_of(folder: Path) -> list[dict[str, Any]]:
     """The rows of a run's `metrics.csv`, as numbers."""
     path = folder / "metrics.csv"
@@ -251,4 +271,5 @@ KINDS: dict[str, Callable[[Wanted], Any]] = {
     "embedding": _embedding,
     "pareto": _pareto,
     "seeds": _seeds,
+    "critical-difference": _critical_difference,
 }

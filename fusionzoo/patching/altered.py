@@ -166,7 +166,7 @@ class Altered:
         if min(sizes) < 3 or sizes & {self.count, self.count - 1}:
             return None
         to = {size: size - size // 3 for size in sizes}
-        most, out, streams = max(to.values()), dict(values), {x.path for x in self.streams}
+        most, out, streams = min(to.values()), dict(values), {x.path for x in self.streams}
         for path, value in values.items():
             if not isinstance(value, Tensor):
                 out[path] = type(value)(min(v, most) for v in value)

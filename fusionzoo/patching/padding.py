@@ -100,7 +100,7 @@ class Padding:
         for x in deepest:
             if x.path in self.told and x.modality:
                 own.setdefault(x.modality, self.told[x.path].context)
-        out: list[ArgumentContext | StreamContexts] = list(dict.fromkeys(own.values()))[:1]
+        out: list[ArgumentContext | StreamContexts] = [*list(own.values())[:1]]
         if own:
             out.append(StreamContexts(tuple(own.items())))
         out += [ArgumentContext(x.path, "zeros" + ".T" * self._axis(x)) for x in deepest if x.path in self.zeros][:1]

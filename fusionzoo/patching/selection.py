@@ -18,12 +18,13 @@ from fusionzoo.errors import (
     SiteNotReachedError,
 )
 from fusionzoo.patching.calls import Call
+from fusionzoo.patching.experiment import Experiment
 from fusionzoo.patching.fuse.contexts import Context
 from fusionzoo.patching.layouts import TIMED
 from fusionzoo.patching.modalities import ModalitiesLike
 from fusionzoo.patching.patched import Patch
 from fusionzoo.patching.promises import APART, COMPLETE, FITS, OF_READING, OF_SITE, Promise, Proof
-from fusionzoo.patching.prove import Experiment
+from fusionzoo.patching.prove import judge
 from fusionzoo.patching.readings import Reading, found, others
 from fusionzoo.patching.sites import AnySite
 from fusionzoo.patching.trace.no_trace_left import untouched
@@ -166,7 +167,7 @@ class Selection:
             self.put(patch)
             experiment.forwards += 1
             self.call.of(patch.verify)
-            proof = patch.proof = experiment.judge(patch.layer)
+            proof = patch.proof = judge(experiment, patch.layer)
         except FusionZooError as error:
             patch.remove()
             self.refusals.append(error)

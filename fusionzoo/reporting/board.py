@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
-from fusionzoo._text import markup
 from fusionzoo.errors import FusionZooError, OptionError
-from fusionzoo.reporting.pages import page, paragraph, warning
+from fusionzoo.reporting.pages import details, heading, links, page, paragraph, warning
+from fusionzoo.reporting.table import Column, Link, Table
 from fusionzoo.runs.folder import read_result
 from fusionzoo.runs.measured import Measured, by_model, find_runs, holding
 from fusionzoo.scoring.metrics import METRICS
@@ -66,9 +66,10 @@ def leaderboard(folder: Path) -> str:
     for run, result in runs:
         data.setdefault((result["data"]["name"], result["data"]["sha256"]), []).append((run, result))
     for (name, sha), mine in sorted(data.items()):
-        parts.append(f"<h2>{markup(name)} <small>{markup(sha[:12])}</small></h2>")
+        parts.append(heading(f"{name} ({sha[:12]})"))
         honest = [r for r in mine if r[1]["selection"] != "test"]
-        parts.append(_table(by_model(honest), folder)) if honest else None
+        if honest:
+            parts.append(_table(by_model(honest), folder))
         if len(honest) < len(mine):
             parts.append(
                 warning("Chosen on the test split: these scores are too high and do not compare with the others.")
@@ -81,36 +82,46 @@ def leaderboard(folder: Path) -> str:
 
 def _table(models: Iterable[Measured], folder: Path) -> str:
     ranked = sorted(models, key=lambda m: -1.0 if m.mean is None else m.mean, reverse=True)
-    head = ["model", *(f"test {m.short}" for m in METRICS.values()), "runs, by seed", "parameters", "seconds", ""]
-    lines = []
+    head = [
+        "model",
+        *(Column(f"test {m.short}", m.format) for m in METRICS.values()),
+        "seeds",
+        "parameters",
+        "seconds",
+        "",
+    ]
+    rows, runs = [], []
     for model in ranked:
         (first, result), *_ = model.runs
-        scores = [metric.show(model.mean_of(name)) for name, metric in METRICS.items()]
-        seeds = " ".join(_link(run / "report.html", folder, str(r["seed"])) for run, r in model.runs)
-        about = [f"{result['parameters']:,}", f"{result['seconds']:.0f}"]
-        looked = first / "diagnosis.html"
-        diagnosis = _link(looked, folder, "diagnosis") if looked.is_file() else ""
-        cells = [_link(first / "report.html", folder, model.name), *scores, seeds, *about, diagnosis]
-        lines.append("<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
-    header = "".join(f"<th>{markup(h)}</th>" for h in head)
-    return f"<table><thead><tr>{header}</tr></thead><tbody>\n" + "\n".join(lines) + "\n</tbody></table>"
+        scores = [model.mean_of(name) for name in METRICS]
+        about = [len(model.runs), f"{result['parameters']:,}", f"{result['seconds']:.0f}"]
+        name = _link(first / "report.html", folder, model.name)
+        rows.append([name, *scores, *about, _link(first / "diagnosis.html", folder, "diagnosis", otherwise="")])
+        seeds = [(str(r["seed"]), _address(run / "report.html", folder)) for run, r in model.runs]
+        if len(seeds) > 1:
+            runs += [heading(model.name, 3), links([(seed, to) for seed, to in seeds if to])]
+    every = [details("<b>Every run, by its seed</b>", runs)] if runs else []
+    return "\n".join([Table(head, rows).html(sortable=True), *every])
 
 
 def _comparisons(folder: Path) -> list[str]:
-    items = []
+    pairs = []
     for found in holding("summary.json", folder):
         name = found.relative_to(folder).as_posix() if found != folder else folder.resolve().name
-        diagnosis = found / "diagnosis.html"
-        more = f" {_link(diagnosis, folder, 'diagnosis')}" if diagnosis.is_file() else ""
-        items.append(f"<li>{_link(found / 'report.html', folder, name)}{more}</li>")
-    return [f"<h2>Comparisons</h2><ul>{''.join(items)}</ul>"] if items else []
+        pages = {name: found / "report.html", f"{name}: diagnosis": found / "diagnosis.html"}
+        pairs += [(text, to) for text, page in pages.items() if (to := _address(page, folder))]
+    return [heading("Comparisons and folds"), links(pairs)] if pairs else []
 
 
-def _link(file: Path, root: Path, text: str) -> str:
-    """Text that leads to a page, where that page is there."""
-    if not file.is_file():
-        return markup(text)
-    return f'<a href="/{quote(file.relative_to(root).as_posix())}">{markup(text)}</a>'
+def _link(file: Path, root: Path, text: str, otherwise: str | None = None) -> str:
+    """Text that leads to a page; where that page is not there, something else, or the text alone."""
+    to = _address(file, root)
+    return Link(text, to) if to else text if otherwise is None else otherwise
+
+
+def _address(file: Path, root: Path) -> str:
+    """Of a page on the board; empty where it is not there."""
+    return "/" + quote(file.relative_to(root).as_posix()) if file.is_file() else ""
 
 
 # -- the server -------------------------------------------------------------------------------------------------------

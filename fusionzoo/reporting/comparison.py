@@ -14,7 +14,7 @@ from fusionzoo._text import unmathematical, visible
 from fusionzoo.reporting import plots
 from fusionzoo.reporting.comparison_page import REACHABLE, comparison_page
 from fusionzoo.reporting.pages import TEST_SELECTED
-from fusionzoo.reporting.rows import AXES, Contestant, Row, summarise
+from fusionzoo.reporting.rows import AXES, Contestant, Row, ranks_of, summarise
 from fusionzoo.reporting.table import FILE, PHONE, SCREEN, TERMINAL, Column, Strong, StrongNumber, Table
 from fusionzoo.reporting.verdicts import headline, verdict
 from fusionzoo.runs.config import WITHOUT_FUSION
@@ -94,7 +94,7 @@ def table_of(rows: Sequence[Row], failed: Mapping[str, str], ceiling: float | No
             ]
         )
     table = Table(header, cells, _remarks(rows, failed, ceiling))
-    return table.fitting(TERMINAL) if narrow else table
+    return table.fitting(TERMINAL).filled() if narrow else table
 
 
 _COULD = "the smallest difference that so many seeds and test dialogues show in 80 % of all cases"
@@ -202,7 +202,7 @@ def write_summary(
     corpora: Mapping[str, Corpus],
     compared: Mapping[str, Any],
 ) -> None:
-    """`summary.json`, `.csv`, `.md` and `.tex`, `comparison.png` and `report.html` of a comparison.
+    """`summary.json`, `.csv`, `.md` and `.tex`, `comparison.png`, `ranks.png` and `report.html` of a comparison.
 
     Parameters
     ----------
@@ -239,6 +239,8 @@ def write_summary(
     write_text(folder / "summary.tex", table.latex() + "\n")
     if plots.have_plots() and any(r.per_seed for r in rows):
         write_bytes(folder / "comparison.png", plots.png(_plot(rows, ceiling)))
+        if (ranks := ranks_of(rows)) is not None:
+            write_bytes(folder / "ranks.png", plots.png(plots.critical_difference(ranks)))
     write_text(folder / "report.html", comparison_page(folder, rows, table, facts, options, corpora))
 
 

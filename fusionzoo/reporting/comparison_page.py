@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,9 +30,11 @@ from fusionzoo.reporting.pages import (
 )
 from fusionzoo.reporting.rows import Row, ranks_of
 from fusionzoo.reporting.table import SCREEN, Link, Table
+from fusionzoo.reporting.trials import trials_part
 from fusionzoo.reporting.verdicts import sentences, verdict
 from fusionzoo.runs.folder import read_result
 from fusionzoo.scoring.metrics import MAIN, METRICS
+from fusionzoo.scoring.regression import SHORT
 
 if TYPE_CHECKING:
     from fusionzoo._file_schemas import ResultFile
@@ -77,16 +80,25 @@ def comparison_page(
     notes = table.notes[1:]  # the first one is all sentences together
     first, *others = sentences(rows)
     parts = [paragraph(first, "lede"), *map(paragraph, others)]
-    parts.append(paragraph(f"Data {names}; seeds {seeds}; epoch chosen on {facts['selection']}.", "note"))
+    trials = max((len(study["trials"]) for r in rows for study in r.tuned), default=0)
+    tuned = f"; every row tuned by {trials} trials on dev" if trials else ""
+    parts.append(paragraph(f"Data {names}; seeds {seeds}; epoch chosen on {facts['selection']}{tuned}.", "note"))
     red = [n for n in notes if n == TEST_SELECTED or n.startswith("FAILED")]
     parts += [warning(n) for n in (*red, *leaks)]
     parts += [paragraph(n) for n in notes if n not in red and not n.startswith(REACHABLE)]
-    shown = table.fitting(SCREEN)
+    shown = table.fitting(SCREEN).filled()
     linked = [[Link(str(row[0]), f"#row-{i}"), *row[1:]] for i, row in enumerate(shown.rows)]
     parts.append(Table(shown.header, linked).html(sortable=True))
-    parts += [*_seeds(rows), *_ranks(rows), heading("Row by row"), *_row_details(folder, rows)]
+    parts += [*_seeds(rows), *_ranks(rows), heading("Row by row"), *_row_details(folder, rows), _beyond(folder)]
     parts += [heading("How this was made"), *_origin(rows, facts, options, table)]
     return page(_title(rows, names), parts)
+
+
+def _beyond(folder: Path) -> str:
+    """The way to what models do beyond their scores."""
+    if (folder / "diagnosis.html").exists():
+        return links([("What the models do beyond their scores: diagnosis", "diagnosis.html")])
+    return paragraph(f"What the models do beyond their scores: fusionzoo diagnose {shlex.quote(str(folder))}", "note")
 
 
 def _title(rows: Sequence[Row], data: str) -> str:
@@ -169,6 +181,7 @@ def _one_row(
     if row.difference is not None:
         numbers.append(_beside_baseline(row).html())
     parts += [columns(numbers), paragraph(_cost(row), "note")]
+    parts += [paragraph(said) for said in _sentiment([r for _, r in runs])]
     tested = [r["test"] for _, r in runs if r["test"]]
     if tested:
         counts = np.sum([np.asarray(s["confusion"]) for s in tested], axis=0)
@@ -181,6 +194,7 @@ def _one_row(
     histories = [(read_csv(f / "metrics.csv"), r) for f, r in runs if (f / "metrics.csv").exists()]
     if histories:
         parts.append(training_curves(histories))
+    parts += trials_part(row.tuned)
     where = [(_run_name(f, r), Path(os.path.relpath(f, folder)).as_posix() + "/report.html") for f, r in runs]
     return [*parts, heading("Runs", 3), links(where)]
 
@@ -212,6 +226,18 @@ def _cost(row: Row) -> str:
     cost += [] if row.seconds is None else [f"{row.seconds:.1f} s of training"]
     said = f"{', '.join(cost)}. " if cost else ""
     return f"{said}From and to are the ends of the mean's 95 % interval over seeds; – where there are too few."
+
+
+def _sentiment(results: Sequence[ResultFile]) -> list[str]:
+    """Scores of sentiment, where the data have such."""
+    found = [r for result in results if result["test"] and (r := result["test"].get("regression"))]
+    if not found:
+        return []
+    shown = []
+    for key, name in SHORT.items():
+        values = [v for r in found if (v := r.get(key)) is not None]
+        shown += [f"{name} {np.mean(values):.4f}"] if values else []
+    return [f"Of predicted scores on test, mean over seeds: {', '.join(shown)}."]
 
 
 def _beside_baseline(row: Row) -> Table:

@@ -10,12 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from fusionzoo._csv import csv_text
 from fusionzoo._files import write_bytes, write_json, write_text
 from fusionzoo._notebook import html_list
 from fusionzoo._text import markup
 from fusionzoo.reporting import figures, plots
-from fusionzoo.reporting.pages import image, page, paragraph, warning
+from fusionzoo.reporting.pages import (
+    WITHOUT_PICTURES,
+    columns,
+    heading,
+    image,
+    links,
+    page,
+    paragraph,
+    picture,
+    warning,
+)
 from fusionzoo.reporting.table import Table
 from fusionzoo.scoring.diagnostics.groups import FEWEST
 from fusionzoo.scoring.diagnostics.modality_use import ANY
@@ -31,6 +40,8 @@ if TYPE_CHECKING:
     from fusionzoo.scoring.diagnostics.inside import Attention
     from fusionzoo.scoring.diagnostics.modality_use import ModalityUse
 
+#: Pictures of so many dots that they would be long as text.
+_PIXELS = ("attention", "embedding")
 #: Speakers that are shown: the worst and the best.
 _SPEAKERS = 12
 
@@ -110,42 +121,43 @@ class Diagnosis:
     def _repr_html_(self) -> str:
         return html_list(self.title, [f.words for f in self.grave], [f.words for f in self.findings if not f.grave])
 
+    @property
+    def sentence(self) -> str:
+        """How it came out, in one sentence."""
+        grave, every = len(self.grave), len(self.findings)
+        if not grave:
+            return f"No fault was found; {every} findings are worth knowing." if every else "Nothing was found."
+        return f"{grave} of {every} findings {'is a fault' if grave == 1 else 'are faults'}."
+
     def write(self) -> None:
         """`diagnosis.html`, `diagnosis.json`, and a folder `diagnosis` with a csv file per table and a PNG per picture."""
         inner = self.folder / "diagnosis"
-        parts = [paragraph(" ".join(self.about))]
+        parts = [paragraph(self.sentence, "lede"), paragraph(" ".join(self.about), "note")]
         parts += [warning(f.words) for f in self.grave]
         worth = [f for f in self.findings if not f.grave]
         parts += [f"<ul>{''.join(f'<li>{markup(f.words)}</li>' for f in worth)}</ul>"] if worth else []
         for section in self.sections:
             parts += self._section(section, inner)
-        parts += self._links()
+        if self.links:
+            there = {name: os.path.relpath(where, self.folder) for name, where in self.links.items()}
+            pairs = [(name, quote(Path(where).as_posix())) for name, where in there.items()]
+            parts += [heading("Each model"), links(pairs)]
         parts += [paragraph(f"Left out: {part}, {why}", "note") for part, why in self.left_out.items()]
         if not plots.have_plots():
-            parts.append(paragraph('Pictures need matplotlib: pip install "fusionzoo[report]".', "note"))
+            parts.append(paragraph(WITHOUT_PICTURES, "note"))
         write_json(self.folder / "diagnosis.json", self.to_dict())
         write_text(self.page, page(self.title, parts))
 
-    def _links(self) -> list[str]:
-        """The models' own pages, as they lie beside this one."""
-        items = [
-            f'<li><a href="{quote(Path(os.path.relpath(where, self.folder)).as_posix())}">{markup(name)}</a></li>'
-            for name, where in self.links.items()
-        ]
-        return [f"<h2>Each model</h2><ul>{''.join(items)}</ul>"] if items else []
-
     def _section(self, section: Section, inner: Path) -> list[str]:
-        parts = [f"<h2>{markup(section.heading)}</h2>", paragraph(section.words, "note")]
+        shown = []
         for name, figure in section.pictures.items():
-            data = plots.png(figure)
+            data, said = plots.png(figure), f"{section.heading}: {name}"
             write_bytes(inner / f"{name}.png", data)
-            parts.append(image(data, f"{section.heading}: {name}"))
+            shown.append(image(data, said) if name in _PIXELS else picture(figure, said))
         for name, table in section.tables.items():
-            write_text(
-                inner / f"{name}.csv", csv_text(table.header, [["" if c is None else c for c in r] for r in table.rows])
-            )
-            parts.append(table.html())
-        return parts
+            write_text(inner / f"{name}.csv", table.csv())
+            shown.append(table.html(sortable=True))
+        return [heading(section.heading), paragraph(section.words, "note"), columns(shown)]
 
     def to_dict(self) -> dict[str, JSON]:
         """Plain values, for machines."""

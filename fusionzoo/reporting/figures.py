@@ -102,7 +102,7 @@ def robustness(use: ModalityUse) -> Any:
     fig, axis = figure(5.6, 3.6)
     for i, (name, curve) in enumerate(use.missing.items()):
         label = "any, one is left" if name == ANY else unmathematical(name)
-        style = {"color": "0.3", "linestyle": ":"} if name == ANY else {}
+        style = {"color": "0.45", "linestyle": ":"} if name == ANY else {}
         axis.plot(
             [100 * r for r in curve], list(curve.values()), marker=_MARKERS[i % 8], markersize=4, label=label, **style
         )
@@ -265,7 +265,7 @@ def seeds(scores: Mapping[str, Sequence[float]]) -> Any:
     for y, values in enumerate(reversed(list(scores.values()))):
         axis.plot(values, [y] * len(values), "o", color="tab:blue", alpha=0.5, markersize=5, markeredgewidth=0)
         if values:
-            axis.plot([np.mean(values)] * 2, [y - 0.28, y + 0.28], color="0.1", linewidth=1.5)
+            axis.plot([np.mean(values)] * 2, [y - 0.28, y + 0.28], color="black", linewidth=1.5)
     axis.set_yticks(range(len(scores)), [unmathematical(n) for n in reversed(list(scores))])
     axis.set_ylim(-0.6, len(scores) - 0.4)
     axis.set_xlabel(f"test {main_short()}: seeds, and their mean")

@@ -28,6 +28,7 @@ from fusionzoo.runs.options import NO_FUSION
 from fusionzoo.scoring.ceiling import ceiling_of, ceiling_readers
 from fusionzoo.scoring.metrics import LOG_LOSS, MAIN, METRICS, short_name
 from fusionzoo.scoring.published import beside, recipe_name
+from fusionzoo.scoring.regression import SHORT
 
 if TYPE_CHECKING:
     from fusionzoo._file_schemas import Scores
@@ -98,7 +99,9 @@ def _scores(scored: Mapping[str, Scores]) -> str:
     for split, scores in scored.items():
         shown = [metric.show(scores.get(name)) for name, metric in METRICS.items()]  # type: ignore[arg-type]
         rows.append([split, scores["utterances"], *shown, scores.get(LOG_LOSS)])
-    return Table(header, rows).html()
+    sentiment = {s: r for s, scores in scored.items() if (r := scores.get("regression"))}
+    of_scores = Table(["split", *SHORT.values()], [[s, *(r.get(k) for k in SHORT)] for s, r in sentiment.items()])
+    return Table(header, rows).html() + (of_scores.html() if sentiment else "")
 
 
 def _ceiling(info: Mapping[str, Any], splits: Sequence[str]) -> list[str]:

@@ -23,7 +23,7 @@ Cell = str | int | float | None
 _LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
 }  # fmt: skip
-_NUMBER = re.compile(r"([+-]?[\d.,]+( ?%)?|–)?")
+_NUMBER = re.compile(r"([+-]?[\d.,]+( ?%)?( ± [\d.]+)?|–)?")
 
 
 class Strong(str):
@@ -105,8 +105,15 @@ class Table:
 
     def fitting(self, place: int) -> Table:
         """The table with the columns that one of the places has room for."""
-        kept = [i for i, name in enumerate(self.header) if _narrowest(name) <= place]
-        return Table([self.header[i] for i in kept], [[row[i] for i in kept] for row in self.rows], self.notes)
+        return self._with([i for i, name in enumerate(self.header) if _narrowest(name) <= place])
+
+    def filled(self) -> Table:
+        """The table without columns in which nothing stands."""
+        return self._with([i for i in range(len(self.header)) if any(r[i] not in (None, "") for r in self.rows)])
+
+    def _with(self, columns: Sequence[int]) -> Table:
+        rows = [[row[i] for i in columns] for row in self.rows]
+        return Table([self.header[i] for i in columns], rows, self.notes)
 
     def text(self) -> str:
         """For a terminal: columns in line, the notes below."""

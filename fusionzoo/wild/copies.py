@@ -36,7 +36,7 @@ def others_like(host: nn.Module) -> Iterator[tuple[nn.Module, bool]]:
 
 def take_along(patch: Patch, other: nn.Module) -> None:
     """Give a copy of the patched model a copy of its fusion."""
-    fusion = copy.deepcopy(patch.layer.fusion)
+    fusion: Any = copy.deepcopy(patch.layer.fusion)
     again = fusionzoo.patch(other, fusion, patch.site, mode=patch.mode, context=patch.layer.context)
     again.layer.load_state_dict(patch.layer.state_dict())
     if not any(p.requires_grad for p in _without_fusion(other).values()):

@@ -18,7 +18,7 @@ class TableReader(ReleaseReader):
     """A table of utterances (csv, JSON, JSON lines, subtitles) with words or recordings."""
 
     precedence = 200
-    media = ()
+    media = ("text",)  # of the three, what most tables have
     looks_like = f"a table of utterances ({', '.join(f'*{e}' for e in ENDINGS)}) with a column text, audio or video"
 
     @staticmethod

@@ -80,8 +80,9 @@ def _own_mask(context: dict[str, Any], name: str, x: Tensor, what: str) -> Tenso
     mine = {k: told[name] for k, told in context.items() if isinstance(told, Mapping) and told.get(name) is not None}
     mask, lengths = (mine or context).get("mask"), (mine or context).get("lengths")
     if mine:
-        more = x.shape[1] - mask.shape[1] if mask is not None and mask.dim() == 2 else 0
-        return _mask({"mask": torch.cat([mask.new_ones(len(mask), more), mask], 1)} if more > 0 else mine, x, what)
+        if isinstance(mask, Tensor) and mask.dim() == 2 and (more := x.shape[1] - mask.shape[1]) > 0:
+            mine["mask"] = torch.cat([mask.new_ones(len(mask), more), mask], 1)
+        return _mask(mine, x, what)
     if isinstance(mask, Tensor):
         return _mask(context, x, what) if mask.shape == x.shape[:2] else None
     fits = isinstance(lengths, Tensor) and lengths.numel() == len(x) and int(lengths.max()) <= x.shape[1]

@@ -13,6 +13,7 @@ from fusionzoo.data.loading import split_of
 from fusionzoo.errors import DataError
 from fusionzoo.scoring.inference import split_probabilities
 from fusionzoo.scoring.metrics import MAIN, METRICS, scores_from_confusion
+from fusionzoo.scoring.statistics import percentiles
 
 if TYPE_CHECKING:
     from fusionzoo.data.corpus import Corpus
@@ -102,7 +103,7 @@ class Predicted:
 
         Returns
         -------
-        The percentile interval; None with fewer than two dialogues.
+        The interval, see `percentiles`; None with fewer than two dialogues.
         """
         dialogues = int(self.dialogue.max(initial=-1)) + 1
         if dialogues < 2:
@@ -113,10 +114,7 @@ class Predicted:
         with np.errstate(invalid="ignore", divide="ignore"):
             values = statistic(draws.astype(np.float64) @ sums)
         values = values[np.isfinite(values)]
-        if not len(values):
-            return None
-        low, high = np.quantile(values, [0.5 - level / 2, 0.5 + level / 2])
-        return float(low), float(high)
+        return percentiles(values, dialogues, level) if len(values) else None
 
 
 def scores_of(true: np.ndarray, predicted: np.ndarray, classes: int) -> dict[str, float]:

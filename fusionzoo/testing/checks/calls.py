@@ -150,4 +150,5 @@ def dropout_drops(subject):
 def _rates(subject) -> list[str]:
     """Options that say how much is dropped, unless the set of options under check says so itself."""
     own = [n for n in accepted_options(subject.cls) if n == "dropout" or n.endswith("_dropout")]
-    return [n for n in own if n not in subject.options and n not in without_effect(subject.cls)]
+    excused = without_effect(subject)
+    return [n for n in own if n not in subject.options and n not in excused]

@@ -16,12 +16,12 @@ from fusionzoo.testing.runner import fail, rules, skip
 rule = rules("fusion", "host", "objective", theme="options", needs=("constructs",))
 
 
-def without_effect(cls: Any) -> Mapping[str, str]:
-    """Options that change no number at the defaults, as a class declares them: name -> why.
+def without_effect(subject: Any) -> Mapping[str, str]:
+    """Options that change no number under those of the subject, as its class (or its variant's) declares them: name -> why.
 
     An option that acts beside another option alone (`layers` where `form="transformer"`), or on memory and speed alone.
     """
-    return getattr(cls, "without_effect", None) or {}
+    return getattr(type(subject.make()), "without_effect", None) or {}
 
 
 _BASE = {"dims", "out_dim", "missing", "num_classes", "num_speakers", "class_counts", "fusion", "placement", "variant"}
@@ -76,7 +76,7 @@ def impossible_options_refused(subject):
 @rule(needs=("constructs", "runs"))
 def options_act(subject):
     """Every option that is a number or a switch changes something, unless `without_effect` of the class says why it does not."""
-    excused = without_effect(subject.cls)
+    excused = without_effect(subject)
     unknown = [n for n in excused if n not in _own(subject)]
     if unknown:
         fail(f"without_effect names {unknown[0]!r}, which is no option", "correct the name")

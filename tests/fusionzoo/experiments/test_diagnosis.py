@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_comparison import made_groups
 from torch import nn
 
 import fusionzoo
@@ -15,6 +16,7 @@ from fusionzoo.errors import CheckpointError, MissingDependency, OptionError
 from fusionzoo.experiments.diagnosis import PARTS
 from fusionzoo.experiments.pictures import FORMATS, KINDS, plot
 from fusionzoo.fusion import Fused, Fusion
+from fusionzoo.reporting.rows import Contestant
 
 MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF-"}
 
@@ -183,8 +185,14 @@ def test_data_that_have_changed_since_are_named(tmp_path, corpus, make_config):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [*KINDS])
-def test_every_picture_in_every_format(kind, run, tmp_path_factory, corpus, make_config, tmp_path):
+def test_every_picture_in_every_format(kind, run, corpus, make_config, tmp_path):
     one = run
+    if kind == "critical-difference":
+        with pytest.raises(OptionError, match="ranks three fusions or more"):
+            plot(kind, run)
+        one = tmp_path / "made"
+        hosts, fusions = ("bc-lstm", "mmgcn", "text-cnn"), ("concat", "lmam", "gated")
+        made_groups(one, {Contestant(h, f): 0.3 + 0.2 * i for h in hosts for i, f in enumerate(fusions)}, seeds=1)
     if kind == "attention":
         one = tmp_path / "gated"
         fusionzoo.train(make_config(epochs=1, fusion="gated"), one, quiet=True, corpus=corpus)

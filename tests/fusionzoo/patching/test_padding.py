@@ -143,24 +143,31 @@ def test_packed_ids_bring_their_own_mask():
 
 
 class TwoMasks(nn.Module):
-    """Each stream has its own mask; `tokens`: one that stands for all of it before every stream."""
+    """Each stream has its own mask, and before it a token that stands for all of it."""
 
-    def __init__(self, tokens=True):
+    def __init__(self):
         super().__init__()
         self.t, self.v, self.cls = nn.Linear(20, 8), nn.Linear(12, 8), nn.Embedding(2, 8)
         self.encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-        self.head, self.tokens = nn.Linear(8, 4), tokens
+        self.head = nn.Linear(8, 4)
+
+    def joined(self, cls, t, v):
+        return torch.cat([torch.cat([cls, t], 1), torch.cat([cls, v], 1)], dim=1)
 
     def forward(self, text, visual, text_mask, visual_mask):
         cls = self.cls.weight[:1].expand(len(text), 1, 8)
         one = torch.ones(len(text), 1, dtype=torch.bool)
-        t, v, tm, vm = self.t(text), self.v(visual), text_mask, visual_mask
-        if self.tokens:
-            t, v = torch.cat([cls, t], 1), torch.cat([cls, v], 1)
-            tm, vm = torch.cat([one, tm], 1), torch.cat([one, vm], 1)
-        x, real = torch.cat([t, v], dim=1), torch.cat([tm, vm], 1)
+        x = self.joined(cls, self.t(text), self.v(visual))
+        real = torch.cat([one, text_mask, one, visual_mask], 1)
         y = self.encoder(x, src_key_padding_mask=~real) * real[..., None]
         return self.head(y.sum(1))
+
+
+class Apart(TwoMasks):
+    """The tokens stand between the streams."""
+
+    def joined(self, cls, t, v):
+        return torch.cat([cls, t, cls, v], dim=1)
 
 
 class Attending(nn.Module):
@@ -180,8 +187,12 @@ class Attending(nn.Module):
 BOTH = AUDIO, VISUAL, mask(), mask(OTHERS)
 
 
-@pytest.mark.parametrize("fusion", ["lmam", "gated", "cross-attention"])
-@pytest.mark.parametrize("host", [TwoMasks, lambda: TwoMasks(tokens=False), Attending])
+PAIRS = [(host, fusion) for host in (TwoMasks, Apart, Attending) for fusion in ("lmam", "gated", "cross-attention")]
+
+
+@pytest.mark.parametrize(
+    ("host", "fusion"), [p if i % 4 == 0 else pytest.param(*p, marks=pytest.mark.slow) for i, p in enumerate(PAIRS)]
+)
 def test_every_stream_has_its_own_mask(host, fusion, shake, tmp_path):
     torch.manual_seed(0)
     model = host().eval()
@@ -211,8 +222,9 @@ def test_a_context_may_tell_of_every_stream(form):
     assert padding(fusionzoo.patch(Attending(), "gated", inputs=BOTH, context=lambda m, a, k: constant)).state == PROVED
     with pytest.raises(LayoutError, match=r"tells of 'audio', and the streams are text, visual"):
         fusionzoo.patch(Attending(), "gated", inputs=BOTH, context=lambda m, a, k: {"mask": {"audio": mask()}})
-    with pytest.raises(LeakError, match="padded steps move outputs"):
+    with pytest.raises(LeakError, match="padded steps move outputs") as leak:
         fusionzoo.patch(Attending(), "gated", inputs=BOTH, context=lambda m, a, k: {"mask": {"text": mask()}})
+    assert "level 'utterance'" not in str(leak.value)  # of which it is one
 
 
 class Convolved(nn.Module):

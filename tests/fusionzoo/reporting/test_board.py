@@ -8,49 +8,22 @@ import threading
 from contextlib import contextmanager
 
 import pytest
+from made_comparison import made_run
 
 from fusionzoo.errors import OptionError
 from fusionzoo.reporting.board import address_of, file_in, leaderboard, server
-
-SHA = "a" * 64
-
-
-def scores(f1):
-    per_class = {n: {"precision": f1, "recall": f1, "f1": f1, "support": 1} for n in ("x", "y")}
-    return {
-        **dict.fromkeys(("weighted_f1", "macro_f1", "ua", "wa"), f1),
-        "utterances": 2,
-        "per_class": per_class,
-        "confusion": [[1, 0], [0, 1]],
-        "never_predicted": [],
-    }
+from fusionzoo.reporting.rows import Contestant
 
 
-def run(folder, f1, seed=0, selection="dev", sha=SHA, fusion="concat"):
-    folder.mkdir(parents=True)
-    result = {
-        "format": 1,
-        "host": "bc-lstm",
-        "fusion": fusion,
-        "placement": None,
-        "seed": seed,
-        "selection": selection,
-        "metric": "weighted_f1",
-        "epoch": 1,
-        "epochs": 1,
-        "parameters": 1234,
-        "flops_per_utterance": None,
-        "seconds": 1.0,
-        "device": "cpu",
-        "precision": "no",
-        "processes": 1,
-        "fingerprint": "f",
-        "data": {"name": "talk", "sha256": sha},
-        "dev": None,
-        "test": scores(f1),
-    }
-    (folder / "result.json").write_text(json.dumps(result))
+def run(folder, right, seed=0, selection="dev", sha=None, fusion="concat"):
+    """A finished run, and its test score."""
+    made_run(folder, Contestant("bc-lstm", fusion), seed, right, selection=selection)
+    result = json.loads((folder / "result.json").read_text())
+    if sha:
+        result["data"]["sha256"] = sha
+        (folder / "result.json").write_text(json.dumps(result))
     (folder / "report.html").write_text("<p>the report</p>")
+    return result["test"]["weighted_f1"]
 
 
 @pytest.fixture
@@ -74,13 +47,14 @@ def test_models_are_ranked_within_their_data_and_those_chosen_on_test_stand_apar
     (runs / "broken").mkdir()
     (runs / "broken" / "result.json").write_text("{")
     text = leaderboard(runs)
-    first, second = text.split("<h2>talk <small>bbbbbbbbbbbb")
+    first, second = text.split("<h2>made (bbbbbbbbbbbb)")
     ranked = first[: first.index("Chosen on the test split")]
     assert ranked.index("bc-lstm + lmam") < ranked.index("bc-lstm + concat")
-    assert "0.5500" in ranked  # the mean of two seeds
+    seeds = [json.loads((runs / "cmp/runs" / f"bc-lstm__concat__seed{i}/result.json").read_text()) for i in (0, 1)]
+    assert f"{sum(r['test']['weighted_f1'] for r in seeds) / 2:.4f}" in ranked  # the mean of two seeds
     assert "flattered" not in ranked
     assert "flattered" in first
-    assert "0.9000" in second
+    assert "other" in second
     assert '<a href="/cmp/runs/bc-lstm__concat__seed1/report.html">1</a>' in ranked
     assert '<a href="/cmp/report.html">cmp</a>' in text
     assert "Damaged" in text

@@ -58,6 +58,28 @@ def test_where_it_comes_from(compared, written):
     assert r"\begin{tabular}" in page
 
 
+def test_trials_stand_behind_their_row(compared, written):
+    rows = compared({"concat": 0.5}, seeds=1)
+    trials = [
+        {
+            "number": 0,
+            "state": "complete",
+            "score": 0.61,
+            "epochs": 8,
+            "seconds": 3.25,
+            "values": {"training.lr": 1e-3},
+        },
+        {"number": 1, "state": "pruned", "score": 0.2, "epochs": 2, "seconds": 1.0, "values": {"training.lr": 0.5}},
+        {"number": 2, "state": "complete", "score": 0.66, "epochs": 8, "seconds": 3.5, "values": {"training.lr": 2e-3}},
+    ]
+    study = {"fold": None, "metric": "weighted_f1", "default": {"training.lr": 1e-3}, "chosen": {"training.lr": 2e-3}}
+    rows[0].tuned = [study | {"score": 0.66, "trials": trials}]
+    page = (written(rows) / "report.html").read_text()
+    assert "every row tuned by 3 trials on dev" in page
+    assert "lr 0.002 (W-F1 0.660, beside 0.610 with the values it has anyway; 2 complete, 1 pruned)." in page
+    assert "<strong>0.6600</strong>" in page
+
+
 def test_as_a_data_frame(compared):
     rows = compared({"concat": 0.5, Contestant("dialogue-gcn", "lmam", ()): 0.7}, seeds=3)
     frame = numbers_of(rows).to_pandas()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import fusionzoo
+from fusionzoo.reporting.board import leaderboard
 from fusionzoo.reporting.comparison import Contestant
 
 pytestmark = pytest.mark.slow
@@ -117,13 +118,21 @@ def comparison(compared, written) -> Path:
 
 @pytest.fixture(scope="module")
 def others(tmp_path_factory, corpus, make_config) -> dict[str, Path]:
-    """Pages of a run, of folds and of a reproduction."""
+    """Pages of a run, of folds, of a reproduction, of diagnoses, and the leaderboard of them all."""
     folder = tmp_path_factory.mktemp("others")
     config = make_config(epochs=2)
     fusionzoo.train(config, folder / "run", quiet=True, corpus=corpus)
     fusionzoo.cross_validate(config, folder / "folds", 2, quiet=True, corpus=corpus)
     fusionzoo.reproduce(folder / "run", folder / "again", quiet=True)
-    return {name: folder / name / "report.html" for name in ("run", "folds", "again")}
+    fusionzoo.compare(
+        make_config(epochs=1), folder / "two", fusions=["concat", "gated"], seeds=1, quiet=True, corpus=corpus
+    )
+    for looked in ("run", "two"):
+        fusionzoo.diagnose(folder / looked, corpus, quiet=True)
+    (folder / "board.html").write_text(leaderboard(folder))
+    pages = {name: folder / name / "report.html" for name in ("run", "folds", "again")}
+    looked = {f"diagnosis of {name}": folder / name / "diagnosis.html" for name in ("run", "two")}
+    return {**pages, **looked, "board": folder / "board.html"}
 
 
 def check(browser: Any, path: Path, width: int, scheme: str) -> None:
@@ -141,7 +150,7 @@ def test_a_comparison_can_be_read(browser, comparison, width, scheme):
     check(browser, comparison, width, scheme)
 
 
-@pytest.mark.parametrize("name", ["run", "folds", "again"])
+@pytest.mark.parametrize("name", ["run", "folds", "again", "diagnosis of run", "diagnosis of two", "board"])
 def test_the_other_pages_can_be_read(browser, others, name):
     for width in WIDTHS:
         for scheme in ("light", "dark"):

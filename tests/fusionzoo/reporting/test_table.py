@@ -73,6 +73,11 @@ def test_columns_say_how_they_are_shown_and_where():
     assert "| a | **0.50** | 12,000 | x |" in WIDE.markdown()
 
 
+def test_empty_columns_may_be_left_out():
+    table = Table(["name", "p", "F1"], [["a", None, 0], ["b", "", 1]])
+    assert table.filled().text().splitlines() == ["name  F1", "a     0", "b     1"]
+
+
 def test_csv_and_pandas_have_every_digit():
     table = Table(["name", Column("F1", ".2f")], [["a", 0.123456], ["b", None]])
     assert table.csv() == "name,F1\na,0.123456\nb,\n"

@@ -22,7 +22,10 @@ def corpus(scores: np.ndarray) -> Corpus:
     n = len(scores)
     return Corpus(
         name="scored",
-        features={"text": np.nan_to_num(scores)[:, None] + np.zeros((n, 3)), "audio": np.ones((n, 2)) * np.arange(n)[:, None]},
+        features={
+            "text": np.nan_to_num(scores)[:, None] + np.zeros((n, 3)),
+            "audio": np.ones((n, 2)) * np.arange(n)[:, None],
+        },
         dialogue_id=np.repeat([f"d{i}" for i in range(n // 4)], 4),
         utterance_index=np.tile(np.arange(4), n // 4),
         speaker=np.full(n, "A"),
