@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from fusionzoo.data.readers import Reader
     from fusionzoo.experiments.cost import bench as bench
     from fusionzoo.experiments.cross_validation import cross_validate as cross_validate
+    from fusionzoo.experiments.diagnosis import diagnose as diagnose
+    from fusionzoo.experiments.dialogue import predict_dialogue as predict_dialogue
     from fusionzoo.experiments.grid import compare as compare
     from fusionzoo.experiments.reproduction import reproduce as reproduce
     from fusionzoo.experiments.saved_runs import evaluate as evaluate
@@ -87,6 +89,7 @@ _LAZY = {
     "compare": "fusionzoo.experiments.grid",
     "cross_validate": "fusionzoo.experiments.cross_validation",
     "evaluate": "fusionzoo.experiments.saved_runs",
+    "diagnose": "fusionzoo.experiments.diagnosis",
     "extract": "fusionzoo.extraction.run",
     "find_sites": "fusionzoo.patching",
     "hookimpl": "fusionzoo.hookspecs",
@@ -94,6 +97,7 @@ _LAZY = {
     "modernise": "fusionzoo.patching",
     "patch": "fusionzoo.patching",
     "predict": "fusionzoo.experiments.saved_runs",
+    "predict_dialogue": "fusionzoo.experiments.dialogue",
     "reproduce": "fusionzoo.experiments.reproduction",
     "train": "fusionzoo.experiments.single_run",
 }
@@ -167,6 +171,7 @@ __all__ = [
     "card",
     "compare",
     "cross_validate",
+    "diagnose",
     "evaluate",
     "extract",
     "find_sites",

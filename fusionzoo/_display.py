@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from fusionzoo._notebook import html_table
+
 #: Entries of a mapping or sequence that are shown; the others are counted.
 ENTRIES = 8
 
@@ -16,11 +18,22 @@ class Displayed:
     """Base of dataclasses (with `repr=False`) whose `repr` fits a screen; what is empty or None is left out."""
 
     def __repr__(self) -> str:
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
-        lines = [
-            f"  {k}: {brief(v)}" for k, v in values.items() if isinstance(v, Tensor) or (v is not None and v != {})
-        ]
+        lines = [f"  {k}: {brief(v)}" for k, v in self._shown().items()]
         return "\n".join([f"{type(self).__name__}(", *lines, ")"])
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for name, value in self._shown().items():
+            if isinstance(value, Mapping):
+                rows += [[f"{name}[{key!r}]", brief(x)] for key, x in list(value.items())[:ENTRIES]]
+                rows += [[name, f"and {len(value) - ENTRIES} more"]] if len(value) > ENTRIES else []
+            else:
+                rows.append([name, brief(value)])
+        return html_table(type(self).__name__, ["", ""], rows)
+
+    def _shown(self) -> dict[str, Any]:
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        return {k: v for k, v in values.items() if isinstance(v, Tensor) or (v is not None and v != {})}
 
 
 def brief(value: Any) -> str:

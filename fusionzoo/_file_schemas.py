@@ -104,6 +104,23 @@ class ModelFile(TypedDict):
     versions: NotRequired[Versions]
     data: NotRequired[DataOfModel]
     selection: NotRequired[str]
+    features: NotRequired[dict[str, FeatureCard]]
+
+
+class FeatureCard(TypedDict):
+    """How the features of a modality were made, see `fusionzoo extract`."""
+
+    model: str
+    revision: NotRequired[str | None]
+    sha256: NotRequired[dict[str, str]]
+    layer: NotRequired[str | int]
+    pooling: NotRequired[str]
+    normalise: NotRequired[bool]
+    max_length: NotRequired[int | None]
+    seconds: NotRequired[float | None]
+    scale: NotRequired[str]
+    frames: NotRequired[int | None]
+    picture: NotRequired[str]
 
 
 class ProvidersOfModel(TypedDict):
@@ -204,7 +221,15 @@ class ContextInPatch(TypedDict):
     """`ArgumentContext`."""
 
     path: Name
-    form: Literal["lengths", "mask", "mask.T", "not mask", "not mask.T", "steps", "steps.T"]
+    form: Literal[
+        "lengths", "mask", "mask.T", "not mask", "not mask.T", "steps", "steps.T", "zeros", "zeros.T", "packed"
+    ]
+
+
+class StreamContextsInPatch(TypedDict):
+    """`StreamContexts`: each stream's name and its own."""
+
+    of: Annotated[list[tuple[Name, ContextInPatch]], Within(1, 1000)]
 
 
 class PromiseInPatch(TypedDict):
@@ -233,7 +258,7 @@ class PatchFile(TypedDict):
     site: Any  # one of the two above, told by its type
     digests: list[Annotated[str, Within(0, 64)]]
     fusion: ModelConfig
-    context: ContextInPatch | Literal["callable"] | None
+    context: ContextInPatch | StreamContextsInPatch | Literal["callable"] | None
     proof: NotRequired[ProofInPatch]
 
 
@@ -249,6 +274,17 @@ class ScoresOfClass(TypedDict):
     support: Count
 
 
+class RegressionOfSplit(TypedDict):
+    """`evaluate_scores`."""
+
+    mae: float | None
+    pearson: float | None
+    acc_2: Share | None
+    acc_2_nonzero: Share | None
+    acc_7: Share | None
+    utterances: Count
+
+
 class Scores(TypedDict):
     """`evaluate_predictions`; metrics that were added since stand beside these four."""
 
@@ -261,6 +297,7 @@ class Scores(TypedDict):
     per_class: Annotated[dict[str, ScoresOfClass], Within(1, 10**5)]
     confusion: list[list[Count]]
     never_predicted: list[str]
+    regression: NotRequired[RegressionOfSplit]
 
 
 class Averages(TypedDict):

@@ -33,6 +33,7 @@ MOVED = {
     "fusionzoo.evaluation.statistics": "fusionzoo.scoring.statistics",
     "fusionzoo.evaluation.summary": "fusionzoo.reporting.comparison",
     "fusionzoo.extraction.media": "fusionzoo.media",
+    "fusionzoo.extraction.progress": "fusionzoo._progress",
     "fusionzoo.patching.adapters": "fusionzoo.patching.repositories",
     "fusionzoo.patching.modernising": "fusionzoo.patching.repairs",
     "fusionzoo.recipes": "fusionzoo.runs.recipes",

@@ -113,13 +113,15 @@ class Configured(metaclass=CheckedOptions):
     Class attributes: `variants`, what `variant=` accepts beside `"default"`, each with the subclass that it builds
     (`"module:Class"`), or where one class is all of them, their names, the default first; and of such a subclass `variant`,
     its name, `preset`, those options whose defaults differ, and `fixed`, those that it does not have and the values that
-    stand for them.
+    stand for them; and `without_effect`, options that change no number unless another option asks for them, each with the
+    reason, which the conformance suite would otherwise call dead.
     """
 
     variants: ClassVar[Mapping[str, str] | tuple[str, ...]] = ()
     variant: str = DEFAULT
     preset: ClassVar[Mapping[str, object]] = {}
     fixed: ClassVar[Mapping[str, object]] = {}
+    without_effect: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def one_spelling(cls, arguments: Mapping[str, object]) -> dict[str, object]:

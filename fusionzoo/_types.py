@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NotRequired, Protocol, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import nn
 
     from fusionzoo.data.corpus import Corpus
@@ -34,6 +36,17 @@ class ClassScores(TypedDict):
     support: int
 
 
+class RegressionScores(TypedDict):
+    """Of scores beside classes, see `fusionzoo.scoring.regression`; None where nothing can be counted."""
+
+    mae: float | None
+    pearson: float | None
+    acc_2: float | None
+    acc_2_nonzero: float | None
+    acc_7: float | None
+    utterances: int
+
+
 class Scores(TypedDict):
     """What `fusionzoo.evaluate` returns, ready for JSON; `log_loss` where there are probabilities."""
 
@@ -46,6 +59,7 @@ class Scores(TypedDict):
     per_class: dict[str, ClassScores]
     confusion: list[list[int]]
     never_predicted: list[str]
+    regression: NotRequired[RegressionScores]
     run: NotRequired[str]
     split: NotRequired[str]
     data: NotRequired[str]
@@ -104,6 +118,12 @@ class HubOptions(TypedDict, total=False):
     allow_patterns: list[str] | str | None
     ignore_patterns: list[str] | str | None
     delete_patterns: list[str] | str | None
+
+
+class InFolder(Protocol):
+    """What has a folder: a run that `train` returned, a comparison, folds."""
+
+    folder: Path
 
 
 class Adapter(Protocol):

@@ -49,6 +49,7 @@ class Batch(Displayed):
     present : modality -> `(B, T)` bool, True where that modality was recorded; None means everywhere.
     lengths : utterances per dialogue as Python ints, so that packing a sequence needs no wait for the device; None
         means that they are computed from `mask` when asked for (which waits for the device).
+    scores : `(B, T)` float, NaN where padded or without one; None without scores.
     clips : modality -> `Clip`: recordings and words for hosts that encode them (see `fusionzoo.clip_host`), which then
         are in the place of features.
     """
@@ -61,6 +62,7 @@ class Batch(Displayed):
     present: dict[str, Tensor] | None = None
     lengths: list[int] | None = None
     clips: dict[str, Clip] = field(default_factory=dict)
+    scores: Tensor | None = None
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -115,4 +117,5 @@ class Batch(Displayed):
             labels=fn(self.labels),
             present=None if self.present is None else {m: fn(x) for m, x in self.present.items()},
             clips={m: c.map(fn) for m, c in self.clips.items()},
+            scores=None if self.scores is None else fn(self.scores),
         )

@@ -128,7 +128,8 @@ class Fusion(Configured, Pretrained, WithReference, nn.Module):
     Subclasses set the class attributes below (modalities : smallest and largest number of them. unaligned : takes another
     length in each. variants : what `variant=` accepts, the default first. for_sequences : the options with which such a method takes frames and tokens of any lengths, where its
     defaults are made for utterances; hosts of clips use them. decides : returns log-probabilities, which are never positive,
-    so that hosts do not rectify them), call `self.set_width(w)` with the width that `combine` returns, and
+    so that hosts do not rectify them. search_space : option -> choices or `{"low", "high", "log"}`, what `compare --tune`
+    searches besides, or otherwise than, `fusionzoo.experiments.search_space.SHARED`), call `self.set_width(w)` with the width that `combine` returns, and
     implement `combine`. Any module may have `without_gradient`, a mapping of its parameters whose
     gradient is zero in exact arithmetic to the reason; the conformance suite holds it to that, and all others to learning.
     """
@@ -139,6 +140,7 @@ class Fusion(Configured, Pretrained, WithReference, nn.Module):
     unaligned: ClassVar[bool] = False
     for_sequences: ClassVar[Mapping[str, object]] = {}
     decides: ClassVar[bool] = False
+    search_space: ClassVar[Mapping[str, object]] = {}
 
     def __init__(self, dims: Dims, out_dim: int | None = None, *, missing: str = "zero"):  # pyright: ignore[reportRedeclaration]
         super().__init__()

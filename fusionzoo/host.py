@@ -185,13 +185,15 @@ class Host(Configured, Pretrained, WithReference, nn.Module):
     `dialogues` (`fusionzoo.seams.Dialogues`) holds mask, speakers, padding and presence, and takes what is worth reporting.
     A placement `early-residual` sits at the seam `early` and adds a linear map of the streams side by side. Seams of other
     kinds leave the streams beside the fused one, or join it to them further down, see `seam`. Hosts that need none of this
-    implement `encode` with `make_fusion` themselves.
+    implement `encode` with `make_fusion` themselves. `search_space` is what `compare --tune` searches besides, or otherwise
+    than, everybody's: option -> choices or `{"low", "high", "log"}`.
     """
 
     kind: ClassVar[str] = "host"
     modalities: ClassVar[tuple[int, int | None]] = (1, None)
     handles: ClassVar[frozenset[str]] = frozenset({"masks", "missing"})
     placements: ClassVar[tuple[str, ...]] = ("late",)
+    search_space: ClassVar[Mapping[str, object]] = {}
 
     def __init__(  # pyright: ignore[reportRedeclaration]
         self,

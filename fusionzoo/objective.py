@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from fusionzoo._options import Configured
+from fusionzoo.errors import OptionError
 from fusionzoo.reference import WithReference
 
 if TYPE_CHECKING:
@@ -33,16 +35,23 @@ class Objective(Configured, WithReference, nn.Module):
 
     Class attributes: `uses_labels`, False for one that compares streams with each other and reads of the labels only
     which utterances have one; `needs_fusion`, the name of the one fusion that it works with, None for any; `variants`, what
-    `variant=` accepts, the default first.
+    `variant=` accepts, the default first; `search_space`, what `compare --tune` searches of it: option -> choices or
+    `{"low", "high", "log"}`.
     """
 
     kind: ClassVar[str] = "objective"
     uses_labels: ClassVar[bool] = True
     needs_fusion: ClassVar[str | None] = None
+    search_space: ClassVar[Mapping[str, object]] = {}
 
     def __init__(self, num_classes: int, class_counts: Tensor | None = None):  # pyright: ignore[reportRedeclaration]
         super().__init__()
         self.num_classes = num_classes
+        if class_counts is not None and tuple(class_counts.shape) != (num_classes,):
+            raise OptionError(
+                f"{type(self).__name__}: class_counts must be a tensor of {num_classes} numbers, one per class, "
+                f"not of shape {tuple(class_counts.shape)}"
+            )
         self.class_counts: Tensor | None
         self.register_buffer("class_counts", class_counts, persistent=False)
 

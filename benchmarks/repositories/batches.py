@@ -88,17 +88,24 @@ def _replaced(call: Call, changes: Mapping[Path, Any]) -> Call:
     args, kwargs = list(made.args), dict(made.kwargs)
     torch.manual_seed(5)
     for path, change in changes.items():
-        keys: tuple[Any, ...] = path if isinstance(path, tuple) else (path,)
-        holder: Any = args if isinstance(keys[0], int) else kwargs
-        for key in keys[:-1]:
-            if isinstance(holder, dict | list) and isinstance(holder[key], tuple):
-                holder[key] = list(holder[key])
-            holder = holder[key] if isinstance(holder, dict | list) else getattr(holder, str(key))
-        if isinstance(holder, dict | list):
-            holder[keys[-1]] = change(holder[keys[-1]])  # type: ignore[index]
-        else:
-            setattr(holder, str(keys[-1]), change(getattr(holder, str(keys[-1]))))
+        first, *keys = path if isinstance(path, tuple) else (path,)
+        holder: Any = args if isinstance(first, int) else kwargs
+        holder[first] = _inside(holder[first], keys, change)
     return Call(*args, **kwargs)
+
+
+def _inside(holder: Any, keys: Sequence[Any], change: Any) -> Any:
+    """A container with what stands at the end of some keys changed; a tuple stays one."""
+    if not keys:
+        return change(holder)
+    key, *rest = keys
+    if isinstance(holder, tuple):
+        return tuple(_inside(x, rest, change) if i == key else x for i, x in enumerate(holder))
+    if isinstance(holder, dict | list):
+        holder[key] = _inside(holder[key], rest, change)
+    else:
+        setattr(holder, str(key), _inside(getattr(holder, str(key)), rest, change))
+    return holder
 
 
 def token_ids(lengths: Sequence[int], pad: int = 0) -> tuple[Tensor, Tensor]:

@@ -21,11 +21,16 @@ from fusionzoo import Patch
 from fusionzoo._registry import registry
 from fusionzoo.errors import FusionZooError, NoSiteError
 from fusionzoo.patching import Call
-from fusionzoo.patching.promises import APART, PADDING
+from fusionzoo.patching.promises import APART, PADDING, Promise
 from fusionzoo.patching.torch_calls import everything_in
 from repositories.batches import changed, padded_otherwise
 
 Outputs = list[Tensor]
+#: Words of a reason that lies in the model or the batch.
+EXCUSES = (
+    "itself", "holds one sample", "no step of this batch is padding", "no axis of time", "come in one argument", "of another size",
+    "no parameters",
+)  # fmt: skip
 
 
 class Model:
@@ -78,7 +83,7 @@ class Model:
         own = [p for p in self.model.parameters() if id(p) in ours]
         host = [p for p in self.model.parameters() if id(p) not in ours and p.requires_grad]
         before = [p.detach().clone() for p in own], [p.detach().clone() for p in host]
-        optimizer = torch.optim.Adam([p for p in self.model.parameters() if p.requires_grad], lr=1e-2)
+        optimizer = torch.optim.Adam([p for p in self.model.parameters() if p.requires_grad], lr=1e-3)
         moved: dict[str, bool] = {}
         for _ in range(2):
             optimizer.zero_grad()
@@ -137,11 +142,9 @@ def examine(
     names = {n: sorted(vars(m)) for n, m in model.named_modules()}
     try:
         with without_adapters() if alone else nullcontext():
-            patch, record["adapter"] = put_in(model, fusion, call, options)
-            record["given"] = [] if record["adapter"] else sorted(options)
-            record |= _checked(builder, host, patch, bare)
+            record |= _checked(builder, host, put_in(builder, model, fusion, call, options, record), bare)
     except FusionZooError as error:
-        return record | {"state": "refused", "error": _words(error), "given": sorted(options)}
+        return record | {"state": "refused", "error": _words(error)}
     except Exception as error:
         return record | {
             "state": "wrong",
@@ -153,16 +156,46 @@ def examine(
     return record | {"state": "right" if fine else "wrong", "proved": proved(builder, record)}
 
 
-def put_in(model: nn.Module, fusion: str, call: Call, options: dict[str, Any]) -> tuple[Patch, bool]:
-    """The patch by one line; where an adapter knows the model, the site that it knows, proved with the call all the same."""
+def put_in(
+    builder: ModuleType, model: nn.Module, fusion: str, call: Call, options: dict[str, Any], record: dict[str, Any]
+) -> Patch:
+    """The patch by one line; where an adapter knows the model, the site that it knows, proved with the call all the same.
+
+    Parameters
+    ----------
+    builder : module
+        Of the host.
+    model : nn.Module
+        The host.
+    fusion : str
+        What is put in.
+    call : Call
+        What the model is called with.
+    options : dict
+        What nothing in the model says, such as `modalities=`: tried only where the patch is refused, or not proved, without it.
+    record : dict
+        Gets `adapter`, `given` and, where something was given, `without`: the refusal.
+    """
     try:
         known = fusionzoo.patch(model, fusion, dry_run=True)
     except NoSiteError:
-        return fusionzoo.patch(model, fusion, inputs=call, **options), False
-    layer = known.layer
-    return fusionzoo.patch(
-        model, fusion, site=known.site, context=layer.context, layout=layer.plan.layout, inputs=call
-    ), True
+        record["adapter"] = False
+    else:
+        record["adapter"], layer = True, known.layer
+        told = {"site": known.site, "context": layer.context, "layout": layer.plan.layout}
+        return fusionzoo.patch(model, fusion, inputs=call, **told)
+    try:
+        patch = fusionzoo.patch(model, fusion, inputs=call)
+        unproved = [p for p in patch.proof.promises if p.state != "proved" and not excused(builder, said(p))]
+        if not options or not unproved:
+            return patch
+        patch.remove()
+        record |= {"given": sorted(options), "without": "; ".join(f"{p.words}: {p.state}, {p.why}" for p in unproved)}
+    except FusionZooError as error:
+        if not options:
+            raise
+        record |= {"given": sorted(options), "without": _words(error)}
+    return fusionzoo.patch(model, fusion, inputs=call, **options)
 
 
 def proved(builder: ModuleType, record: dict[str, Any]) -> bool:
@@ -170,26 +203,26 @@ def proved(builder: ModuleType, record: dict[str, Any]) -> bool:
 
     Where the builder's own check can tell, what was not tried is no excuse.
     """
-    excuses = [
-        "itself",
-        "holds one sample",
-        "no step of this batch is padding",
-        "no axis of time",
-        "come in one argument",
-        "of another size",
-        "no parameters",
-    ]
-    if not hasattr(builder, "LENGTHS"):
-        excuses.append("nothing in the call tells which steps are padding")  # there is none
     own = {APART: record["checks"]["samples apart"], PADDING: record["checks"]["padding unseen"]}
 
     def fine(promise: dict[str, str]) -> bool:
-        if promise["state"] != "not tried":
-            return promise["state"] == "proved"
-        reached = "padding reaches every output" in promise["why"]
-        return any(e in promise["why"] for e in excuses) and (reached or own.get(promise["words"]) is None)
+        untold = promise["state"] == "not tried" and own.get(promise["words"]) is None and excused(builder, promise)
+        return promise["state"] == "proved" or untold
 
     return all(map(fine, record["proof"]))
+
+
+def said(promise: Promise) -> dict[str, str]:
+    """A promise as the record has it."""
+    return {"words": promise.words, "state": promise.state, "why": promise.why}
+
+
+def excused(builder: ModuleType, promise: dict[str, str]) -> bool:
+    """Whether what was not tried lies in the model or the batch."""
+    excuses = (
+        EXCUSES if hasattr(builder, "LENGTHS") else (*EXCUSES, "nothing in the call tells which steps are padding")
+    )
+    return promise["state"] == "not tried" and any(e in promise["why"] for e in excuses)
 
 
 def _checked(builder: ModuleType, host: Model, patch: Patch, bare: list[Outputs]) -> dict[str, Any]:
@@ -202,7 +235,7 @@ def _checked(builder: ModuleType, host: Model, patch: Patch, bare: list[Outputs]
             "layout": patch.layer.plan.layout,
             "widths": dict(site.widths),
         },
-        "proof": [{"words": p.words, "state": p.state, "why": p.why} for p in patch.proof.promises],
+        "proof": [said(p) for p in patch.proof.promises],
         "forwards": patch.proof.forwards,
     }
     checks: dict[str, bool | None] = {"step 0": same(host.both(), bare)}
@@ -237,7 +270,11 @@ def independent(builder: ModuleType, host: Model, patch: Patch) -> dict[str, boo
     try:
         with _awake(patch):
             now = host.run(False)
-            awake = {name: _moved(now, host.run(False, call), 1e-3) for name, call in calls.items() if name != "others"}
+            awake = {
+                name: _moved(now, host.run(False, call), 1e-3)
+                for name, call in calls.items()
+                if name in ("one", "padding")
+            }
     except Exception:  # the host bears no other values where the fusion's go
         return told
     seen, main = _moved(base, now, 1e-4), getattr(builder, "MAIN", None)
@@ -247,14 +284,16 @@ def independent(builder: ModuleType, host: Model, patch: Patch) -> dict[str, boo
         kept = [o & ~x for o, x in zip(others, own, strict=True)]
         if any(bool(k.any()) for k in kept):
             told["apart"] = not any(bool((m & k).any()) for m, k in zip(moves, kept, strict=True))
-    own, moves = asleep.get("padding"), awake.get("padding")
-    if own and moves:
-        told["padding"] = not any(bool((m & ~o).any()) for m, o in zip(moves, own, strict=True))
+    own, reached, moves = asleep.get("padding"), asleep.get("padded"), awake.get("padding")
+    if own and reached and moves:
+        kept = [r & ~o for r, o in zip(reached, own, strict=True)]  # of samples that have padding
+        if any(bool(k.any()) for k in kept):
+            told["padding"] = not any(bool((m & ~o).any()) for m, o in zip(moves, own, strict=True))
     return told
 
 
 def _calls(builder: ModuleType, call: Call) -> dict[str, Call]:
-    """The builder's call with one sample changed, with the others changed, with padding changed."""
+    """The builder's call with one sample changed, the others changed, padding changed, those changed that have padding."""
     streams, lengths = getattr(builder, "STREAMS", {}), getattr(builder, "LENGTHS", None)
     flat = lengths if getattr(builder, "FLAT", False) else None
     samples = len(lengths) if lengths else getattr(builder, "SAMPLES", 0)
@@ -265,6 +304,8 @@ def _calls(builder: ModuleType, call: Call) -> dict[str, Call]:
     padded = padded_otherwise(call, streams, lengths) if lengths and not flat else None
     if padded is not None:
         calls["padding"] = padded
+        short = [i for i, n in enumerate(lengths) if n < max(lengths)]
+        calls["padded"] = changed(call, short, streams, None)
     return calls
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import os
@@ -12,12 +13,15 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 
+from fusionzoo import patching
+from fusionzoo._machine import conditions
 from fusionzoo.wild.devices import on
 from fusionzoo.wild.removed import put_back
 from fusionzoo.wild.stand_ins import Finder
@@ -54,7 +58,15 @@ def _records(name: str, clones: Path, fusions: Sequence[str], alone: bool) -> li
             record |= {"stand_ins": finder.names, "seconds": round(time.process_time() - start, 1)}
             records.append(record)
     said = sorted({str(w.message) for w in caught if w.category.__name__.startswith("FusionZoo")})
-    return [r | {"warnings": said} for r in records]
+    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "torch-geometric", "transformers"))
+    same = {"warnings": said, "conditions": f"{conditions()}, {packages}", "patcher": _patcher()}
+    return [r | same for r in records]
+
+
+def _patcher() -> str:
+    """Which state of the patcher a record is of."""
+    sources = sorted(Path(patching.__path__[0]).rglob("*.py"))
+    return hashlib.sha256(b"".join(p.read_bytes() for p in sources)).hexdigest()[:8]
 
 
 def _built(builder: ModuleType, root: Path) -> Any:

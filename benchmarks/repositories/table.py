@@ -18,6 +18,7 @@ from fusionzoo._machine import conditions
 from repositories import one_process
 
 HERE = Path(__file__).resolve().parent
+PAGE = HERE.parents[1] / "docs" / "public_models.md"
 HEAD = (
     "model", "site", "given by hand", "step 0", "a step moves both", "remove", "saved = loaded", "proof", "by the builder", "state"
 )  # fmt: skip
@@ -35,14 +36,14 @@ def main() -> int:
     parser.add_argument("--alone", action="store_true", help="adapters switched off")
     parser.add_argument("--json", type=Path, help="file for the records; those of other runs that it holds stay")
     parser.add_argument(
-        "--page", type=Path, help="print the tables of docs/public_models.md from such a file, and run nothing"
+        "--page", type=Path, help="write the tables and sums of docs/public_models.md from such a file, and run nothing"
     )
     parser.add_argument("--limit", type=float, default=600, help="seconds per model (600)")
     given = parser.parse_args()
     if given.page:
         from repositories import page
 
-        print(page.tables(json.loads(given.page.read_text())))
+        page.rewrite(PAGE, json.loads(given.page.read_text()))
         return 0
     if given.clones is None:
         parser.error("--clones FOLDER is needed")
@@ -125,6 +126,10 @@ def _link(r: Record) -> str:
 def summary(records: Sequence[Record]) -> str:
     """How many run at all, and how many of them are one line and proved."""
     run = [r for r in records if r["state"] != "does not run"]
-    good = [r for r in run if r["state"] == "right" and r["proved"] and not r["given"]]
+    good = [r for r in run if r["state"] == "right" and r["proved"]]
+    given = sum(bool(r["given"]) for r in good)
     share = f" ({len(good) / len(run):.0%})" if run else ""
-    return f"{len(run)} of {len(records)} run at all; {len(good)} of these{share} are one line, right and proved."
+    return (
+        f"{len(run)} of {len(records)} run at all; {len(good)} of these{share} are one line, right and proved, {given} of them with "
+        "what nothing in the model says."
+    )

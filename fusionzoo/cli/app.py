@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fusionzoo.cli import installed, models, training
+from fusionzoo.cli import installed, looking, models, training
 from fusionzoo.cli.data import data_app
 from fusionzoo.cli.export import export_command
 from fusionzoo.cli.extract import extract_command
@@ -52,6 +52,9 @@ _COMMANDS = (
     models.evaluate,
     models.predict,
     models.bench,
+    looking.diagnose,
+    looking.plot,
+    looking.board,
     installed.plugins,
     installed.info,
     installed.new,
@@ -60,6 +63,7 @@ _COMMANDS = (
     installed.check,
 )
 for _command in _COMMANDS:
-    app.command()(_command)
+    _lines = training.EXAMPLES.get(_command.__name__.replace("_", "-"), ())
+    app.command(epilog="\n\n".join(["Examples:", *_lines]) if _lines else None)(_command)
 app.command("extract")(extract_command)
 app.command("run", context_settings=SETTINGS)(run_script)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fusionzoo.cli.interrupts import goes_on
-from fusionzoo.cli.options import Quiet, Reader
+from fusionzoo.cli.options import Quiet, Reader, pairs
 from fusionzoo.errors import OptionError
 
 EACH = "A value for all media, or e.g. text=cls,audio=mean."
@@ -31,15 +31,7 @@ def _converted(text: str, convert: Any) -> Any:
 
 def reader_options(sets: list[str] | None) -> dict[str, Any]:
     """`classes=4` -> `{"classes": 4}`, read as YAML."""
-    from fusionzoo._yaml import parse_yaml
-
-    out = {}
-    for item in sets or []:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise OptionError(f"--reader {item!r}: expected key=value, such as --reader classes=4")
-        out[key.strip()] = parse_yaml(value, f"the value in --reader {item[:60]!r}", OptionError)
-    return out
+    return pairs(sets, "--reader")
 
 
 def extract_command(

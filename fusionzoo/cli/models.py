@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fusionzoo.cli.options import AllowMissing, Data, Device, Json, Sets, comma
+from fusionzoo.cli.options import AllowMissing, Data, Device, Json, Sets, comma, named_pairs
 from fusionzoo.errors import OptionError
 
 
@@ -31,17 +31,58 @@ def evaluate(
 def predict(
     run: Annotated[Path, typer.Argument(help="A run folder made by train.")],
     data: Data = None,
-    out: Annotated[Path, typer.Option(help="CSV file to write.")] = Path("predictions.csv"),
-    split: Annotated[str | None, typer.Option(help="Only this split; default: every utterance.")] = None,
+    dialogue: Annotated[
+        str | None,
+        typer.Option(
+            help="A dialogue of your own: my.csv, my.json, my.srt, or my.wav+my.srt; its transcript is printed."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File to write: of --data a CSV file, default predictions.csv; of --dialogue .csv or .json."),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Of --data, only this split; default: every utterance.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Of --dialogue, folders of the models that made the run's features: text=FOLDER.")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Of --dialogue, what columns say: text=utterance,speaker=who.")
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option(help="Of --dialogue, columns of its own features: audio=egemaps_*.")
+    ] = None,
     device: Device = None,
     allow_missing: AllowMissing = False,
 ) -> None:
-    """Write a trained model's class and probabilities for every utterance to a CSV file."""
+    """Say what a trained model thinks of every utterance: of a data file, or of a dialogue of your own."""
     from fusionzoo.cli import show
-    from fusionzoo.experiments.saved_runs import predict as write_predictions
 
-    path = write_predictions(run, data, out, split=split, device=device, allow_missing=allow_missing)
-    show.say(f"wrote {path}")
+    if dialogue is None:
+        from fusionzoo.experiments.saved_runs import predict as write_predictions
+
+        if encoder or columns or features:
+            raise OptionError("--encoder, --columns and --features belong to --dialogue")
+        target = out or Path("predictions.csv")
+        path = write_predictions(run, data, target, split=split, device=device, allow_missing=allow_missing)
+        show.say(f"wrote {path}")
+        return
+    if data is not None or split is not None:
+        raise OptionError("--dialogue takes the place of --data and --split; give one or the other")
+    from fusionzoo.experiments.dialogue import predict_dialogue
+
+    transcript = predict_dialogue(
+        run,
+        dialogue,
+        out=out,
+        columns=named_pairs("--columns", columns),
+        features=named_pairs("--features", features) or None,
+        models=named_pairs("--encoder", encoder),
+        allow_missing=allow_missing,
+        device=device,
+    )
+    show.say(transcript)
+    if out is not None:
+        show.say(f"wrote {out}")
 
 
 def bench(

@@ -66,7 +66,19 @@ Folds = Annotated[
     ),
 ]
 Seeds = Annotated[int | None, typer.Option(help="Number of seeds; they are 0, 1, ...", min=1)]
-Jobs = Annotated[int, typer.Option(help="Runs side by side, each in a process of its own.", min=1)]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        help="Runs side by side, each in a process of its own; default: what cores, memory and GPUs allow.", min=1
+    ),
+]
+EngineName = Annotated[
+    str, typer.Option("--engine", help="Where runs run: local, ray (a running cluster, or this machine) or slurm.")
+]
+EngineOptions = Annotated[
+    list[str] | None,
+    typer.Option("--engine-option", help="Of ray.init or submitit: key=value, such as slurm_partition=gpu."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print only the result.")]
 Reader = Annotated[list[str] | None, typer.Option(help="Option of the release's reader, for example classes=4.")]
 PluginName = Annotated[
@@ -156,6 +168,40 @@ class ModelOptions(RunOptions):
 def comma(text: str | None) -> list[str] | None:
     """`a, b` as a list."""
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def pairs(given: list[str] | None, option: str) -> dict[str, Any]:
+    """`["classes=4"]` -> `{"classes": 4}`, values read as YAML; the option is named in refusals."""
+    from fusionzoo._yaml import parse_yaml
+
+    out = {}
+    for item in given or []:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise OptionError(f"{option} {item!r}: expected key=value, such as {option} classes=4")
+        out[key.strip()] = parse_yaml(value, f"the value in {option} {item[:60]!r}", OptionError)
+    return out
+
+
+def numbers(option: str, text: str) -> list[float]:
+    """`-1,0,1` as numbers."""
+    try:
+        return [float(part) for part in comma(text) or ()]
+    except ValueError:
+        raise OptionError(f"{option} {text!r}: expected numbers, such as -3,-2,-1,0,1,2,3") from None
+
+
+def named_pairs(option: str, text: str | None) -> dict[str, str]:
+    """`a=x,b=y` as a mapping."""
+    found: dict[str, str] = {}
+    for part in comma(text) or ():
+        name, equals, value = (p.strip() for p in part.partition("="))
+        if not equals or not name or not value or name in found:
+            raise OptionError(
+                f"{option} {text!r}: expected different names and what they are, such as text=utterance,label=mood"
+            )
+        found[name] = value
+    return found
 
 
 def expanded(command: Callable[..., None]) -> Callable[..., None]:

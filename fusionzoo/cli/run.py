@@ -41,6 +41,10 @@ def run_script(
     widths: Annotated[str | None, typer.Option(help="With --input: text=60,audio=30, in order.")] = None,
     layout: Annotated[str | None, typer.Option(help="Of the streams, such as '(T, B, d)'.")] = None,
     model: Annotated[str | None, typer.Option(help="Class name of the model, where the script trains several.")] = None,
+    prove: Annotated[
+        bool,
+        typer.Option("--prove/--no-prove", help="Whether to try out the fusion with the first call: a dozen forwards."),
+    ] = True,
     device: Annotated[str | None, typer.Option(help="Where what the script puts on CUDA goes: cpu, cuda:1.")] = None,
     seed: Annotated[
         int | None, typer.Option(help="Of all generators; seeds that the script sets itself are shifted by it.")
@@ -64,6 +68,7 @@ def run_script(
             layout=layout,
             mode=mode,
             model=model,
+            prove=prove,
             device=device,
             seed=seed,
             save=save,

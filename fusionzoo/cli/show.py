@@ -87,6 +87,7 @@ def with_red(text: str, red: Sequence[str]) -> None:
 def metrics(metrics: Mapping[str, Any], title: str, as_json: bool, out: Path | None) -> None:
     """Metrics of one split: the table of classes and the averages."""
     from fusionzoo.scoring.metrics import METRICS
+    from fusionzoo.scoring.regression import in_words
 
     text = json.dumps(metrics, indent=2, default=str)
     if out is not None:
@@ -99,6 +100,8 @@ def metrics(metrics: Mapping[str, Any], title: str, as_json: bool, out: Path | N
     ]
     table = Table(["class", "precision", "recall", "F1", "utterances"], rows)
     table.notes.append("   ".join(f"{m.short} {m.show(metrics[k])}" for k, m in METRICS.items()))
+    if regression := metrics.get("regression"):
+        table.notes.append(in_words(regression))
     say(f"{title}\n{table.text()}")
 
 

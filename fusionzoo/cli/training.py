@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fusionzoo.cli.interrupts import goes_on
 from fusionzoo.cli.options import (
+    EngineName,
+    EngineOptions,
     Folds,
     Jobs,
     ModelOptions,
@@ -17,6 +21,7 @@ from fusionzoo.cli.options import (
     TrainingOptions,
     comma,
     expanded,
+    pairs,
     spelt_out,
 )
 from fusionzoo.errors import OptionError
@@ -24,7 +29,21 @@ from fusionzoo.errors import OptionError
 if TYPE_CHECKING:
     from fusionzoo.data.corpus import Corpus
     from fusionzoo.data.folds import FoldsLike
+    from fusionzoo.experiments.engines import EngineLike
     from fusionzoo.runs.config import RunConfig
+
+
+#: What `--help` shows at its end, by command.
+EXAMPLES = {
+    "train": ("fusionzoo train --data demo --host dialogue-gcn --fusion lmam --out runs/first",),
+    "cross-validate": ("fusionzoo cross-validate --data iemocap.npz --host bc-lstm --fusion lmam --folds session",),
+    "compare": (
+        "fusionzoo compare --data demo --hosts dialogue-gcn --fusions concat,lmam --seeds 2",
+        "fusionzoo compare --data iemocap.npz,meld.npz --hosts bc-lstm --fusions concat,lmam --protocols split,5",
+        "fusionzoo compare --config grid.yaml --tune 20 --engine slurm --engine-option slurm_partition=gpu",
+    ),
+    "reproduce": ("fusionzoo reproduce runs/first --tolerance 0.001",),
+}
 
 
 @expanded
@@ -50,7 +69,7 @@ def train(
     run = asked.configuration(seed=seed)
     folder, corpus = _folder(asked, run)
     if plan is not None:
-        _cross_validate(asked, run, plan, None, 1, folder, corpus)
+        _cross_validate(asked, run, plan, folder, corpus)
         return
     from fusionzoo.cli import show
     from fusionzoo.experiments.single_run import train as run_training
@@ -68,7 +87,9 @@ def cross_validate(
     asked: ModelOptions,
     folds: Folds = None,
     seeds: Seeds = None,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
+    engine: EngineName = "local",
+    engine_option: EngineOptions = None,
 ) -> None:
     """Train with each part of the data held out in turn, and report mean and deviation; resumable."""
     run = asked.configuration()
@@ -78,41 +99,77 @@ def cross_validate(
             "cross-validation needs folds: --folds session, speaker, a column of the data, 5 or speaker:5"
         )
     folder, corpus = _folder(asked, run)
-    _cross_validate(asked, run, plan, seeds, jobs, folder, corpus)
+    _cross_validate(
+        asked, run, plan, folder, corpus, seeds=seeds, jobs=jobs or "auto", engine=_engine(engine, engine_option)
+    )
 
 
 @expanded
 def compare(
     asked: RunOptions,
     hosts: Annotated[str | None, typer.Option(help="Hosts, comma-separated.")] = None,
-    fusions: Annotated[str | None, typer.Option(help="Fusions, comma-separated; the first is the baseline.")] = None,
+    fusions: Annotated[str | None, typer.Option(help="Fusions, comma-separated.")] = None,
+    objectives: Annotated[str | None, typer.Option(help="Objectives, comma-separated.")] = None,
+    protocols: Annotated[
+        str | None,
+        typer.Option(
+            help="How data are parted: split (their own), or held out in turn: session, speaker, 5, speaker:5."
+        ),
+    ] = None,
     seeds: Seeds = None,
-    jobs: Jobs = 1,
+    baseline: Annotated[
+        str | None, typer.Option(help="Fusion that the others are tested against; default: the first.")
+    ] = None,
+    tune: Annotated[
+        int | None,
+        typer.Option(help="Optuna trials for every fusion in every host, on dev data, before its seeds.", min=1),
+    ] = None,
+    jobs: Jobs = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Where runs run: local, ray (a running cluster, or this machine) or slurm.")
+    ] = None,
+    engine_option: EngineOptions = None,
     resume: Annotated[bool, typer.Option("--resume", hidden=True, help="Is always so.")] = False,
 ) -> None:
-    """Compare fusions: hosts x fusions x seeds, resumable, with deviations and paired tests."""
+    """Compare fusions: hosts x fusions x objectives x data x protocols x seeds, with deviations and paired tests.
+
+    The same command goes on where it stopped. --data takes several sources, comma-separated; --config a file that holds
+    hosts, fusions, objectives, data, protocols, seeds, baseline, tune, space and engine beside the sections of a run.
+    """
     from fusionzoo.cli import show
+    from fusionzoo.experiments.axes import in_file
+    from fusionzoo.experiments.grid import KEYS
     from fusionzoo.experiments.grid import compare as run_comparison
     from fusionzoo.reporting.pages import TEST_SELECTED
 
     if resume:
         typer.echo("compare always resumes: runs that are finished are kept, so --resume changes nothing", err=True)
-    run = asked.configuration(check=False)  # its options are for several hosts and fusions
+    grid, sections = ({}, None) if asked.config is None else in_file(asked.config, KEYS)
+    given = {"hosts": comma(hosts), "fusions": comma(fusions), "objectives": comma(objectives), "seeds": seeds}
+    given |= {"protocols": comma(protocols), "baseline": baseline, "tune": tune, "data": _sources(asked.data)}
+    given |= {"engine": None if engine is None and not engine_option else _engine(engine or "local", engine_option)}
+    several: Any = given["data"] or grid.get("data") or []
+    first = [e["source"] if isinstance(e, Mapping) and "source" in e else str(e) for e in several[:1]]
+    shared: RunOptions = replace(asked, config=sections, data=(first or [asked.data])[0])
+    run = shared.configuration(check=False)  # its options are for several hosts and fusions
     folder = asked.out or Path("fusionzoo-runs") / "compare"
     goes_on(f"the same command goes on where it stopped (the runs are in {folder})")
-    done = run_comparison(
-        run,
-        folder,
-        hosts=comma(hosts),
-        fusions=comma(fusions),
-        seeds=seeds or 5,
-        jobs=jobs,
-        quiet=asked.quiet,
-        recipe=asked.facts,
-    )
+    settings: dict[str, Any] = grid | {k: v for k, v in given.items() if v is not None}
+    done = run_comparison(run, folder, jobs=jobs or "auto", quiet=asked.quiet, recipe=asked.facts, **settings)
     show.with_red(str(done), [TEST_SELECTED])
     if done.failed:
         raise typer.Exit(1)
+
+
+def _sources(data: str | None) -> list[str] | None:
+    """`a.npz,b.npz` as two; a comma in the name of a file that is there parts nothing."""
+    if data is None or "," not in data or Path(data).exists():
+        return None
+    return comma(data)
+
+
+def _engine(name: str, options: list[str] | None) -> EngineLike:
+    return {"name": name, **pairs(options, "--engine-option")}
 
 
 @expanded
@@ -122,7 +179,7 @@ def reproduce(
     ],
     asked: TrainingOptions,
     folds: Folds = None,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
     tolerance: Annotated[
         float | None, typer.Option(help="Of a run: exit with 1 where a score differs by more than this.", min=0.0)
     ] = None,
@@ -143,7 +200,7 @@ def reproduce(
         split=asked.split,
         sets=asked.set_ or (),
         device=asked.device,
-        jobs=jobs,
+        jobs=jobs or "auto",
         quiet=asked.quiet,
     )
     show.with_red(str(done), done.warnings)
@@ -175,19 +232,13 @@ def _folder(asked: RunOptions, run: RunConfig) -> tuple[Path, Corpus | None]:
 
 
 def _cross_validate(
-    asked: RunOptions,
-    run: RunConfig,
-    plan: FoldsLike,
-    seeds: int | None,
-    jobs: int,
-    folder: Path,
-    corpus: Corpus | None,
+    asked: RunOptions, run: RunConfig, plan: FoldsLike, folder: Path, corpus: Corpus | None, **more: Any
 ) -> None:
     from fusionzoo.cli import show
     from fusionzoo.experiments.cross_validation import cross_validate as run_folds
 
     goes_on(f"the same command goes on where it stopped (the folds are in {folder})")
-    done = run_folds(run, folder, plan, seeds=seeds, jobs=jobs, quiet=asked.quiet, recipe=asked.facts, corpus=corpus)
+    done = run_folds(run, folder, plan, quiet=asked.quiet, recipe=asked.facts, corpus=corpus, **more)
     if done.is_main:
         show.with_red(str(done), done.warnings)
     if done.failed:

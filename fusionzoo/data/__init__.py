@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from fusionzoo.data.readers import PickleReader as PickleReader
     from fusionzoo.data.readers import ReleaseReader as ReleaseReader
     from fusionzoo.data.sources import load as load
+    from fusionzoo.data.tables.table import Table as Table
+    from fusionzoo.data.tables.table import from_table as from_table
+    from fusionzoo.data.tables.table import read_table as read_table
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
@@ -36,10 +39,13 @@ __getattr__, __dir__, __all__ = attach(
         "PickleReader": "fusionzoo.data.readers",
         "ReleaseReader": "fusionzoo.data.readers",
         "ResidentSplit": "fusionzoo.data.loading",
+        "Table": "fusionzoo.data.tables.table",
         "UNLABELLED": "fusionzoo.data.corpus",
         "feature_statistics": "fusionzoo.data.loading",
+        "from_table": "fusionzoo.data.tables.table",
         "inspect": "fusionzoo.data.inspection",
         "load": "fusionzoo.data.sources",
+        "read_table": "fusionzoo.data.tables.table",
         "save_npz": "fusionzoo.data.npz",
     },
 )

@@ -170,6 +170,21 @@ class DemoModel:
             out[m] = (offset + scale * (z @ rotation.T)).astype(np.float32)
         return out
 
+    def neutral(self, modality: str, features: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
+        """The features `(N, d)` of a modality with evidence of one kind put where it speaks for no class; the rest as it is."""
+        rotation, scale, offset = self._maps[modality]
+        z = ((features - offset) / scale) @ rotation
+        c, means = self.num_classes, self.unique_means(modality)
+        if kind == "redundant":
+            z[:, :c] = self.redundant_means.mean(0)
+        elif kind == "unique":
+            z[:, c : c + means.shape[1]] = means.max(0) / 2.0
+        else:
+            for p, pair in enumerate(self.pairs):
+                if modality in pair[:2]:
+                    z[:, self.sign_column(p, modality)] = 0.0
+        return (offset + scale * (z @ rotation.T)).astype(np.float32)
+
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def log_likelihood(

@@ -90,10 +90,9 @@ def _hint_of_split(part: Any) -> str:
         scores = sorted(names & {"regression_labels", "labels"})
         if sequences and (scores or "classification_labels" in names):
             return (
-                f"This is the layout of MMSA and MulT: single clips with sequences (N, L, d) of {_list(sequences)} and "
-                f"sentiment scores in {_list(scores) or 'no entry'}. It has no dialogues, speakers or classes of emotion and is "
-                f"not read: pool the sequences to one vector per clip (x.mean(axis=1)), give each clip a dialogue, a speaker and a "
-                f"class, and write an .npz with fusionzoo.data.save_npz."
+                f"This is the layout of MMSA and MulT: single clips with sequences (N, L, d) of {_list(sequences)} and labels in "
+                f"{_list(scores) or 'classification_labels'}. Read is one score or one class per clip: an array regression_labels (N,) or "
+                f"classification_labels (N,) in every split. {_OURS}"
             )
         return (
             "Expected each split to be a list of dialogues, each a dict with vid, speakers, labels, text, audio, visual "

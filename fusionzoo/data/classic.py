@@ -44,7 +44,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fusionzoo.data.corpus import some
-from fusionzoo.data.entries import PARTS, TEXT_VIEWS, text_id
+from fusionzoo.data.entries import PARTS, SPLIT_KEYS, TEXT_VIEWS, text_id
 from fusionzoo.data.readers import PickleReader
 from fusionzoo.errors import DataError
 from fusionzoo.hookspecs import hookimpl
@@ -131,7 +131,6 @@ def _is_numbers(entry: dict[Any, Any]) -> bool:
     return False
 
 
-_SPLIT_KEYS = {"train": "train", "dev": "dev", "val": "dev", "valid": "dev", "test": "test"}
 #: Entry -> what COGMEN's objects and CORECT's dicts call it.
 _SAMPLE_KEYS = {
     "speakers": ("speaker", "speakers"),
@@ -151,7 +150,7 @@ class SplitPickle(PickleReader):
     @staticmethod
     def recognise(content: Any, /) -> bool:
         """By splits that are lists of dicts with a `vid`."""
-        if not isinstance(content, dict) or "train" not in content or not set(content) <= set(_SPLIT_KEYS):
+        if not isinstance(content, dict) or "train" not in content or not set(content) <= set(SPLIT_KEYS):
             return False
         if not all(isinstance(part, list | tuple) for part in content.values()):
             return False
@@ -179,7 +178,7 @@ class SplitPickle(PickleReader):
                         f"{path}: dialogue {vid!r} of {key!r} lacks its speakers or labels; it has {', '.join(sample)}. "
                         f"Expected speaker(s) and label(s), one per utterance. Make the file again."
                     )
-                fields[_SPLIT_KEYS[key]].append(vid)
+                fields[SPLIT_KEYS[key]].append(vid)
         return {name: entry for name, entry in fields.items() if entry or name in ("train", "test")}, notes
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fusionzoo._notebook import html_table
 from fusionzoo._text import brief
 from fusionzoo._types import JSON, CorpusSummary, SplitSize
 from fusionzoo.data.checks import find_problems
@@ -101,6 +102,21 @@ class Corpus:
     def __repr__(self) -> str:
         widths = ", ".join(f"{m} {d}" for m, d in self.dims.items())
         return f"Corpus({self.name!r}: {len(self)} utterances, {widths}, {self.num_classes} classes)"
+
+    def _repr_html_(self) -> str:
+        facts = self.summary()
+        present = {
+            m: f"{d} wide" + (f", {facts['missing'][m]:,} without" if m in facts["missing"] else "")
+            for m, d in facts["modalities"].items()
+        }
+        splits = {
+            f"split {s}": f"{n['utterances']:,} utterances, {n['dialogues']:,} dialogues"
+            for s, n in facts["splits"].items()
+        }
+        labels = ", ".join(f"{name} {count:,}" for name, count in facts["labels"].items())
+        rows = [*present.items(), *splits.items(), ("classes", labels), ("unlabelled", f"{facts['unlabelled']:,}")]
+        title = f"{self.name}: {len(self):,} utterances, {facts['dialogues']:,} dialogues"
+        return html_table(title, ["", ""], [*rows, *(("leak", leak) for leak in self.said("leaks"))])
 
     # ------------------------------------------------------------------ what it is
 

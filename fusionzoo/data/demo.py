@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -185,6 +186,39 @@ def bayes_posterior(
         local = corpus.speaker_index()
         ranks[real] = np.concatenate([model.ranks(local[a : a + n]) for a, n in zip(starts, lengths, strict=True)])
     return model.posterior(padded, ranks if speakers else None, causal=context == "past")[real]
+
+
+def evidence(corpus: Corpus) -> dict[str, NDArray[np.float64]]:
+    """What each kind of evidence says of every utterance of a `demo` corpus: kind -> (N, C) log-scores of the classes.
+
+    `prior`, `redundant`, `unique` and `synergistic` of the utterance itself, and `context`: all that the rest of its
+    dialogue adds. Their sum is, up to a constant per utterance, the logarithm of `bayes_posterior`.
+    """
+    posterior = np.log(np.maximum(bayes_posterior(corpus), 1e-300))
+    model = DemoModel.from_options(corpus.info["demo"])  # type: ignore[arg-type]  # bayes_posterior has looked
+    said = (corpus.features, corpus.present)
+    full = model.log_likelihood(*said)
+    single = model.log_likelihood(*said, synergy=False)
+    redundant = replace(model, unique=0.0).log_likelihood(*said, synergy=False)
+    prior = np.broadcast_to(np.log(model.prior), full.shape)
+    return {
+        "prior": prior.copy(),
+        "context": posterior - full - prior,
+        "redundant": redundant,
+        "unique": single - redundant,
+        "synergistic": full - single,
+    }
+
+
+def without_evidence(corpus: Corpus, kind: str, rows: NDArray[np.bool_]) -> Corpus:
+    """The `demo` corpus with its `redundant`, `unique` or `synergistic` evidence speaking for no class at some rows."""
+    model = DemoModel.from_options(corpus.info["demo"])  # type: ignore[arg-type]
+    features = dict(corpus.features)
+    for m, x in features.items():
+        changed = rows & corpus.present.get(m, True)
+        features[m] = x.copy()
+        features[m][changed] = model.neutral(m, x[changed], kind)
+    return replace(corpus, features=features)
 
 
 def ceilings(corpus: Corpus) -> dict[str, dict[str, dict[str, float]]]:

@@ -4,7 +4,10 @@
 `labels`, `speakers`            dialogue id -> one row per utterance
 `text`, `audio`, `visual`       the same, a vector per utterance; `roberta1` to `roberta4` are four views of the text
 `ids`, `sentences`, `sentiment` the same, where there are any
+`text_mask`, `audio_mask`, ...  the same, True where that modality was recorded, where it was not everywhere
+`score`, `score_text`, ...      the same, a number: of the whole, or of what one modality says
 `train`, `test`, `dev`          collections of dialogue ids
+`label_names`                   the classes
 ==============================  ======================================================================================
 
 The four views become one modality `text`, side by side; hosts take them apart again with `text_views=4`, and
@@ -28,6 +31,9 @@ from fusionzoo.errors import DataError
 MODALITIES = ("text", "audio", "visual")
 TEXT_VIEWS = ("roberta1", "roberta2", "roberta3", "roberta4")
 PARTS = ("train", "test", "dev")
+#: What files call their splits.
+SPLIT_KEYS = {"train": "train", "dev": "dev", "val": "dev", "valid": "dev", "test": "test"}
+SCORES = ("score", *(f"score_{m}" for m in MODALITIES))
 #: Longer is no sentence; a column of text takes the longest one's memory in every row.
 _LONGEST_SENTENCE = 20_000
 IEMOCAP4_CLASSES = ("happy", "sad", "neutral", "angry")
@@ -54,7 +60,7 @@ def corpus_of(
     path : the file or folder, for messages.
     layout : the name of its layout, for `info["layout"]`.
     fields : the entries, see above.
-    label_names : the classes; without it, IEMOCAP's six or MELD's seven where there are that many, else class0, ...
+    label_names : the classes; without it, those of the entries, IEMOCAP's six or MELD's seven where there are that many, else class0, ...
     name : the corpus's; None takes the path's.
     keep_all : keep dialogues that are in no split (as train), for a split from elsewhere; otherwise they are left out and
         listed in `info["skipped"]`.
@@ -121,6 +127,7 @@ class _Entries:
             label=labels,
             label_names=self._names(labels, label_names),
             split=np.repeat(np.array([split.get(d, "train") for d in self.keys], dtype=str), counts),
+            present={m: self._joined(f"{m}_mask", bool) for m in features if f"{m}_mask" in self.fields},
             utterance_id=name_column([u for d in self.keys for u in self._utterance_ids(d)], self._where(self.first)),
             info=info | {"stored_dtypes": dtypes, "skipped": self.skipped},
             extras=extras,
@@ -202,6 +209,19 @@ class _Entries:
                 )
         return length
 
+    def _joined(self, field: str, dtype: type) -> np.ndarray:
+        """`(N,)` of a field of one number, or yes or no, per utterance."""
+        blocks = []
+        for d in self.keys:
+            block = _array(self._rows(field, d))
+            if block.shape != (self._length(d),) or block.dtype.kind not in "fiub":
+                raise DataError(
+                    f"{self._where(field, d)} is a {block.dtype} of shape {block.shape}, expected {self._length(d)} numbers, one "
+                    f"per utterance. Make the file again."
+                )
+            blocks.append(block.astype(dtype))
+        return np.concatenate(blocks)
+
     def _utterance_ids(self, dialogue: str) -> Iterator[str]:
         if "ids" not in self.fields:
             return (f"{dialogue}_{i}" for i in range(self._length(dialogue)))
@@ -270,6 +290,7 @@ class _Entries:
         raise DataError(f"{self._where(modality, dialogue)} is no matrix of numbers, one row per utterance.")
 
     def _names(self, labels: np.ndarray, given: Collection[str] | None) -> tuple[str, ...]:
+        given = self.fields.get("label_names") if given is None else given
         if given is not None:
             return tuple(given)
         count = int(labels.max()) + 1
@@ -289,8 +310,8 @@ class _Entries:
         return tuple(f"class{i}" for i in range(max(count, 1)))
 
     def _extras(self, lengths: dict[str, int]) -> dict[str, np.ndarray]:
-        """Sentences and sentiment, where they are complete; a broken one is left out and said so."""
-        extras: dict[str, np.ndarray] = {}
+        """Scores, and sentences and sentiment where they are complete; a broken one is left out and said so."""
+        extras = {score: self._joined(score, np.float64) for score in SCORES if score in self.fields}
         for field, column in (("sentences", "sentence"), ("sentiment", "sentiment")):
             if field not in self.fields:
                 continue

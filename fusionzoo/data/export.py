@@ -10,6 +10,7 @@ Pickles that are written hold plain containers and arrays only, and our own read
 `cosmic-iemocap-pickle`    COSMIC's, text alone; `cosmic-meld-pickle` for MELD
 `split-pickle`             a dict of splits: CORECT
 `multiemo-folder`          `Speakers.pkl` and a file for each modality: MultiEMO; `multiemo-meld-folder` for MELD
+`mmsa-pickle`              a dict of splits of single clips with scores of sentiment: MMSA
 `m3net-folder`             a classic pickle and COSMIC's beside it: M3NET; `m3net-meld-folder` for MELD
 =========================  ==========================================================================================
 """
@@ -29,6 +30,7 @@ import fusionzoo
 from fusionzoo._files import write_bytes, write_text
 from fusionzoo._text import json_text
 from fusionzoo.data.corpus import Corpus, Dialogue
+from fusionzoo.data.mmsa import MARK, SCORE_COLUMNS, SENTIMENTS, SEQUENCES
 from fusionzoo.data.sources import load
 from fusionzoo.errors import DataError, OptionError, close_matches_hint
 
@@ -58,7 +60,7 @@ _FOLDERS: dict[str, dict[str, tuple[str, ...] | str]] = {
 }
 for _name in ("multiemo-folder", "multiemo-meld-folder"):
     _FOLDERS[_name] |= {"TextFeatures.pkl": "text", "AudioFeatures.pkl": "audio", "VisualFeatures.pkl": "visual"}
-LAYOUTS = (*_TUPLES, "split-pickle", *_FOLDERS)
+LAYOUTS = (*_TUPLES, "split-pickle", "mmsa-pickle", *_FOLDERS)
 _MELD_SPEAKERS = 9  # width of MELD's one-hot rows
 
 
@@ -128,8 +130,8 @@ def export_data(
             _write(target / file, fields.entry(names) if isinstance(names, str) else fields.tuple_of(names, file))
         card = target / "card.json"
     else:
-        content = fields.by_split() if layout == "split-pickle" else fields.tuple_of(_TUPLES[layout])
-        _write(target, content)
+        dicts = {"split-pickle": fields.by_split, "mmsa-pickle": fields.clips_by_split}
+        _write(target, dicts[layout]() if layout in dicts else fields.tuple_of(_TUPLES[layout]))
         card = target.with_name(f"{target.name}.card.json")
     about = {
         "layout": layout,
@@ -166,7 +168,7 @@ class _Fields:
                 raise OptionError(f"the width of {name!r} must be a positive integer, not {width!r}")
         self.columns = self._columns(widths, join)
         self.widths = {name: int(x.shape[1]) for name, x in self.columns.items()}
-        has_dev = layout.startswith(("cosmic", "split", "m3net"))
+        has_dev = layout.startswith(("cosmic", "split", "m3net", "mmsa"))
         if not has_dev and corpus.dialogues("dev"):
             self.notes.append(f"{layout} has no dev split: the dev dialogues are train dialogues")
         self.has_dev = has_dev
@@ -279,6 +281,53 @@ class _Fields:
             part: [{"vid": d, **{k: e[d] for k, e in entries.items()}} for d in self.entry(part)]
             for part in ("train", "dev", "test")
         }
+
+    def clips_by_split(self) -> dict[str, dict[str, Any]]:
+        """MMSA's columns; `utterance_id`, `speaker` and `label_names` are ours, and its code reads past them."""
+        corpus = self.corpus
+        names = np.array(corpus.label_names)
+        columns: dict[str, np.ndarray] = {SEQUENCES[slot]: x[:, None, :] for slot, x in self.columns.items()}
+        columns |= {f"{SEQUENCES[slot]}_lengths": np.ones(len(corpus), dtype=np.int64) for slot in self.columns}
+        columns |= self._scores()
+        columns |= {"classification_labels": corpus.label.astype(np.float32), "annotations": names[corpus.label]}
+        texts = {
+            "raw_text": self._column("sentences"),
+            "utterance_id": self._column("ids"),
+            "speaker": corpus.speaker.tolist(),
+        }
+        clips = zip(corpus.dialogue_id.tolist(), corpus.utterance_index.tolist(), strict=True)
+        texts["id"] = [f"{dialogue}{MARK}{index}" for dialogue, index in clips]
+        self.notes.append("text, audio, vision: sequences of one step, the utterance's vector")
+        self.notes.append(
+            "text_bert: left out, because it holds a tokenizer's numbers: models with use_bert have to be told not to"
+        )
+        content: dict[str, dict[str, Any]] = {}
+        for split, key in (("train", "train"), ("dev", "valid"), ("test", "test")):
+            rows = np.concatenate([np.arange(d.start, d.stop) for d in corpus.dialogues(split)] or [np.zeros(0, int)])
+            if not len(rows):
+                raise DataError(
+                    f"{corpus.source} has no {split} split, which mmsa-pickle needs. Give one: --split FILE"
+                )
+            content[key] = {name: column[rows] for name, column in columns.items()}
+            content[key] |= {name: [column[row] for row in rows.tolist()] for name, column in texts.items()}
+            content[key]["label_names"] = list(corpus.label_names)
+        return content
+
+    def _scores(self) -> dict[str, np.ndarray]:
+        """MMSA trains on scores: the corpus's own, or -1, 0 and 1 where its classes are those of sentiment."""
+        corpus = self.corpus
+        found = {column: corpus.extras[name] for name, column in SCORE_COLUMNS.items() if name in corpus.extras}
+        if "regression_labels" not in found:
+            classes = [name.lower() for name in corpus.label_names]
+            if not set(classes) <= set(SENTIMENTS):
+                raise DataError(
+                    f"{corpus.source} has no scores, on which MMSA trains: expected a column 'score' of one number per utterance, or "
+                    f"the classes {', '.join(SENTIMENTS)}; its classes are {', '.join(corpus.label_names)}. Add the column."
+                )
+            values = np.array([SENTIMENTS.index(name) - 1.0 for name in classes])
+            found["regression_labels"] = values[corpus.label]
+            self.notes.append("regression_labels: -1, 0 and 1 of the classes, because the corpus has no column 'score'")
+        return found
 
     def entry(self, name: str) -> Any:
         """One entry."""

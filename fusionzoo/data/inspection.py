@@ -127,7 +127,8 @@ class Inspection:
         """What a user has to know of it, the worst last."""
         lines: _Rows = [("missing", f"{medium}: none was found") for medium in self.missing]
         lists = {"note": self.notes, "skipped": self.skipped, "WARNING": self.warnings, "PROBLEM": self.problems}
-        return lines + [(key, remark) for key, remarks in lists.items() for remark in remarks]
+        said = [(key, remark) for key, remarks in lists.items() for remark in remarks]
+        return lines + [(key, line.strip()) for key, remark in said for line in remark.split("\n")]
 
     def _verdict(self) -> str:
         if not self.ok:

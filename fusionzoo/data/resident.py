@@ -17,6 +17,7 @@ from torch import Tensor
 from fusionzoo.batch import Batch
 from fusionzoo.data.batching import BatchPlan, class_weights, plan_batches
 from fusionzoo.data.corpus import UNLABELLED, Corpus
+from fusionzoo.data.scores import scores_of
 from fusionzoo.errors import DataError
 
 
@@ -74,6 +75,8 @@ class ResidentSplit:
         self._features = {m: self._store(corpus, m, rows, home) for m in corpus.features}
         self._speakers = self._column(corpus.speaker_index()[rows], 0)
         self._labels = self._column(corpus.label[rows], UNLABELLED)
+        scores = scores_of(corpus)
+        self._scores = None if scores is None else self._column(scores[rows].astype(np.float32), np.nan)
         self._present = {m: self._column(x[rows], False) for m, x in corpus.present.items()}
 
     def __len__(self) -> int:
@@ -104,7 +107,7 @@ class ResidentSplit:
             flat[:-1][~corpus.present[modality][rows]] = 0.0  # what is not recorded may be NaN in the file
         return torch.from_numpy(flat).to(home)
 
-    def _column(self, values: np.ndarray, padding: int | bool) -> Tensor:
+    def _column(self, values: np.ndarray, padding: float) -> Tensor:
         # Labels, speakers and masks are a few bytes per row: always on the device.
         column = torch.from_numpy(np.append(values, np.asarray(padding, dtype=values.dtype)))
         return column.to(self.device)
@@ -194,4 +197,5 @@ class Batches:
             ids=[data.dialogues[i].id for i in numbers],
             present={m: x.index_select(0, index).view(size) for m, x in data._present.items()} or None,
             lengths=data.lengths[numbers].tolist(),
+            scores=None if data._scores is None else data._scores.index_select(0, index).view(size),
         )

@@ -19,6 +19,7 @@ from fusionzoo.data.pickles import load_pickle
 from fusionzoo.data.raw import recognise
 from fusionzoo.data.readers import FeatureReader, PickleReader, check_options, known_layouts, options_of, reader_for
 from fusionzoo.data.splits import ensure_dev, merged_dev, read_split
+from fusionzoo.data.tables.rows import ENDINGS
 from fusionzoo.errors import DataError, DataWarning, OptionError
 
 _PACKED = {
@@ -210,8 +211,10 @@ def _what_by_name(suffix: str, head: bytes) -> str | None:
         return None
     if suffix == ".npz":
         return "is damaged: it has no zip signature; fetch it again"
-    if suffix in (".csv", ".tsv", ".json", ".txt"):
-        return f"is a {suffix} file, which holds no feature matrices"
+    if suffix in ENDINGS:
+        return f"is a {suffix} file, which holds no feature matrices; if it is a table of utterances, make a corpus of it: fusionzoo data from-csv"
+    if suffix == ".txt":
+        return "is a .txt file, which holds no feature matrices"
     return "is neither a zip archive nor a pickle"
 
 

@@ -9,7 +9,6 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +19,7 @@ from fusionzoo._options import check_positive
 from fusionzoo._registry import registry
 from fusionzoo.data.loading import split_of
 from fusionzoo.errors import OptionError
-from fusionzoo.experiments.grid import Entry, make_cells
+from fusionzoo.experiments.axes import Axes, Entry, entrants
 from fusionzoo.fusion import Dims, Fusion, read_dims
 from fusionzoo.runs.config import RunConfig
 from fusionzoo.runs.data_section import load_corpus
@@ -170,10 +169,10 @@ def bench(
     corpus = None if hosts is None else load_corpus(base.data)
     alone = corpus is not None and len(corpus.modalities) == 1
     chosen = fusions or ([NO_FUSION] if alone else ["concat", *(n for n in registry.usable() if n != "concat")])
-    cells = make_cells(base, Path(), hosts, chosen, 1)
+    found = entrants(base, Axes(hosts=hosts, fusions=chosen))
     if corpus is not None:
-        return bench_hosts([c.config for c in cells], corpus, repeats=repeats, device=on, report=report)
-    entries = [{**c.config.fusion.options, "name": c.config.fusion.name, "label": c.fusion} for c in cells]
+        return bench_hosts([e.config for e in found], corpus, repeats=repeats, device=on, report=report)
+    entries = [{**e.config.fusion.options, "name": e.config.fusion.name, "label": e.who.fusion} for e in found]
     sizes: Any = {"batch_size": batch_size, "steps": steps, "repeats": repeats}
     return bench_fusions(entries, dims, out_dim, device=on, report=report, **sizes)
 

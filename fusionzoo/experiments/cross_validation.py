@@ -8,52 +8,29 @@ epoch on it, which every report says in red.
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fusionzoo._file_schemas import RecipeFacts
-from fusionzoo._files import write_json
 from fusionzoo._types import Options
-from fusionzoo.data.folds import FoldPlan, FoldsLike, check_speakers, fold_split, make_folds
-from fusionzoo.data.leaks import Rows
-from fusionzoo.errors import DataError, DataWarning, OptionError
-from fusionzoo.experiments.runner import Outcome, Task, be_silent, run_all, seed_list
+from fusionzoo.data.folds import FoldPlan, FoldsLike
+from fusionzoo.errors import DataError, OptionError
+from fusionzoo.experiments.banner import about_data, about_device, about_models, introduce
+from fusionzoo.experiments.engines import Engine, EngineLike, Jobs
+from fusionzoo.experiments.held_out import HeldOut, held_out, of_fold
+from fusionzoo.experiments.runner import Outcome, Task, run_all, seed_list
 from fusionzoo.reporting.folds import CrossValidation
 from fusionzoo.runs.config import RunConfig
 from fusionzoo.runs.data_section import anchor_paths, load_corpus
-from fusionzoo.runs.models import resolved, settle_fusion
+from fusionzoo.runs.models import built, count_parameters, settle_fusion
 from fusionzoo.scoring.metrics import METRICS, scores_from_confusion
 from fusionzoo.scoring.statistics import mean_interval
 
 if TYPE_CHECKING:
     from fusionzoo.data.corpus import Corpus
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """One fold: what a corpus looks like with it held out.
-
-    Parameters
-    ----------
-    fold : its name.
-    split : dialogue id -> split.
-    leaks : what the held-out part has in common with the rest, in words.
-    """
-
-    fold: str
-    split: Mapping[str, str]
-    leaks: tuple[str, ...] = ()
-
-    def __call__(self, corpus: Corpus) -> Corpus:
-        """The corpus with this fold held out."""
-        here = corpus.with_split(self.split, origin=f"fold {self.fold}")
-        here.info = here.info | {"leaks": list(self.leaks)}
-        return here
 
 
 def cross_validate(
@@ -62,7 +39,8 @@ def cross_validate(
     folds: FoldsLike,
     *,
     seeds: int | Sequence[int] | None = None,
-    jobs: int = 1,
+    jobs: Jobs = None,
+    engine: EngineLike = "local",
     quiet: bool = False,
     corpus: Corpus | None = None,
     recipe: RecipeFacts | None = None,
@@ -76,7 +54,9 @@ def cross_validate(
         are kept when the command is given again, interrupted ones go on from their checkpoint.
     folds : `5`, `"session"`, `"speaker:5"`, `{"by": "speaker", "k": 5}`; see `FoldPlan`.
     seeds : how many (3 means 0, 1, 2), or which; None is `training.seed` alone.
-    jobs : runs side by side, each in its own process; no number depends on it.
+    jobs : runs side by side, each in its own process; no number depends on it. `"auto"` for as
+        many as the machine has room for.
+    engine : where they run, as for `compare`.
     quiet : print nothing while running.
     corpus : data already in memory, instead of `config.data.source`.
     recipe : as for `train`.
@@ -97,39 +77,28 @@ def cross_validate(
         raise OptionError("--split and --folds exclude each other: the folds are the split")
     folder = Path(out)
     anchor_paths(base.data)
+    readings = {} if corpus is not None else {"": copy.deepcopy(base.data)}
     if corpus is None:
         corpus = load_corpus(base.data)
     settle_fusion(base, corpus)
-    parts = _held_out(corpus, plan, base)
-    base = resolved(base, corpus)
-    tasks = []
+    parts = held_out(corpus, plan, base.data.dev_fraction, base.data.split_seed)
+    base, host = built(base, corpus)
+    where, tasks = Engine.read(engine, jobs, [base], {"": corpus}, readings), []
     for seed in [base.training.seed] if seeds is None else seed_list(seeds):
         for part in parts:
             path = folder / "splits" / f"{part.fold}.json"
-            _write_split(path, part.split)
-            data = {**base.data.to_dict(), "split": str(path.resolve()), "merge_dev": False, "dev_fraction": 0.0}
-            run = base.replaced(data=data, training__seed=seed)
+            part.write(path)
+            run = of_fold(base.replaced(training__seed=seed), path)
             tasks.append(Task(run, folder / "runs" / f"{part.fold}__seed{seed}", recipe, part))
-    outcome = run_all(tasks, corpus, jobs=jobs, stop="first", say=be_silent if quiet else None)
+    if where.is_main and not quiet:
+        models = about_models([(base.title, count_parameters(host))])
+        folds_of = f"runs     {plan}: {len(tasks)} runs, {where}"
+        introduce([*about_data(corpus), *models, about_device(base), folds_of])
+    outcome = run_all(tasks, corpus, engine=where, stop="first", quiet=quiet, folder=folder)
     done = _gathered(outcome, tasks, folder, plan, base, corpus)
     if done.is_main:
         done.write(base, corpus)
     return done
-
-
-def _held_out(corpus: Corpus, plan: FoldPlan, base: RunConfig) -> list[HeldOut]:
-    """The folds, with a warning for each that leaks."""
-    folds = make_folds(corpus, plan)
-    check_speakers(corpus, plan)
-    rows, out = Rows(corpus), []
-    always_train = dict.fromkeys((d.id for d in corpus.dialogues()), "train")
-    for name in folds:
-        split = always_train | fold_split(folds, name, plan, base.data.dev_fraction, base.data.split_seed)
-        leaks = rows.leaks(corpus.with_split(split, origin=f"fold {name}").split)
-        for leak in leaks:
-            warnings.warn(f"{corpus.source}, fold {name} held out: {leak}", DataWarning, stacklevel=3)
-        out.append(HeldOut(name, split, tuple(leaks)))
-    return out
 
 
 def _gathered(
@@ -163,10 +132,3 @@ def _per_fold(rows: Sequence[Mapping[str, Any]], metric: str) -> list[float]:
     for row in rows:
         values.setdefault(row["fold"], []).append(row[metric])
     return [float(np.mean(v)) for v in values.values()]
-
-
-def _write_split(path: Path, mapping: Mapping[str, str]) -> None:
-    content: dict[str, list[str]] = {"train": [], "dev": [], "test": []}
-    for dialogue, split in sorted(mapping.items()):
-        content[split].append(dialogue)
-    write_json(path, content)

@@ -12,7 +12,8 @@ from fusionzoo._file_schemas import CardFile, RecipeFacts
 from fusionzoo.data.folds import FoldPlan, FoldsLike
 from fusionzoo.errors import OptionError
 from fusionzoo.experiments.cross_validation import cross_validate
-from fusionzoo.experiments.runner import Outcome, Task, be_silent, run_all
+from fusionzoo.experiments.engines import Jobs
+from fusionzoo.experiments.runner import Outcome, Task, run_all
 from fusionzoo.reporting.pages import TEST_SELECTED
 from fusionzoo.reporting.reproduction import Reproduction
 from fusionzoo.reporting.table import Table
@@ -42,7 +43,7 @@ def reproduce(
     split: str | Path | None = None,
     sets: Iterable[str] = (),
     device: str | None = None,
-    jobs: int = 1,
+    jobs: Jobs = None,
     quiet: bool = False,
 ) -> Reproduction:
     """Do a published recipe or a finished run again, and put what was reported beside what comes out here.
@@ -57,7 +58,7 @@ def reproduce(
     folds : in place of the recipe's own; `"none"` for one run.
     modalities, split, sets : what is changed in a recipe, as for `RunConfig.from_sources`.
     device : where it runs.
-    jobs : folds side by side.
+    jobs : folds side by side; `"auto"` for as many as the machine has room for.
     quiet : print nothing while running.
 
     Raises
@@ -92,7 +93,7 @@ def reproduce_recipe(
     *,
     variant: str | None = None,
     folds: FoldsLike = None,
-    jobs: int = 1,
+    jobs: Jobs = None,
     quiet: bool = False,
 ) -> Reproduction:
     """Train a recipe by the protocols of `configs` and put the scores beside the published ones.
@@ -104,7 +105,7 @@ def reproduce_recipe(
     out : each protocol's run (or cross-validation) is a folder in it that goes on where it stopped.
     variant : of the recipe.
     folds : in place of the recipe's own; `"none"` for one run.
-    jobs : folds side by side.
+    jobs : folds side by side; `"auto"` for as many as the machine has room for.
     quiet : print nothing while running.
     """
     folder = Path(out)
@@ -156,7 +157,7 @@ def reproduce_card(
     out: str | Path,
     *,
     data: str | Path | None = None,
-    jobs: int = 1,
+    jobs: Jobs = None,
     quiet: bool = False,
     name: str = "the run",
 ) -> Reproduction:
@@ -167,7 +168,7 @@ def reproduce_card(
     card : of `read_card`.
     out : the folder of the reports.
     data : where the data lie now, if they have moved.
-    jobs : folds side by side.
+    jobs : folds side by side; `"auto"` for as many as the machine has room for.
     quiet : print nothing while running.
     name : of the run, for the title.
     """
@@ -204,7 +205,7 @@ def reproduce_card(
 
 
 def _run(
-    config: RunConfig, folder: Path, plan: FoldPlan | None, recipe: RecipeFacts | None, jobs: int, quiet: bool
+    config: RunConfig, folder: Path, plan: FoldPlan | None, recipe: RecipeFacts | None, jobs: Jobs, quiet: bool
 ) -> tuple[_Splits, dict[str, str], str]:
     """Scores by split, failures, and the SHA-256 of the data, of one run or of the mean over folds."""
     if plan is not None:
@@ -214,8 +215,8 @@ def _run(
     anchor_paths(config.data)
     corpus = load_corpus(config.data)
     settle_fusion(config, corpus)
-    task = Task(resolved(config, corpus), folder, recipe)
-    outcome: Outcome = run_all([task], corpus, stop="any", quiet=quiet, say=be_silent if quiet else None)
+    task = Task(resolved(config, corpus), folder, recipe, quiet=quiet)
+    outcome: Outcome = run_all([task], corpus, stop="any", quiet=quiet)
     result = outcome.results[task.name]
     return {"test": result["test"], "dev": result["dev"]}, {}, result["data"]["sha256"]
 

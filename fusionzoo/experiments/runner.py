@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import pickle
-import signal
-import sys
+import threading
 import traceback
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fusionzoo._file_schemas import RecipeFacts, ResultFile
 from fusionzoo._files import write_text
 from fusionzoo._installed import described
-from fusionzoo._text import visible
+from fusionzoo._progress import Bar
 from fusionzoo.errors import ConfigError, FusionZooError, TrainingError
+from fusionzoo.experiments.engines import Engine
+from fusionzoo.experiments.jobs import Job
 from fusionzoo.experiments.single_run import RunResult, train
 from fusionzoo.runs.config import RunConfig
 from fusionzoo.runs.data_section import corpus_sha256
@@ -47,18 +44,49 @@ class Task:
     config : its configuration, every option with its value.
     folder : the run folder; its name is the task's.
     recipe : as for `train`.
-    view : what it sees of the data that all tasks share; goes to other processes, so it must survive pickling.
+    view : what it sees of its data; goes to other processes, so it must survive pickling.
+    data : which of several data sets it is about.
+    quiet : whether the run itself shows no progress.
     """
 
     config: RunConfig
     folder: Path
     recipe: RecipeFacts | None = None
     view: Callable[[Corpus], Corpus] = same_corpus
+    data: str = ""
+    quiet: bool = True
 
     @property
     def name(self) -> str:
         """The folder's name."""
         return self.folder.name
+
+    def run(self, corpus: Corpus) -> RunResult | Exception:
+        """Train, going on where it stopped; the error if it failed, its traceback in `failure.txt`."""
+        failure = self.folder / "failure.txt"
+        try:
+            seen = self.view(corpus)
+            result = train(self.config, self.folder, resume=True, quiet=self.quiet, corpus=seen, recipe=self.recipe)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin that exits ends its own run and no other
+            write_text(failure, traceback.format_exc())
+            return error if isinstance(error, Exception) else TrainingError(f"the run ended with {described(error)}")
+        failure.unlink(missing_ok=True)
+        return result
+
+    def progress(self) -> float:
+        """The share of its epochs that is done."""
+        return 1.0 if (self.folder / "result.json").exists() else epochs_done(self.folder, self.config)
+
+
+def epochs_done(folder: Path, config: RunConfig) -> float:
+    """The share of its epochs that a run in a folder has done."""
+    try:
+        lines = (folder / "metrics.csv").read_text(encoding="utf-8").count("\n")
+    except OSError:
+        return 0.0
+    return min(max(lines - 1, 0) / config.training.epochs, 1.0)
 
 
 @dataclass
@@ -74,17 +102,17 @@ class Outcome:
 
     results: dict[str, ResultFile] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
-    is_main: bool = field(default_factory=lambda: os.environ.get("RANK", "0") == "0")
+    is_main: bool = True
 
 
 def run_all(
     tasks: Sequence[Task],
-    corpus: Corpus,
+    corpus: Corpus | Mapping[str, Corpus],
     *,
-    jobs: int = 1,
+    engine: Engine | None = None,
     stop: Literal["never", "first", "any"] = "never",
-    say: Say | None = None,
-    quiet: bool = True,
+    quiet: bool = False,
+    folder: Path | None = None,
 ) -> Outcome:
     """Run what is not finished yet.
 
@@ -93,43 +121,66 @@ def run_all(
     tasks : what is to be done. A task that has finished under the same configuration and data is kept; one that was
         interrupted goes on from its checkpoint; one whose configuration or data have changed is made anew, and a line
         says so.
-    corpus : the data that all tasks share.
-    jobs : how many run side by side, each in a process of its own, spread over the GPUs there are.
+    corpus : the data that all tasks share, or what `Task.data` names.
+    engine : where they run; None for one after the other here.
     stop : which failure ends it all and is raised: none, that of the first task, or any. Others are noted.
-    say : told of every task; None prints to standard error.
-    quiet : whether the runs themselves show no progress.
+    quiet : print nothing; else there is a bar on a terminal and a line per task elsewhere.
+    folder : where an engine may write; None for the parent of the first task's folder.
     """
-    if jobs > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError(
-            "runs side by side (--jobs) are spread over processes and GPUs here; start without `accelerate launch`"
-        )
-    outcome = Outcome()
-    say = (say or print_line) if outcome.is_main else be_silent
-    todo = []
-    for task in tasks:
-        result = _kept(task, corpus, say)
-        if result is None:
-            todo.append(task)
-        else:
-            outcome.results[task.name] = result
-    if outcome.results:
-        say(f"{len(outcome.results)} of {len(tasks)} runs are finished already")
-    done = len(tasks) - len(todo)
-    with closing(_each(todo, corpus, jobs, quiet)) as runs:  # an interruption ends the workers
-        for task, ended in runs:
-            done += 1
-            head = f"[{done}/{len(tasks)}] {task.name}"
-            if isinstance(ended, RunResult):
-                outcome.results[task.name] = ended.result
-                say(f"{head}: {scores_in_words(ended.result)}")
-                continue
-            if stop == "any" or (stop == "first" and task is tasks[0]):
-                raise ended
-            outcome.failed[task.name] = described(ended)
-            say(f"{head} FAILED: {ended}")
+    engine = engine or Engine()
+    outcome, corpora = Outcome(is_main=engine.is_main), corpus if isinstance(corpus, Mapping) else {"": corpus}
+    folder = folder or tasks[0].folder.parent
+    if engine.elsewhere:  # workers start in folders of their own
+        tasks = [replace(t, folder=t.folder.resolve()) for t in tasks]
+    with Bar(outcome.is_main and not quiet, "runs", digits=1, lines=not all(t.quiet for t in tasks)) as bar:
+        todo = []
+        for task in tasks:
+            result = _kept(task, corpora[task.data], bar.line)
+            if result is None:
+                todo.append(task)
+            else:
+                outcome.results[task.name] = result
+        if outcome.results:
+            bar.line(f"{len(outcome.results)} of {len(tasks)} runs are finished already")
+        done = len(tasks) - len(todo)
+        bar.start("training", len(tasks), done)
+        with closing(engine.run(todo, corpora, folder)) as runs, following(bar, todo):
+            for task, ended in runs:  # an interruption ends the workers
+                done += 1
+                head = f"[{done}/{len(tasks)}] {task.name}"
+                if isinstance(ended, RunResult):
+                    outcome.results[task.name] = ended.result
+                    bar.line(f"{head}: {scores_in_words(ended.result)}")
+                    continue
+                if stop == "any" or (stop == "first" and task.name == tasks[0].name):
+                    raise ended
+                outcome.failed[task.name] = described(ended)
+                bar.line(f"{head} FAILED: {ended}")
     order = [t.name for t in tasks if t.name in outcome.results]
     outcome.results = {name: outcome.results[name] for name in order}
     return outcome
+
+
+@contextmanager
+def following(bar: Bar, jobs: Sequence[Job]) -> Iterator[None]:
+    """Move a bar by what jobs under way have done, as their folders show it, wherever they run."""
+    before, over = bar.completed, threading.Event()
+
+    def follow() -> None:
+        while not over.wait(1.0):
+            bar.to(before + sum(job.progress() for job in jobs))
+
+    if not bar.on_terminal:
+        yield
+        return
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        bar.to(before + sum(job.progress() for job in jobs))
 
 
 def seed_list(seeds: int | Sequence[int]) -> list[int]:
@@ -149,15 +200,6 @@ def scores_in_words(result: ResultFile) -> str:
     """`W-F1 0.6123, UA 0.5876, ...` of the test split, or of dev where test has no labels."""
     scores: Any = result["test"] or result["dev"]
     return ", ".join(f"{m.short} {m.show(scores[k])}" for k, m in METRICS.items()) if scores else "no labels"
-
-
-def print_line(text: str) -> None:
-    """A line to standard error, in which names may stand that come from files."""
-    print(visible(text), file=sys.stderr, flush=True)
-
-
-def be_silent(text: str) -> None:
-    """What is said where nothing is to be said."""
 
 
 def _kept(task: Task, corpus: Corpus, say: Say) -> ResultFile | None:
@@ -180,89 +222,3 @@ def _started_as(folder: Path) -> dict[str, Any] | None:
         return RunConfig.load(folder / "config.yaml").to_dict()
     except FusionZooError:
         return None
-
-
-def run_task(task: Task, corpus: Corpus, quiet: bool = True) -> RunResult | Exception:
-    """Train one, going on where it stopped; the error if it failed, its traceback in `failure.txt`."""
-    failure = task.folder / "failure.txt"
-    try:
-        seen = task.view(corpus)
-        result = train(task.config, task.folder, resume=True, quiet=quiet, corpus=seen, recipe=task.recipe)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a plugin that exits ends its own run and no other
-        write_text(failure, traceback.format_exc())
-        return error if isinstance(error, Exception) else TrainingError(f"the run ended with {described(error)}")
-    failure.unlink(missing_ok=True)
-    return result
-
-
-# -- side by side -----------------------------------------------------------------------------------------------------
-
-
-def _each(
-    tasks: Sequence[Task], corpus: Corpus, jobs: int, quiet: bool
-) -> Generator[tuple[Task, RunResult | Exception], None, None]:
-    if jobs <= 1 or len(tasks) <= 1:
-        for task in tasks:
-            yield task, run_task(task, corpus, quiet)
-        return
-    # Fresh interpreters: a forked child would inherit torch's threads and a CUDA context that it cannot use.
-    context = multiprocessing.get_context("spawn")
-    gpus, turn = _gpus(tasks[0].config), context.Value("i", 0)
-    others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(min(jobs, len(tasks)), context, _start_worker, (corpus, gpus, turn)) as pool:
-        running = {pool.submit(_run_in_worker, task): task for task in tasks}
-        try:
-            for future in as_completed(running):
-                broken = future.exception()
-                yield running[future], broken if isinstance(broken, Exception) else future.result()
-        except BaseException:
-            # Nobody waits for them: their checkpoints are whole, and the same command goes on from there.
-            for future in running:
-                future.cancel()
-            for worker in set(multiprocessing.active_children()) - others:
-                worker.terminate()
-            raise
-
-
-_corpus: Corpus | None = None
-
-
-def _start_worker(corpus: Corpus, gpus: list[str], turn: Any) -> None:
-    global _corpus
-    _corpus = corpus
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal: the first one decides
-    if gpus:
-        with turn.get_lock():
-            os.environ["CUDA_VISIBLE_DEVICES"] = gpus[turn.value % len(gpus)]
-            turn.value += 1
-
-
-def _run_in_worker(task: Task) -> RunResult | Exception:
-    assert _corpus is not None  # set by _start_worker
-    ended = run_task(task, _corpus)
-    if isinstance(ended, RunResult) or _survives_pickling(ended):
-        return ended
-    return FusionZooError(f"{type(ended).__name__}: {ended}")
-
-
-def _survives_pickling(error: Exception) -> bool:
-    try:
-        return type(pickle.loads(pickle.dumps(error))) is type(error)
-    except Exception:  # whatever a foreign exception's constructor may raise
-        return False
-
-
-def _gpus(config: RunConfig) -> list[str]:
-    """GPUs to share out among workers; empty where there is one at most or the configuration names a device."""
-    if config.training.device not in ("auto", "cuda"):
-        return []
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named:
-        names = [v.strip() for v in named.split(",") if v.strip()]
-    else:
-        import torch
-
-        names = [str(i) for i in range(torch.cuda.device_count())]
-    return names if len(names) > 1 else []

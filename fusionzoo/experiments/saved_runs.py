@@ -18,6 +18,7 @@ from fusionzoo.runs.data_section import absolute_source, corpus_sha256, load_cor
 from fusionzoo.runs.models import load_model
 from fusionzoo.scoring.inference import prediction_header, prediction_rows, split_probabilities
 from fusionzoo.scoring.metrics import evaluate_predictions
+from fusionzoo.scoring.regression import regression_of
 
 if TYPE_CHECKING:
     from fusionzoo._file_schemas import ModelFile
@@ -59,12 +60,14 @@ def evaluate(
     ShapeError : the data have other widths.
     DataError : the data have other modalities, classes or speakers, or no labels.
     """
-    host, meta, corpus = _prepare(run, data, allow_missing, device, options)
-    _check_classes(corpus, meta, run)
-    rows, probabilities = _probabilities(host, corpus, split, batch_size)
+    host, meta, corpus = prepare(run, data, allow_missing, device, options)
+    check_classes(corpus, meta, run)
+    rows, probabilities = probabilities_of(host, corpus, split, batch_size)
     if not len(rows):
         raise DataError(f"{corpus.name!r} has no utterance in its {split} split; it has {_splits(corpus)}")
     scores = evaluate_predictions(corpus.label[rows], probabilities, meta["label_names"])
+    if (regression := regression_of(corpus, rows, probabilities)) is not None:
+        scores["regression"] = regression
     scores["run"] = str(run)
     scores["split"] = split
     scores["data"] = corpus.name
@@ -98,14 +101,14 @@ def predict(
     -------
     The path of the file.
     """
-    host, meta, corpus = _prepare(run, data, allow_missing, device, options)
+    host, meta, corpus = prepare(run, data, allow_missing, device, options)
     if (corpus.label >= 0).any():
-        _check_classes(corpus, meta, run)
+        check_classes(corpus, meta, run)
     names = meta["label_names"]
     rows: list[list[Any]] = []
     for part in (split,) if split else ("train", "dev", "test"):
         if (corpus.split == part).any():
-            which, probabilities = _probabilities(host, corpus, part, batch_size)
+            which, probabilities = probabilities_of(host, corpus, part, batch_size)
             rows += prediction_rows(corpus, part, which, probabilities, names)
     if not rows:
         raise DataError(f"{corpus.name!r} has no utterance in its {split} split; it has {_splits(corpus)}")
@@ -113,16 +116,22 @@ def predict(
     return Path(out)
 
 
-def _prepare(
-    run: str | Path, data: str | Path | Corpus | None, allow_missing: bool, device: str | None, options: Options
-) -> tuple[Host, ModelFile, Corpus]:
+def load_run(run: str | Path, device: str | None) -> tuple[Host, ModelFile]:
+    """The trained host of a run folder on a device, and the contents of its `model.json`."""
     if device in (None, "auto"):
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise TrainingError(f"device={device!r}, but torch sees no CUDA device; use --device cpu")
-    host, meta = load_model(run, device)
+    return load_model(run, device)
+
+
+def prepare(
+    run: str | Path, data: str | Path | Corpus | None, allow_missing: bool, device: str | None, options: Options
+) -> tuple[Host, ModelFile, Corpus]:
+    """A trained host in eval mode, the contents of its `model.json`, and the data with exactly its modalities; see `evaluate`."""
+    host, meta = load_run(run, device)
     corpus = data if isinstance(data, Corpus) else load_corpus(_data_section(run, data, options))
-    return host, meta, _fit_modalities(corpus, meta, run, allow_missing)
+    return host, meta, fit_modalities(corpus, meta, run, allow_missing)
 
 
 def _data_section(run: str | Path, data: str | Path | None, options: Options) -> DataConfig:
@@ -142,7 +151,7 @@ def _data_section(run: str | Path, data: str | Path | None, options: Options) ->
     return DataConfig(source=str(data), dev_fraction=0.0, options=dict(options))
 
 
-def _fit_modalities(corpus: Corpus, meta: ModelFile, run: str | Path, allow_missing: bool) -> Corpus:
+def fit_modalities(corpus: Corpus, meta: ModelFile, run: str | Path, allow_missing: bool) -> Corpus:
     """The corpus with exactly the model's modalities, or an error that says what does not fit."""
     wanted: dict[str, int] = meta["dims"]
     trained = f"the model in {str(run)!r} was trained on {_widths(wanted)}"
@@ -167,7 +176,8 @@ def _fit_modalities(corpus: Corpus, meta: ModelFile, run: str | Path, allow_miss
     return corpus.subset([m for m in wanted if m in corpus.dims])
 
 
-def _check_classes(corpus: Corpus, meta: ModelFile, run: str | Path) -> None:
+def check_classes(corpus: Corpus, meta: ModelFile, run: str | Path) -> None:
+    """Raise `DataError` unless the data's classes are the model's, in the same order."""
     if list(corpus.label_names) != list(meta["label_names"]):
         raise DataError(
             f"the classes of {corpus.name!r} are {', '.join(corpus.label_names)}, and the model in {str(run)!r} was trained on "
@@ -175,7 +185,8 @@ def _check_classes(corpus: Corpus, meta: ModelFile, run: str | Path) -> None:
         )
 
 
-def _probabilities(host: Host, corpus: Corpus, split: str, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+def probabilities_of(host: Host, corpus: Corpus, split: str, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a split and their probabilities."""
     corpus.dialogues(split)  # an unknown split is reported with the names of those there are
     if not (corpus.split == split).any():
         return np.zeros(0, int), np.zeros((0, host.num_classes), np.float32)

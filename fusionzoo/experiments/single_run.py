@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fusionzoo._file_schemas import EnvironmentFile, RecipeFacts, ResultFile
 from fusionzoo._files import write_json
+from fusionzoo._notebook import html_list, html_table
 from fusionzoo._schema import read_json
 from fusionzoo._types import Options, Scores
 from fusionzoo.data.leaks import warn_of_leaks
 from fusionzoo.errors import CheckpointError, FusionZooWarning
+from fusionzoo.experiments.banner import about_data, about_models, introduce
 from fusionzoo.reporting.run import write_run_report
 from fusionzoo.runs import folder as runfolder
 from fusionzoo.runs.card import write_card
 from fusionzoo.runs.config import RunConfig, model_title
 from fusionzoo.runs.data_section import anchor_paths, load_corpus
-from fusionzoo.runs.models import settle_fusion
-from fusionzoo.scoring.metrics import METRICS
+from fusionzoo.runs.models import count_parameters, settle_fusion
+from fusionzoo.scoring.metrics import MAIN, METRICS
 from fusionzoo.scoring.published import published_lines
+from fusionzoo.scoring.regression import in_words
 from fusionzoo.training.progress import Progress
 from fusionzoo.training.setup import make_accelerator, torch_settings
 from fusionzoo.training.trainer import Trainer
@@ -39,7 +42,7 @@ DATA_CHANGED = (
 )
 
 
-@dataclass
+@dataclass(repr=False)
 class RunResult:
     """A finished run.
 
@@ -62,6 +65,8 @@ class RunResult:
             if scores:
                 values: Mapping[str, Any] = scores
                 lines.append(f"{split:<5} " + "   ".join(f"{m.short} {m.show(values[k])}" for k, m in METRICS.items()))
+                if regression := scores.get("regression"):
+                    lines.append(f"{'':<5} {in_words(regression)}")
         if recipe := r.get("recipe"):
             lines += published_lines(recipe, self.test or self.dev)
         if r["selection"] == "test":
@@ -69,6 +74,30 @@ class RunResult:
         if "data_now" in r:
             lines.append(DATA_CHANGED)
         return "\n".join([*lines, f"run folder: {self.folder}"])
+
+    def __repr__(self) -> str:
+        title = model_title(self.result["host"], self.result["fusion"])
+        scores = self.test or self.dev
+        main = METRICS[MAIN]
+        said = f", {'test' if self.test else 'dev'} {main.short} {main.show(scores[MAIN])}" if scores else ""  # type: ignore[literal-required]
+        return f"RunResult({title}, seed {self.result['seed']}{said}, {str(self.folder)!r})"
+
+    def _repr_html_(self) -> str:
+        result = self.result
+        header = ["split", *(m.short for m in METRICS.values())]
+        rows = [
+            [split, *(m.show(scores[k]) for k, m in METRICS.items())]  # type: ignore[literal-required]
+            for split, scores in (("dev", self.dev), ("test", self.test))
+            if scores
+        ]
+        title = f"{model_title(result['host'], result['fusion'])}, seed {result['seed']}"
+        red = [SELECTED_ON_TEST] if result["selection"] == "test" else []
+        red += [DATA_CHANGED] if "data_now" in result else []
+        about = [
+            f"epoch {result['epoch']} of {result['epochs']}, {result['parameters']:,} parameters",
+            str(self.folder),
+        ]
+        return html_table(title, header, rows) + html_list("", red, about)
 
     @property
     def test(self) -> Scores | None:
@@ -133,6 +162,10 @@ def train(
         accelerator.wait_for_everyone()  # every process has looked at the folder before the first one writes to it
         if is_main:
             runfolder.write_start(folder, trainer.config, corpus, trainer.data_sha256, accelerator)
+        if is_main and not quiet:
+            about_device = f"device   {trainer.device}, precision {accelerator.mixed_precision}"
+            models = about_models([(config.title, count_parameters(trainer.host))])
+            introduce([*about_data(corpus), *models, about_device])
         with Progress(config, enabled=is_main and not quiet) as progress:
             trainer.fit(progress)
         result, predictions = trainer.finish()

@@ -17,13 +17,13 @@ import torch
 from fusionzoo._files import write_json
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo._processes import forget_accelerate, several_processes
+from fusionzoo._progress import Bar
 from fusionzoo._types import Options
 from fusionzoo.data.corpus import Corpus
 from fusionzoo.data.npz import save_npz
 from fusionzoo.data.raw import RawCorpus, RawUtterance, read_raw
 from fusionzoo.errors import DataError, MediaError, OptionError, OutputError, TrainingError
 from fusionzoo.extraction.features import Feature, make_features
-from fusionzoo.extraction.progress import Bar
 from fusionzoo.extraction.store import Shard, Store, plan_shards
 
 PRECISIONS = ("no", "bf16", "fp16")
@@ -156,7 +156,7 @@ def extract(
     result = Extraction(folder / f"{name or raw.name}.npz", folder / f"{name or raw.name}.card.json")
     result.is_main = state.is_main_process
     stores = []
-    with Bar(enabled=not quiet and state.is_main_process) as bar:
+    with Bar(not quiet and state.is_main_process, "utterances") as bar:
         for feature in features:
             store, reused = _run(feature, raw, folder, shard_size, precision, state, workers, bar)
             stores.append(store)
@@ -216,7 +216,10 @@ def _run(
     mine = [i for i in sorted(unfinished) if i % state.num_processes == state.process_index]
     done = sum(len(plan[i]) for i in range(len(plan)) if i not in unfinished)
     total = done + sum(len(plan[i]) for i in mine) if state.num_processes > 1 else len(rows)
-    bar.start(f"{feature.modality}: {Path(feature.model).name}", total, done)
+    what = f"{feature.modality}: {Path(feature.model).name}"
+    bar.start(what, total, done)
+    if not bar.on_terminal:
+        bar.line(f"{what}: {total} utterances" + (f", {done} done before" if done else ""))
     if mine:
         feature.load(state.device)
         if not store.facts():
@@ -250,7 +253,7 @@ def _shard(
                 good.append(row)
             except MediaError as error:
                 shard.failed.append((row, feature.source(utterances[row]), str(error)))
-                bar.note(f"skipped: {error}")
+                bar.line(f"skipped: {error}")
         if good:
             vectors = _encode(feature, inputs, precision, device)
             for row, vector in zip(good, vectors, strict=True):
@@ -260,7 +263,7 @@ def _shard(
                 else:
                     why = f"{feature.source(utterances[row])}: the model gave values that are not finite"
                     shard.failed.append((row, feature.source(utterances[row]), why))
-                    bar.note(f"skipped: {why}")
+                    bar.line(f"skipped: {why}")
         bar.advance(len(batch))
     if made:
         shard.features = np.stack(made)

@@ -10,11 +10,8 @@ from torch import Tensor, nn
 
 from fusionzoo.patching.arguments import set_argument
 from fusionzoo.patching.calls import Call
-from fusionzoo.patching.find.real_steps import of_input, of_values
-from fusionzoo.patching.fuse.contexts import ArgumentContext, Context, read_context
-from fusionzoo.patching.layouts import TIMED
 from fusionzoo.patching.modalities import Leaf, ModalitiesLike, find_modalities
-from fusionzoo.patching.promises import NO_PADDING, ONE_SAMPLE
+from fusionzoo.patching.promises import ONE_SAMPLE
 from fusionzoo.patching.signatures import bind, forward_of
 from fusionzoo.patching.sites import AnySite, InputSite
 from fusionzoo.patching.trace.events import Trace
@@ -51,7 +48,6 @@ class Altered:
         self.shuffles = shuffles  # whether tokens only change places: some stand for pictures, one for each vector
         self.flat = False  # whether the streams are rows of one dialogue after the other
         self.counts = _counts(self.leaves, self.arguments)
-        self.unpoisoned: list[str] = []  # streams of several steps of which nothing tells which are padding
         self.samples: Samples | str = "no stream is found among the arguments"
         if self.streams:
             self.samples = self._sample_rows() if axis is None else self._along(axis)
@@ -76,7 +72,7 @@ class Altered:
         if isinstance(self.samples, str):
             return self.samples
         place = 2 if others else 1
-        return self._with({x.path: self._changed(x.tensor, *self._at(x, place)) for x in self.streams})
+        return self.changed_at({x.path: self._changed(x.tensor, *self._at(x, place)) for x in self.streams})
 
     def half_of_tokens(self, second: bool) -> Call | str:
         """One half of a sample's tokens is another; why not, where no stream is tokens."""
@@ -91,7 +87,7 @@ class Altered:
             halves = list(x.tensor.detach().split([steps // 2, steps - steps // 2], 1 - axis))
             halves[second] = self._changed(halves[second], axis, rows)
             changed[x.path] = torch.cat(halves, 1 - axis)
-        return self._with(changed) if changed else "no stream is tokens"
+        return self.changed_at(changed) if changed else "no stream is tokens"
 
     @property
     def tokens(self) -> bool:
@@ -109,55 +105,7 @@ class Altered:
     def only(self, modality: str) -> Call:
         """One modality has other values."""
         mine = [x for x in self.streams if x.modality == modality]
-        return self._with({x.path: self._changed(x.tensor, 0, torch.arange(len(x.tensor))) for x in mine})
-
-    def padding_context(self) -> ArgumentContext | None:
-        """The argument that tells which steps of the streams are real."""
-        deep = sorted(self._deep(), key=lambda x: -x.tensor.dim())
-        if isinstance(self.samples, str) or not deep:
-            return None
-        axis, shape = self.samples[deep[0].path][0], deep[0].tensor.shape
-        layout = TIMED[axis]
-        behind = (shape[axis], shape[-1]) if axis == 0 else (shape[-1], shape[axis])  # features before time
-        named = of_input(self.trace, layout, shape) or of_input(self.trace, layout, behind)
-        return named or of_values(self.trace, layout, shape) or of_values(self.trace, layout, behind)
-
-    def poisoned(self, context: Context | None) -> Call | str:
-        """Padded steps hold other values; why not, where there are none or nothing tells them."""
-        if isinstance(self.samples, str):
-            return self.samples
-        deep = self._deep()
-        if not deep:
-            ids = any(not x.tensor.is_floating_point() for x in self.streams)
-            return "padding among token ids is not tried" if ids else "the streams have no axis of time"
-        source = context or self.padding_context()
-        if source is None:
-            return "nothing in the call tells which steps are padding"
-        told = self._read(source)
-        real = {x.path: self._real_steps(x, told) for x in deep}
-        self.unpoisoned = [path for path, steps in real.items() if steps is None]
-        poisoned: dict[str, Tensor] = {}
-        for x in deep:
-            steps = real[x.path]
-            if steps is not None and not bool(steps.all()):
-                y = x.tensor.detach()
-                poisoned[x.path] = torch.where(steps.to(y.device), y, 10 * _noise(y))
-        return self._with(poisoned) if poisoned else NO_PADDING
-
-    def _real_steps(self, x: Leaf, told: Mapping[str, Any]) -> Tensor | None:
-        """Which steps of a stream are real: as told, where that has its size, else by a mask of its own."""
-        assert not isinstance(self.samples, str)
-        axis, shape = self.samples[x.path][0], x.tensor.shape
-        real = _real(told, x.tensor, axis)
-        layout = TIMED[axis]
-        own = of_input(self.trace, layout, shape) or of_values(self.trace, layout, shape) if real is None else None
-        return real if own is None else _real(self._read(own), x.tensor, axis)
-
-    def _read(self, source: Context) -> dict[str, Any]:
-        return read_context(source, self.host, self.call.args, self.call.kwargs, self.site.where)
-
-    def _deep(self) -> list[Leaf]:
-        return [x for x in self.streams if x.tensor.dim() == 3 and x.tensor.is_floating_point()]
+        return self.changed_at({x.path: self._changed(x.tensor, 0, torch.arange(len(x.tensor))) for x in mine})
 
     def smaller(self) -> Iterator[Call]:
         """Fewer samples and shorter clips, then one of the two.
@@ -172,9 +120,9 @@ class Altered:
             for cut in cuts:
                 smaller = None if start is None else self._cut(start, cut)
                 if smaller is not None:
-                    yield self._with({path: v for path, v in smaller.items() if v is not whole[path]})
+                    yield self.changed_at({path: v for path, v in smaller.items() if v is not whole[path]})
         if fewer is not None:
-            yield self._with({path: v for path, v in fewer.items() if v is not whole[path]})
+            yield self.changed_at({path: v for path, v in fewer.items() if v is not whole[path]})
 
     def _cuts(self) -> list[dict[str, tuple[int, ...]]]:
         """The axes of every stream along which clips may be cut, in the order in which they are tried."""
@@ -186,7 +134,7 @@ class Altered:
         return [*beside, {x.path: tuple(range(2, x.tensor.dim())) or (1,) for x in timed}]
 
     @property
-    def _batch(self) -> int:
+    def count(self) -> int:
         """How many samples there are, where they are counted along an axis."""
         if self.flat or isinstance(self.samples, str):
             return 0
@@ -194,7 +142,7 @@ class Altered:
 
     def _fewer(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
         """Without the last sample; None where samples are not counted along an axis of another size than others."""
-        batch, out = self._batch, dict(values)
+        batch, out = self.count, dict(values)
         if batch < 2 or isinstance(self.samples, str):
             return None
         for path, value in values.items():
@@ -215,10 +163,10 @@ class Altered:
     def _cut(self, values: Mapping[str, Any], axes: Mapping[str, tuple[int, ...]]) -> dict[str, Any] | None:
         """Shorter along these axes of the streams, and wherever else an axis is as long; lengths follow."""
         sizes = {values[path].shape[axis] for path, along in axes.items() for axis in along}
-        if min(sizes) < 3 or sizes & {self._batch, self._batch - 1}:
+        if min(sizes) < 3 or sizes & {self.count, self.count - 1}:
             return None
         to = {size: size - size // 3 for size in sizes}
-        most, out, streams = max(to.values()), dict(values), {x.path for x in self.streams}
+        most, out, streams = min(to.values()), dict(values), {x.path for x in self.streams}
         for path, value in values.items():
             if not isinstance(value, Tensor):
                 out[path] = type(value)(min(v, most) for v in value)
@@ -246,9 +194,9 @@ class Altered:
         for name, value in self.arguments.items():
             if _whole_numbers(value) and len(value) == 1:
                 new[name] = value * 2
-        return self._with(new)
+        return self.changed_at(new)
 
-    def _with(self, values: Mapping[str, Any]) -> Call:
+    def changed_at(self, values: Mapping[str, Any]) -> Call:
         """The call with other values at some paths."""
         args, kwargs = self.call.args, self.call.kwargs
         for path, value in values.items():
@@ -264,7 +212,7 @@ class Altered:
             return self._rows_of_dialogues()
         size = self._sample_count()
         if isinstance(size, str):
-            return size
+            return self._rows_by_counts() or size
         if size < 2:
             return ONE_SAMPLE
         axes = {x.path: [d for d in range(_outer_axes(x)) if x.tensor.shape[d] == size] for x in streams}
@@ -282,6 +230,21 @@ class Altered:
             return "nothing in the call tells which rows are one dialogue"
         self.flat = True
         return {x.path: (0, torch.arange(lengths[0]), torch.arange(lengths[0], rows)) for x in self.streams}
+
+    def _rows_by_counts(self) -> Samples | None:
+        """The first sample and the others, where some streams hold the rows of all samples, cut by counts of their own."""
+        for batch in sorted({len(c) for c in self.counts if len(c) > 1}):
+            found: Samples = {}
+            for x in self.streams:
+                axes = [d for d in range(_outer_axes(x)) if x.tensor.shape[d] == batch]
+                firsts = {c[0] for c in self.counts if len(c) == batch and sum(c) == len(x.tensor)}
+                if len(axes) == 1 or (not axes and len(firsts) == 1):
+                    axis, first, rows = (axes[0], 1, batch) if axes else (0, firsts.pop(), len(x.tensor))
+                    found[x.path] = axis, torch.arange(first), torch.arange(first, rows)
+            if len(found) == len(self.streams):
+                self.flat = True
+                return found
+        return None
 
     def _along(self, axis: int) -> Samples | str:
         """Taken to be along one axis of every stream; along the first one in blocks, where a sample has several rows there."""
@@ -328,7 +291,8 @@ def _counts(leaves: Sequence[Leaf], arguments: Mapping[str, Any]) -> list[list[i
     return out
 
 
-def _noise(x: Tensor) -> Tensor:
+def noise(x: Tensor) -> Tensor:
+    """Random values, the same ones every time."""
     generator = torch.Generator().manual_seed(11)
     return torch.randn(x.shape, generator=generator).to(x.device, x.dtype) + 1
 
@@ -343,7 +307,7 @@ def _changed(x: Tensor, axis: int, where: Tensor, shuffles: bool = False) -> Ten
     part = x.index_select(axis, where)
     own = [part.roll(1, d) for d in range(x.dim() - 1, -1, -1) if d != axis]
     if x.is_floating_point():
-        new = [x.roll(1, axis).index_select(axis, where), *own[1:], part + _noise(part)]
+        new = [x.roll(1, axis).index_select(axis, where), *own[1:], part + noise(part)]
     else:
         new = [*(() if shuffles else (_other_tokens(x, part, axis),)), *own, x.max() - part + x.min()]
     return x.index_copy(axis, where, next((y for y in new if not torch.equal(y, part)), new[-1]))
@@ -358,18 +322,3 @@ def _other_tokens(x: Tensor, part: Tensor, axis: int) -> Tensor:
         return part
     place = torch.searchsorted(once, part.contiguous()).clamp(max=len(once) - 1)
     return torch.where(once[place] == part, once[(place + 1) % len(once)], part)
-
-
-def _real(told: Mapping[str, Any], x: Tensor, axis: int) -> Tensor | None:
-    """Which steps are real, to be broadcast over a stream of three axes; None where what was told is of another size."""
-    batch, mask, lengths = x.shape[axis], told.get("mask"), told.get("lengths")
-    times = [d for d in (1 - axis, 2)[: x.dim() - 1] if mask is None or x.shape[d] == mask.shape[-1]]
-    if not times:
-        return None
-    steps = x.shape[times[0]]
-    if mask is None and lengths is not None and lengths.numel() == batch:
-        mask = torch.arange(steps) < lengths.flatten().cpu().view(-1, 1)
-    if mask is None or tuple(mask.shape) != (batch, steps):
-        return None
-    shape = [n if d in (axis, times[0]) else 1 for d, n in enumerate(x.shape)]
-    return (mask.bool() if axis < times[0] else mask.bool().T).reshape(shape)

@@ -13,9 +13,9 @@ from torch import nn
 from fusionzoo._weights import building_for, load_weights
 from fusionzoo.errors import HostChangedError, PatchError
 from fusionzoo.patching.call_chain import Step, moved
-from fusionzoo.patching.fuse.contexts import ArgumentContext, Context, check_context
+from fusionzoo.patching.fuse.contexts import Context, check_context, read_saved
 from fusionzoo.patching.patched import Patch
-from fusionzoo.patching.patcher import install, prepare
+from fusionzoo.patching.patcher import install, prepare, warn_of_another
 from fusionzoo.patching.promises import Proof
 from fusionzoo.patching.repositories import adapter_context
 from fusionzoo.patching.rewrite.loaded_code import find_loaded
@@ -62,7 +62,7 @@ def load_patch(model: nn.Module, path: str | PathLike[str], *, context: Context 
     site = read_site(meta["site"])
     saved = meta["context"]
     if context is None and isinstance(saved, Mapping):
-        context = ArgumentContext(saved["path"], saved["form"])
+        context = read_saved(saved)
     elif context is None and saved == "callable":
         context = adapter_context(host_of(model))
         if context is None:
@@ -83,6 +83,11 @@ def load_patch(model: nn.Module, path: str | PathLike[str], *, context: Context 
         watch(patch, None)
     else:
         patch.proof = Proof.left_out(f"{path.name} was saved by a fusionzoo that kept no proof")
+    try:
+        warn_of_another(patch)
+    except BaseException:  # a caller who takes warnings for errors
+        patch.remove()
+        raise
     return patch
 
 

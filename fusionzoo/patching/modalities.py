@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,11 +70,12 @@ _STEMS = {
         "roberta",
         "input_ids",
         "inputs_embeds",
+        "question",
     ),
     "layout": ("bbox",),  # where on the page the words stand, in models of documents
 }
 _SHORT = {
-    **dict.fromkeys(("t", "l", "txt", "lin"), "text"),
+    **dict.fromkeys(("t", "l", "txt", "lin", "ques"), "text"),
     **dict.fromkeys(("a", "aud", "aco", "ac", "wave"), "audio"),
     **dict.fromkeys(("v", "vis", "vi", "img"), "visual"),
 }
@@ -275,9 +276,10 @@ def _is_feature(f: Leaf) -> bool:
 
 def _name(candidates: list[Leaf]) -> None:
     named: set[str | None] = set()
+    hints = {f.hint for f in candidates}
     for f in candidates:
         # Several tensors under a name that says a modality are all of it: textf=[r1, r2, r3, r4].
-        f.modality = canonical(f.hint)
+        f.modality = _by_first_letter(f.hint, hints) or canonical(f.hint)
         named.add(f.modality)
     rest: dict[str, list[Leaf]] = {}
     for f in candidates:
@@ -294,6 +296,11 @@ def _name(candidates: list[Leaf]) -> None:
             name = hint if len(group) == 1 else f"{hint}{i}"
             name = re.sub(r"\W+", "_", name).strip("_").lower() or "input"
             f.modality = name if can_name(name) else f"{name}_stream"
+
+
+def _by_first_letter(name: str, others: Collection[str]) -> str | None:
+    """The modality of an argument that is called like another with a letter before it: `input_values`, `vinput_values`."""
+    return _SHORT.get(name[:1].lower()) if len(name) > 2 and name[1:] in others else None
 
 
 def _under(f: Leaf, key: str) -> bool:

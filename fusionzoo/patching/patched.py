@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from fusionzoo._notebook import html_lines
 from fusionzoo._weights import load_weights
 from fusionzoo.errors import SiteNotReachedError
 from fusionzoo.patching.calls import Call, explained
@@ -183,6 +184,8 @@ class Patch:
             f"  context     {layer.context or 'none'}",
             f"  goes back   {'into the rows of every modality' if plan.separate else 'into the joined tensor'}, width {plan.width}",
             f"  parameters  {own:,} of its own, {host:,} of the host",
+            "  optimizer   one that was made before the patch trains none of them until "
+            "optimizer.add_param_group({'params': list(patch.parameters())})",
             *self._untrained(layer),
             *(
                 ["  synchronised by hooks of its own: the wrapper knows only the parameters that it was made with"]
@@ -195,7 +198,7 @@ class Patch:
         if isinstance(self.site, Site) and self.site.code:
             lines.append(f"  replaces    {self.site.code}")
             lines.append(
-                f"  by          {'result - out(fusion(...))' if self.mode == 'residual' else 'out(fusion(...))'}"
+                f"  by          {'result - out(fusion(...)), out starting at zero' if self.mode == 'residual' else 'out(fusion(...))'}"
             )
         return "\n".join(lines)
 
@@ -223,6 +226,9 @@ class Patch:
         return lines
 
     __str__ = summary
+
+    def _repr_html_(self) -> str:
+        return html_lines(self.summary())
 
     def __repr__(self) -> str:
         return f"Patch({type(self.fusion).__name__} at {self.site.where}, {self.mode})"

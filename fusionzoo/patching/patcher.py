@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import random
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import nn
 
+from fusionzoo._options import accepted_options
+from fusionzoo._registry import registry
 from fusionzoo.errors import (
     FusionZooWarning,
     HostChangedError,
@@ -30,10 +34,10 @@ from fusionzoo.patching.layouts import check_layout
 from fusionzoo.patching.modalities import ModalitiesLike
 from fusionzoo.patching.patched import Patch
 from fusionzoo.patching.placement import as_told, check_fit, device_of, dtype_of, looks_across, make_plan, warn_of_guess
-from fusionzoo.patching.promises import PADDING, Proof
+from fusionzoo.patching.promises import NOT_TRIED, PADDING, Proof
 from fusionzoo.patching.readings import found
 from fusionzoo.patching.rewrite.interceptor import Fallback
-from fusionzoo.patching.rewrite.override import add_route, change, methods
+from fusionzoo.patching.rewrite.override import add_route, change, entries, methods
 from fusionzoo.patching.rewrite.routes import Route
 from fusionzoo.patching.selection import Selection, listed
 from fusionzoo.patching.signatures import forward_of
@@ -105,6 +109,7 @@ def patch(
         raise PatchOptionError(f"mode={mode!r} is not one of {', '.join(MODES)}{close_matches_hint(str(mode), MODES)}")
     if not isinstance(model, nn.Module):
         raise PatchError(f"patch takes a torch.nn.Module, not {type(model).__name__}")
+    _check_options(fusion, options)
     host = host_of(model)
     sites, layout, context = resolve(host, site, inputs, layout, context, modalities)
     if layout is not None:
@@ -133,14 +138,46 @@ def patch(
         )
         watch(made, modalities)
     try:
-        _warn(made)
+        _warn(made, tried=inputs is not None and prove and not dry_run)
+        warn_of_another(made)
     except BaseException:  # a caller who takes warnings for errors
         made.remove()
         raise
     return made
 
 
-def _warn(patch: Patch) -> None:
+def _check_options(fusion: FusionLike, options: Mapping[str, object]) -> None:
+    """Refuse a misspelt argument of `patch` that would be handed to the fusion as an option."""
+    own = [n for n in signature(patch).parameters if n not in ("model", "fusion", "options")]
+    for name in options:
+        like = difflib.get_close_matches(name, own, n=1, cutoff=0.75)
+        if like and not (isinstance(fusion, str) and name in accepted_options(registry.get(fusion))):
+            raise PatchOptionError(
+                f"patch has no argument {name!r}; did you mean {like[0]!r}? Other keywords are options of the fusion"
+            )
+
+
+def warn_of_another(patch: Patch) -> None:
+    """Say that there is another fusion at the very site."""
+    site, there = patch.site, set[str]()
+    for entry in entries(patch.host.get_submodule(site.path)):
+        if isinstance(site, InputSite):
+            there |= {path.rpartition(".")[2] for path, arg in entry.override.inputs if arg == site.arg}
+            continue
+        way = [(s.key, s.position) for s in site.steps]
+        there |= {r.name for r in entry.override.routes if [(s.key, s.position) for s in r.steps] == way}
+        there |= {f.name for f in entry.override.fallbacks if getattr(f, "position", None) == site.steps[-1].position}
+    if patch.dry or not there - {patch.name}:
+        return
+    warnings.warn(
+        f"there is another fusion at {patch.site.where} already, and both act now, one after the other; take one out with its patch's "
+        "remove()",
+        FusionZooWarning,
+        stacklevel=4,
+    )
+
+
+def _warn(patch: Patch, tried: bool) -> None:
     """Say what is not proved of the layout, and what does not hold of a site that is taken all the same."""
     broken = patch.proof.broken()
     if broken:
@@ -149,6 +186,8 @@ def _warn(patch: Patch) -> None:
             FusionZooWarning,
             stacklevel=4,
         )
+    if tried and all(p.state == NOT_TRIED for p in patch.proof.promises):
+        warnings.warn(f"a fusion at {patch.site.where}: {patch.proof}", FusionZooWarning, stacklevel=4)
     layer = patch.layer
     warn_of_guess(patch.site, layer.plan, layer.context, layer.fusion, patch.proof.holds(PADDING))
 

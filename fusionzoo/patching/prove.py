@@ -16,12 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from fusionzoo.errors import ShapeError
-from fusionzoo.patching.altered import AMBIGUOUS, Altered
-from fusionzoo.patching.calls import Call
-from fusionzoo.patching.fuse.contexts import Context
+from fusionzoo.patching.experiment import Experiment, Outputs, Where, differ, moved_in
 from fusionzoo.patching.fuse.layer import FusionLayer
-from fusionzoo.patching.layouts import TIMED
-from fusionzoo.patching.modalities import ModalitiesLike
 from fusionzoo.patching.promises import (
     ALWAYS,
     APART,
@@ -32,255 +28,44 @@ from fusionzoo.patching.promises import (
     LATER,
     LEARNS,
     NOT_TRIED,
-    ONE_SAMPLE,
     PADDING,
     PROVED,
     Promise,
     Proof,
 )
-from fusionzoo.patching.sites import AnySite
 from fusionzoo.patching.torch_calls import everything_in
-from fusionzoo.patching.trace.no_trace_left import untouched
 
-Outputs = list[Tensor]
-Where = list[Tensor]
 #: How much an output has to move, as a share of the largest, before the fusion is said to be felt; below `_UNFELT` it is not.
 _FELT, _UNFELT = 1e-4, 1e-6
 
 
-class Experiment:
-    """A host on a call, and on calls made from it, without the fusion: what the fusion is judged by.
-
-    Parameters
-    ----------
-    host : nn.Module
-        The model, without the fusion.
-    call : Call
-        What it is called with.
-    site : Site or InputSite
-        Where the fusion will be.
-    modalities : mapping or sequence, optional
-        Names of the arguments.
-    context : callable, optional
-        What tells which steps are real.
-    forwards : int
-        How often the model was run before.
-    """
-
-    def __init__(
-        self,
-        host: nn.Module,
-        call: Call,
-        site: AnySite,
-        modalities: ModalitiesLike,
-        context: Context | None,
-        forwards: int = 0,
-    ):
-        self.host, self.site, self.forwards = host, site, forwards
-        self.shuffles = False
-        self.calls: dict[str, Call | str] = {}
-        self.bare: dict[str, Outputs] = {}
-        try:
-            self.altered = Altered(host, call, site, modalities)
-            if self.altered.tokens:
-                changed = self.altered.changed()
-                self.shuffles = isinstance(changed, Call) and self._attempted(changed) is None
-                if self.shuffles:
-                    self.altered = self._alter(call, modalities)
-            self._settle_samples(modalities)
-            self._make_calls(context)
-            self.why = "" if self.bare["as given"] else "the model returns no floating-point tensor"
-        except Exception as error:  # the host's own code, in a mode or on a batch that the caller may never give it
-            self.why = f"{type(host).__name__} in eval mode raises {type(error).__name__}: {error}"
-
-    def _alter(self, call: Call, modalities: ModalitiesLike, axis: int | None = None) -> Altered:
-        return Altered(self.host, call, self.site, modalities, axis, self.shuffles)
-
-    def _settle_samples(self, modalities: ModalitiesLike) -> None:
-        """A batch of one as two of it, where the host takes that; the axis of samples from what the host keeps apart."""
-        given = self.altered
-        if given.samples == AMBIGUOUS and self.site.sure and self.site.layout in TIMED:
-            told = self._alter(given.call, modalities, TIMED.index(self.site.layout))
-            self.altered = given = told if told.samples == ONE_SAMPLE else given
-        if given.samples == ONE_SAMPLE and (twice := given.doubled()) is not None:
-            two = self._alter(twice, modalities)
-            outputs = None if isinstance(two.samples, str) else self._attempted(twice)
-            if outputs is not None:
-                self.altered, self.bare["as given"] = two, outputs
-        if "as given" not in self.bare:
-            self.bare["as given"] = self._run(given.call)
-        if self.altered is given and given.samples != ONE_SAMPLE:
-            self._settle_axis(modalities)
-
-    def _settle_axis(self, modalities: ModalitiesLike) -> None:
-        """The axis of samples is the one along which the bare host keeps places apart."""
-        given = self.altered
-        if not isinstance(given.samples, str) and self._keeps_apart(given):
-            return
-        first, second = (self._alter(given.call, modalities, axis) for axis in (0, 1))
-        tried = [x for x in (first, second) if not isinstance(x.samples, str)]
-        apart = [x for x in tried if self._keeps_apart(x)]
-        if len(apart) == 2 and self.site.sure and self.site.layout in TIMED:  # a host without a step that sees another
-            apart = [second if self.site.layout == "(T, B, d)" else first]
-        if len(apart) == 1 and ONE_SAMPLE not in (first.samples, second.samples):
-            (self.altered,) = apart
-            self._keeps_apart(self.altered)
-        else:
-            for name in ("one", "the others"):
-                self.bare.pop(name, None)
-
-    def _keeps_apart(self, altered: Altered) -> bool:
-        for name, others in (("one", False), ("the others", True)):
-            changed = altered.changed(others)
-            outputs = None if isinstance(changed, str) else self._attempted(changed)
-            if outputs is None:
-                return False
-            self.bare[name] = outputs
-        return any(bool(s.any()) for s in self._separate() or ())
-
-    def _make_calls(self, context: Context | None) -> None:
-        altered = self.altered
-        self.padding_context = altered.padding_context()
-        self.calls = {
-            "as given": altered.call,
-            "one": altered.changed(),
-            "the others": altered.changed(others=True),
-            "padding": altered.poisoned(context),
-            "sooner": altered.half_of_tokens(second=False),
-            "later": altered.half_of_tokens(second=True),
-            **{f"only {name}": altered.only(name) for name in altered.modalities},
-        }
-        for name in ("one", "the others", "padding", "sooner", "later"):
-            call = self.calls[name]
-            if isinstance(call, str) or name in self.bare:
-                continue
-            outputs = self._attempted(call)
-            if outputs is None:
-                self.calls[name] = "the model does not take the values that were tried"
-            else:
-                self.bare[name] = outputs
-        if isinstance(self.calls["the others"], str):
-            self.calls["one"] = self.calls["the others"]
-        self.calls["smaller"] = "the model takes no batch of another size that could be made from this one"
-        for call in altered.smaller():
-            if self._attempted(call) is not None:
-                self.calls["smaller"] = call
-                return
-
-    # -- running ----------------------------------------------------------------------------------------------------
-
-    def _attempted(self, call: Call) -> Outputs | None:
-        """What the host returns; None where it does not take the call."""
-        try:
-            return self._run(call)
-        except Exception:  # of the host's own code
-            return None
-
-    def _run(self, call: Call, training: bool = False, grad: bool = False) -> Outputs:
-        """The floating-point outputs; every run begins with the same random state, and leaves all as it was."""
-        self.forwards += 1
-        modes = [(m, m.training) for m in self.host.modules()]
-        eager = torch.compiler.set_stance("force_eager")
-        try:
-            with untouched(self.host), torch.set_grad_enabled(grad), eager:
-                self.host.train(training)
-                call = call.fresh()
-                for x in everything_in([call.args, call.kwargs]):
-                    x.requires_grad_(False)
-                out = call.of(self.host)
-                return [x if grad else x.detach().clone() for x in everything_in(out) if x.is_floating_point()]
-        finally:
-            torch.clear_autocast_cache()  # casts made here know no gradient
-            for module, training in modes:
-                if module.training != training:
-                    module.training = training
-
-    def judge(self, layer: FusionLayer, among: Sequence[str] = ()) -> Proof:
-        """What becomes of the promises with this fusion in the host; of those named only, where some are."""
-        if self.why:
-            return Proof.left_out(self.why)
-        awake = _Awake(self, layer)
-        tests = {APART: awake.apart, PADDING: awake.padding, FITS: awake.fits}
-        more = {FELT: awake.felt, COMPLETE: awake.complete, LEARNS: awake.learns}
-        if not isinstance(self.earlier(), str):
-            more[LATER] = awake.later
-        promises: list[Promise] = []
-        try:
-            with _random_projections(layer):
-                promises += [test() for words, test in tests.items() if not among or words in among]
-                if any(p.state == BROKEN for p in promises):
-                    more = {}
-                promises += [test() for words, test in more.items() if not among or words in among]
-        except Exception as error:
-            return replace(
-                Proof.left_out(f"on a batch made from this one, the model raises {type(error).__name__}: {error}"),
-                forwards=self.forwards,
-            )
-        if not more and not among:
-            tried = {p.words for p in promises}
-            promises += [
-                Promise(words, NOT_TRIED, "the streams are read wrongly") for words in ALWAYS if words not in tried
-            ]
-        return Proof(tuple(promises), self.forwards, str(self.altered))
-
-    def run(self, name: str) -> Outputs:
-        """The host, as it is now, on one of the calls."""
-        call = self.calls[name]
-        assert isinstance(call, Call)
-        return self._run(call)
-
-    def reaches(self, layer: FusionLayer) -> list[bool]:
-        """For each output, whether a gradient comes from it to the fusion: with all else frozen, whether it requires one."""
-        own = {id(p) for p in layer.parameters()}
-        flags = [(p, p.requires_grad) for p in self.host.parameters()]
-        call = self.calls["as given"]
-        assert isinstance(call, Call)
-        try:
-            for p, _ in flags:
-                p.requires_grad_(id(p) in own and p.is_floating_point())
-            outputs = self._run(call, grad=True)
-            if not any(x.requires_grad for x in outputs):  # in eval mode, a host may switch gradients off itself
-                outputs = self._run(call, training=True, grad=True)
-            return [x.requires_grad for x in outputs]
-        finally:
-            for p, flag in flags:
-                p.requires_grad_(flag)
-
-    # -- what the bare host does --------------------------------------------------------------------------------------
-
-    def _separate(self) -> Where | None:
-        """Outputs that the others reach and the one sample does not; None where outputs change their size."""
-        own, others = _touched(self.bare, "one"), _touched(self.bare, "the others")
-        return None if own is None or others is None else [o & ~x for o, x in zip(others, own, strict=True)]
-
-    def separate(self) -> Where | str:
-        """Outputs that the host keeps from one sample; why not, where it keeps none."""
-        found = self._separate()
-        if found is None:
-            return "the outputs have another size when a sample changes"
-        return found if any(bool(s.any()) for s in found) else "the model itself mixes the samples of a batch"
-
-    def dry(self) -> Where | str:
-        """Outputs that the host keeps from padding; why not, where it keeps none."""
-        own = _touched(self.bare, "padding")
-        if own is None:
-            return "the outputs have another size when padding changes"
-        if all(bool(o.all()) for o in own):
-            return "in the model itself, padding reaches every output"
-        return [~o for o in own]
-
-    def earlier(self) -> Where | str:
-        """Outputs of one sample that the host keeps from its later tokens; why not, where it keeps none."""
-        runs = [_touched(self.bare, name) if name in self.bare else None for name in ("one", "sooner", "later")]
-        own, sooner, later = runs
-        if own is None or sooner is None or later is None:
-            return "the outputs have another size when tokens change"
-        if not any(bool(x.any()) for x in later) or any(
-            bool((x & ~y).any()) for x, y in zip(later, sooner, strict=True)
-        ):
-            return "the model does not go from token to token"
-        kept = [o & ~x for o, x in zip(own, later, strict=True)]
-        return kept if any(bool(k.any()) for k in kept) else "in the model itself, later tokens reach every output"
+def judge(experiment: Experiment, layer: FusionLayer, among: Sequence[str] = ()) -> Proof:
+    """What becomes of the promises with this fusion in the host; of those named only, where some are."""
+    if experiment.why:
+        return Proof.left_out(experiment.why)
+    awake = _Awake(experiment, layer)
+    tests = {APART: awake.apart, PADDING: awake.padding, FITS: awake.fits}
+    more = {FELT: awake.felt, COMPLETE: awake.complete, LEARNS: awake.learns}
+    if not isinstance(experiment.earlier(), str):
+        more[LATER] = awake.later
+    promises: list[Promise] = []
+    try:
+        with _random_projections(layer):
+            promises += [test() for words, test in tests.items() if not among or words in among]
+            if any(p.state == BROKEN for p in promises):
+                more = {}
+            promises += [test() for words, test in more.items() if not among or words in among]
+    except Exception as error:
+        return replace(
+            Proof.left_out(f"on a batch made from this one, the model raises {type(error).__name__}: {error}"),
+            forwards=experiment.forwards,
+        )
+    if not more and not among:
+        tried = {p.words for p in promises}
+        promises += [
+            Promise(words, NOT_TRIED, "the streams are read wrongly") for words in ALWAYS if words not in tried
+        ]
+    return Proof(tuple(promises), experiment.forwards, str(experiment.altered))
 
 
 class _Awake:
@@ -303,7 +88,7 @@ class _Awake:
             return Promise(words, NOT_TRIED, kept)
         for call in ("as given", name):
             self.run(call)
-        now = _moved(self.runs, name, _rounding(self.heard))
+        now = moved_in(self.runs, name, _rounding(self.heard))
         if now is None:
             return Promise(words, NOT_TRIED, "the outputs have another size in the changed batch")
         broken = any(bool((n & k).any()) for n, k in zip(now, kept, strict=True))
@@ -318,17 +103,29 @@ class _Awake:
         )
 
     def padding(self) -> Promise:
-        """Padding stays unseen."""
-        call = self.experiment.calls["padding"]
-        kept = call if isinstance(call, str) else self.experiment.dry()
-        leak = "values at padded steps move outputs that they do not move in the model"
-        promise = self._kept(PADDING, "padding", kept, leak)
-        untold = self.experiment.altered.unpoisoned
-        if promise.state == PROVED and untold:
-            return Promise(
-                PADDING, NOT_TRIED, f"nothing in the call tells which steps of {', '.join(untold)} are padding"
-            )
-        return promise
+        """Padding stays unseen: neither other values in it nor more of it moves what it does not move in the model."""
+        experiment, told = self.experiment, self.experiment.padding
+        found = []
+        for name, kept, leak in (
+            ("padding", experiment.dry, "values at padded steps move outputs that they do not move in the model"),
+            ("longer", experiment.spare, "more steps of padding move outputs that they do not move in the model"),
+        ):
+            call = experiment.calls[name]
+            try:
+                found.append(self._kept(PADDING, name, call if isinstance(call, str) else kept(), leak))
+            except ShapeError as error:  # which other sizes have to show
+                found.append(Promise(PADDING, NOT_TRIED, f"with more steps, the fusion does not fit: {error}"))
+            if found[-1].state == BROKEN:
+                return found[-1]
+        values, more = found
+        if not told.real and told.zeros:  # values of their own would be no padding
+            zeros = "tried with more zeros after the streams, by which alone this call tells padding"
+            return replace(more, why=zeros) if more.state == PROVED else more
+        untold = [path for path in told.untold if path not in told.zeros or more.state != PROVED]
+        if values.state == PROVED and untold:
+            but = f"nothing in the call tells which steps of {', '.join(untold)} are padding"
+            return Promise(PADDING, NOT_TRIED, f"{', '.join(told.real)} is proved; {but}")
+        return values
 
     def fits(self) -> Promise:
         """Other sizes fit."""
@@ -346,18 +143,17 @@ class _Awake:
     def felt(self) -> Promise:
         """The first output feels the fusion."""
         before, after = self.experiment.bare["as given"], self.run("as given")
-        moved = [x.shape != y.shape or bool(_differ(x, y, _FELT).any()) for x, y in zip(before, after, strict=False)]
+        moved = [x.shape != y.shape or bool(differ(x, y, _FELT).any()) for x, y in zip(before, after, strict=False)]
         if moved[0]:
             return Promise(FELT, PROVED)
         reached = self._reached()
-        main = reached.index(max(reached))
-        if moved[main]:
-            return Promise(FELT, PROVED, f"output {main} does, the first one that most modalities reach")
-        peers = [i for i, n in enumerate(reached) if n == reached[main] and moved[i]]
-        if peers:
-            said = f"output {peers[0]} does, which as many modalities reach as output {main}: nothing tells which is the main one"
-            return Promise(FELT, NOT_TRIED, said)
-        if bool(_differ(before[0], after[0], _UNFELT).any()):
+        mains = [i for i, n in enumerate(reached) if n == max(reached)]
+        found = next((i for i in mains if moved[i]), None)
+        if found == mains[0]:
+            return Promise(FELT, PROVED, f"output {found} does, the first one that most modalities reach")
+        if found is not None:
+            return Promise(FELT, PROVED, f"output {found} does, which as many modalities reach as output {mains[0]}")
+        if bool(differ(before[0], after[0], _UNFELT).any()):
             return Promise(FELT, NOT_TRIED, "it moves so little that this may be rounding")
         which = [str(i) for i, f in enumerate(moved) if f]
         return Promise(FELT, BROKEN, f"only output {', '.join(which)} does" if which else "no output does")
@@ -392,9 +188,10 @@ class _Awake:
 
     def later(self) -> Promise:
         """Later tokens stay unseen."""
+        cure = "take a fusion of level 'utterance', such as gated" if self.layer.plan.across else "take another site"
         leak = (
-            "later tokens move outputs that the model keeps from them, so that it would be trained with the answer in sight; take a "
-            "fusion of level 'utterance', such as gated"
+            "later tokens move outputs that the model keeps from them, so that it would be trained with the answer in sight; "
+            + cure
         )
         return self._kept(LATER, "later", self.experiment.earlier(), leak)
 
@@ -407,26 +204,6 @@ class _Awake:
         except Exception as error:
             return Promise(LEARNS, NOT_TRIED, f"with gradients, the model raises {type(error).__name__}: {error}")
         return Promise(LEARNS, PROVED) if any(reached) else Promise(LEARNS, BROKEN, "no output has a gradient for it")
-
-
-def _moved(runs: dict[str, Outputs], name: str, tolerance: float) -> Where | None:
-    """Where outputs moved by more than a share of the largest one; None where they have another size."""
-    before, after = runs["as given"], runs[name]
-    if [x.shape for x in before] != [x.shape for x in after]:
-        return None
-    return [_differ(x, y, tolerance) for x, y in zip(before, after, strict=True)]
-
-
-def _differ(x: Tensor, y: Tensor, tolerance: float) -> Tensor:
-    x, y = x.double().nan_to_num(), y.double().nan_to_num()
-    scale = max(float(x.abs().max()), float(y.abs().max())) if x.numel() else 1.0
-    return (x - y).abs() > tolerance * scale
-
-
-def _touched(runs: dict[str, Outputs], name: str) -> Where | None:
-    """Where a change may show in the bare host: any difference counts, and for all features of a step together."""
-    moved = _moved(runs, name, 0.0)
-    return None if moved is None else [m.any(-1, keepdim=True).expand_as(m) if m.dim() > 2 else m for m in moved]
 
 
 def _rounding(heard: dict[str, list[Tensor]]) -> float:

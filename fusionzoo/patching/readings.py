@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from fusionzoo.patching.altered import Altered
@@ -33,7 +33,7 @@ def found(site: AnySite, context: Context | None) -> Reading:
 
 
 def others(
-    first: Reading, altered: Altered, padding: ArgumentContext | None, told: str | None, context: Context | None
+    first: Reading, altered: Altered, padding: Sequence[Context], told: str | None, context: Context | None
 ) -> Iterator[Reading]:
     """What else it may be, each once, the likeliest first.
 
@@ -43,8 +43,8 @@ def others(
         What was tried.
     altered : Altered
         The call.
-    padding : ArgumentContext, optional
-        The argument that tells which steps are real.
+    padding : sequence of callable
+        What of the call may tell which steps are real.
     told : str, optional
         The layout, where the caller says it.
     context : callable, optional
@@ -94,13 +94,14 @@ def _layouts(site: Site, taken: str | None) -> list[str]:
     return list(dict.fromkeys((*([taken] if taken else []), *fitting)))
 
 
-def _contexts(site: AnySite, first: Reading, altered: Altered, padding: ArgumentContext | None) -> list[Context | None]:
+def _contexts(site: AnySite, first: Reading, altered: Altered, padding: Sequence[Context]) -> list[Context | None]:
     """What may tell the real steps of this layout, the likeliest first."""
     rows = 0 if isinstance(site, InputSite) else site.operands[next(iter(site.groups.values()))[0]].shape[0]
     if site.layout in TIMED:
-        return [first.context if first.site.layout in TIMED else None, padding]
+        return [first.context if first.site.layout in TIMED else None, *padding]
     if site.layout == "(N, d)":
         return [*of_rows(altered.trace, rows)]
     if site.layout in PADDED_ROWS:
-        return [c for name, c in of_padded_shapes(altered.trace, rows, padding) if name == site.layout]
+        one = next((c for c in padding if isinstance(c, ArgumentContext)), None)
+        return [c for name, c in of_padded_shapes(altered.trace, rows, one) if name == site.layout]
     return [first.context]

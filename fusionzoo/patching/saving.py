@@ -16,7 +16,7 @@ from fusionzoo._files import write_bytes
 from fusionzoo._schema import check, parse_json, shown
 from fusionzoo._weights import read_tensors
 from fusionzoo.errors import CheckpointError, PatchError, PatchOptionError
-from fusionzoo.patching.fuse.contexts import ArgumentContext
+from fusionzoo.patching.fuse.contexts import ArgumentContext, StreamContexts
 from fusionzoo.patching.fuse.joins import JOINS
 from fusionzoo.patching.fuse.layer import FusionLayer
 from fusionzoo.patching.sites import InputSite
@@ -55,7 +55,9 @@ def save(patch: Patch, path: Path) -> Path:
         "site": patch.site.to_dict(),
         "digests": list(patch.digests),
         "fusion": describe(patch.fusion),
-        "context": asdict(context) if isinstance(context, ArgumentContext) else "callable" if context else None,
+        "context": asdict(context)
+        if isinstance(context, (ArgumentContext, StreamContexts))
+        else context and "callable",
         "proof": patch.proof.to_dict(),
     }
     weights = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in layer.state_dict().items()}

@@ -18,12 +18,13 @@ from fusionzoo.errors import (
     SiteNotReachedError,
 )
 from fusionzoo.patching.calls import Call
+from fusionzoo.patching.experiment import Experiment
 from fusionzoo.patching.fuse.contexts import Context
 from fusionzoo.patching.layouts import TIMED
 from fusionzoo.patching.modalities import ModalitiesLike
 from fusionzoo.patching.patched import Patch
 from fusionzoo.patching.promises import APART, COMPLETE, FITS, OF_READING, OF_SITE, Promise, Proof
-from fusionzoo.patching.prove import Experiment
+from fusionzoo.patching.prove import judge
 from fusionzoo.patching.readings import Reading, found, others
 from fusionzoo.patching.sites import AnySite
 from fusionzoo.patching.trace.no_trace_left import untouched
@@ -113,6 +114,11 @@ class Selection:
             self.refusals.append(error)
             return None
         experiment = Experiment(self.host, self.call, site, self.modalities, first.context, self.forwards)
+        if experiment.silent:
+            raise PatchError(
+                f"{type(self.host).__name__} returns no tensor for this call, so that nothing of a fusion in it can be proved or trained; "
+                "let forward return what it predicts, or, where it keeps that elsewhere, give prove=False"
+            )
         proof = None
         if patch is None:
             self.refusals.append(refused)
@@ -126,7 +132,7 @@ class Selection:
                 self.refusals.append(LeakError(_leaking(patch, proof)))
         wanted = {APART} if proof is None else {p.words for p in proof.broken(OF_READING)}
         if not experiment.why:
-            for reading in others(first, experiment.altered, experiment.padding_context, self.layout, self.context):
+            for reading in others(first, experiment.altered, experiment.padding.contexts, self.layout, self.context):
                 patch = self._taken(reading, first, experiment, wanted)
                 if patch is not None:
                     return patch
@@ -161,7 +167,7 @@ class Selection:
             self.put(patch)
             experiment.forwards += 1
             self.call.of(patch.verify)
-            proof = patch.proof = experiment.judge(patch.layer)
+            proof = patch.proof = judge(experiment, patch.layer)
         except FusionZooError as error:
             patch.remove()
             self.refusals.append(error)
@@ -200,8 +206,10 @@ def listed(broken: Sequence[Promise]) -> str:
 
 def _leaking(patch: Patch, proof: Proof) -> str:
     said = "; ".join(p.why for p in proof.broken(OF_READING))
+    other = ", or take a fusion of level 'utterance'" if patch.layer.plan.across else ""
     return (
         f"{type(patch.fusion).__name__} at {patch.site.where}, whose streams were taken for {patch.layer.plan.layout}: {said}. No other "
         "reading holds either. Say how the streams lie (layout='(T, B, d)', ...) and which steps are real (context=lambda model, "
-        "args, kwargs: {'mask': ...}), or take a fusion of level 'utterance'; prove=False leaves the proof out"
+        f"args, kwargs: {{'mask': ...}}, or one for each stream: {{'mask': {{'text': ..., 'audio': ...}}}}){other}; prove=False leaves the "
+        "proof out"
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fusionzoo._notebook import html_table
 from fusionzoo._text import visible
 from fusionzoo._types import JSON
 from fusionzoo.errors import ModalityError, PatchOptionError
@@ -316,6 +317,9 @@ def read_site(values: Mapping[str, Any]) -> Site | InputSite:
     return InputSite.from_dict(values) if values.get("type") == "input" else Site.from_dict(values)
 
 
+_COLUMNS = ("", "kind", "where", "module", "operands", "layout", "result", "calls", "consumer", "live")
+
+
 class SiteList(list["Site | InputSite"]):
     """Sites, the best candidate first; prints as a table."""
 
@@ -328,28 +332,30 @@ class SiteList(list["Site | InputSite"]):
         from rich.text import Text
 
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in ("", "kind", "where", "module", "operands", "layout", "result", "calls", "consumer", "live"):
+        for column in _COLUMNS:
             table.add_column(column, overflow="fold")
+        for cells in self._rows():
+            table.add_row(*(Text(visible(c)) for c in cells))  # shapes stand in brackets, as markup does
+        return table
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        """The cells of the table."""
+        rows: list[tuple[str, ...]] = []
         for i, s in enumerate(self):
             if isinstance(s, InputSite):
                 shares = ", ".join(f"{k}:{v}" for k, v in s.widths.items()) or "?"
-                cells = (str(i), "input", s.arg, "<root>", shares, s.layout or "?", str(list(s.shape)), "1", "", "yes")
-                table.add_row(*(Text(visible(c)) for c in cells))
+                rows.append(
+                    (str(i), "input", str(s.arg), "<root>", shares, s.layout or "?", str(list(s.shape)), "1", "", "yes")
+                )
                 continue
-            cells = (
-                str(i),
-                s.kind,
-                f"{s.where} {s.function}",
-                f"{s.path or '<root>'}:{s.module}",
-                ", ".join(map(str, s.operands)),
-                s.layout + ("" if s.sure else "?"),
-                str(list(s.result)),
-                str(s.calls),
-                s.consumer,
-                "yes" if s.live else "no",
-            )
-            table.add_row(*(Text(visible(c)) for c in cells))  # shapes stand in brackets, as markup does
-        return table
+            where, module = f"{s.where} {s.function}", f"{s.path or '<root>'}:{s.module}"
+            layout, live = s.layout + ("" if s.sure else "?"), "yes" if s.live else "no"
+            operands, result = ", ".join(map(str, s.operands)), str(list(s.result))
+            rows.append((str(i), s.kind, where, module, operands, layout, result, str(s.calls), s.consumer, live))
+        return rows
+
+    def _repr_html_(self) -> str:
+        return html_table(f"{len(self)} sites", _COLUMNS, self._rows())
 
     def __rich__(self) -> Table:
         return self.table()

@@ -10,9 +10,11 @@ import torch
 from fusionzoo.errors import LeakError
 from fusionzoo.patching.altered import Altered
 from fusionzoo.patching.calls import Call
+from fusionzoo.patching.experiment import Experiment
 from fusionzoo.patching.modalities import ModalitiesLike
+from fusionzoo.patching.padding import Padding
 from fusionzoo.patching.promises import APART, BROKEN, PADDING
-from fusionzoo.patching.prove import Experiment
+from fusionzoo.patching.prove import judge
 from fusionzoo.patching.rewrite.override import change
 from fusionzoo.patching.running import running_call
 from fusionzoo.patching.sites import AnySite
@@ -73,7 +75,7 @@ class Watch:
         """What this call can show of what is left."""
         try:
             altered = Altered(model, call, self.site, self.modalities)
-            tests = {APART: lambda: altered.samples, PADDING: lambda: altered.poisoned(layer.context)}
+            tests = {APART: lambda: altered.samples, PADDING: lambda: Padding(altered, layer.context).poisoned()}
             return [words for words in layer.proof.later if not isinstance(tests[words](), str)]
         except Exception:  # a call of another form than the one that was tried
             return []
@@ -85,7 +87,7 @@ class Watch:
             self.busy = self.bare = True
             experiment = Experiment(model, call, self.site, self.modalities, layer.context)
             self.bare = False
-            found = {p.words: p for p in experiment.judge(layer, promises).promises if p.words in promises}
+            found = {p.words: p for p in judge(experiment, layer, promises).promises if p.words in promises}
         finally:
             self.busy = self.bare = False
         layer.proof = replace(

@@ -2,190 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from fusionzoo._csv import csv_text
 from fusionzoo._files import write_bytes, write_json, write_text
 from fusionzoo._text import unmathematical, visible
 from fusionzoo.reporting import plots
-from fusionzoo.reporting.pages import TEST_SELECTED, code, image, page, paragraph, warning
-from fusionzoo.reporting.table import Strong, Table
-from fusionzoo.runs.config import WITHOUT_FUSION, model_title
-from fusionzoo.runs.folder import read_predictions, read_result
+from fusionzoo.reporting.comparison_page import REACHABLE, comparison_page
+from fusionzoo.reporting.pages import TEST_SELECTED
+from fusionzoo.reporting.rows import AXES, Contestant, Row, ranks_of, summarise
+from fusionzoo.reporting.table import FILE, PHONE, SCREEN, TERMINAL, Column, Strong, StrongNumber, Table
+from fusionzoo.reporting.verdicts import headline, verdict
+from fusionzoo.runs.config import WITHOUT_FUSION
+from fusionzoo.runs.environment import package_versions
 from fusionzoo.runs.options import NO_FUSION
-from fusionzoo.scoring import statistics
-from fusionzoo.scoring.ceiling import best_reachable
-from fusionzoo.scoring.metrics import MAIN, METRICS, Metric
+from fusionzoo.scoring.metrics import MAIN, METRICS
+from fusionzoo.scoring.statistics import FEWEST_SEEDS
 
 if TYPE_CHECKING:
-    from fusionzoo._file_schemas import ResultFile
     from fusionzoo.data.corpus import Corpus
     from fusionzoo.runs.config import RunConfig
 
-#: Mean, sample deviation and interval of a score; None where undefined.
-Spread = Mapping[str, float | None]
-#: Seed -> dialogue -> confusion matrix.
-Confusions = Mapping[int, Mapping[str, np.ndarray]]
-
-
-@dataclass
-class Row:
-    """One host with one fusion over its seeds.
-
-    Parameters
-    ----------
-    host, fusion : their labels.
-    n : finished runs.
-    dev, test : score -> `{"mean", "sd", "low", "high"}`, the interval being that of the mean over seeds (95 %, t).
-    per_seed : seed -> test score, of the main metric.
-    selection : the split on which epochs were chosen.
-    parameters : that are trained.
-    flops : per utterance, forward.
-    seconds : of training, mean over seeds.
-    difference : mean test score minus the baseline's on the same seeds, None for the baseline itself.
-    p, p_holm : paired t-test over seeds, and after Holm's correction over the whole comparison.
-    bootstrap : 95 % interval of the difference when the test dialogues are drawn anew.
-    """
-
-    host: str
-    fusion: str
-    n: int
-    dev: dict[str, dict[str, float | None]]
-    test: dict[str, dict[str, float | None]]
-    per_seed: dict[int, float]
-    selection: str
-    parameters: int | None
-    flops: float | None
-    seconds: float | None
-    difference: float | None = None
-    p: float | None = None
-    p_holm: float | None = None
-    bootstrap: tuple[float, float] | None = None
-
-    @property
-    def clear(self) -> bool:
-        """Whether the difference from the baseline holds over seeds (corrected) and over dialogues."""
-        low_high = self.bootstrap
-        return (
-            self.p_holm is not None
-            and self.p_holm < 0.05
-            and low_high is not None
-            and (low_high[0] > 0 or low_high[1] < 0)
-        )
-
-
-# -- the numbers ------------------------------------------------------------------------------------------------------
-
-
-def summarise(groups: Mapping[tuple[str, str], Sequence[Path]]) -> list[Row]:
-    """Rows of a comparison from `(host, fusion) -> run folders`; the first fusion of each host is its baseline."""
-    rows: list[Row] = []
-    confusions: dict[tuple[str, str], Confusions] = {}
-    for (host, fusion), folders in groups.items():
-        results = {r["seed"]: (f, r) for f in folders if (r := read_result(f)) is not None}
-        rows.append(_row(host, fusion, [r for _, r in results.values()]))
-        confusions[host, fusion] = {seed: _test_confusions(f, r) for seed, (f, r) in results.items() if r["test"]}
-    baselines: dict[str, Row] = {}
-    for row in rows:
-        baseline = baselines.setdefault(row.host, row)
-        if row is not baseline:
-            _compare(row, baseline, confusions)
-    for row, p in zip(rows, statistics.holm([r.p for r in rows]), strict=True):
-        row.p_holm = p
-    return rows
-
-
-def _row(host: str, fusion: str, results: Sequence[ResultFile]) -> Row:
-    """What one model's runs say by themselves."""
-    scores: dict[str, list[Any]] = {s: [r[s] for r in results if r[s]] for s in ("dev", "test")}
-    dev, test = ({k: statistics.mean_interval([x[k] for x in of]) for k in METRICS} for of in scores.values())
-    tested = sorted((r["seed"], r["test"]) for r in results if r["test"])
-    return Row(
-        host=host,
-        fusion=fusion,
-        n=len(results),
-        dev=dev,
-        test=test,
-        per_seed={seed: score[MAIN] for seed, score in tested},
-        selection=results[0]["selection"] if results else "",
-        parameters=results[0]["parameters"] if results else None,
-        flops=results[0]["flops_per_utterance"] if results else None,
-        seconds=float(np.mean([r["seconds"] for r in results])) if results else None,
-    )
-
-
-def _compare(row: Row, baseline: Row, confusions: Mapping[tuple[str, str], Confusions]) -> None:
-    """The row beside its host's baseline, on the seeds that both have."""
-    seeds = sorted(row.per_seed.keys() & baseline.per_seed.keys())
-    if not seeds:
-        return
-    mine, theirs = ([r.per_seed[s] for s in seeds] for r in (row, baseline))
-    row.difference = float(np.mean(mine) - np.mean(theirs))
-    row.p = statistics.paired_p(mine, theirs)
-    a, b = ([confusions[r.host, r.fusion][s] for s in seeds] for r in (row, baseline))
-    row.bootstrap = statistics.bootstrap_difference(a, b)
-
-
-def _test_confusions(folder: Path, result: ResultFile) -> dict[str, np.ndarray]:
-    assert result["test"] is not None  # asked by the caller
-    return statistics.dialogue_confusions(read_predictions(folder, result), "test", list(result["test"]["per_class"]))
-
+__all__ = [
+    "AXES",
+    "Contestant",
+    "Row",
+    "common_ceiling",
+    "configuration",
+    "numbers_of",
+    "summarise",
+    "table_of",
+    "write_summary",
+]
 
 # -- the tables -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Column:
-    """One column of the table; `narrow` says that it fits a terminal too."""
-
-    name: str
-    cell: Callable[[Row], str]
-    narrow: bool = True
-
-
-def _columns() -> list[_Column]:
-    main, others = METRICS[MAIN], [k for k in METRICS if k != MAIN]
-    return [
-        _Column("host", lambda r: r.host),
-        _Column("fusion", lambda r: r.fusion),
-        _Column("n", lambda r: str(r.n)),
-        _Column(f"dev {main.short}", lambda r: _spread(r.dev[MAIN], main), narrow=False),
-        _Column(f"test {main.short} [95 % CI]", lambda r: _spread(r.test[MAIN], main, interval=True)),
-        *(
-            _Column(f"test {METRICS[k].short}", lambda r, k=k: _spread(r.test[k], METRICS[k]), narrow=k == others[0])
-            for k in others
-        ),
-        _Column("parameters", lambda r: "" if r.parameters is None else f"{r.parameters:,}"),
-        _Column("MFLOPs/utterance", lambda r: "" if r.flops is None else f"{r.flops / 1e6:.2f}", narrow=False),
-        _Column("seconds", lambda r: "" if r.seconds is None else f"{r.seconds:.1f}"),
-        _Column("vs first fusion [bootstrap]", _difference),
-        _Column("p (Holm)", lambda r: "" if r.p_holm is None else f"{r.p_holm:.3f}"),
-    ]
-
-
-def _spread(value: Spread, metric: Metric, interval: bool = False) -> str:
-    if value["mean"] is None:
-        return ""
-    text = metric.show(value["mean"]) + ("" if value["sd"] is None else f" ± {metric.show(value['sd'])}")
-    known = interval and value["low"] is not None
-    return text + (f" [{metric.show(value['low'])}, {metric.show(value['high'])}]" if known else "")
-
-
-def _difference(row: Row) -> str:
-    if row.difference is None:
-        return ""
-    low_high = "" if row.bootstrap is None else f" [{row.bootstrap[0]:+.4f}, {row.bootstrap[1]:+.4f}]"
-    text = f"{row.difference:+.4f}{low_high}"
-    return Strong(text) if row.clear else text
-
-
 def table_of(rows: Sequence[Row], failed: Mapping[str, str], ceiling: float | None, *, narrow: bool = False) -> Table:
-    """The table of a comparison, with what to know about it below.
+    """The table of a comparison, one number a cell, with what to know about it below.
 
     Parameters
     ----------
@@ -194,50 +52,140 @@ def table_of(rows: Sequence[Row], failed: Mapping[str, str], ceiling: float | No
     ceiling : the best score that these data let anybody reach, where that is known.
     narrow : only the columns that fit a terminal.
     """
-    columns = [c for c in _columns() if c.narrow or not narrow]
-    cells = [[c.cell(row) for c in columns] for row in rows]
-    return Table([c.name for c in columns], cells, _remarks(rows, failed, ceiling))
+    main, others = METRICS[MAIN], {k: m for k, m in METRICS.items() if k != MAIN}
+    axes = _axes(rows)
+    baselines = list(dict.fromkeys(r.baseline for r in rows if r.baseline))
+    versus = f"vs {baselines[0]}" if len(baselines) == 1 else "vs baseline"
+    header = [
+        "fusion",
+        Column("host", narrowest=PHONE if len({r.host for r in rows}) > 1 else FILE),
+        *axes,
+        Column("seeds", narrowest=SCREEN, about="runs that have finished"),
+        Column(f"test {main.short}", main.format, about="mean over seeds"),
+        Column("± seeds", main.format, narrowest=TERMINAL, about="sample deviation over seeds"),
+        Column(
+            versus, f"+{main.format}", about="difference of the means, on the seeds that both have; bold where clear"
+        ),
+        Column(
+            "p", ".3f", narrowest=TERMINAL, about="paired t-test over seeds, after Holm's correction over this table"
+        ),
+        Column("could show", main.format, narrowest=SCREEN, about=_COULD),
+        *(Column(f"test {m.short}", m.format, narrowest=FILE, about="mean over seeds") for m in others.values()),
+        Column("parameters", ",", narrowest=SCREEN, about="that are trained"),
+        Column("seconds", ".1f", narrowest=SCREEN, about="of training, mean over seeds"),
+    ]
+    cells = []
+    for r in rows:
+        limits = [x for x in (r.smallest_seeds, r.smallest_dialogues) if x is not None]
+        difference = r.difference if r.difference is None or not r.clear else StrongNumber(r.difference)
+        cells.append(
+            [
+                Strong(r.fusion) if r.clear else r.fusion,
+                r.host,
+                *(r.axes.get(a, "") for a in axes),
+                r.n,
+                *(r.test[MAIN][k] for k in ("mean", "sd")),
+                difference,
+                r.p_holm,
+                max(limits) if r.smallest_seeds is not None else None,
+                *(r.test[k]["mean"] for k in others),
+                r.parameters,
+                r.seconds,
+            ]
+        )
+    table = Table(header, cells, _remarks(rows, failed, ceiling))
+    return table.fitting(TERMINAL).filled() if narrow else table
+
+
+_COULD = "the smallest difference that so many seeds and test dialogues show in 80 % of all cases"
+
+
+def _axes(rows: Sequence[Row]) -> list[str]:
+    return [a for a in AXES if any(a in r.axes for r in rows)]
 
 
 def _remarks(rows: Sequence[Row], failed: Mapping[str, str], ceiling: float | None) -> list[str]:
-    remarks = []
+    remarks = [headline(rows)]
     if any(r.selection == "test" for r in rows):
         remarks.append(TEST_SELECTED)
     if ceiling is not None:
         main = METRICS[MAIN]
-        remarks.append(f"Best reachable test {main.short} of these data: {main.show(ceiling)}.")
+        remarks.append(f"{REACHABLE} {main.short} of these data: {main.show(ceiling)}.")
     if any(r.fusion == NO_FUSION for r in rows):
         remarks.append(f"{WITHOUT_FUSION.capitalize()}, so that the rows are hosts alone.")
-    if any(r.n == 1 for r in rows):
-        remarks.append("One seed says nothing about the spread between seeds; use --seeds 5.")
+    fewest = min((r.n for r in rows if r.n), default=FEWEST_SEEDS)
+    if fewest < FEWEST_SEEDS:
+        says = "One seed says" if fewest == 1 else "Two seeds say next to"
+        remarks.append(f"{says} nothing about the spread between seeds: no interval and no test. Use --seeds 5.")
     remarks += [f"FAILED {name}: {visible(message)}" for name, message in failed.items()]
     return remarks
+
+
+def numbers_of(rows: Sequence[Row]) -> Table:
+    """Every number of a comparison, for machines: a row per row, a column per number."""
+    axes = _axes(rows)
+    header = [*axes, "host", "fusion", "n", "selection", "parameters", "flops_per_utterance", "seconds"]
+    header += [f"{s}_{k}_{v}" for s in ("dev", "test") for k in METRICS for v in ("mean", "sd", "low", "high")]
+    header += ["difference", "bootstrap_low", "bootstrap_high", "p", "p_holm"]
+    header += ["baseline", "pairs", "dialogues", *_TESTS, "clear", "verdict"]
+    lines: list[list[Any]] = []
+    for r in rows:
+        line: list[Any] = [*(r.axes.get(a) for a in axes), r.host, r.fusion, r.n, r.selection]
+        line += [r.parameters, r.flops, r.seconds]
+        line += [s[k][v] for s in (r.dev, r.test) for k in METRICS for v in ("mean", "sd", "low", "high")]
+        line += [r.difference, *(r.bootstrap or (None, None)), r.p, r.p_holm]
+        line += [r.baseline, r.pairs, r.dialogues, *(getattr(r, k) for k in _TESTS), r.clear, verdict(r)]
+        lines.append(line)
+    return Table(header, lines)
+
+
+_TESTS = ("p_permutation", "order", "smallest_seeds", "smallest_dialogues")
 
 
 # -- the files --------------------------------------------------------------------------------------------------------
 
 
-def configuration(runs: Sequence[tuple[str, str, RunConfig]]) -> dict[str, Any]:
+def configuration(runs: Sequence[tuple[Contestant, RunConfig]]) -> dict[str, Any]:
     """What was compared, every option with its value: the sections that all runs share, the hosts, and the fusions in each.
 
     Parameters
     ----------
-    runs : label of the host, label of the fusion, and configuration of each.
+    runs : contestant and configuration of each.
     """
-    shared = runs[0][2].to_dict()
-    del shared["host"], shared["fusion"]
-    shared["training"] = {k: v for k, v in shared["training"].items() if k != "seed"}
-    hosts: dict[str, Any] = {}
+    sections = {who: config.to_dict() for who, config in reversed(runs)}
+    sections = {who: sections[who] for who, _ in runs}
+    hosts: dict[str, dict[str, Any]] = {}
     fusions: dict[str, dict[str, Any]] = {}
-    for host, fusion, config in runs:
-        hosts.setdefault(host, config.host.to_dict())
-        fusions.setdefault(fusion, {}).setdefault(host, config.fusion.to_dict())
+    for who, config in sections.items():
+        hosts.setdefault(who.host, {})[who.title] = config["host"]
+        where = ", ".join([who.host, *(label for _, label in who.axes)])
+        fusions.setdefault(who.fusion, {})[where] = config["fusion"]
+    training = {who: {k: v for k, v in c["training"].items() if k != "seed"} for who, c in sections.items()}
     return {
-        **shared,
-        "seeds": list(dict.fromkeys(config.training.seed for *_, config in runs)),
-        "hosts": hosts,
+        "data": _by_axis("data", {who: c["data"] for who, c in sections.items()}),
+        "objective": _by_axis("objective", {who: c["objective"] for who, c in sections.items()}),
+        "training": _shared(training),
+        "seeds": list(dict.fromkeys(config.training.seed for _, config in runs)),
+        "hosts": {host: _same(by_title) for host, by_title in hosts.items()},
         "fusions": {fusion: _same(by_host) for fusion, by_host in fusions.items()},
     }
+
+
+def _by_axis(axis: str, sections: Mapping[Contestant, dict[str, Any]]) -> dict[str, Any]:
+    """A section that all share, or label of its axis -> section."""
+    by_label: dict[str, dict[Contestant, dict[str, Any]]] = {}
+    for who, section in sections.items():
+        by_label.setdefault(dict(who.axes).get(axis, ""), {})[who] = section
+    shared = {label: _shared(of) for label, of in by_label.items()}
+    return shared.get("", shared)
+
+
+def _shared(sections: Mapping[Contestant, dict[str, Any]]) -> dict[str, Any]:
+    """What a section has in common, then what each contestant has for itself."""
+    first, *others = sections.values()
+    common = {k: v for k, v in first.items() if all(k in o and o[k] == v for o in others)}
+    own = {who: {k: v for k, v in s.items() if k not in common} for who, s in sections.items()}
+    return common | {f"in {who.title}": values for who, values in own.items() if values}
 
 
 def _same(by_host: Mapping[str, Any]) -> Any:
@@ -251,10 +199,10 @@ def write_summary(
     rows: Sequence[Row],
     failed: Mapping[str, str],
     base: RunConfig,
-    corpus: Corpus,
+    corpora: Mapping[str, Corpus],
     compared: Mapping[str, Any],
 ) -> None:
-    """`summary.json`, `.csv`, `.md` and `.tex`, `comparison.png` and `report.html` of a comparison.
+    """`summary.json`, `.csv`, `.md` and `.tex`, `comparison.png`, `ranks.png` and `report.html` of a comparison.
 
     Parameters
     ----------
@@ -262,80 +210,59 @@ def write_summary(
     rows : of `summarise`.
     failed : a run's name -> why it failed.
     base : what all runs share.
-    corpus : what they were trained on.
+    corpora : label -> the data that they were trained on.
     compared : see `configuration`.
     """
     from fusionzoo._yaml import dump_yaml
 
-    ceiling = best_reachable(corpus.info, corpus.modalities, "test")
+    ceiling = common_ceiling(rows)
     table, options = table_of(rows, failed, ceiling), dump_yaml(dict(compared))
     write_text(folder / "config.yaml", base.to_yaml())
-    write_json(
-        folder / "summary.json",
-        {
-            "format": 1,
-            "data": {"name": corpus.name, "info": corpus.info},
-            "seeds": compared["seeds"],
-            "selection": base.training.selection,
-            "ceiling": ceiling,
-            "configuration": compared,
-            "rows": [asdict(r) | {"clear": r.clear} for r in rows],
-            "failed": dict(failed),
-        },
-    )
-    write_text(folder / "summary.csv", csv_text(*_flat(rows)))
+    facts = {
+        "format": 1,
+        "data": _data(corpora),
+        "seeds": compared["seeds"],
+        "selection": base.training.selection,
+        "ceiling": ceiling,
+        "configuration": compared,
+        "headline": headline(rows),
+        "rows": [_facts(r, folder) for r in rows],
+        "failed": dict(failed),
+        "command": sys.argv,
+        "packages": package_versions(),
+    }
+    write_json(folder / "summary.json", facts)
+    write_text(folder / "summary.csv", numbers_of(rows).csv())
+    said = [f"- {visible(r.contestant.title)}: {verdict(r)}" for r in rows if r.baseline]
     shown = ["## What was compared", "", "```yaml", options.rstrip(), "```", ""]
-    write_text(folder / "summary.md", "\n".join([table.markdown(), "", *shown]))
+    write_text(folder / "summary.md", "\n".join([table.markdown(), "", *said, *([""] if said else []), *shown]))
     write_text(folder / "summary.tex", table.latex() + "\n")
-    plot = _plot(rows, ceiling) if plots.have_plots() and any(r.n for r in rows) else None
-    if plot is not None:
-        write_bytes(folder / "comparison.png", plot)
-    about = f"Data {corpus.name}; seeds {', '.join(map(str, compared['seeds']))}; epoch chosen on {base.training.selection}."
-    parts = [
-        paragraph(about),
-        *_page_parts(table, corpus.said("leaks"), ceiling, plot),
-        code("What was compared", options),
-    ]
-    write_text(folder / "report.html", page("Comparison", parts))
+    if plots.have_plots() and any(r.per_seed for r in rows):
+        write_bytes(folder / "comparison.png", plots.png(_plot(rows, ceiling)))
+        if (ranks := ranks_of(rows)) is not None:
+            write_bytes(folder / "ranks.png", plots.png(plots.critical_difference(ranks)))
+    write_text(folder / "report.html", comparison_page(folder, rows, table, facts, options, corpora))
 
 
-def _page_parts(table: Table, leaks: Sequence[str], ceiling: float | None, plot: bytes | None) -> list[str]:
-    red = [n for n in table.notes if n is TEST_SELECTED or n.startswith("FAILED")]
-    parts = [warning(n) if n in red else paragraph(n) for n in table.notes]
-    parts += [warning(leak) for leak in leaks]
-    rows = list(table.rows)
-    if ceiling is not None:
-        here = 4  # below the main metric on the test split
-        rows.append(
-            ["optimal reader", *[""] * (here - 1), METRICS[MAIN].show(ceiling), *[""] * (len(table.header) - here - 1)]
-        )
-    parts.append(Table(table.header, rows).html())
-    parts.append(
-        paragraph(
-            "Mean ± sample deviation over seeds; the interval is the t interval of the mean. The last columns compare "
-            "with the host's first fusion on the same seeds: the difference with a bootstrap interval over test "
-            "dialogues, and the paired t-test over seeds with Holm's correction over the whole table. A difference is "
-            "clear only if both agree.",
-            "note",
-        )
-    )
-    return [*parts, *([] if plot is None else [image(plot, f"test {METRICS[MAIN].short} of every host and fusion")])]
+def _facts(row: Row, folder: Path) -> dict[str, Any]:
+    """A row for `summary.json`; its run folders as they lie in that of the comparison."""
+    runs = {seed: [Path(os.path.relpath(f, folder)).as_posix() for f in of] for seed, of in row.runs.items()}
+    return asdict(row) | {"runs": runs, "clear": row.clear, "verdict": verdict(row)}
 
 
-def _flat(rows: Sequence[Row]) -> tuple[list[str], list[list[Any]]]:
-    header = ["host", "fusion", "n", "selection", "parameters", "flops_per_utterance", "seconds"]
-    header += [f"{s}_{k}_{v}" for s in ("dev", "test") for k in METRICS for v in ("mean", "sd", "low", "high")]
-    header += ["difference", "bootstrap_low", "bootstrap_high", "p", "p_holm"]
-    lines = []
-    for r in rows:
-        line: list[Any] = [r.host, r.fusion, r.n, r.selection, r.parameters, r.flops, r.seconds]
-        line += [s[k][v] for s in (r.dev, r.test) for k in METRICS for v in ("mean", "sd", "low", "high")]
-        line += [r.difference, *(r.bootstrap or (None, None)), r.p, r.p_holm]
-        lines.append(["" if v is None else v for v in line])
-    return header, lines
+def common_ceiling(rows: Sequence[Row]) -> float | None:
+    """The ceiling of all rows, None where they have none or different ones."""
+    ceilings = {r.ceiling for r in rows}
+    return ceilings.pop() if len(ceilings) == 1 else None
 
 
-def _plot(rows: Sequence[Row], ceiling: float | None) -> bytes:
+def _data(corpora: Mapping[str, Corpus]) -> dict[str, Any]:
+    """Name and facts of the data, or of every one of several under its label."""
+    facts: dict[str, Any] = {label: {"name": c.name, "info": c.info} for label, c in corpora.items()}
+    return next(iter(facts.values())) if len(facts) == 1 else facts
+
+
+def _plot(rows: Sequence[Row], ceiling: float | None) -> Any:
     shown = [r for r in rows if r.per_seed]
     fig, axis = plots.figure(8.0, 1.2 + 0.38 * max(len(shown), 1))
     for y, row in enumerate(reversed(shown)):
@@ -347,10 +274,10 @@ def _plot(rows: Sequence[Row], ceiling: float | None) -> bytes:
     if ceiling is not None:
         axis.axvline(ceiling, color="tab:green", linestyle="--", label="best reachable")
         axis.legend(frameon=False)
-    axis.set_yticks(range(len(shown)), [unmathematical(model_title(r.host, r.fusion)) for r in reversed(shown)])
+    axis.set_yticks(range(len(shown)), [unmathematical(r.contestant.title) for r in reversed(shown)])
     axis.set_ylim(-0.6, len(shown) - 0.4)
     low, high = axis.get_xlim()
     axis.set_xlim(max(low, -0.02), min(high, 1.02))  # an interval from two seeds may be wider than any score
     axis.set_xlabel(f"test {METRICS[MAIN].short}: seeds, mean, 95 % interval of the mean")
     axis.spines[["top", "right"]].set_visible(False)
-    return plots.png(fig)
+    return fig

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from fusionzoo._file_schemas import RecipeFacts
 from fusionzoo._files import write_json, write_text
-from fusionzoo._text import visible
+from fusionzoo._text import markup, visible
 from fusionzoo.data.folds import FoldPlan
-from fusionzoo.reporting.pages import TEST_SELECTED, code, page, paragraph, warning
+from fusionzoo.reporting import charts
+from fusionzoo.reporting.origin import origin_text, versions_text
+from fusionzoo.reporting.pages import TEST_SELECTED, code, details, heading, links, page, paragraph, warning
 from fusionzoo.reporting.run import published_part
 from fusionzoo.reporting.table import Table
-from fusionzoo.scoring.metrics import METRICS, Metric
+from fusionzoo.runs.environment import package_versions
+from fusionzoo.runs.folder import read_result
+from fusionzoo.scoring.metrics import MAIN, METRICS, Metric
 from fusionzoo.scoring.published import published_lines
 
 if TYPE_CHECKING:
@@ -102,14 +107,45 @@ class CrossValidation:
             },
         )
         words = [f"{corpus.name}: {self.plan}; epoch chosen on {self.selection}."]
-        parts = [warning(w) for w in self.warnings]
+        parts = [paragraph(self.sentence, "lede"), paragraph(words[0], "note"), *map(warning, self.warnings)]
         if self.recipe is not None:
             parts += published_part(self.recipe, [("here, mean of folds", self.means)])
             words += published_lines(self.recipe, self.means)
         lines = [*words, "", self.table.markdown(), "", *(f"**{w}**" for w in self.warnings), ""]
         write_text(self.folder / "summary.md", "\n".join(lines))
-        parts += [paragraph(words[0]), self.table.html(), code("Shared configuration", base.to_yaml())]
+        parts += [self.table.html(), *self._seeds()]
+        folders = sorted(f.parent for f in self.folder.glob("runs/*/result.json"))
+        parts += [heading("Runs"), links([(f.name, f"runs/{f.name}/report.html") for f in folders])]
+        parts += [heading("How this was made"), code("Shared configuration", base.to_yaml())]
+        results = [r for f in folders if (r := read_result(f)) is not None]
+        parts += [
+            code("Command and data", origin_text(sys.argv, results)),
+            code("Versions", versions_text(package_versions())),
+        ]
+        parts.append(details("<b>The table for a paper</b>", [f"<pre>{markup(self.table.latex())}</pre>"]))
         write_text(self.folder / "report.html", page(f"Cross-validation of {base.title}", parts))
+
+    @property
+    def sentence(self) -> str:
+        """The outcome in words."""
+        metric, spread = METRICS[MAIN], self.mean[MAIN]
+        if spread["mean"] is None:
+            return "No fold has finished."
+        folds = len({r["fold"] for r in self.rows})
+        sd = "" if spread["sd"] is None else f" ± {spread['sd']:.3f}"
+        return f"Test {metric.short} {spread['mean']:.3f}{sd} over {folds} folds; {self.pooled[MAIN]:.3f} of all predictions together."
+
+    def _seeds(self) -> list[str]:
+        """Every fold on a line, its seeds as dots."""
+        by_fold: dict[str, list[float]] = {}
+        for row in self.rows:
+            by_fold.setdefault(str(row["fold"]), []).append(row[MAIN])
+        mean = self.mean[MAIN]["mean"]
+        lines = [
+            charts.Strip(fold, values, sum(values) / len(values), against=mean) for fold, values in by_fold.items()
+        ]
+        words = f"Test {METRICS[MAIN].short} of every fold"
+        return [heading(words), charts.strips({words: lines}, "a seed", "mean over folds")] if lines else []
 
 
 def _spread(value: Mapping[str, float | None], metric: Metric) -> str:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fusionzoo._files import write_json, write_text
-from fusionzoo.reporting.pages import page, paragraph, warning
+from fusionzoo._text import markup
+from fusionzoo.reporting.pages import details, heading, links, page, paragraph, warning
 from fusionzoo.reporting.table import Table
 
 
@@ -56,9 +57,28 @@ class Reproduction:
         facts = {"title": self.title, "header": self.table.header, "rows": self.table.rows}
         keys = ("changes", "notes", "warnings", "differences")
         write_json(self.folder / "reproduction.json", facts | {k: getattr(self, k) for k in keys})
-        parts = [*map(warning, self.warnings), self.table.html(), *map(paragraph, self.changed)]
-        parts += [paragraph(n, "note") for n in self.notes]
+        parts = [paragraph(self.sentence, "lede"), *map(warning, self.warnings), self.table.html()]
+        parts += [*map(paragraph, self.changed), *(paragraph(n, "note") for n in self.notes)]
+        parts += [heading("The runs"), links([(name, f"{name}/report.html") for name in self.changes])]
+        parts.append(details("<b>The table for a paper</b>", [f"<pre>{markup(self.table.latex())}</pre>"]))
         write_text(self.folder / "report.html", page(self.title, parts))
+
+    @property
+    def sentence(self) -> str:
+        """The outcome in words."""
+        if self.differences:
+            most = max(self.differences, key=lambda k: abs(self.differences[k]))
+            if not self.differences[most]:
+                return "Every score comes out as it was recorded."
+            return (
+                f"Not every score comes out as it was recorded: {most} differs most, by {self.differences[most]:+.4f}."
+            )
+        columns = list(self.table.header)[2:]
+        for metric, published, *ours in self.table.rows:
+            if published:
+                here = ", ".join(f"{o or 'nothing'} ({c})" for c, o in zip(columns, ours, strict=True))
+                return f"{metric}: {published} was published; {here}."
+        return "No published number is known; what comes out here stands alone."
 
 
 def _value(value: object) -> str:

@@ -45,6 +45,7 @@ def load_corpus(data: DataConfig) -> Corpus:
 def corpus_sha256(corpus: Corpus) -> str:
     """Hash of everything in a corpus that can change a run: features, labels, speakers, order and split."""
     from fusionzoo.data.clips.corpus import ClipCorpus
+    from fusionzoo.data.scores import scores_of
 
     if isinstance(corpus, ClipCorpus):
         return corpus.sha256()
@@ -55,6 +56,8 @@ def corpus_sha256(corpus: Corpus) -> str:
         if name in corpus.present:
             digest.update(corpus.present[name].tobytes())
     digest.update(corpus.label.tobytes())
+    if (scores := scores_of(corpus)) is not None:
+        digest.update(scores.tobytes())
     for column in (corpus.dialogue_id, corpus.speaker, corpus.split, corpus.label_names):
         digest.update("\0".join(map(str, column)).encode())
     return digest.hexdigest()

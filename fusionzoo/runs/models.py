@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,6 +19,7 @@ from fusionzoo._files import write_bytes, write_json
 from fusionzoo._options import options_in_force
 from fusionzoo._schema import read_json
 from fusionzoo._weights import building_for, load_weights, pack_weights, read_weights
+from fusionzoo.data.scores import class_values
 from fusionzoo.errors import CheckpointError, ConfigError
 from fusionzoo.runs.config import FusionConfig, RunConfig
 from fusionzoo.runs.options import NO_FUSION, SUPPLIED, accepted_options
@@ -99,6 +100,10 @@ def describe_model(config: RunConfig, corpus: Corpus, data_sha256: str) -> Model
         "data": {"name": corpus.name, "sha256": data_sha256},
         "selection": config.training.selection,
     }
+    made = corpus.info.get("extraction")
+    if isinstance(made, Mapping) and isinstance(cards := made.get("features"), Mapping):
+        # How the features were made: what encodes a new dialogue in the same way.
+        meta["features"] = {m: cards[m] for m in corpus.dims if m in cards}
     return cast(ModelFile, meta)
 
 
@@ -124,12 +129,17 @@ def resolve(config: RunConfig, host: Host, objective: WeightedObjective) -> RunC
     return RunConfig.from_dict(values)
 
 
-def resolved(config: RunConfig, corpus: Corpus) -> RunConfig:
-    """The same for a configuration of which nothing has been built yet; models are small, and this one is dropped."""
+def built(config: RunConfig, corpus: Corpus) -> tuple[RunConfig, Host]:
+    """The same for a configuration of which nothing has been built yet, and the host that was built for it."""
     with torch.random.fork_rng(devices=[]):
         host = build_host(describe_model(config, corpus, ""))
-        objective = WeightedObjective(config, corpus.num_classes, class_counts(corpus), host)
-    return resolve(config, host, objective)
+        objective = WeightedObjective(config, corpus.num_classes, class_counts(corpus), host, corpus.label_names)
+    return resolve(config, host, objective), host
+
+
+def resolved(config: RunConfig, corpus: Corpus) -> RunConfig:
+    """The configuration alone; models are small, and this one is dropped."""
+    return built(config, corpus)[0]
 
 
 def build_host(meta: ModelFile | Mapping[str, Any]) -> Host:
@@ -160,11 +170,23 @@ class WeightedObjective(nn.Module):
     num_classes : C.
     class_counts : labelled utterances of each class in the train split, `(C,)`.
     host : what the objectives are bound to; those that need no host do without.
+    label_names : the classes; where they are numbers, they are the `values` of objectives that have such an option.
     """
 
-    def __init__(self, config: RunConfig, num_classes: int, class_counts: Tensor, host: Host | None = None):
+    def __init__(
+        self,
+        config: RunConfig,
+        num_classes: int,
+        class_counts: Tensor,
+        host: Host | None = None,
+        label_names: Sequence[str] = (),
+    ):
         super().__init__()
         terms = config.objective.terms()
+        if (values := class_values(label_names)) is not None:
+            for name, _, options in terms:
+                if "values" in accepted_options(name, "objective").types:
+                    options.setdefault("values", list(values))
         self.weights = [weight for _, weight, _ in terms]
         self.parts = nn.ModuleList(
             fusionzoo.get(name, kind="objective")(num_classes, class_counts=class_counts.clone(), **options)

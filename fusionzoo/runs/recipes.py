@@ -239,7 +239,7 @@ def load_recipe(name: str | Path | Options | Recipe) -> Recipe:
 
 def configuration_of(
     recipe: Recipe,
-    file: str | Path | None = None,
+    file: str | Path | Options | None = None,
     sets: Iterable[str] = (),
     *,
     protocol: str | None = None,
@@ -262,7 +262,8 @@ def configuration_of(
     ConfigError : a key or an option is wrong.
     """
     sections, sets = recipe.resolve(protocol, variant), list(sets)
-    given = (sections.get("data") or {}, (read_yaml(file).get("data") or {}) if file is not None else {})
+    own = {} if file is None else file if isinstance(file, Mapping) else read_yaml(file)
+    given: tuple[Any, Any] = (sections.get("data") or {}, own.get("data") or {})
     named = arguments.get("data") is not None or any(s.startswith("data.source=") for s in sets)
     if recipe.published and not named and not any("source" in g for g in given):
         raise OptionError(

@@ -73,6 +73,12 @@ _MODULES = {
         "modes",
         "fusion.numerics",
         "persistence",
+        "calls",
+        "options",
+        "fusion.sizes",
+        "fusion.losses",
+        "fusion.training",
+        "fusion.maps",
         "fusion.torch_tools",
         "fusion.lengths",
     ),
@@ -83,13 +89,18 @@ _MODULES = {
         "gradients",
         "modes",
         "persistence",
+        "calls",
+        "options",
     ),
     "objective": (
         "registration",
         "objective",
+        "objective_weights",
         "gradients",
         "modes",
         "persistence",
+        "calls",
+        "options",
     ),
     "dataset": ("dataset",),
     "adapter": ("adapter",),
@@ -258,15 +269,56 @@ def describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}{where}"
 
 
+#: What of torch belongs to the user: how it is read, and how it is put back.
+_SETTINGS: dict[str, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {
+    "anomaly detection": (lambda t: t.is_anomaly_enabled(), lambda t, on: t.autograd.set_detect_anomaly(on)),
+    "deterministic algorithms": (
+        lambda t: t.are_deterministic_algorithms_enabled(),
+        lambda t, on: t.use_deterministic_algorithms(on),
+    ),
+    "the default dtype": (lambda t: t.get_default_dtype(), lambda t, dtype: t.set_default_dtype(dtype)),
+    "the recording of gradients": (lambda t: t.is_grad_enabled(), lambda t, on: t.set_grad_enabled(on)),
+    "the number of threads": (lambda t: t.get_num_threads(), lambda t, count: t.set_num_threads(count)),
+    "the precision of float32 products": (
+        lambda t: t.get_float32_matmul_precision(),
+        lambda t, precision: t.set_float32_matmul_precision(precision),
+    ),
+    "cuDNN's benchmark switch": (
+        lambda t: t.backends.cudnn.benchmark,
+        lambda t, on: setattr(t.backends.cudnn, "benchmark", on),
+    ),
+    "cuDNN's deterministic switch": (
+        lambda t: t.backends.cudnn.deterministic,
+        lambda t, on: setattr(t.backends.cudnn, "deterministic", on),
+    ),
+}
+
+
+def torch_settings() -> dict[str, Any]:
+    """Torch's global settings by what they are."""
+    import torch
+
+    return {what: read(torch) for what, (read, _) in _SETTINGS.items()}
+
+
+def put_back(settings: Mapping[str, Any]) -> None:
+    """Set what is no longer as in `settings`."""
+    import torch
+
+    for what, value in torch_settings().items():
+        if value != settings[what]:
+            _SETTINGS[what][1](torch, settings[what])
+
+
 @contextlib.contextmanager
 def isolated() -> Iterator[None]:
-    """Leave no trace: the random states, grad mode and default dtype are as before, warnings are not shown."""
+    """Leave no trace: the random states and torch's settings are as before, warnings are not shown."""
     import torch
 
     numpy = sys.modules.get("numpy")
     python_state = random.getstate()
     numpy_state = numpy.random.get_state() if numpy else None
-    grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    settings = torch_settings()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     try:
         with torch.random.fork_rng(devices=devices), warnings.catch_warnings():
@@ -274,8 +326,7 @@ def isolated() -> Iterator[None]:
             torch.set_grad_enabled(True)
             yield
     finally:
-        torch.set_grad_enabled(grad)
-        torch.set_default_dtype(dtype)
+        put_back(settings)
         random.setstate(python_state)
         if numpy:
             numpy.random.set_state(numpy_state)

@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Iterable, Mapping
 from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -102,6 +103,10 @@ class Subject:
         """Something to call it with; another length gives other shapes."""
         raise NotImplementedError
 
+    def other_lengths(self, seed: int = 0) -> Any:
+        """Something of the same shape as `inputs()`, in which other steps are padding."""
+        raise NotImplementedError
+
     def run(self, module: Any, inputs: Any) -> Tensor:
         """Its main output."""
         raise NotImplementedError
@@ -140,6 +145,9 @@ class FusionSubject(Subject):
     def inputs(self, seed: int = 0, steps: int = 5) -> Any:
         return self.streams(steps=steps, seed=seed), ragged(3, steps)
 
+    def other_lengths(self, seed: int = 0) -> Any:
+        return self.streams(seed=seed), ragged(3, 5).flip(0)
+
     def run(self, module: Any, inputs: Any) -> Tensor:
         return module(*inputs)
 
@@ -165,6 +173,10 @@ class HostSubject(Subject):
 
     def inputs(self, seed: int = 0, steps: int = 5) -> Any:
         batch = self.batch((steps, max(1, steps - 2), 1), seed=seed)
+        return as_clips(batch, seed) if self.handles("clips") else batch
+
+    def other_lengths(self, seed: int = 0) -> Any:
+        batch = self.batch((1, 3, 5), seed=seed)
         return as_clips(batch, seed) if self.handles("clips") else batch
 
     def run(self, module: Any, inputs: Any) -> Tensor:
@@ -234,6 +246,17 @@ class ObjectiveSubject(Subject):
 
     def inputs(self, seed: int = 0, steps: int = 5) -> Any:
         return self.case(seed, steps=steps)
+
+    def other_lengths(self, seed: int = 0) -> Any:
+        out, batch = self.case(seed)
+        turned = replace(
+            batch,
+            features={m: x.flip(0) for m, x in batch.features.items()},
+            mask=batch.mask.flip(0),
+            speakers=batch.speakers.flip(0),
+            labels=batch.labels.flip(0),
+        )
+        return HostOutput(out.logits.flip(0), {k: v.flip(0) for k, v in out.streams.items()}), turned
 
     def run(self, module: Any, inputs: Any) -> Tensor:
         return module(*inputs)

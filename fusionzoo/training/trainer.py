@@ -52,6 +52,7 @@ from fusionzoo.runs.models import (
 )
 from fusionzoo.scoring.inference import split_probabilities
 from fusionzoo.scoring.metrics import LOG_LOSS, MAIN, METRICS, evaluate_predictions, scores_from_confusion
+from fusionzoo.scoring.regression import regression_of
 from fusionzoo.training.progress import Progress
 from fusionzoo.training.schedule import best_epoch, lr_factor, out_of_patience
 from fusionzoo.training.setup import (
@@ -124,7 +125,9 @@ class Trainer:
             self.host.fit_features(feature_statistics(corpus, "train"))
         else:
             self.host.check_media(getattr(corpus, "media", {}))
-        self.objective = WeightedObjective(config, corpus.num_classes, class_counts(corpus), self.host).to(self.device)
+        names = corpus.label_names
+        objective = WeightedObjective(config, corpus.num_classes, class_counts(corpus), self.host, names)
+        self.objective = objective.to(self.device)
         self.config = resolve(config, self.host, self.objective)
         self.meta = describe_model(self.config, corpus, self.data_sha256)
         self.host.to(self.device)
@@ -271,6 +274,8 @@ class Trainer:
         )
         labels = self.corpus.label[rows]
         scores = evaluate_predictions(labels, probabilities, self.corpus.label_names) if (labels >= 0).any() else None
+        if scores is not None and (regression := regression_of(self.corpus, rows, probabilities)) is not None:
+            scores["regression"] = regression
         return scores, rows, probabilities
 
     # -- checkpoints ----------------------------------------------------------------------------------------------

@@ -44,6 +44,15 @@ class Optimizers:
         own = {id(p) for p in module.parameters()}
         return max((_part(o, own) for o in self._known), default=0.0) if own else 0.0
 
+    def trained(self) -> list[str]:
+        """Class names of what an optimizer holds something of, the largest part first; layers of torch are not named."""
+        shares: dict[str, float] = {}
+        for thing in gc.get_objects():
+            if issubclass(type(thing), nn.Module) and not type(thing).__module__.startswith("torch."):
+                name = type(thing).__name__
+                shares[name] = max(shares.get(name, 0.0), self.share(thing))
+        return sorted((n for n, s in shares.items() if s > 0), key=lambda n: -shares[n])
+
     def holder(self, module: nn.Module) -> Optimizer | None:
         """The optimizer that holds most of a module, the newest where several do."""
         own = {id(p): p.numel() for p in module.parameters()}

@@ -24,7 +24,8 @@ from fusionzoo.wild.report import write_report
 from fusionzoo.wild.script import Script, Tee
 from fusionzoo.wild.seeds import shifted
 from fusionzoo.wild.stand_ins import Finder
-from fusionzoo.wild.watch import Watch, Wish
+from fusionzoo.wild.watch import Watch
+from fusionzoo.wild.wish import Wish
 
 
 @dataclass
@@ -63,6 +64,7 @@ def run(
     layout: str | None = None,
     mode: str = "residual",
     model: str | None = None,
+    prove: bool = True,
     device: str | None = None,
     seed: int | None = None,
     save: str | PathLike[str] | None = None,
@@ -88,6 +90,8 @@ def run(
     layout : of the streams at the site, where the trace cannot prove it.
     mode : `"residual"` or `"replace"`, as for `fusionzoo.patch`.
     model : class name of the model, where the script trains several.
+    prove : try out with the first call that samples stay apart, padding stays unseen, and more, as `fusionzoo.patch` does; False
+        saves a dozen forwards, for a script whose site was proved before.
     device : where what the script puts on CUDA goes instead: `"cpu"`, `"cuda:1"`.
     seed : of all generators; what the script seeds itself is shifted by it, so that 0 is the script's own.
     save : file for the fusion's weights in the end, for `fusionzoo.load_patch`.
@@ -98,6 +102,7 @@ def run(
     Raises
     ------
     PatchError : no model or several were found, or it cannot be patched; other errors are the script's own.
+    UnknownNameError, OptionError : before the script starts, of the fusion's name and those of its options.
 
     >>> done = run("train.py", ["1e-3", "gpu"], fusion="lmam", device="cpu")            # doctest: +SKIP
     >>> print(done.growth)                                                                # doctest: +SKIP
@@ -112,8 +117,10 @@ def run(
         layout=layout,
         mode=mode,
         model=model,
+        prove=prove,
         options=options,
     )
+    wish.check()
     asked = {
         "script": str(script),
         "args": list(args),
@@ -125,6 +132,7 @@ def run(
         "widths": widths,
         "mode": mode,
         "model": model,
+        "prove": prove,
         "device": device,
         "seed": seed,
     }

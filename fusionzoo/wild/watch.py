@@ -6,10 +6,10 @@ Torch's hooks before a forward come too late for a model whose own forward is re
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,36 +18,24 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import fusionzoo
-from fusionzoo.errors import FusionZooError, ModalityError, NoSiteError, PatchError, SiteNotReachedError
+from fusionzoo.errors import (
+    FusionZooError,
+    ModalityError,
+    NoSiteError,
+    PatchError,
+    SiteNotReachedError,
+    close_matches_hint,
+)
 from fusionzoo.patching import InputSite, Patch, Site
 from fusionzoo.patching.fuse.layer import FusionLayer
 from fusionzoo.patching.repositories import adapter_for
 from fusionzoo.patching.wrappers import host_of
+from fusionzoo.wild.copies import others_like, snapshots_of, take_along, watch_averages
 from fusionzoo.wild.growth import Growth
 from fusionzoo.wild.methods import trained_through, turn_into_calls
 from fusionzoo.wild.optimizers import Optimizers, join
 from fusionzoo.wild.replaced import Replaced
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What the user asked for.
-
-    fusion : a name, a name with options, or None for the script as it is.
-    site : an index or `"file.py:47"`; None for what an adapter knows, else the best candidate.
-    modalities : as for `find_sites`.
-    split : `(argument, {modality: width})` of an argument in which the script has joined the modalities.
-    model : class name of the model, where a script trains several.
-    """
-
-    fusion: Any = None
-    site: int | str | None = None
-    modalities: Any = None
-    split: tuple[str, dict[str, int]] | None = None
-    layout: str | None = None
-    mode: str = "residual"
-    model: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+from fusionzoo.wild.wish import Wish
 
 
 class Watch:
@@ -71,7 +59,7 @@ class Watch:
         self._settled: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._modernised: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._made = 0
-        self._busy = False
+        self._busy = self._looked = False
 
     # -- the hooks ------------------------------------------------------------------------------------------------------
 
@@ -82,6 +70,7 @@ class Watch:
             self.optimizers.watch(replaced)
             self._watch_calls(replaced)
             self._watch_states(replaced)
+            watch_averages(replaced)
             handle = register_optimizer_step_pre_hook(self._before_step)
             try:
                 yield
@@ -165,11 +154,29 @@ class Watch:
     def _is_model(self, module: nn.Module, host: nn.Module) -> bool:
         """Whether the optimizer's parameters are this module's, or some of them; those of which none are is settled."""
         share = self.optimizers.share(module)
-        if self.model_name is not None:
-            share = share if type(host).__name__ == self.model_name else 0.0
+        if self.model_name is not None and type(host).__name__ != self.model_name:
+            if share > 0 and module.training and torch.is_grad_enabled():
+                self._look_for_named()
+            share = 0.0
         if share == 0:
             self._settled.add(module)
         return share > 0
+
+    def _look_for_named(self) -> None:
+        """With the first call in training, see that there is what `--model` names; it may be trained later, or in this call."""
+        name = self.wish.model
+        if name is None or self._looked:
+            return
+        self._looked = True
+        trained = self.optimizers.trained()
+        if name in trained:
+            return
+        if name not in _class_names(nn.Module):
+            raise PatchError(
+                f"no module of the class {name!r}: no class of that name is defined{close_matches_hint(name, trained)}. "
+                f"Optimizers hold {', '.join(trained)}: --model {trained[0]}, for instance"
+            )
+        self.say(f"no optimizer holds a {name} yet; {', '.join(trained)} go on without a fusion until one does")
 
     def _is_part(self, module: nn.Module, host: nn.Module) -> bool:
         """Whether this is only a part: of a model that is trained through a method of its own, or beside other parts."""
@@ -251,7 +258,7 @@ class Watch:
 
     def _patch(self, module: nn.Module, host: nn.Module, args: Any, kwargs: Any) -> Patch:
         wish = self.wish
-        common: dict[str, Any] = {"mode": wish.mode, "layout": wish.layout, **wish.options}
+        common: dict[str, Any] = {"mode": wish.mode, "layout": wish.layout, "prove": wish.prove, **wish.options}
         if wish.split is not None:
             site = self._split_site(module, args, kwargs)
             return fusionzoo.patch(module, wish.fusion, site, inputs=(args, kwargs), **common)
@@ -298,6 +305,30 @@ class Watch:
         else:
             self.say(f"{type(host).__name__} was built anew, and got a fusion of its own (number {self.patched})")
         self._join(host)
+        self._take_along(patch, host)
+
+    def _take_along(self, patch: Patch, host: nn.Module) -> None:
+        """What the script has copied of the model by now, such as an average of its weights: with the fusion too, or said."""
+        name = type(host).__name__
+        gc.collect()  # models of earlier folds are not meant
+        for other, equal in others_like(host):
+            if equal:
+                self._modernise(other)
+                take_along(patch, other)
+                self.say(
+                    f"a copy of {name} that was there before (an average of weights, say) got a copy of the fusion"
+                )
+            elif self.optimizers.holder(other) is None:
+                self.say(
+                    f"there is another {name}, with other weights, which no optimizer trains and which got no fusion: if the "
+                    "script averages weights into it, it pairs the wrong ones or none of the fusion's"
+                )
+        for what in snapshots_of(host):
+            self.say(
+                f"the script holds the weights of {name} from before the fusion ({what}). If it averages weights there, the "
+                "fusion's are not in it: they stay as they were trained last where the script puts the average into the "
+                "model, and a look-up by their name or number fails"
+            )
 
     def _join(self, host: nn.Module) -> None:
         """See that an optimizer trains the fusion."""
@@ -361,9 +392,10 @@ class Watch:
                 f"the script trained its model through {self.waiting}, once only: with the second call it would have got the fusion"
             )
         if self.model_name is not None:
+            trained = self.optimizers.trained()
             raise PatchError(
                 f"no module of the class {self.model_name!r} that an optimizer trains was called in training mode; give --model "
-                "the name of the class, as the script writes it"
+                f"the name of the class, as the script writes it{': ' if trained else ''}{', '.join(trained)}"
             )
         raise PatchError(
             f"the script ended before a model was called in training: {self.optimizers.made} optimizers were made and stepped "
@@ -373,6 +405,11 @@ class Watch:
 
 def _layers(module: nn.Module) -> list[FusionLayer]:
     return [m for m in module.modules() if isinstance(m, FusionLayer)]
+
+
+def _class_names(cls: type) -> set[str]:
+    """Of a class and all that inherit from it, so far."""
+    return {cls.__name__}.union(*(_class_names(c) for c in cls.__subclasses__()))
 
 
 def _is_number(value: object) -> bool:

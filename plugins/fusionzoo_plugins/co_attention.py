@@ -123,6 +123,11 @@ class CoAttention(Fusion):
     unaligned = True
     for_sequences: ClassVar[dict[str, Any]] = {"pool": True}
 
+    without_effect: ClassVar[dict[str, str]] = {
+        "layers": "of form='transformer' alone",
+        "dropout": "of form='transformer' alone",
+    }
+
     def __init__(
         self,
         dims: Dims,
@@ -148,7 +153,8 @@ class CoAttention(Fusion):
         self.project = nn.ModuleList(projection(d, w) for d in self.dims.values())
         self.pairs = list(combinations(range(count), 2)) if form == "parallel" else []
         self.co_attention = nn.ModuleList(ParallelCoAttention(w, hidden) for _ in self.pairs)
-        depth = check_positive(layers, "layers", self) if form == "transformer" else 0
+        depth = check_positive(layers, "layers", self)
+        depth = depth if form == "transformer" else 0
         self.layers = nn.ModuleList(CoTransformerLayer(w, count, heads, dropout) for _ in range(depth))
         self.set_width(count * w)
 

@@ -72,6 +72,11 @@ class HypergraphFusion(Fusion):
 
     variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.hypergraph:OfficialHypergraphFusion"}
 
+    without_effect: ClassVar[dict[str, str]] = {
+        "edges": "a size of the table of variant='official' alone",
+        "incidences": "a size of the table of variant='official' alone",
+    }
+
     def __init__(
         self,
         dims: Dims,

@@ -67,6 +67,11 @@ class MEM(Objective):
     variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.mem:OfficialMEM"}
     reference_table = "fusionzoo_plugins.official.mem"
 
+    without_effect: ClassVar[dict[str, str]] = {
+        "width": "of the alignment loss, whose weight is 0 by default",
+        "dropout": "of the alignment loss, whose weight is 0 by default",
+    }
+
     def __init__(
         self,
         num_classes: int,

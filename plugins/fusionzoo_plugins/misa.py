@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 from itertools import combinations
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from einops import rearrange, repeat
@@ -90,6 +90,10 @@ class MISA(Fusion):
     """
 
     reference_table = "fusionzoo_plugins.official.misa"
+
+    without_effect: ClassVar[dict[str, str]] = {
+        "reverse": "of match='adversarial' alone",
+    }
 
     def __init__(
         self,

@@ -223,6 +223,10 @@ class MSAF(ChannelFusion):
 
     variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.msaf:OfficialMSAF"}
 
+    without_effect: ClassVar[dict[str, str]] = {
+        "reduction": "narrow blocks have the fewest joint features whatever it is",
+    }
+
     def __init__(
         self,
         dims: Dims,

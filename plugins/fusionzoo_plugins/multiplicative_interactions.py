@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -109,6 +110,10 @@ class MultiplicativeInteractions(Fusion):
     """
 
     modalities = (2, 3)
+
+    without_effect: ClassVar[dict[str, str]] = {
+        "rows": "of form='matrix3D' alone",
+    }
 
     def __init__(
         self,

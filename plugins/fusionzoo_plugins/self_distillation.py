@@ -57,6 +57,10 @@ class SelfDistillation(Objective):
 
     variants: ClassVar[dict[str, str]] = {"official": "fusionzoo_plugins.official.self_distillation:OfficialSelfDistillation"}  # fmt: skip
 
+    without_effect: ClassVar[dict[str, str]] = {
+        "dropout": "before students of its own, which it builds where the host brings no logits per modality",
+    }
+
     def __init__(
         self,
         num_classes: int,

@@ -136,6 +136,40 @@ def _run(path: Path) -> None:
     train({"data": data, "host": {"name": "bc-lstm", "hidden": 4}, "training": {"epochs": 1}}, path, quiet=True)
 
 
+def _table(path: Path) -> None:
+    """Columns for every command of docs/data.md that reads one."""
+    columns = "dialogue,talk,speaker,text,label,mood,split,text_0,text_1,egemaps_f0,egemaps_loudness"
+    splits = ["train", "train", "dev", "test"]
+    rows = [f"d{i // 2},t{i // 2},AB{i % 2},oh {i},sad,joy,{splits[i // 2]},{i},1,{i % 3},{i}" for i in range(8)]
+    path.write_text("\n".join([columns, *rows]) + "\n", "utf-8")
+
+
+def _vectors(path: Path) -> None:
+    np.save(path, np.random.default_rng(0).normal(size=(8, 4)))
+
+
+def _talk(path: Path) -> None:
+    """A dialogue with features as wide as those of `demo`."""
+    names = [f"{m}_{i}" for m, width in {"text": 32, "audio": 24, "visual": 16}.items() for i in range(width)]
+    rows = [f"{who},oh {i}," + ",".join(str(0.1 * i) for _ in names) for i, who in enumerate(["Ann", "Bob", "Ann"])]
+    path.write_text("\n".join(["speaker,text," + ",".join(names), *rows]), "utf-8")
+
+
+def _subtitles(path: Path) -> None:
+    path.write_text(
+        "1\n00:00:01,000 --> 00:00:02,000\nANN: i know\n\n2\n00:00:02,000 --> 00:00:03,000\nBOB: no\n", "utf-8"
+    )
+
+
+def _mmsa(path: Path) -> None:
+    from fusionzoo.data.export import export_data
+
+    corpus = _conversations(["text", "audio", "visual"], IEMOCAP, 0)
+    split = np.where(np.char.startswith(corpus.dialogue_id, "Ses04"), "dev", corpus.split)
+    scores = np.random.default_rng(0).uniform(-3, 3, len(corpus))
+    export_data(replace(corpus, split=split, extras={"score": scores}), path, "mmsa-pickle")
+
+
 def _benchmarks(path: Path) -> None:
     shutil.copytree(TESTS.parent / "benchmarks", path)
 
@@ -163,6 +197,11 @@ THINGS: dict[str, Callable[[Path], None]] = {
     "train.py": _training_script,
     "runs/first": _run,
     "benchmarks": _benchmarks,
+    "table.csv": _table,
+    "vectors.npy": _vectors,
+    "talk.csv": _talk,
+    "talk.srt": _subtitles,
+    "aligned_50.pkl": _mmsa,
 }
 #: Encoders that a recipe names where the page names the recipe.
 BEHIND = {

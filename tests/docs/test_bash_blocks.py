@@ -33,6 +33,7 @@ LEFT_OUT = {
     r"\S*pip install ": "installs from the network what is installed here; .ci/run does it",
     r"(\w+=\w+ )?\S*pytest\b": "these very tests",
     r"\.ci/": "runs these very tests",
+    r"fusionzoo board\b": "serves until it is interrupted; tests/fusionzoo/reporting/test_board.py asks it",
     r"accelerate launch --num_processes \d": "needs as many GPUs (on a CPU Accelerate's launcher wants MPI); "
     "tests/fusionzoo/training/test_processes.py starts processes",
 }
@@ -43,6 +44,7 @@ COUNTS = {
     r"\S*pip install ": 4,
     r"(\w+=\w+ )?\S*pytest\b": 3,
     r"\.ci/": 1,
+    r"fusionzoo board\b": 1,
     r"accelerate launch --num_processes \d": 2,
 }
 
@@ -55,7 +57,9 @@ _CLIPS = (
 #: What is appended to a command line that matches; all that match, in order.
 SHORT = {
     r"fusionzoo (train|cross-validate) ": _FAST,
+    r"fusionzoo (cross-validate|compare|reproduce) ": "--jobs 1",  # processes of their own cost more than these runs
     r"fusionzoo compare ": f"{_FAST} --seeds 2",
+    r"fusionzoo compare .*--tune ": "--tune 2 --seeds 1",
     r"fusionzoo compare .*--hosts [\w-]+,": "--seeds 1",  # several hosts; that of one host has two seeds
     r"fusionzoo reproduce (?!runs/)": _FAST,
     r"fusionzoo (train|cross-validate|compare) .*--data demo": "--set data.dialogues=[16,4,4] --set data.length=[3,6]",

@@ -6,14 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("transformers")
 pytest.importorskip("av")
 
 from fusionzoo.cli import main
-from fusionzoo.errors import OptionError
-from fusionzoo.experiments.saved_runs import evaluate
+from fusionzoo.data.raw import read_raw
+from fusionzoo.errors import DataError, OptionError
+from fusionzoo.experiments.dialogue import predict_dialogue
+from fusionzoo.experiments.saved_runs import evaluate, predict
 from fusionzoo.runs.recipes import load_recipe
 from fusionzoo.training import RunConfig, train
 
@@ -170,3 +173,23 @@ def test_another_host_is_told_that_it_takes_features(iemocap, models, tmp_path):
     config = RunConfig.from_sources(recipe=sections, data=str(iemocap), host="bc-lstm", fusion="concat", device="cpu")
     with pytest.raises(OptionError, match="takes features"):
         train(config, tmp_path / "run", quiet=True)
+
+
+@pytest.mark.slow
+def test_a_dialogue_of_ones_own_through_a_host_that_hears_itself(iemocap, models, tmp_path):
+    run("memocmt-iemocap", iemocap, tmp_path / "run", *memocmt(models), "training.epochs=1", protocol="published")
+    rows = [
+        {"id": u.id, "dialogue": u.dialogue_id, "speaker": u.speaker, "text": u.text, "audio": str(u.audio)}
+        for u in read_raw(iemocap, classes="4-memocmt").utterances[:5]
+    ]
+    table = tmp_path / "mine.json"
+    table.write_text(json.dumps(rows))
+    told = predict_dialogue(tmp_path / "run", table, device="cpu")
+    assert [u.utterance for u in told.lines] == [row["id"] for row in rows]
+    written = predict(tmp_path / "run", out=tmp_path / "p.csv", device="cpu").read_text().splitlines()[1:]
+    expected = {cells[2]: [float(p) for p in cells[5:]] for cells in (line.split(",") for line in written)}
+    for u in told.lines:
+        np.testing.assert_allclose(expected[u.utterance], list(u.probabilities.values()), atol=1e-4)
+    table.write_text(json.dumps([{k: v for k, v in row.items() if k != "audio"} for row in rows]))
+    with pytest.raises(DataError, match="audio"):
+        predict_dialogue(tmp_path / "run", table, device="cpu")

@@ -79,6 +79,10 @@ class CFNSR(ClipHost):
     on_maps: bool
     early_fusion: Any
 
+    without_effect: ClassVar[dict[str, str]] = {
+        "dropout": "on the maps of raw audio, not on ready features",
+    }
+
     def __init__(
         self,
         dims: Dims,

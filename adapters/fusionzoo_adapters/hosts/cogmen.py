@@ -19,7 +19,7 @@ from fusionzoo.kernels.packing import Packing
 from fusionzoo.seams import Dialogues
 from fusionzoo_adapters.parts.classifier import Head
 from fusionzoo_adapters.parts.sequence_encoder import Highway, SequenceEncoder
-from fusionzoo_adapters.parts.text_views import Views, averaged, widths_of
+from fusionzoo_adapters.parts.text_views import averaged, views_of, widths_of
 from fusionzoo_adapters.parts.window_graph import check_window, relation_types, window_edges
 
 
@@ -102,7 +102,7 @@ class Cogmen(Host):
         self.context_dropout = Dropout(check_probability(dropout, "dropout", self))
         self.window = check_window(window_past, "window_past"), check_window(window_future, "window_future")
         self.joined = joined
-        self.views = None if text_views == 1 else Views(self.dims[self.names[0]], text_views, views_norm)
+        self.views = views_of(self, text_views, views_norm)
         context = check_positive(context_width or hidden, "context_width", self)
         self.encoders = nn.ModuleList()  # before an early fusion, in whose order optimizers know the parameters
         widths = self.seam("early", widths_of(self.views, self.dims), "sum")

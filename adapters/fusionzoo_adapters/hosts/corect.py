@@ -23,7 +23,7 @@ from fusionzoo.seams import Dialogues, Streams
 from fusionzoo_adapters.parts.classifier import Head
 from fusionzoo_adapters.parts.sequence_encoder import Highway, SequenceEncoder
 from fusionzoo_adapters.parts.streams import as_nodes, node_presence
-from fusionzoo_adapters.parts.text_views import Views, averaged, widths_of
+from fusionzoo_adapters.parts.text_views import averaged, views_of, widths_of
 from fusionzoo_adapters.parts.window_graph import check_window
 
 
@@ -116,7 +116,7 @@ class Corect(Host):
         variant: str = "default",
     ):
         super().__init__(dims, num_classes, num_speakers, fusion, placement, fusion_width=fusion_width)
-        self.views = None if text_views == 1 else Views(self.dims[self.names[0]], text_views, views_norm)
+        self.views = views_of(self, text_views, views_norm)
         self.input_dropout = Dropout(check_probability(input_dropout, "input_dropout", self))
         self.dropout = check_probability(dropout, "dropout", self)
         self.hidden = check_positive(hidden, "hidden", self)

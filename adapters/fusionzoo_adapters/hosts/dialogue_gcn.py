@@ -71,6 +71,13 @@ class DialogueGCN(ContextHost):
     outwards: ClassVar[bool] = False
     rectify: ClassVar[bool] = True
 
+    without_effect: ClassVar[dict[str, str]] = {
+        "global_width": "of base='dialogue-rnn' alone",
+        "party_width": "of base='dialogue-rnn' alone",
+        "listener_state": "of base='dialogue-rnn' alone",
+        "attention_width": "of base='dialogue-rnn' alone",
+    }
+
     def __init__(
         self,
         dims: Dims,

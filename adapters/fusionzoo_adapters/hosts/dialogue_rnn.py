@@ -70,6 +70,10 @@ class DialogueRNNHost(ContextHost):
     }
     placements: ClassVar[tuple[str, ...]] = (*ContextHost.placements, "parallel")
 
+    without_effect: ClassVar[dict[str, str]] = {
+        "attention_width": "of context_attention='concat' alone",
+    }
+
     def __init__(
         self,
         dims: Dims,

@@ -134,6 +134,10 @@ class MultiEMO(Host):
     placements: ClassVar[tuple[str, ...]] = ("late", "early")
     context: ClassVar[type[UnimodalContext]] = UnimodalContext
 
+    without_effect: ClassVar[dict[str, str]] = {
+        "attention_width": "of context_attention='concat' alone",
+    }
+
     def __init__(
         self,
         dims: Dims,

@@ -15,7 +15,7 @@ from fusionzoo.seams import Dialogues, Streams
 from fusionzoo_adapters.parts.classifier import DialogueAttention
 from fusionzoo_adapters.parts.context_encoder import ContextEncoder, encoded
 from fusionzoo_adapters.parts.published_fusion import speakers_of
-from fusionzoo_adapters.parts.text_views import Views, averaged, widths_of
+from fusionzoo_adapters.parts.text_views import averaged, views_of, widths_of
 
 #: Encoders with a linear map beside them, so that an utterance's own features reach the fusion unmixed.
 LATE_SKIP = "late-skip"
@@ -71,7 +71,7 @@ class ContextHost(Host):
         -------
         The width of what `contexts` returns.
         """
-        self.views = None if text_views == 1 else Views(self.dims[self.names[0]], text_views, views_norm)
+        self.views = views_of(self, text_views, views_norm)
         width = directions * check_positive(hidden, "hidden", self)
         self.input_dropout = Dropout(check_probability(input_dropout, "input_dropout", self))
         self.context_dropout = Dropout(self.context_dropout_of(check_probability(dropout, "dropout", self)))

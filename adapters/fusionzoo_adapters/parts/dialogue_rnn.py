@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fusionzoo._options import check_positive
-from fusionzoo.errors import OptionError, close_matches_hint
+from fusionzoo._options import check_choice, check_positive
 from fusionzoo.kernels.dropout import Dropout
 from fusionzoo.kernels.packing import Packing
 from fusionzoo.layers import FORMS, MatchingAttention, SimpleAttention
@@ -56,11 +55,7 @@ class DialogueRNNCell(nn.Module):
         dropout: float = 0.0,
     ):
         super().__init__()
-        if context_attention not in CONTEXT_ATTENTIONS:
-            hint = close_matches_hint(str(context_attention), CONTEXT_ATTENTIONS)
-            raise OptionError(
-                f"context_attention={context_attention!r} is not one of {', '.join(CONTEXT_ATTENTIONS)}{hint}"
-            )
+        check_choice(context_attention, CONTEXT_ATTENTIONS, "context_attention", self)
         self.width, self.global_width, self.party_width = width, global_width, party_width
         self.g_cell = nn.GRUCell(width + party_width, global_width)
         self.p_cell = nn.GRUCell(width + global_width, party_width)
@@ -93,7 +88,7 @@ def state_options(
         "global_width": check_positive(global_width, "global_width", owner),
         "party_width": check_positive(party_width, "party_width", owner),
         "listener_state": listener_state,
-        "context_attention": context_attention,
+        "context_attention": check_choice(context_attention, CONTEXT_ATTENTIONS, "context_attention", owner),
         "attention_width": check_positive(attention_width, "attention_width", owner),
     }
 

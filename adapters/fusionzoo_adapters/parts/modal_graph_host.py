@@ -32,6 +32,11 @@ class ModalGraphHost(Host):
     #: Whether the recurrences run over padding.
     reads_padding: ClassVar[bool] = False
 
+    without_effect: ClassVar[dict[str, str]] = {
+        "window_past": "of graph='relation' alone",
+        "window_future": "of graph='relation' alone",
+    }
+
     def __init__(
         self,
         dims: Dims,

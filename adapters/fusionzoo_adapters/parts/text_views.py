@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from fusionzoo._options import check_choice, check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.numerics import zero_padded
+
+if TYPE_CHECKING:
+    from fusionzoo.host import Host
 
 NORMS = ("layer", "batch", "none")
 
@@ -40,6 +44,12 @@ class Views(nn.Module):
         if self.norm == "layer":
             parts = [n(p) for n, p in zip(self.norms, parts, strict=True)]
         return zero_padded(torch.stack(list(parts)).mean(0), mask)
+
+
+def views_of(host: Host, views: int, norm: str) -> Views | None:
+    """What averages the views of a host's first modality; None for one view. The options are checked either way."""
+    check_choice(norm, NORMS, "views_norm", host)
+    return None if views == 1 else Views(host.dims[host.names[0]], views, norm)
 
 
 def widths_of(views: Views | None, dims: Mapping[str, int]) -> dict[str, int]:

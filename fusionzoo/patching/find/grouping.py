@@ -47,7 +47,8 @@ def sites_of(trace: Trace) -> SiteList:
     for events in places.values():
         site = _site(events, trace, axes)
         if site is not None:
-            site.score = score(site, events[0].index / order, any(e.main for e in events))
+            main, weighs = any(e.main for e in events), all(e.weighs for e in events)
+            site.score = score(site, events[0].index / order, main, weighs)
             sites.append(site)
     if len(trace.names) == 1 or not sites:
         sites += _inputs(trace, axes)

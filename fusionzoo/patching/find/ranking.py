@@ -7,7 +7,7 @@ import math
 from fusionzoo.patching.sites import Site
 
 
-def score(site: Site, late: float, main: bool) -> float:
+def score(site: Site, late: float, main: bool, weighs: bool) -> float:
     """How likely a site is the one.
 
     Parameters
@@ -18,6 +18,8 @@ def score(site: Site, late: float, main: bool) -> float:
         Where in the forward it is, from 0 to 1.
     main : bool
         Whether what it computes reaches the model's first output.
+    weighs : bool
+        Whether that comes of it as the weights of other tensors only.
     """
     union = {p for s in site.operands for p in s.lead.split("+") if p}
     score = 300.0 * _share(site, union) + 100.0 * len(union) / max(1, site.total) + site.join.weight + 25.0 * late
@@ -28,6 +30,7 @@ def score(site: Site, late: float, main: bool) -> float:
         (25.0, site.kind == "product" and _broadcasts(site)),  # weights of an attention, or one gate for many
         (1000.0, not site.live),
         (150.0, site.live and not main),
+        (150.0, weighs),
         (30.0, site.how != "rewrite"),
         (40.0, site.layout == "(..., d)"),
         (80.0, all(site.stream_width(s.shape) == 1 for s in site.operands)),

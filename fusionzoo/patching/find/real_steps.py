@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from fusionzoo.patching.arguments import parse_path
 from fusionzoo.patching.fuse.contexts import ArgumentContext
 from fusionzoo.patching.layouts import PADDED_ROWS
+from fusionzoo.patching.modalities import Leaf, canonical, is_other
 from fusionzoo.patching.trace.events import Operand, Trace
 from fusionzoo.patching.trace.labels import read_positions
 
@@ -96,17 +101,68 @@ def of_input(trace: Trace, layout: str | None, shape: Sequence[int]) -> Argument
     return _mask_of(trace, batch, steps)
 
 
-def of_values(trace: Trace, layout: str, shape: Sequence[int]) -> ArgumentContext | None:
-    """The argument that looks like a mask of real steps, whatever its name: ones before zeros, rows of several lengths.
+@dataclass(frozen=True)
+class Told:
+    """What may tell which steps of one stream are real: the argument, and whether that is a guess, to be tried out."""
 
-    A guess, to be tried out.
+    context: ArgumentContext
+    guess: bool
+
+
+def of_stream(trace: Trace, leaf: Leaf, batch_axis: int) -> Told | None:
+    """The argument that tells which steps of a stream are real, the likeliest of those that have its size.
+
+    One that bears the stream's modality in its name, or lies beside it in a tuple, a list or a dict, goes before others; one that
+    is called a mask or a length before one that only looks like it.
     """
-    steps, batch = shape[:2] if layout == "(T, B, d)" else (shape[1], shape[0])
-    for path, _, mask in _masks(trace):
-        for form, m in (("mask", mask), ("mask.T", mask.T)):
-            if tuple(m.shape) == (batch, steps) and batch != steps and _prefix(m) and len(m.sum(1).unique()) > 1:
-                return ArgumentContext(path, form)
-    return None
+    if is_packed(leaf.tensor):
+        return Told(ArgumentContext(leaf.path, "packed"), False)
+    shape, found = leaf.tensor.shape, []
+    for path, form, named in _tells(trace, shape[batch_axis], [shape[1 - batch_axis], *shape[2:3]]):
+        theirs = canonical(path)
+        strange = 1 if theirs is None else 0 if theirs in (canonical(leaf.hint), leaf.modality) else 2
+        shared, alike = _beside(leaf.path, path)
+        guess = strange == 2 or not (named or shared)
+        found.append((guess, strange, -shared, not alike, not named, len(found), path, form))
+    if not found:
+        return None
+    guess, *_, path, form = min(found)
+    return Told(ArgumentContext(path, form), guess)
+
+
+def is_packed(x: Tensor) -> bool:
+    """Whether a tensor is token ids, their mask and more `(B, n, T)`, as a tokenizer's output is often stored."""
+    if x.dim() != 3 or x.is_meta or not 2 <= x.shape[1] <= 4 or x.shape[1] >= x.shape[2]:
+        return False
+    plain = bool((x == x.round()).all()) if x.is_floating_point() else True
+    mask = x[:, 1]
+    return plain and bool(((mask == 0) | (mask == 1)).all()) and _prefix(mask.bool()) and bool((x[:, 0] > 1).any())
+
+
+def _tells(trace: Trace, batch: int, sizes: Sequence[int]) -> Iterator[tuple[str, str, bool]]:
+    """Arguments that may tell the real ones of so many steps, with how, and whether they are called so."""
+    for path, hint, mask in _masks(trace):
+        named = "mask" in hint.lower()
+        for form, m in _forms(mask) if named else _forms(mask)[:2]:
+            fits = m.shape[0] == batch and m.shape[1] in sizes and batch != m.shape[1] and _prefix(m)
+            if fits and (named or len(m.sum(1).unique()) > 1):
+                yield path, form, named
+                break
+    for path, values in _lists(trace):
+        named = "len" in path.lower()
+        if len(values) != batch or min(values) < 1 or not (named or max(values) in sizes):
+            continue
+        if max(values) <= max(sizes) and (named or not is_other(path)) and (named or len({*values}) > 1 or "[" in path):
+            yield path, "lengths", named
+
+
+def _beside(path: str, other: str) -> tuple[int, bool]:
+    """How many containers two paths have in common, and whether they end alike, as `x[0][1]` and `x[1][1]` do."""
+    (head, steps), (second, more) = parse_path(path), parse_path(other)
+    if head != second or not steps or not more:
+        return 0, False
+    shared = takewhile(lambda pair: pair[0] == pair[1], zip(steps, more, strict=False))
+    return 1 + len(list(shared)), steps[-1] == more[-1]
 
 
 def lengths_of_rows(trace: Trace, rows: int) -> ArgumentContext | None:
@@ -129,19 +185,21 @@ def _runs(labels: Tensor, batch_axis: int) -> list[int] | None:
 
 
 def _lists(trace: Trace) -> list[tuple[str, list[int]]]:
-    out: list[tuple[str, list[int]]] = []
-    for name, value in trace.arguments.items():
-        if isinstance(value, (list, tuple)) and value and all(type(v) is int for v in value):
-            out.append((name, list(value)))
-        if isinstance(value, dict):
-            for k, v in value.items():
-                if isinstance(v, (list, tuple)) and v and all(type(x) is int for x in v):
-                    out.append((f"{name}[{k!r}]", list(v)))
+    """Whole numbers in a row, with their path."""
+    out = [one for name, value in trace.arguments.items() for one in _numbers(value, name)]
     for leaf in trace.leaves:
         x = leaf.tensor
         if leaf.modality is None and x.dim() == 1 and not x.is_floating_point() and x.dtype != torch.bool:
             out.append((leaf.path, x.tolist()))
     return out
+
+
+def _numbers(value: Any, path: str, depth: int = 0) -> Iterator[tuple[str, list[int]]]:
+    if isinstance(value, (list, tuple)) and value and all(type(v) is int for v in value):
+        yield path, list(value)
+    elif isinstance(value, (list, tuple, dict)) and depth < 4:
+        for k, v in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _numbers(v, f"{path}[{k!r}]", depth + 1)
 
 
 def _masks(trace: Trace) -> list[tuple[str, str, Tensor]]:

@@ -115,6 +115,11 @@ def trace_model(model: nn.Module, call: Call, modalities: ModalitiesLike) -> Tra
     names.sort(key=lambda n: ORDER.index(n) if n in ORDER else len(ORDER))
     if not names:
         seen = ", ".join(f"{x.path} {tuple(x.tensor.shape)} {dtype_name(x.tensor.dtype)}" for x in leaves) or "none"
+        if arrays := [name for name, value in arguments.items() if hasattr(value, "__array_interface__")]:
+            raise ModalityError(
+                f"{', '.join(arrays)} of {type(model).__name__} are numpy arrays, which cannot be followed into the model; give tensors: "
+                "torch.as_tensor(x) of each"
+            )
         raise ModalityError(
             f"none of the arguments of {type(model).__name__} looks like a stream of features (tensors seen: {seen}); "
             "name them with modalities={'argument': 'text', ...}"

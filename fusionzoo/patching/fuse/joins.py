@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from fusionzoo.errors import ShapeError
+from fusionzoo.patching.fuse.arrangement import Masks, mean_of_real
 from fusionzoo.patching.fuse.join import Called, Groups, Join, Parts, Shape
-from fusionzoo.patching.layouts import STEP_AXES
+from fusionzoo.patching.layouts import STEP_AXES, TIMED
 from fusionzoo.patching.torch_calls import ATTENTIONS, PRODUCTS, is_outer, name_of, tensors_in
 
 if TYPE_CHECKING:
@@ -132,21 +133,35 @@ class CrossAttention(Join):
         return widths[0]  # keys and values are one stream
 
     def streams(self, plan: Plan, parts: Parts, target: Tensor) -> list[Tensor]:
-        time = 0 if plan.layout == "(T, B, d)" else -2
-        follows = plan.unaligned and plan.layout != "(..., d)"
-        xs = []
-        for x, *_ in parts.values():
-            if x.dim() == target.dim() - 1 and plan.layout in ("(T, B, d)", "(B, T, d)"):
-                x = x.unsqueeze(time)  # one vector of each sample
-            if x.shape[:-1] != target.shape[:-1] and not follows:
-                x = x.mean(time, keepdim=True).expand(*target.shape[:-1], x.shape[-1])
-            xs.append(x)
-        return xs
+        time = _time(plan)
+        vectors = plan.layout in TIMED
+        return [  # of another stream, one vector of each sample is one step
+            x.unsqueeze(time) if vectors and x.dim() == target.dim() - 1 else x for x, *_ in parts.values()
+        ]
+
+    def fused(self, layer: FusionLayer, xs: list[Tensor], parts: Parts) -> dict[str, Tensor]:
+        plan, lead = layer.plan, xs[0].shape[:-1]
+        if (plan.unaligned and plan.layout != "(..., d)") or all(x.shape[:-1] == lead for x in xs):
+            return super().fused(layer, xs, parts)
+        time, real = _time(plan), layer.real_steps(xs)
+        means = [mean_of_real(x, real.get(m), time) for m, x in zip(parts, xs, strict=True)]
+        xs = [
+            x if x.shape[:-1] == lead else mean.unsqueeze(time).expand(*lead, x.shape[-1])
+            for x, mean in zip(xs, means, strict=True)
+        ]
+        query = next(iter(parts))
+        y, arranged = layer.fuse(xs, {"mask": real[query]} if query in real else {})
+        return {"joined": arranged.back(layer.project("joined", y))}
 
     def put_back(
         self, plan: Plan, target: Tensor, operands: Sequence[Tensor], groups: Groups, fused: Mapping[str, Tensor]
     ) -> Tensor | None:
         return fused["joined"] if fused["joined"].shape == target.shape else None
+
+
+def _time(plan: Plan) -> int:
+    """Which axis of a stream that attends is time."""
+    return 0 if plan.layout == "(T, B, d)" else -2
 
 
 class Stack(Join):
@@ -225,15 +240,17 @@ class Rows(Join):
 
     @staticmethod
     def _of_other_lengths(layer: FusionLayer, xs: list[Tensor], names: list[str], axis: int) -> dict[str, Tensor]:
-        """An unaligned fusion follows its anchor's steps; others see each list's mean."""
+        """An unaligned fusion follows its anchor's steps; others see each list's mean, of its real steps."""
         plan, out = layer.plan, {}
-        if plan.unaligned and plan.layout in ("(B, T, d)", "(T, B, d)"):
+        real = layer.real_steps(xs)
+        if plan.unaligned and plan.layout in TIMED:
             y, arranged = layer.fuse(xs)
-            if y.dim() == 3 and y.shape[1] == arranged.streams[0].shape[1]:
+            follows = y.dim() == 3 and y.shape[1] == arranged.streams[0].shape[1]
+            if follows:
                 out[names[0]] = arranged.back(layer.project(names[0], y))
-            vector = y.mean(1) if y.dim() == 3 else y
+            vector = mean_of_real(y, real.get(names[0]) if follows else None, 1) if y.dim() == 3 else y
         else:
-            means = [x.mean(axis) for x in xs]
+            means = [mean_of_real(x, real.get(m), axis) for m, x in zip(names, xs, strict=True)]
             vector = layer.fuse_vectors([x.unsqueeze(0) for x in means] if means[0].dim() == 1 else means)
         for m, x in zip(names, xs, strict=True):
             if m not in out:
@@ -335,8 +352,10 @@ class _WrittenHere(Written):
         y, arranged = layer.fuse(xs, prepare=self._with_means)
         return {"joined": arranged.back(layer.project("joined", y))}
 
-    def _with_means(self, xs: list[Tensor], mask: Tensor | None) -> list[Tensor]:
+    def _with_means(self, xs: list[Tensor], mask: Masks) -> list[Tensor]:
         """Streams `(B, T, d)` in which every row has something of each."""
+        if isinstance(mask, dict):  # of one sequence, into which all are written
+            mask = torch.stack(list(mask.values())).all(0)
         out = []
         for x, mine in zip(xs, self.mine, strict=True):
             mine = mine if mine.shape == x.shape[:2] else mine.T if mine.dim() == 2 else mine.unsqueeze(0)

@@ -13,18 +13,19 @@ from torch import Tensor, nn
 
 from fusionzoo.errors import FusionZooError, ShapeError
 from fusionzoo.fusion import Fusion
-from fusionzoo.patching.fuse.arrangement import Arranged, arrange
+from fusionzoo.patching.fuse.arrangement import Arranged, Masks, arrange, masks_of
 from fusionzoo.patching.fuse.contexts import Context, read_context
 from fusionzoo.patching.fuse.join import Called, Join
 from fusionzoo.patching.fuse.joins import JOINS
 from fusionzoo.patching.fuse.own_randomness import OwnRandomness
+from fusionzoo.patching.layouts import TIMED
 from fusionzoo.patching.running import running_call
 from fusionzoo.patching.signatures import signature_of
 from fusionzoo.patching.torch_calls import sequences_in, tensors_in
 
 #: Earlier expressions of a join by their number: function, arguments, keyword arguments.
 Kept = Mapping[int, Called]
-Prepare = Callable[[list[Tensor], Tensor | None], list[Tensor]]
+Prepare = Callable[[list[Tensor], Masks], list[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -252,15 +253,13 @@ class FusionLayer(nn.Module):
     ) -> tuple[Tensor, Arranged]:
         """Fuse streams in the host's layout: what comes out, and the way back.
 
-        known : goes before what the context says.
+        known : what tells the real steps, in the place of the context.
         prepare : what to do with streams `(B, T, d)` and their mask before.
         """
         if self.plan.layout == "(B, d)" and xs[0].dim() == 2:
             return self._call(xs, None), _AS_IT_IS
-        context = {**self._context(xs[0]), **(known or {})}
-        if known and "mask" in context:
-            del context["mask"]
-        arranged = arrange(xs, self.plan.layout, context, self.plan.across, self.plan.what)
+        context = self._context(xs[0]) if known is None else known
+        arranged = arrange(xs, tuple(self.plan.widths), self.plan.layout, context, self.plan.across, self.plan.what)
         streams = arranged.streams
         if prepare is not None and self.plan.layout in ("(B, T, d)", "(T, B, d)", "(T, d)"):
             streams = prepare(streams, arranged.mask)
@@ -287,7 +286,17 @@ class FusionLayer(nn.Module):
             del past[:-64]
         return found
 
-    def _call(self, xs: list[Tensor], mask: Tensor | None) -> Tensor:
+    def real_steps(self, xs: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The mask `(B, T)` of every stream of which the context tells it, by modality; the streams in the host's layout."""
+        if self.context is None or self.plan.layout not in TIMED:
+            return {}
+        turned = [x.transpose(0, 1) if self.plan.layout == "(T, B, d)" else x for x in xs]
+        masks = masks_of(self._context(xs[0]), turned, tuple(self.plan.widths), self.plan.what)
+        return dict.fromkeys(self.plan.widths, masks) if isinstance(masks, Tensor) else masks or {}
+
+    def _call(self, xs: list[Tensor], mask: Masks) -> Tensor:
+        if isinstance(mask, dict) and self._names != tuple(self.plan.widths):
+            mask = {own: mask[m] for own, m in zip(self._names, self.plan.widths, strict=True) if m in mask}
         kind = self._now[0] if self._now else None
         if kind is None:
             like = self._like()

@@ -62,6 +62,7 @@ class Event:
     frame: int = 0
     live: bool = True
     main: bool = True  # whether it reaches the model's first output
+    weighs: bool = False  # whether it reaches outputs as the weights of a softmax only
     callee: nn.Module | None = None  # of an attention written out in operations: the module that was called for it
     lifted: bool = False
     raw: tuple[str, list[Operand], nn.Module, str, list[Step]] | None = (

@@ -60,6 +60,7 @@ class Tracer(TorchFunctionMode):
         self.results: dict[int, int] = {}
         self.origins: dict[int, int] = {}  # of results in whatever shape
         self.via: dict[int, int] = {}
+        self.weights: set[int] = set()  # what a softmax gave, in whatever shape
         self.waiting: set[int] = set()
         self.given: dict[int, list[Any]] = {}  # what each module was last called with
         self.frames: list[Any] = []  # kept, so that no id is used twice
@@ -70,7 +71,10 @@ class Tracer(TorchFunctionMode):
         return self.labels.get(id(x)) if isinstance(x, Tensor) else None
 
     def tag(self, x: Tensor, labels: Tensor, via: int = 0) -> None:
-        """Give a tensor its labels; `via` are the events that it came through, a bit for each."""
+        """Give a tensor its labels; `via` are the events that it came through, two bits for each.
+
+        The first says that, the second that it was not as weights alone.
+        """
         self.labels[id(x)] = labels
         self.keep[id(x)] = x
         if via:
@@ -93,9 +97,8 @@ class Tracer(TorchFunctionMode):
         taken = tuple(self.labels[id(x)] for x in tagged)
         out = func(*args, **kwargs)
         self.trace.calls.append(Call(name, *self._place(sys._getframe(1)), taken, gave_tensor(out)))
-        via = 0
-        for x in tagged:
-            via |= self.via.get(id(x), 0)
+        weights = [x for x in tagged if id(x) in self.weights]
+        via = self._through(tagged, weights if len(weights) < len(tagged) else [])
         if name == "__setitem__":
             self._assign(args)
             if len(before) > 1:
@@ -110,8 +113,19 @@ class Tracer(TorchFunctionMode):
         if len(before) > 1:
             via |= self._join(TorchCall(name, args, kwargs, inputs, sys._getframe(1)), before, new, out)
         self._results(name, new, via, inputs, tagged[0])
+        if name == "softmax" or len(weights) == len(tagged):
+            self.weights.update(id(x) for x, _ in new)
         self._vote(name, args, kwargs)
         return out
+
+    def _through(self, tagged: Sequence[Tensor], weights: Sequence[Tensor]) -> int:
+        """The events that a result came through; those of weights, as weights, where they meet what they weigh."""
+        every_first = (1 << 2 * len(self.trace.events)) // 3
+        via = 0
+        for x in tagged:
+            mine = self.via.get(id(x), 0)
+            via |= mine & every_first if any(x is w for w in weights) else mine
+        return via
 
     def _look_up(self, index: Tensor) -> None:
         """Note an argument whose name says no modality but which is used like tokens."""
@@ -200,7 +214,7 @@ class Tracer(TorchFunctionMode):
         self.results[id(first)] = self.origins[id(first)] = event.index
         self.waiting.add(id(first))
         self.keep[id(first)] = first
-        return 1 << event.index
+        return 3 << 2 * event.index
 
     def _all_hold_all(self, operands: list[Operand]) -> bool:
         """Whether streams that have taken from one another before are put together, and not the parts of one."""
@@ -244,7 +258,7 @@ class Tracer(TorchFunctionMode):
         via = self.via.get(id(inputs[0]), 0)
         for event in reversed(self.trace.events):
             if (
-                via >> event.index & 1
+                via >> 2 * event.index & 1
                 and event.op == "attention"
                 and not event.lifted
                 and event.frame == id(frame)
@@ -429,8 +443,9 @@ def run(
         reached |= via
     if reached:
         for event in trace.events:
-            event.live = bool(reached >> event.index & 1)
-            event.main = bool(outputs[0] >> event.index & 1)
+            event.live = bool(reached >> 2 * event.index & 1)
+            event.main = bool(outputs[0] >> 2 * event.index & 1)
+            event.weighs = event.live and not reached >> 2 * event.index & 2
 
 
 def _hooks(tracer: Tracer, model: nn.Module) -> list[RemovableHandle]:

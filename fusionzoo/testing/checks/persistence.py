@@ -9,7 +9,7 @@ import torch
 
 from fusionzoo.errors import FusionZooError
 from fusionzoo.testing.comparisons import pickled, refuses, same, tensor_state
-from fusionzoo.testing.runner import describe_error, fail, rules
+from fusionzoo.testing.runner import describe_error, fail, rules, skip
 
 rule = rules("fusion", "host", "objective", theme="persistence")
 
@@ -113,3 +113,24 @@ def reference_refuses_other_weights(subject):
         FusionZooError,
         "load_reference of other weights",
     )
+
+
+@rule(needs=("constructs",))
+def reference_refuses_parts(subject):
+    """load_reference takes weights that fit as a whole, or refuses: none is left out in silence."""
+    own = subject.make().state_dict()
+    names = [k for k, v in own.items() if isinstance(v, torch.Tensor)]
+    if len(names) < 2:
+        skip("it has no two tensors")
+    module = subject.make()
+    before = {k: v.clone() for k, v in tensor_state(module).items()}
+    for what, weights in (
+        ("one of its own weights and one of another name", {names[0]: own[names[0]], "no.such.weight": torch.zeros(1)}),
+        ("all of its own weights but one", {k: own[k] for k in names[:-1]}),
+    ):
+        refuses(lambda w=weights: module.load_reference(w), FusionZooError, f"load_reference of {what}")
+    changed = [k for k, v in tensor_state(module).items() if not torch.equal(v.nan_to_num(), before[k].nan_to_num())]
+    if changed:
+        fail(
+            f"weights that were refused have changed {changed[0]!r}", "look at all names and shapes before loading any"
+        )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Fused, Streams
 from fusionzoo.layers import MatchingAttention
@@ -35,6 +36,8 @@ class OfficialLMAM(LMAM):
                 f"LMAM(variant='official') adds the contexts of three modalities, got {len(self.dims)} "
                 f"({', '.join(self.names)}); the default variant takes two or more"
             )
+        if rank is not None:
+            check_positive(rank, "rank", self)
         self.rank = self.width
         self.matchatt = MatchingAttention(self.width, self.width, form="general2", tanh=True)
         nn.init.normal_(self.matchatt.transform.weight, std=0.01)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from einops import rearrange
 from torch import Tensor
@@ -29,6 +30,7 @@ class OfficialSelfAttention(SelfAttention):
     """
 
     variant = "official"
+    without_effect: ClassVar[dict[str, str]] = {"dropout": "the published attention drops nothing"}
 
     def build_attention(self, heads: int, hidden: int, score: str) -> None:
         self.attention = OfficialTokenAttention(self.width, heads, hidden, score, self.out_dim, self.dropout)

@@ -90,6 +90,7 @@ def test_predict_writes_every_utterance(run_folder, tmp_path, capfd):
 
 def test_compare_is_resumable_and_prints_the_table(tmp_path, capfd):
     command = ["compare", "--data", "demo", "--hosts", "bc-lstm", "--fusions", "concat,lmam", "--out", tmp_path, *TINY]
+    command += ["--jobs", "1"]
     status, out, err = call(capfd, *command, "--seeds", "1")
     assert status == 0, err
     for words in ("bc-lstm", "concat", "lmam", "parameters", "seconds", "Best reachable test W-F1"):
@@ -117,7 +118,7 @@ def test_train_names_the_command_that_makes_several_runs(asked, named, tmp_path,
     assert named in err
     line = shlex.split(err.splitlines()[-1])
     assert line[0] == "fusionzoo"
-    status, out, err = call(capfd, *line[1:], "--quiet")
+    status, out, err = call(capfd, *line[1:], "--quiet", "--jobs", "1")
     assert status == 0, err
     assert "±" in out
     assert len(list(tmp_path.glob("of two/runs/*/result.json"))) == (4 if len(asked) == 4 else 2)

@@ -81,6 +81,8 @@ def test_several_seeds_beside_the_published_number(recipe, capfd):
         "seeds",
         "--set",
         "training.epochs=1",
+        "--jobs",
+        "1",
     ]
     status, out, err = call(capfd, *command)
     assert status == 0, err
@@ -89,7 +91,7 @@ def test_several_seeds_beside_the_published_number(recipe, capfd):
 
 
 def test_folds_as_one_command(recipe, capfd):
-    command = ["cross-validate", recipe, "--folds", "3", "--out", "cv", "--set", "training.epochs=1"]
+    command = ["cross-validate", recipe, "--folds", "3", "--out", "cv", "--set", "training.epochs=1", "--jobs", "1"]
     status, out, err = call(capfd, *command)
     assert status == 0, err
     assert "mean ± sd over folds" in out
@@ -104,7 +106,7 @@ def test_folds_as_one_command(recipe, capfd):
     assert status == 0
     first, second = (recipe.parent / d / "predictions.csv" for d in ("cv/runs/fold2__seed0", "again"))
     assert first.read_bytes() == second.read_bytes()
-    status, out, _ = call(capfd, "reproduce", "cv", "--quiet", "--tolerance", "0")
+    status, out, _ = call(capfd, "reproduce", "cv", "--quiet", "--tolerance", "0", "--jobs", "1")
     assert status == 0
     assert "same to the last digit" in out
 

@@ -40,7 +40,11 @@ def corpus(views: bool = False, classes: int = 6, speakers: int = 2) -> Corpus:
         label_names=tuple(f"class{i}" for i in range(classes)),
         split=np.repeat(["train", "train", "train", "dev", "test", "test"], lengths),
         info={"source": "toy", **({"text_views": 4} if views else {})},
-        extras={"sentence": np.array([f"words {i}" for i in range(rows)]), "sentiment": np.arange(rows) % 3},
+        extras={
+            "sentence": np.array([f"words {i}" for i in range(rows)]),
+            "sentiment": np.arange(rows) % 3,
+            "score": rng.normal(size=rows),
+        },
     ).validate()
 
 
@@ -52,7 +56,7 @@ def back(target: Path, has_dev: bool) -> Corpus:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_round_trip_through_our_readers_is_exact(layout: str, tmp_path: Path) -> None:
     meld, views = "meld" in layout, layout.startswith(("roberta", "cosmic", "m3net"))
-    has_dev = layout.startswith(("cosmic", "split", "m3net"))
+    has_dev = layout.startswith(("cosmic", "split", "m3net", "mmsa"))
     source = corpus(views, 7 if meld else 6, 3 if meld else 2)
     target = tmp_path / ("folder" if "folder" in layout else "features.pkl")
     done = export_data(source, target, layout)
@@ -75,6 +79,10 @@ def test_a_round_trip_through_our_readers_is_exact(layout: str, tmp_path: Path) 
     if not meld:
         assert np.array_equal(read.speaker, source.speaker)
     assert np.array_equal(read.extras["sentence"], source.extras["sentence"])
+    if layout == "mmsa-pickle":
+        assert read.label_names == source.label_names
+        assert np.array_equal(read.utterance_id, source.utterance_id)
+        assert np.array_equal(read.extras["score"], source.extras["score"])
     if "sentiment" in read.extras:
         assert np.array_equal(read.extras["sentiment"], source.extras["sentiment"])
     # And once more, from what was read.
@@ -155,6 +163,15 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
             export_data(source, tmp_path / "f.pkl", arguments[0], **options)
     with pytest.raises(fusionzoo.DataError, match="dialogues of 3 speakers"):
         export_data(corpus(speakers=3), tmp_path / "f.pkl", "classic-pickle")
+    scoreless = replace(source, extras={})
+    with pytest.raises(fusionzoo.DataError, match="has no scores, on which MMSA trains"):
+        export_data(scoreless, tmp_path / "f.pkl", "mmsa-pickle")
+    with pytest.raises(fusionzoo.DataError, match="has no test split"):
+        export_data(
+            replace(source, split=np.where(source.split == "test", "train", source.split)),
+            tmp_path / "f",
+            "mmsa-pickle",
+        )
     unlabelled = replace(source, label=np.where(np.arange(len(source)) == 2, -100, source.label))
     with pytest.raises(fusionzoo.DataError, match="without a label"):
         export_data(unlabelled, tmp_path / "f.pkl", "classic-pickle")

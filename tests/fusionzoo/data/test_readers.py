@@ -114,7 +114,7 @@ def test_a_release_of_somebody_elses_is_recognised_read_and_inspected(registry, 
     assert (report.kind, report.missing, report.rows) == ("raw-tapes", ["audio"], 3)
     with pytest.raises(DataError, match="the release of tapes: recordings, no features"):
         load(tmp_path)
-    with pytest.raises(DataError, match=r"Known: IEMOCAP .*tapes \(\*\.tape\)\. Name the folder"):
+    with pytest.raises(DataError, match=r"Known: IEMOCAP .*tapes \(\*\.tape\); .*\. Name the folder"):
         read_raw(_empty(tmp_path))
 
 

@@ -121,8 +121,10 @@ def test_the_commands(tmp_path, monkeypatch, capsys):
     code, said = run("train", "--data", "words.npz", "--fusion", "gated")
     assert (code, "'gated' would not be built" in said) == (2, True)
     assert run("train", "--data", "words.npz", "--fusion", "none", "--out", "explicit", "--quiet")[0] == 0
-    assert run("compare", "--data", "words.npz", "--seeds", "2", "--out", "seeds", "--quiet")[0] == 0
-    assert run("cross-validate", "--data", "words.npz", "--folds", "2", "--out", "folds", "--quiet")[0] == 0
+    assert run("compare", "--data", "words.npz", "--seeds", "2", "--out", "seeds", "--quiet", "--jobs", "1")[0] == 0
+    assert (
+        run("cross-validate", "--data", "words.npz", "--folds", "2", "--out", "folds", "--quiet", "--jobs", "1")[0] == 0
+    )
     code, said = run("compare", "--data", "words.npz", "--hosts", "bc-lstm", "--fusions", "concat,lmam", "--seeds", "1")
     assert (code, "'concat' would not be built" in said) == (2, True)
     code, said = run("bench", "--data", "words.npz", "--hosts", "bc-lstm", "--repeats", "1", "--batch", "2")

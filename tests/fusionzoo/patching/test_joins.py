@@ -248,6 +248,42 @@ def test_two_glimpses_of_one_mixture_go_behind_what_they_meet():
     assert kinds.index(("product", ("text", "text+visual"))) < kinds.index(("cat", ("text+visual", "text+visual2")))
 
 
+class Scored(nn.Module):
+    """What goes with what is scored by a sum; what is heard and what is seen meet in another one."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.v, self.h = nn.Linear(8, 6), nn.Linear(12, 6), nn.Linear(6, 1)
+        self.hear, self.see, self.u, self.head = nn.Linear(8, 5), nn.Linear(12, 5), nn.Linear(5, 5), nn.Linear(5, 4)
+
+    def forward(self, audio, video):  # (B, T, d), (B, T, places, d)
+        scores = self.h(torch.tanh(self.v(video) + self.a(audio).unsqueeze(2)))
+        a, v = self.hear(audio), self.see((self.weights(scores) * video).sum(2))
+        return self.head(0.5 * (self.u(a) + self.u(v)) + v)
+
+    def weights(self, scores):
+        return scores.softmax(2)
+
+
+class Told(Scored):
+    """The same, with shares as its output: a softmax that weighs nothing."""
+
+    def forward(self, audio, video):
+        return super().forward(audio, video).softmax(-1)
+
+
+@pytest.mark.parametrize("host", [Scored, Told])
+def test_scores_go_behind_what_they_weigh(host):
+    site = fusionzoo.find_sites(host(), torch.randn(3, 10, 8), torch.randn(3, 10, 7, 12))[0]
+    assert site.modalities == ("audio", "audio+visual")
+
+
+def test_a_gate_by_sigmoid_weighs_nothing_away():
+    host = type("Gated", (Scored,), {"weights": lambda self, scores: scores.sigmoid()})
+    site = fusionzoo.find_sites(host(), torch.randn(3, 10, 8), torch.randn(3, 10, 7, 12))[0]
+    assert set(site.modalities) == {"audio", "visual"}
+
+
 WRITTEN = """
 def written(self, x, ids, pictures):
     x = x.clone()

@@ -14,6 +14,7 @@ from torch import nn
 
 import fusionzoo
 from fusionzoo.errors import (
+    FusionZooWarning,
     LayoutError,
     ModalityError,
     NoSiteError,
@@ -74,7 +75,8 @@ def test_two_patches(build, hosts, shake):
     sites = fusionzoo.find_sites(model, *args)
     a = fusionzoo.patch(model, "lmam", sites[0])
     b = fusionzoo.patch(model, "gated", next(s for s in sites if s.kind == "rows"))
-    c = fusionzoo.patch(model, "gated", sites[0])
+    with pytest.warns(FusionZooWarning, match="another fusion at .* already"):
+        c = fusionzoo.patch(model, "gated", sites[0])
     assert torch.equal(model(*args), expected)
     shake(a), shake(b), shake(c)
     three = model(*args)

@@ -257,11 +257,33 @@ class HeadsThatHaveAttended(nn.Module):
         return self.of_t(t), self.of_a(a), self.of_all(torch.cat([t, a], -1))
 
 
-def test_where_several_outputs_may_be_the_main_one_that_is_said():
+def test_where_several_outputs_may_be_the_main_one_it_is_said_which_one_feels_the_fusion():
     torch.manual_seed(0)
     g = torch.Generator().manual_seed(1)
     model, batch = HeadsThatHaveAttended(), (torch.randn(4, 6, generator=g), torch.randn(4, 5, generator=g))
     site = next(s for s in fusionzoo.find_sites(model, *batch) if s.kind == "cat")
     felt = next(p for p in fusionzoo.patch(model, "gated", site, inputs=batch).proof.promises if p.words == FELT)
-    assert felt.state == NOT_TRIED
-    assert "output 2 does" in felt.why
+    assert felt.state == PROVED
+    assert felt.why == "output 2 does, which as many modalities reach as output 0"
+
+
+class CutByCounts(nn.Module):
+    """Frames and sounds of all clips in one list each, with lengths of their own, beside words that are a batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.see, self.hear, self.read, self.head = nn.Linear(6, 4), nn.Linear(5, 4), nn.Linear(7, 4), nn.Linear(12, 3)
+
+    def forward(self, visual, n_frames, audio, n_sounds, text):
+        seen = torch.stack([x.mean(0) for x in self.see(visual).split(n_frames)])
+        heard = torch.stack([x.mean(0) for x in self.hear(audio).split(n_sounds)])
+        return self.head(torch.cat([seen, heard, self.read(text).mean(1)], -1))
+
+
+def test_each_stream_may_be_cut_by_counts_of_its_own():
+    torch.manual_seed(0)
+    batch = torch.randn(17, 6), [8, 6, 3], torch.randn(15, 5), [5, 7, 3], torch.randn(3, 9, 7)
+    patch = fusionzoo.patch(CutByCounts(), "gated", inputs=batch)
+    assert patch.proof.holds(APART)
+    with pytest.raises(LeakError, match="changing one sample moves outputs of others"):
+        fusionzoo.patch(CutByCounts(), Mixing(patch.site.widths), inputs=batch)

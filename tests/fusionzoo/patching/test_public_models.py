@@ -73,6 +73,19 @@ def test_leaks_are_seen_without_the_library(runner: Any, layout: str, apart: boo
     assert (seen["apart"], seen["felt"]) == (apart, True)
 
 
+def test_a_changed_call_has_the_containers_that_it_had(runner: Any) -> None:
+    x = torch.tensor([[1.0, 2, 3], [4, 5, 6]])
+    held = SimpleNamespace(x=x.clone())
+    call = Call((x, [2, 1]), [x], held, batch={"a": (x,)})
+    streams = {(0, 0): 0, (1, 0): 0, (2, "x"): 0, ("batch", "a", 0): 0}
+    made = runner.batches.changed(call, [1], streams, None)
+    (pair, listed, other), batch = made.args, made.kwargs["batch"]
+    assert (type(pair), type(listed), type(batch["a"]), pair[1]) == (tuple, list, tuple, [2, 1])
+    for y in (pair[0], listed[0], other.x, batch["a"][0]):
+        assert (y != x).tolist() == [[False] * 3, [True] * 3]
+    assert torch.equal(call.args[0][0], torch.arange(1.0, 7).view(2, 3))
+
+
 def test_padding_is_seen_without_the_library(runner: Any) -> None:
     torch.manual_seed(0)
     model, call = Dialogues(), a_call(runner)
@@ -90,14 +103,63 @@ def test_records_of_other_runs_stay_and_become_the_page(runner: Any, tmp_path: P
     failed = {"name": "two", "fusion": "lmam", "alone": False, "state": "does not run", "error": "no clone"}
     file = tmp_path / "records.json"
     runner.table.keep(file, [{**record, "name": "one"}, failed])
-    runner.table.keep(file, [{**record, "name": "three"}, {**record, "name": "one", "proved": False}])
+    four = {**record, "name": "four", "given": ["modalities"], "without": "ModalityError: no names"}
+    runner.table.keep(file, [{**record, "name": "three"}, {**record, "name": "one", "proved": False}, four])
     records = json.loads(file.read_text())
-    assert [(r["name"], r.get("proved")) for r in records] == [("one", False), ("three", True), ("two", None)]
+    assert [(r["name"], r.get("proved")) for r in records] == [
+        ("four", True),
+        ("one", False),
+        ("three", True),
+        ("two", None),
+    ]
 
-    text = runner.page.tables(records)
+    text = "words\n" + "".join(f"<!-- {name} -->\nof before\n<!-- /{name} -->\n" for name in runner.page.parts(records))
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    runner.page.rewrite(page, records)
+    text = page.read_text()
+    assert "of before" not in text
     assert (
-        "| [b](https://github.com/a/b/tree/0123456789), `one` | cat, `model.py:3`, `(B, d)` | ✓ | ✓ ✓ ✓ ✓ ✓ ✓ | ✓ ✓ ✓ |"
+        "| [b](https://github.com/a/b/tree/0123456789), `three` | cat, `model.py:3`, `(B, d)` | ✓ | ✓ ✓ ✓ ✓ ✓ ✓ | ✓ ✓ ✓ | ✓ |"
         in text
     )
-    assert "Further: 2 of 3 run at all; 1 (50%) are one line, right and proved." in text
+    assert "| further | 3 of 4 | 1 (33%) | 1 (33%) | 2 (67%) | 1 |" in text
     assert "- `two`: does not run: no clone" in text
+    assert "- `four`: `modalities=`, for without: ModalityError: no names" in text
+    runner.page.rewrite(page, records)
+    assert page.read_text() == text
+
+    page.write_text("no marks")
+    with pytest.raises(SystemExit, match="has 0 pairs of marks <!-- conditions -->"):
+        runner.page.rewrite(page, records)
+
+
+def test_the_page_agrees_with_itself(runner: Any) -> None:
+    """Every builder has a row; what the rows say adds up to the sums."""
+    text = runner.table.PAGE.read_text(encoding="utf-8")
+
+    def rows(name: str) -> list[list[str]]:
+        part = text.partition(f"<!-- {name} -->")[2].partition(f"<!-- /{name} -->")[0]
+        return [[c.strip() for c in line.strip("|").split(" | ")] for line in part.strip().splitlines()[2:]]
+
+    known, further = rows("known"), rows("further")
+    builders = {p.stem for p in (BENCHMARKS / "repositories" / "builders").glob("[!_]*.py")}
+    assert {r[0].split("`")[1] for r in known + further} == builders
+    both = [r[-1].split(" · ") for r in known]
+    columns = [[b[0] for b in both], [b[1] for b in both if b[1:]], [r[-1] for r in further]]
+    marks = runner.page.PLAIN, runner.page.NAMED
+    for sums, said in zip(rows("sums"), columns, strict=True):
+        assert int(sums[1].split(" of ")[1]) == len(said), sums
+        assert [int(n.split(" ")[0]) for n in sums[2:4]] == [said.count(m) for m in marks], sums
+
+
+def test_where_padding_reaches_everything_the_builder_can_tell_nothing_of_it(runner: Any) -> None:
+    class Pooled(Dialogues):
+        def forward(self, text: torch.Tensor, audio: torch.Tensor, umask: torch.Tensor) -> torch.Tensor:
+            return super().forward(text, audio, umask).mean(0)
+
+    torch.manual_seed(0)
+    model, call = Pooled(), a_call(runner)
+    host = runner.checks.Model(model, call)
+    patch = fusionzoo.patch(model, "lmam", inputs=call, layout="(T, B, d)", context=lambda *_: {}, prove=False)
+    assert runner.checks.independent(BUILDER, host, patch)["padding"] is None

@@ -259,6 +259,43 @@ def test_a_sample_may_have_several_rows_of_a_stream():
     assert {p.words: p.state for p in patch.proof.promises}[APART] == PROVED
 
 
+class Fading(nn.Module):
+    """What came early in a clip is too small to be seen at the end of it; nothing but the outputs' size tells samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.t, self.a, self.head = nn.Linear(7, 8), nn.Linear(5, 8), nn.Linear(16, 1)
+
+    def forward(self, text, audio):  # (B, T, d), every clip as long
+        h = text.new_zeros(len(text), 16)
+        for t, a in zip(self.t(text).unbind(1), self.a(audio).unbind(1), strict=True):
+            h = 1e-9 * h + torch.cat([t, a], -1)
+        return self.head(h)
+
+
+def test_a_step_that_fades_out_is_no_sample():
+    torch.manual_seed(0)
+    patch = fusionzoo.patch(Fading(), "gated", inputs=tuple(streams()))
+    assert patch.proof.holds(APART)
+
+
+class OneChannel(nn.Module):
+    """Pictures of one channel: two axes that all streams have in common, of which the model is built for one."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.v, self.head = nn.Conv2d(1, 6, 3), nn.Conv2d(1, 6, 3), nn.Linear(12, 4)
+
+    def forward(self, audio, image):  # (B, 1, h, w)
+        return self.head(torch.cat((self.a(audio).amax((2, 3)), self.v(image).amax((2, 3))), 1))
+
+
+def test_an_axis_that_the_model_takes_one_place_of_counts_no_samples():
+    torch.manual_seed(0)
+    patch = fusionzoo.patch(OneChannel(), "gated", inputs=(torch.randn(3, 1, 12, 10), torch.randn(3, 1, 8, 8)))
+    assert patch.proof.holds(APART)
+
+
 def test_values_of_made_batches_are_the_batchs_own():
     class Buckets(nn.Module):
         def __init__(self):

@@ -12,7 +12,8 @@ from torch import nn
 from zoo.wrapped import MASK, make
 
 import fusionzoo
-from fusionzoo.errors import FusionZooWarning, LayoutError, ModalityError, NoSiteError
+from fusionzoo.errors import FusionZooWarning, LayoutError, ModalityError, NoSiteError, PatchError, PatchOptionError
+from fusionzoo.patching.promises import LEARNS
 
 
 class Base(nn.Module):
@@ -187,3 +188,71 @@ def test_a_hint_at_joined_features_keeps_what_was_proved():
     assert eval(told.as_code()).to_dict() == told.to_dict()
     patch = fusionzoo.patch(make(Early), "lmam", told)
     assert "mask from the argument umask" in patch.summary()
+
+
+TEXT, AUDIO = torch.randn(3, 6, generator=torch.Generator().manual_seed(0)), torch.randn(3, 5)
+
+
+class Plain(Base):
+    def forward(self, text, audio):
+        return self.joined(self.t(text), self.a(audio))
+
+
+class Silent(Plain):
+    def forward(self, text, audio):
+        self.seen = super().forward(text, audio)
+
+
+class Decoding(Plain):
+    def forward(self, text, audio):
+        y = super().forward(text, audio)
+        return y.square().mean() if self.training else y.argmax(-1).tolist()
+
+
+def test_a_model_that_returns_nothing_is_refused_and_one_that_only_trains_is_said():
+    with pytest.raises(PatchError, match=r"Silent returns no tensor for this call.*prove=False"):
+        fusionzoo.patch(Silent(), "gated", inputs=(TEXT, AUDIO))
+    with pytest.warns(
+        FusionZooWarning, match=r"nothing tried: in eval mode, the model returns no floating-point tensor"
+    ):
+        fusionzoo.patch(Decoding(), "gated", inputs=(TEXT, AUDIO))
+
+
+@pytest.mark.parametrize(("given", "meant"), [("input", "inputs"), ("layuot", "layout"), ("context_", "context")])
+def test_a_misspelt_argument_is_no_option_of_the_fusion(given, meant):
+    with pytest.raises(PatchOptionError, match=f"no argument '{given}'; did you mean '{meant}'"):
+        fusionzoo.patch(Plain(), "gated", **{given: (TEXT, AUDIO)})
+
+
+def test_numpy_arrays_are_named():
+    with pytest.raises(ModalityError, match=r"text, audio of Plain are numpy arrays.*torch\.as_tensor"):
+        fusionzoo.patch(Plain(), "gated", inputs=(TEXT.numpy(), AUDIO.numpy()))
+
+
+def test_two_fusions_at_one_site_are_said(tmp_path):
+    model = Plain()
+    path = fusionzoo.patch(model, "gated", inputs=(TEXT, AUDIO)).save(tmp_path / "patch.safetensors")
+    with pytest.warns(FusionZooWarning, match="another fusion at .* already"):
+        fusionzoo.load_patch(model, path).remove()
+    with pytest.warns(FusionZooWarning, match="another fusion at .* already"):
+        fusionzoo.patch(model, "concat", inputs=(TEXT, AUDIO))
+
+
+def test_the_summary_has_the_line_for_an_optimizer_from_before():
+    model = Plain()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    patch = fusionzoo.patch(model, "gated", inputs=(TEXT, AUDIO))
+    (line,) = re.findall(r"optimizer\.add_param_group\(.*\)", str(patch))
+    before = [p.clone() for p in patch.parameters()]
+    eval(line, {"optimizer": optimizer, "patch": patch, "list": list})
+    model(TEXT, AUDIO).square().sum().backward()
+    optimizer.step()
+    assert not all(torch.equal(p, q) for p, q in zip(patch.parameters(), before, strict=True))
+
+
+def test_gradients_are_tried_in_inference_mode_too():
+    model = Plain()
+    with torch.inference_mode():
+        patch = fusionzoo.patch(model, "gated", inputs=(TEXT, AUDIO))
+    assert patch.proof.holds(LEARNS)
+    model(TEXT, AUDIO).sum().backward()

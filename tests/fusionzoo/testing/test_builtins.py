@@ -222,7 +222,8 @@ OFFICIAL = {
         {"variant": "official"},
         {
             "gradient_to_modalities": "audio and visual act through weights alone, which are constant in a dialogue of one "
-            "utterance"
+            "utterance",
+            "more_modalities": "the official code adds the contexts of the first three modalities",
         },
     ),
     "aff": ({"variant": "official"}, {"training_on_one": _BATCH_NORM}),
@@ -241,6 +242,7 @@ OFFICIAL = {
                 "gradient_to_parameters",
                 "modalities_used",
                 "gradient_to_modalities",
+                "dropout_drops",
             ),
             "the paper's gates start closed: at first the anchor alone passes and nothing behind a gate has a gradient",
         ),
@@ -256,7 +258,10 @@ OFFICIAL = {
     "msaf": ({"variant": "official"}, {"training_on_one": _BATCH_NORM}),
     "mult": (
         {**MULT, "variant": "official", "causal": True},
-        {"unaligned_lengths": "the official causal mask is offset by the difference of the padded lengths"},
+        {
+            "unaligned_lengths": "the official causal mask is offset by the difference of the padded lengths",
+            "zeros_are_values": "the official code gives no position to a step whose first feature is exactly zero",
+        },
     ),
     "multi-attn": (
         {"variant": "official", "width": 8},

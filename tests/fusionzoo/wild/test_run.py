@@ -19,7 +19,7 @@ import torch
 
 import fusionzoo
 from fusionzoo import wild
-from fusionzoo.errors import FusionZooWarning, ModalityError, OptionError, PatchError, TrainingError
+from fusionzoo.errors import FusionZooError, FusionZooWarning, ModalityError, OptionError, PatchError, TrainingError
 from fusionzoo.wild.stand_ins import Finder
 
 SCRIPTS = Path(__file__).with_name("scripts")
@@ -163,8 +163,57 @@ def test_several_models_are_a_question() -> None:
     assert done.patch is not None
     assert type(done.patch.host).__name__ == "Net"
     assert done.patch.calls == 2
-    with pytest.raises(PatchError, match="no module of the class 'Nte'"):
+    with pytest.raises(
+        PatchError, match=r"'Nte': no class of that name is defined; did you mean 'Net'.*--model Teacher"
+    ):
         go("several", model="Nte")
+    said: list[str] = []
+    with pytest.raises(PatchError, match=r"'Bilinear' that an optimizer trains .* writes it: Teacher, Net"):
+        wild.run(SCRIPTS / "several.py", fusion="gmu", model="Bilinear", say=said.append)
+    assert "no optimizer holds a Bilinear yet; Teacher, Net, Centres go on" in said[0]
+
+
+def test_a_model_that_nobody_has_is_told_with_the_first_call(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(PatchError, match=r"no module of the class 'Transformer_': .* --model Net, for instance"):
+        go("argparse_train", "--epochs", "2", model="Transformer_")
+    assert "epoch" not in capsys.readouterr().out
+
+
+def test_the_proof_can_be_left_out() -> None:
+    done = go("argparse_train", "--epochs", "1", prove=False)
+    assert done.patch is not None
+    assert done.patch.calls == 3
+    assert "prove=False" in str(done.patch.proof)
+
+
+@pytest.mark.parametrize(
+    "kind", ["swa", "frozen", *(pytest.param(k, marks=pytest.mark.slow) for k in ("ema", "deepcopy"))]
+)
+def test_an_average_of_weights_from_before_has_the_fusion_too(kind: str) -> None:
+    """As if the fusion had been in the model when the average was set up: the formulas say what the average is then."""
+    done = go("averages", kind)
+    model, average, steps = (done.namespace[k] for k in ("model", "average", "history"))
+    assert done.patch is not None
+    assert any("a copy of Whole that was there before" in m for m in done.messages)
+    assert not any("averages weights" in m for m in done.messages)
+    names = [n for n, _ in model.named_parameters()]
+    assert any("fusionzoo" in n for n in names)
+    assert names == [n.removeprefix("module.") for n, _ in average.named_parameters()]
+    for name, found in zip(names, average.parameters(), strict=True):
+        kept = [state[name] for state in steps if name in state]
+        wanted = kept[0]
+        for i, p in enumerate(kept[1:], start=1):
+            wanted = wanted + (p - wanted) / (i + 1) if kind == "swa" else 0.5 * wanted + 0.5 * p
+        torch.testing.assert_close(found.detach(), wanted)
+    assert {p.requires_grad for p in average.parameters()} == {kind != "frozen"}
+
+
+def test_averages_that_cannot_have_the_fusion_are_told() -> None:
+    for kind, what in (("dict", "a dict by name"), ("list", "a list in order")):
+        said = go("averages", kind).messages
+        assert any(f"weights of Whole from before the fusion ({what})" in m for m in said), said
+    with pytest.raises(PatchError, match=r"averages the weights of Whole \(AveragedModel\), which has a fusion"):
+        go("averages", "other")
 
 
 def test_parts_that_the_script_calls_one_by_one() -> None:
@@ -243,6 +292,17 @@ def test_what_is_refused_before_the_script_runs() -> None:
         wild.run("absent.py", fusion="lmam")
     with pytest.raises(TrainingError, match="not a device"):
         go("folds", device="nowhere")
+    for wrong, message in (
+        ({"fusion": "lmamm"}, "there is no fusion 'lmamm'; did you mean 'lmam'"),
+        ({"fusion": ("gmu", {"hiden": 3})}, "gmu has no option 'hiden'"),
+        ({"fusion": "lmam", "rnk": 3}, "lmam has no option 'rnk'; did you mean 'rank'.* --option NAME=VALUE"),
+        ({"fusion": 3}, "fusion must be a name"),
+        ({"fusion": None, "rank": 3}, r"options of a fusion \(rank\) without one; name it: --fusion NAME"),
+        ({"mode": "residul"}, "mode='residul' is not one of"),
+        ({"layout": "(T, B)"}, "layout"),
+    ):
+        with pytest.raises(FusionZooError, match=message):
+            go("endings", "raise", **wrong)  # which would raise ValueError at once
 
 
 def test_what_stands_in_for_a_package(tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
+from fusionzoo._options import check_positive
 from fusionzoo.errors import OptionError
 from fusionzoo.fusion import Fusion
 from fusionzoo.host import Host, HostOutput, build_fusion
@@ -24,7 +25,10 @@ class SoundHost(Host):
 
     placements = ("early", "late")
 
+    without_effect: ClassVar[dict[str, str]] = {"width": "of placement='late' alone"}
+
     def __init__(self, dims, num_classes, num_speakers, fusion="concat", placement=None, *, width: int = 6):
+        check_positive(width, "width", self)
         super().__init__(dims, num_classes, num_speakers, fusion, placement)
         if len(self.dims) < 2:
             raise OptionError(f"SoundHost fuses two modalities or more, got {self.names}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from fusionzoo.fusion import Dims, Fused, Fusion, Streams
 from fusionzoo.numerics import masked_mean, masked_softmax, zero_padded
@@ -58,6 +59,34 @@ class SoundUnaligned(Sound):
         weights = masked_softmax(self.query(parts[0]) @ memory.transpose(1, 2), mask.unsqueeze(1))
         maps = {"text->all": weights} if streams.attention else {}
         return Fused(torch.tanh(parts[0]) + weights @ memory, {}, maps)
+
+
+class SoundLosses(Sound):
+    """Attention over the dialogue of the mean of the projected modalities, which a loss draws towards each other.
+
+    Options: width of the method; dropout of the tokens. Parameters: as its base.
+    Source: written for the tests of fusionzoo, 2025.
+    Shapes: streams `(B, T, d_m)` -> `(B, T, out_dim)`.
+    """
+
+    def __init__(
+        self, dims: Dims, out_dim: int | None = None, *, width: int = 6, dropout: float = 0.0, missing: str = "zero"
+    ):
+        super().__init__(dims, out_dim, width=width, missing=missing)
+        self.dropout = dropout
+
+    def combine(self, streams: Streams) -> Fused:
+        result = super().combine(streams)
+        parts = [zero_padded(p(x), m) for p, x, m in zip(self.project, streams.x, streams.present, strict=True)]
+        result.fused = functional.dropout(result.fused, self.dropout, self.training)
+        return replace(result, losses={"apart": self.loss(parts, streams.present)})
+
+    def loss(self, parts: list[torch.Tensor], masks: list[torch.Tensor | None]) -> torch.Tensor:
+        """Mean square of the difference of the first two, over the steps that have both."""
+        there = torch.ones_like(parts[0][..., :1])
+        for mask in masks[:2]:
+            there = there if mask is None else there * mask.unsqueeze(-1)
+        return ((parts[0] - parts[1]) * there).square().sum() / there.sum().clamp(min=1)
 
 
 class SoundPool(Sound):
