@@ -7,6 +7,7 @@ pair of marks for each of `parts`.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -91,11 +92,13 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _conditions(records: Sequence[Record]) -> str:
-    """What was measured on what, and whether by one state of the patcher."""
+    """What was measured on what, and which rows are not by the state of the patcher that most are by."""
     found = dict.fromkeys(r["conditions"] for r in records if "conditions" in r)
-    states = {r["patcher"] for r in records if "patcher" in r}
-    age = "all rows by one state of the patcher" if len(states) == 1 else f"rows by {len(states)} states of the patcher"
-    return f"Conditions: {'; '.join(found)}; {age}."
+    states = Counter(r["patcher"] for r in records if "patcher" in r)
+    most = max(states, key=states.__getitem__, default="")
+    others = sorted({r["name"] for r in records if r.get("patcher", most) != most})
+    rest = f"; by other states of it: {', '.join(f'`{n}`' for n in others)}" if others else ""
+    return f"Conditions: {'; '.join(found)}; the rows are by one state of the patcher{rest}."
 
 
 def wrongly_proved(r: Record) -> list[str]:

@@ -63,17 +63,14 @@ class Padding:
     def _find(self, x: Leaf, given: Mapping[str, Any] | None) -> None:
         axis = self._axis(x)
         told = of_stream(self.altered.trace, x, axis)
-        for source in ("argument", "context", "guess"):
-            if source == "context":
-                real = None if given is None else _real(_of_modality(given, x.modality), x.tensor, axis)
-            else:
-                fits = told is not None and told.guess == (source == "guess")
-                real = _real(self._read(told.context), x.tensor, axis) if fits and told is not None else None
-            if real is not None:
-                self.real[x.path] = real
-                if told is not None and source != "context":
-                    self.told[x.path] = told
-                return
+        by_argument = None if told is None else _real(self._read(told.context), x.tensor, axis)
+        by_context = None if given is None else _real(_of_modality(given, x.modality), x.tensor, axis)
+        if told is not None and by_argument is not None and (by_context is None or not told.guess):
+            self.real[x.path], self.told[x.path] = by_argument, told
+            return
+        if by_context is not None:
+            self.real[x.path] = by_context
+            return
         self.untold.append(x.path)
         if x.tensor.is_floating_point():
             held = before_zeros(x.tensor if axis == 0 else x.tensor.transpose(0, 1))

@@ -86,7 +86,7 @@ def patch(
         `fusionzoo.patching.Call`. The site is looked for, reached, and proved with them.
     context : callable, optional
         `context(model, args, kwargs)` returns `{"mask": bool (B, T)}` or `{"lengths": ...}`, which say which steps are real
-        and, in a flat list of nodes, which rows are one dialogue.
+        and, in a flat list of nodes, which rows are one dialogue; or one for each stream, `{"mask": {"text": ..., "audio": ...}}`.
     layout : str, optional
         Of the streams at the site, where the trace could not prove it: `"(T, B, d)"`, `"(N, d)"`, ...
     modalities : mapping or sequence, optional

@@ -100,10 +100,11 @@ def test_records_of_other_runs_stay_and_become_the_page(runner: Any, tmp_path: P
     checks = dict.fromkeys(("step 0", "step", "remove", "saved", "samples apart", "padding unseen", "felt"), True)
     record = {"fusion": "lmam", "alone": False, "state": "right", "proved": True, "given": [], "adapter": False}
     record |= {"site": site, "proof": proof, "checks": checks, "repository": "a/b", "commit": "0123456789"}
+    record |= {"conditions": "here", "patcher": "new"}
     failed = {"name": "two", "fusion": "lmam", "alone": False, "state": "does not run", "error": "no clone"}
     file = tmp_path / "records.json"
     runner.table.keep(file, [{**record, "name": "one"}, failed])
-    four = {**record, "name": "four", "given": ["modalities"], "without": "ModalityError: no names"}
+    four = {**record, "name": "four", "given": ["modalities"], "without": "ModalityError: no names", "patcher": "old"}
     runner.table.keep(file, [{**record, "name": "three"}, {**record, "name": "one", "proved": False}, four])
     records = json.loads(file.read_text())
     assert [(r["name"], r.get("proved")) for r in records] == [
@@ -123,6 +124,7 @@ def test_records_of_other_runs_stay_and_become_the_page(runner: Any, tmp_path: P
         "| [b](https://github.com/a/b/tree/0123456789), `three` | cat, `model.py:3`, `(B, d)` | ✓ | ✓ ✓ ✓ ✓ ✓ ✓ | ✓ ✓ ✓ | ✓ |"
         in text
     )
+    assert "Conditions: here; the rows are by one state of the patcher; by other states of it: `four`." in text
     assert "| further | 3 of 4 | 1 (33%) | 1 (33%) | 2 (67%) | 1 |" in text
     assert "- `two`: does not run: no clone" in text
     assert "- `four`: `modalities=`, for without: ModalityError: no names" in text
