@@ -54,6 +54,7 @@ STUDY = [
     Grid("demo", "bc-lstm", "late-skip", 2e-3, PAIRS),
     Grid("demo", "dialogue-gcn", "early", 2e-3, PAIRS),
     Grid("demo", "text-cnn", "late", 1e-3),
+    Grid("demo", "text-cnn", "late", 2e-3),
     # On real data.
     Grid(IEMOCAP, "bc-lstm", "late", 2e-3, ("concat",), seeds=2),
     Grid(IEMOCAP, "bc-lstm", "late", 2e-3, ("gated",)),

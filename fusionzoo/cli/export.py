@@ -21,6 +21,10 @@ def export_command(
     standardise: Annotated[
         bool, typer.Option("--standardise", help="Features of mean 0 and deviation 1 on the training split.")
     ] = False,
+    steps: Annotated[
+        int,
+        typer.Option(help="Of mmsa-pickle: how often the vector of an utterance is repeated in its sequence.", min=1),
+    ] = 1,
     split: Annotated[str | None, typer.Option(help="File that assigns dialogues to train, dev and test.")] = None,
 ) -> None:
     """Write a data file in the layout that a public repository reads, so that its own code runs on it."""
@@ -28,4 +32,6 @@ def export_command(
     from fusionzoo.data.export import export_data
 
     fitted, joined = (None if text is None else read_widths(text) for text in (widths, join))
-    show.say(export_data(source, target, to, widths=fitted, join=joined, standardise=standardise, split=split))
+    show.say(
+        export_data(source, target, to, widths=fitted, join=joined, standardise=standardise, steps=steps, split=split)
+    )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fusionzoo.cli.interrupts import goes_on
 from fusionzoo.cli.options import Data, Device, Json, Quiet, comma
 
 _Split = Annotated[str | None, typer.Option(help="test, dev or train; default: test, or dev where test has no labels.")]
@@ -35,6 +36,7 @@ def diagnose(
     from fusionzoo.cli import show
     from fusionzoo.experiments.diagnosis import diagnose as look
 
+    goes_on("no run was changed; the same command begins anew, and --parts asks for less")
     found = look(
         run,
         data,

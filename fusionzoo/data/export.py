@@ -94,6 +94,7 @@ def export_data(
     widths: Mapping[str, int] | None = None,
     join: Mapping[str, int] | None = None,
     standardise: bool = False,
+    steps: int = 1,
     split: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Export:
@@ -110,6 +111,7 @@ def export_data(
     join : modality -> width of what stands side by side, in this order, in the place of the text, for code that reads one
         stream; `fusionzoo run --input ... --widths ...` takes them apart there.
     standardise : bring every feature to mean 0 and deviation 1 on the training split first, for code that does not.
+    steps : of the sequences of MMSA: the utterance's vector, so many times over, for models that convolve over time.
     split : as for `load`.
     options : of `load`.
 
@@ -122,6 +124,10 @@ def export_data(
         raise OptionError(
             f"there is no layout {layout!r}{close_matches_hint(layout, LAYOUTS)}; there are {', '.join(LAYOUTS)}"
         )
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise OptionError(f"steps must be a positive integer, not {steps!r}")
+    if steps > 1 and layout != "mmsa-pickle":
+        raise OptionError(f"{layout} has one vector per utterance; steps={steps} is of mmsa-pickle")
     corpus = source if isinstance(source, Corpus) else load(source, split=split, **options)
     fields = _Fields(corpus, layout, dict(widths or {}), dict(join or {}), standardise)
     target = Path(target)
@@ -130,7 +136,7 @@ def export_data(
             _write(target / file, fields.entry(names) if isinstance(names, str) else fields.tuple_of(names, file))
         card = target / "card.json"
     else:
-        dicts = {"split-pickle": fields.by_split, "mmsa-pickle": fields.clips_by_split}
+        dicts = {"split-pickle": fields.by_split, "mmsa-pickle": lambda: fields.clips_by_split(steps)}
         _write(target, dicts[layout]() if layout in dicts else fields.tuple_of(_TUPLES[layout]))
         card = target.with_name(f"{target.name}.card.json")
     about = {
@@ -282,12 +288,14 @@ class _Fields:
             for part in ("train", "dev", "test")
         }
 
-    def clips_by_split(self) -> dict[str, dict[str, Any]]:
+    def clips_by_split(self, steps: int) -> dict[str, dict[str, Any]]:
         """MMSA's columns; `utterance_id`, `speaker` and `label_names` are ours, and its code reads past them."""
         corpus = self.corpus
         names = np.array(corpus.label_names)
-        columns: dict[str, np.ndarray] = {SEQUENCES[slot]: x[:, None, :] for slot, x in self.columns.items()}
-        columns |= {f"{SEQUENCES[slot]}_lengths": np.ones(len(corpus), dtype=np.int64) for slot in self.columns}
+        columns: dict[str, np.ndarray] = {
+            SEQUENCES[slot]: x[:, None, :].repeat(steps, axis=1) for slot, x in self.columns.items()
+        }
+        columns |= {f"{SEQUENCES[slot]}_lengths": np.full(len(corpus), steps) for slot in self.columns}
         columns |= self._scores()
         columns |= {"classification_labels": corpus.label.astype(np.float32), "annotations": names[corpus.label]}
         texts = {
@@ -297,7 +305,9 @@ class _Fields:
         }
         clips = zip(corpus.dialogue_id.tolist(), corpus.utterance_index.tolist(), strict=True)
         texts["id"] = [f"{dialogue}{MARK}{index}" for dialogue, index in clips]
-        self.notes.append("text, audio, vision: sequences of one step, the utterance's vector")
+        self.notes.append(
+            f"text, audio, vision: sequences of {steps} step{'s' * (steps > 1)}, each the utterance's vector"
+        )
         self.notes.append(
             "text_bert: left out, because it holds a tokenizer's numbers: models with use_bert have to be told not to"
         )

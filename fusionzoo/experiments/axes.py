@@ -15,7 +15,7 @@ from typing import Any
 import fusionzoo
 from fusionzoo._schema import shown
 from fusionzoo._types import Options
-from fusionzoo.data.folds import FoldPlan
+from fusionzoo.data.folds import FoldPlan, FoldsLike
 from fusionzoo.errors import ConfigError, OptionError, close_matches_hint
 from fusionzoo.reporting.comparison import AXES, Contestant
 from fusionzoo.runs.config import RunConfig, flatten, merge_sections, read_yaml
@@ -43,7 +43,7 @@ class Axes:
     fusions: Sequence[Entry] | None = None
     objectives: Sequence[Entry] | None = None
     data: Sequence[Entry] | None = None
-    protocols: Sequence[Any] | None = None
+    protocols: Sequence[FoldsLike] | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fusionzoo._file_schemas import RecipeFacts
 from fusionzoo._notebook import html_list, html_table
 from fusionzoo._types import Options
+from fusionzoo.data.folds import FoldsLike
 from fusionzoo.errors import ConfigError, close_matches_hint
 from fusionzoo.experiments.axes import Axes, Entry, in_file
 from fusionzoo.experiments.cells import Cell, Grid

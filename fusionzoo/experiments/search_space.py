@@ -17,7 +17,7 @@ Values = list[Any] | dict[str, Any]
 #: What everybody's search begins with, as far as a model has the option as a number. A class's `search_space` (option ->
 #: values) changes or adds to it.
 SHARED: dict[str, Values] = {
-    "training.lr": {"low": 2e-4, "high": 5e-3, "log": True},
+    "training.lr": {"low": 2e-4, "high": 1e-2, "log": True},
     "host.dropout": {"low": 0.0, "high": 0.6},
     "fusion.dropout": {"low": 0.0, "high": 0.6},
     "fusion.rank": [4, 8, 16, 32],

@@ -58,7 +58,7 @@ def table_of(rows: Sequence[Row], failed: Mapping[str, str], ceiling: float | No
     versus = f"vs {baselines[0]}" if len(baselines) == 1 else "vs baseline"
     header = [
         "fusion",
-        Column("host", narrowest=PHONE if len({r.host for r in rows}) > 1 else FILE),
+        Column("host", narrowest=PHONE if len({r.host for r in rows}) > 1 else TERMINAL),
         *axes,
         Column("seeds", narrowest=SCREEN, about="runs that have finished"),
         Column(f"test {main.short}", main.format, about="mean over seeds"),
@@ -71,8 +71,8 @@ def table_of(rows: Sequence[Row], failed: Mapping[str, str], ceiling: float | No
         ),
         Column("could show", main.format, narrowest=SCREEN, about=_COULD),
         *(Column(f"test {m.short}", m.format, narrowest=FILE, about="mean over seeds") for m in others.values()),
-        Column("parameters", ",", narrowest=SCREEN, about="that are trained"),
-        Column("seconds", ".1f", narrowest=SCREEN, about="of training, mean over seeds"),
+        Column("parameters", ",", narrowest=TERMINAL, about="that are trained"),
+        Column("seconds", ".1f", narrowest=TERMINAL, about="of training, mean over seeds"),
     ]
     cells = []
     for r in rows:

@@ -89,8 +89,10 @@ def comparison_page(
     shown = table.fitting(SCREEN).filled()
     linked = [[Link(str(row[0]), f"#row-{i}"), *row[1:]] for i, row in enumerate(shown.rows)]
     parts.append(Table(shown.header, linked).html(sortable=True))
-    parts += [*_seeds(rows), *_ranks(rows), heading("Row by row"), *_row_details(folder, rows), _beyond(folder)]
-    parts += [heading("How this was made"), *_origin(rows, facts, options, table)]
+    parts += [*_seeds(rows), *_ranks(rows), heading("Row by row")]
+    runs = [[(f, r) for of in row.runs.values() for f in of if (r := read_result(f)) is not None] for row in rows]
+    parts += [*_row_details(folder, rows, runs), _beyond(folder), heading("How this was made")]
+    parts += _origin([r for of in runs for _, r in of], facts, options, table)
     return page(_title(rows, names), parts)
 
 
@@ -153,8 +155,7 @@ def _ranks(rows: Sequence[Row]) -> list[str]:
 # -- row by row -------------------------------------------------------------------------------------------------------
 
 
-def _row_details(folder: Path, rows: Sequence[Row]) -> Iterator[str]:
-    runs = [[(f, r) for of in row.runs.values() for f in of if (r := read_result(f)) is not None] for row in rows]
+def _row_details(folder: Path, rows: Sequence[Row], runs: Sequence[Sequence[tuple[Path, ResultFile]]]) -> Iterator[str]:
     classes = [_f1_of_classes(of) for of in runs]
     for i, row in enumerate(rows):
         base = next((j for j, b in enumerate(rows) if b.baseline is None and _same_contest(b, row)), i)
@@ -260,9 +261,7 @@ def _beside_baseline(row: Row) -> Table:
 # -- where it comes from ----------------------------------------------------------------------------------------------
 
 
-def _origin(rows: Sequence[Row], facts: Mapping[str, Any], options: str, table: Table) -> Iterator[str]:
-    folders = [f for row in rows for of in row.runs.values() for f in of]
-    results = [r for f in folders if (r := read_result(f)) is not None]
+def _origin(results: Sequence[ResultFile], facts: Mapping[str, Any], options: str, table: Table) -> Iterator[str]:
     yield details("<b>How to read it</b>", [paragraph(p) for p in _HOW_TO_READ])
     yield code("What was compared", options)
     yield code("Command and data", origin_text(facts["command"], results))

@@ -88,7 +88,7 @@ def roles_of(rows: Rows, asked: Mapping[str, str | None], features: Mapping[str,
 
 def _fits(rows: Rows, role: str, column: str) -> bool:
     """Features that are called like a recording, or like words, are none."""
-    example = next(cells[column] for _, cells in rows.rows if column in cells)
+    example = rows.example(column)
     if role in ("text", "audio", "video"):
         return isinstance(example, str | Path | dict) and not str(example).lower().endswith(".npy")
     return isinstance(example, str | int | float | np.generic)

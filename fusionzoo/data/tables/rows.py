@@ -49,6 +49,7 @@ class Rows:
     folder : to which files in it are relative.
     rows : where each stands ("line 4") and its cells by column; empty cells are absent.
     path : the file, if it is one.
+    names : of the columns, as keys.
     problems : what could not be read at all, each with its place.
     notes : what has to be known about how it was read.
     """
@@ -59,14 +60,20 @@ class Rows:
     path: Path | None = None
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    names: dict[str, None] = field(default_factory=dict)
 
     @property
     def columns(self) -> list[str]:
-        """Names of the columns, in order of appearance."""
-        return list(dict.fromkeys(c for _, cells in self.rows for c in cells))
+        """Names of the columns, in order of appearance; those without a cell too."""
+        return list(self.names)
+
+    def example(self, column: str) -> Any:
+        """The first cell of a column that is not empty; None where all are."""
+        return next((cells[column] for _, cells in self.rows if column in cells), None)
 
     def add(self, where: str, cells: Mapping[Any, Any]) -> None:
         """Take a row; cells of nothing are left out."""
+        self.names |= dict.fromkeys(map(str, cells))
         self.rows.append((where, {str(c): v for c, v in cells.items() if not _is_nothing(v)}))
 
 

@@ -60,7 +60,7 @@ def find_vectors(
     notes: list[str] = []
     for column in free:
         name = _ENDING.sub("", column) or column
-        example = next((cells[column] for _, cells in rows.rows if column in cells), None)
+        example = rows.example(column)
         is_file, is_list = _is_file(example), _is_vector(example)
         if is_file or (is_list and name.lower() in KNOWN):
             found.setdefault(KNOWN.get(name.lower(), name), Vectors((column,), _cell(rows.folder, column)))
@@ -96,7 +96,7 @@ def _numbered(columns: list[str]) -> dict[str, tuple[str, ...]]:
 
 def _asked(rows: Rows, modality: str, what: str) -> Vectors:
     if what in rows.columns:
-        example = next(cells[what] for _, cells in rows.rows if what in cells)
+        example = rows.example(what)
         is_number = number(example) is not None and not _is_vector(example)
         return Vectors((what,), _columns((what,)) if is_number else _cell(rows.folder, what))
     if _is_file(what):

@@ -69,7 +69,7 @@ class Calibration:
             word = "over-confident" if self.gap > 0 else "under-confident"
             return [Finding("calibration", f"{word}: {numbers}; {chance}", grave=True)]
         return [
-            Finding("calibration", f"not calibrated, though neither over- nor under-confident: {numbers}; {chance}")
+            Finding("calibration", f"not calibrated, though not clearly over- or under-confident: {numbers}; {chance}")
         ]
 
 

@@ -73,9 +73,7 @@ class Permuted:
             return Finding("modalities", f"ignores {m}: {costs}, which is less than {points(MARGIN)}", grave=True)
         if self.interval[0] > 0:
             return Finding("modalities", f"reads {m}: {costs}")
-        return Finding(
-            "modalities", f"may or may not read {m}: {costs}, which so many dialogues cannot tell from nothing"
-        )
+        return Finding("modalities", f"{m} may be worth nothing: {costs}, and so few dialogues cannot tell")
 
 
 @dataclass(frozen=True)

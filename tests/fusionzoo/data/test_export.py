@@ -150,6 +150,17 @@ def test_other_names_missing_modalities_and_rows_that_were_not_recorded(tmp_path
     assert np.array_equal(read.features["audio"][present], source.features["audio"][present])
 
 
+def test_mmsas_sequences_may_be_long(tmp_path: Path) -> None:
+    source = corpus()
+    export_data(source, tmp_path / "f.pkl", "mmsa-pickle", steps=7)
+    assert pickle.loads((tmp_path / "f.pkl").read_bytes())["train"]["audio"].shape == (16, 7, 5)
+    read = load(tmp_path / "f.pkl")
+    assert all(np.array_equal(read.features[m], source.features[m]) for m in source.dims)
+    for layout, steps in (("classic-pickle", 2), ("mmsa-pickle", 0)):
+        with pytest.raises(fusionzoo.OptionError, match="steps"):
+            export_data(source, tmp_path / "g.pkl", layout, steps=steps)
+
+
 def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     source = corpus()
     for arguments, message in [

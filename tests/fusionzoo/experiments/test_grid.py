@@ -179,7 +179,7 @@ def test_a_file_says_it_all(tmp_path, make_config):
     path = tmp_path / "grid.yaml"
     other = {"source": "demo", "dialogues": [8, 3, 3], "length": [3, 5]}
     config = {
-        **make_config(epochs=1).to_dict(),
+        **make_config("training.lr=0.001", epochs=1).to_dict(),
         "fusions": ["concat", {"name": "sum", "set": {"training": {"lr": 0.01}}}],
     }
     path.write_text(

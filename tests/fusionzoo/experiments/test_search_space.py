@@ -22,7 +22,7 @@ def test_everybody_begins_with_the_same_space_as_far_as_they_have_the_options(lm
     assert space["fusion.rank"] == [4, 8, 16, 32, None]  # what it has anyway is among them
     assert set(space_of(resolved(make_config(fusion="concat"), corpus))) == {"training.lr", "host.dropout"}
     outside = space_of(lmam.replaced(training__lr=0.05, host__dropout=0.8))
-    assert outside["training.lr"] == {"low": 2e-4, "high": 0.05, "log": True}
+    assert outside["training.lr"] == {**SHARED["training.lr"], "high": 0.05}
     assert outside["host.dropout"]["high"] == 0.8
 
 

@@ -25,7 +25,7 @@ SPACE = {
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, make_config, corpus):
-    config = resolved(make_config("host.dropout=0.1", epochs=2, fusion="sum"), corpus)
+    config = resolved(make_config("host.dropout=0.1", "training.lr=0.001", epochs=2, fusion="sum"), corpus)
     return Study(config, tmp_path_factory.mktemp("tune") / "sum", 3, SPACE)
 
 
@@ -133,7 +133,7 @@ def test_a_study_of_another_configuration_is_made_anew_and_says_so(study, facts,
 
 @pytest.mark.slow
 def test_a_comparison_runs_its_seeds_with_what_was_chosen(tmp_path, make_config, corpus):
-    config = make_config(epochs=1)
+    config = make_config("training.lr=0.001", epochs=1)
     fusions = ["concat", {"name": "lmam", "label": "broken", "rank": -3}]
     space = {"training.lr": [0.001, 0.03], "host.dropout": None}
     done = compare(config, tmp_path, fusions=fusions, seeds=1, tune=2, space=space, quiet=True, corpus=corpus)

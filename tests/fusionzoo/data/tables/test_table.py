@@ -168,6 +168,10 @@ def test_columns_are_named_and_what_is_not_there_is_said(tmp_path: Path) -> None
     assert table.utterances[0].speaker == "unknown"
     assert table.columns == {"dialogue": "talk", "label": "mood", "text": "words"}
     assert "no column of speakers: all rows are of one speaker, 'unknown'" in table.notes
+    empty = write_csv(tmp_path / "e.csv", [{"words": "hi", "mood": "", "split": "", "text_0": 1, "text_1": ""}])
+    assert read_table(empty, columns={"label": "mood"}, features={}).label_names == ("unlabelled",)
+    with pytest.raises(DataError, match="column 'text_1' is empty"):
+        read_table(empty)
     for asked, message in (({"dialog": "talk"}, "did you mean 'dialogue'"), ({"label": "moot"}, "did you mean 'mood'")):
         with pytest.raises(OptionError, match=message):
             read_table(path, columns=asked)
