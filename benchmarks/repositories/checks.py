@@ -302,7 +302,7 @@ def _calls(builder: ModuleType, call: Call) -> dict[str, Call]:
         calls["one"] = changed(call, [0], streams, flat)
         calls["others"] = changed(call, list(range(1, samples)), streams, flat)
     padded = padded_otherwise(call, streams, lengths) if lengths and not flat else None
-    if padded is not None:
+    if lengths and padded is not None:
         calls["padding"] = padded
         short = [i for i, n in enumerate(lengths) if n < max(lengths)]
         calls["padded"] = changed(call, short, streams, None)

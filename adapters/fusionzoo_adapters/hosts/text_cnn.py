@@ -14,7 +14,7 @@ from fusionzoo.host import FusionLike, Host
 from fusionzoo.kernels.dropout import Dropout
 from fusionzoo.seams import Dialogues
 from fusionzoo_adapters.parts.classifier import Head
-from fusionzoo_adapters.parts.text_views import Views, averaged, widths_of
+from fusionzoo_adapters.parts.text_views import averaged, views_of, widths_of
 
 
 class TextCNN(Host):
@@ -68,7 +68,7 @@ class TextCNN(Host):
         super().__init__(dims, num_classes, num_speakers, fusion, placement, fusion_width=fusion_width)
         check_positive(hidden, "hidden", self)
         self.dropout = Dropout(check_probability(dropout, "dropout", self))
-        self.views = None if text_views == 1 else Views(self.dims[self.names[0]], text_views, views_norm)
+        self.views = views_of(self, text_views, views_norm)
         inputs = self.seam("early", widths_of(self.views, self.dims), hidden)
         (width,) = self.seam("late", dict.fromkeys(inputs, hidden), "sum").values()
         self.convolutions = nn.ModuleList(nn.Linear(w, hidden) for w in inputs.values())

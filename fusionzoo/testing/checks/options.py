@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -27,12 +26,17 @@ def without_effect(subject: Any) -> Mapping[str, str]:
 _BASE = {"dims", "out_dim", "missing", "num_classes", "num_speakers", "class_counts", "fusion", "placement", "variant"}
 
 
-def _own(subject) -> dict[str, inspect.Parameter]:
-    """The options of the class itself, by name."""
+def _own(subject) -> dict[str, Any]:
+    """The options of the class, or of its variant under check, with their defaults; those that a variant fixes are none."""
+    cls = type(subject.make())
+    preset, fixed = getattr(cls, "preset", {}), getattr(cls, "fixed", {})
     return {
-        n: p
+        n: preset.get(n, p.default)
         for n, p in signature_of(subject.cls).parameters.items()
-        if n not in _BASE and p.default is not p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        if n not in _BASE
+        and n not in fixed
+        and p.default is not p.empty
+        and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     }
 
 
@@ -55,8 +59,8 @@ def _impossible(name: str, default: Any) -> list[Any]:
 def impossible_options_refused(subject):
     """A rate outside [0, 1], a size below one and an unknown choice are refused, at construction or at the first call."""
     looked = False
-    for name, parameter in _own(subject).items():
-        for value in _impossible(name, parameter.default):
+    for name, default in _own(subject).items():
+        for value in _impossible(name, default):
             looked = True
             try:
                 module = subject.make(**{name: value})
@@ -82,8 +86,8 @@ def options_act(subject):
         fail(f"without_effect names {unknown[0]!r}, which is no option", "correct the name")
     before = _seen(subject, {})
     silent, looked = [], False
-    for name, parameter in _own(subject).items():
-        value = subject.options.get(name, parameter.default)
+    for name, default in _own(subject).items():
+        value = subject.options.get(name, default)
         if before is None or name in excused or not isinstance(value, (bool, int, float)):
             continue
         changed = (s for v in _others(name, value) if (s := _seen(subject, {name: v})) is not None)

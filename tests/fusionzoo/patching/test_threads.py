@@ -157,6 +157,7 @@ def test_threads_patch_a_model_each(batch):
     together(*(lambda c=c, f=f: work(c, f) for c in (Host, Early, Nested) for f in ("gated", "lmam")))
 
 
+@pytest.mark.filterwarnings("ignore:there is another fusion at")
 def test_threads_patch_one_model(batch, shake):
     model, patches = make(), []
     plain = model(*batch)

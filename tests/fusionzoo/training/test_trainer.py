@@ -243,7 +243,6 @@ class TestSelection:
         assert result.result["test"]["weighted_f1"] == max(scores)
         text = (tmp_path / "r" / "report.html").read_text()
         assert '<p class="warning">Selected on the test split.' in text
-        assert "background:#b42318" in text
 
     def test_patience_ends_the_run(self, tmp_path, corpus, make_config):
         config = make_config("training.lr=0", "training.epochs=30", "training.patience=3")
@@ -343,7 +342,7 @@ class TestLoop:
         for clip in (0.001, 0):
             out = tmp_path / f"clip{clip}"
             train(
-                make_config(f"training.clip={clip}", "training.optimizer=sgd", "training.lr=1"),
+                make_config(f"training.clip={clip}", "training.optimizer=sgd", "training.lr=0.3"),
                 out,
                 quiet=True,
                 corpus=corpus,
@@ -405,7 +404,8 @@ class TestLoop:
         train(make_config(epochs=2), tmp_path / "r", corpus=corpus)
         captured = capsys.readouterr()
         assert captured.out == ""
-        assert [line.split()[1] for line in captured.err.splitlines()] == ["1/2", "2/2"]
+        epochs = [line.split()[1] for line in captured.err.splitlines() if line.startswith("epoch")]
+        assert epochs == ["1/2", "2/2"]
 
 
 class LearntTemperature(fusionzoo.Objective):

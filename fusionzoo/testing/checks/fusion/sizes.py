@@ -56,7 +56,7 @@ def long_sequences(subject):
         fail(f"the last of {_LONG} steps are not read", "cut nothing off")
 
 
-@rule(needs=(*DEFAULT_NEEDS, "gradient_to_parameters", "modalities_used"))
+@rule(needs=(*DEFAULT_NEEDS, "gradient_to_parameters", "modalities_used", "parameter_count"))
 def more_modalities(subject):
     """With more than three modalities every one acts, every parameter learns, and the declared number is the built one."""
     low, high = subject.modality_range()
