@@ -53,7 +53,7 @@ def rare_classes_count_no_less(subject):
         )
 
 
-@rule()
+@rule(needs=("constructs", "runs", "padding_values", "unlabelled_values"))
 def divides_by_what_is_labelled(subject):
     """Real utterances without a label do not change the scale: the loss is that of the labelled ones alone."""
     out, batch = subject.case()

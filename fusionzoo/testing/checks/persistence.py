@@ -115,7 +115,7 @@ def reference_refuses_other_weights(subject):
     )
 
 
-@rule(needs=("constructs",))
+@rule(needs=("constructs", "reference_refuses_other_weights"))
 def reference_refuses_parts(subject):
     """load_reference takes weights that fit as a whole, or refuses: none is left out in silence."""
     own = subject.make().state_dict()

@@ -34,7 +34,7 @@ def _built(subject, dims, **options):
         raise
 
 
-@rule(needs=(*DEFAULT_NEEDS, "calls_independent", "padding_length"))
+@rule(needs=(*DEFAULT_NEEDS, "calls_independent", "padding_length", "full_mask"))
 def long_sequences(subject):
     """A sequence of 261 steps works, every step of it is read, and padding it to 300 changes nothing."""
     fusion, x = subject.make(), subject.streams(batch=1, steps=_LONG)
@@ -56,7 +56,7 @@ def long_sequences(subject):
         fail(f"the last of {_LONG} steps are not read", "cut nothing off")
 
 
-@rule(needs=(*DEFAULT_NEEDS, "gradient_to_parameters", "modalities_used", "parameter_count"))
+@rule(needs=(*DEFAULT_NEEDS, "gradient_to_parameters", "modalities_used", "parameter_count", "modality_counts"))
 def more_modalities(subject):
     """With more than three modalities every one acts, every parameter learns, and the declared number is the built one."""
     low, high = subject.modality_range()
@@ -108,7 +108,7 @@ def _declared(subject, dims):
         )
 
 
-@rule()
+@rule(needs=(*DEFAULT_NEEDS, "out_dim_default"))
 def narrow_anchor(subject):
     """An anchor that is not the widest modality is the anchor all the same: its width is that of the output."""
     names, widths = list(subject.dims), sorted(subject.dims.values())

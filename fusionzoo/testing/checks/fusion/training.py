@@ -18,7 +18,10 @@ def _trained(subject, x, mask):
     return fusion(x, mask)
 
 
-@rule(needs=(*DEFAULT_NEEDS, "training_follows_seed", "construction_follows_seed"))
+_UNREAD = ("training_follows_seed", "construction_follows_seed", "padding_poison", "padding_content")
+
+
+@rule(needs=(*DEFAULT_NEEDS, *_UNREAD))
 def training_skips_padding(subject):
     """In training mode neither NaN nor large values at padded steps change a real step's output."""
     x, mask = subject.streams(), ragged()
@@ -46,7 +49,7 @@ def training_keeps_inputs(subject):
         fail(f"training changes the stream or mask {(changed or ['mask'])[0]!r} in place", "work on copies")
 
 
-@rule()
+@rule(needs=(*DEFAULT_NEEDS, "padding_output_zero"))
 def training_zero_at_padding(subject):
     """In training mode, too, the output at padded steps is exactly zero."""
     out, mask = _trained(subject, subject.streams(), ragged()), ragged()
@@ -54,7 +57,7 @@ def training_zero_at_padding(subject):
         fail("in training mode outputs at padded steps are not zero", "leave forward to the base class")
 
 
-@rule(needs=(*DEFAULT_NEEDS, "large_input", "padding_length", "calls_independent"))
+@rule(needs=(*DEFAULT_NEEDS, "large_input", "padding_length", "calls_independent", "full_mask"))
 def large_values_masked(subject):
     """However large the values, a padded step is not read: no finite fill stands for minus infinity."""
     mask = ragged()

@@ -224,8 +224,8 @@ class NamesStreamsFreely(Sound):
 
 @breaks("streams_zero_at_padding")
 class ShiftsStreams(Sound):
-    def fuse(self, streams, mask=None):
-        result = super().fuse(streams, mask)
+    def fuse(self, streams, mask=None, *, attention=True):
+        result = super().fuse(streams, mask, attention=attention)
         result.streams = {m: x + 1 for m, x in result.streams.items()}
         return result
 

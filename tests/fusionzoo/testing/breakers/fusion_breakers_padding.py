@@ -185,7 +185,7 @@ class NoneIsSpecial(Sound):
         return super().forward(streams, mask) * (1.01 if special else 1.0)
 
 
-@breaks("missing_call_equals_items")
+@breaks("missing_call_equals_items", "names_are_free")
 class RescalesForAbsent(Sound):
     def forward(self, streams, mask=None):
         return super().forward(streams, mask) * (1.5 if absent(streams) and streams != {} else 1.0)

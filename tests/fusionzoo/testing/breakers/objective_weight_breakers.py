@@ -22,7 +22,9 @@ class Weighted(SoundObjective):
 class AveragesIntegers(Weighted):
     def weights(self):
         return (
-            torch.ones(self.num_classes) if self.class_counts is None else self.class_counts.mean() / self.class_counts
+            torch.ones(self.num_classes)
+            if self.class_counts is None
+            else self.class_counts.mean() / self.class_counts.clamp(min=1)
         )
 
 
