@@ -292,6 +292,9 @@ NOT_KEPT = {
     ("mult", 3): {
         "zeros_are_values": "the official code gives no position to a step whose first feature is exactly zero"
     },
+    ("mult", 4): {
+        "zeros_are_values": "MultiBench's code gives no position to a step whose first feature is exactly zero"
+    },
 }
 
 
