@@ -210,6 +210,6 @@ def key_of(record: Record) -> Key:
 
 
 def write(file: Path, records: Any) -> None:
-    """The records, one on a line, and what they were measured on."""
+    """The records, one per line, and what they were measured on."""
     lines = ",\n".join(json.dumps(r) for r in sorted(records, key=key_of))
     file.write_text(f'{{"machine": {json.dumps(conditions())}, "records": [\n{lines}\n]}}\n', encoding="utf-8")

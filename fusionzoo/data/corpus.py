@@ -230,6 +230,27 @@ class Corpus:
         present = {m: self.present[m] for m in wanted if m in self.present}
         return replace(self, features={m: self.features[m] for m in wanted}, present=present)
 
+    def at(self, rows: np.ndarray) -> Corpus:
+        """The corpus of some utterances alone, without further columns.
+
+        Parameters
+        ----------
+        rows : bool `(N,)`, or numbers of rows in their order.
+        """
+        assert self.utterance_id is not None  # filled in when it was made
+        return replace(
+            self,
+            features={m: x[rows] for m, x in self.features.items()},
+            present={m: x[rows] for m, x in self.present.items()},
+            dialogue_id=self.dialogue_id[rows],
+            utterance_index=self.utterance_index[rows],
+            utterance_id=self.utterance_id[rows],
+            speaker=self.speaker[rows],
+            label=self.label[rows],
+            split=self.split[rows],
+            extras={},
+        )
+
     def with_split(self, mapping: Mapping[str, str], origin: str = "the split") -> Corpus:
         """The same corpus with other splits: dialogue id -> split, of exactly its dialogues."""
         starts = self._starts()

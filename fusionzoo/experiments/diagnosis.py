@@ -28,7 +28,7 @@ from fusionzoo.scoring.diagnostics.evidence import evidence_use, is_demo, predic
 from fusionzoo.scoring.diagnostics.groups import groups_of
 from fusionzoo.scoring.diagnostics.inside import METHODS, attention_over, fused_vectors, in_the_plane
 from fusionzoo.scoring.diagnostics.modality_use import modality_use, steps_of
-from fusionzoo.scoring.diagnostics.predicted import Finding, Predicted, only_split, points, predict_split
+from fusionzoo.scoring.diagnostics.predicted import Finding, Predicted, points, predict_split
 from fusionzoo.scoring.metrics import MAIN, METRICS
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _of_run(
     host, meta, corpus = prepare(folder, data, False, device, options)
     check_classes(corpus, meta, folder)
     split = split or _scored_split(corpus)
-    part = corpus if isinstance(corpus, ClipCorpus) else only_split(corpus, split)
+    part = corpus.at(corpus.split == split)
     predicted = predict_split(host, part, split, asked.batch_size)
     look = _Looked(host, corpus, part, split, predicted, asked, bar)
     for name in asked.parts:

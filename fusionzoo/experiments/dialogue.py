@@ -13,6 +13,7 @@ import numpy as np
 
 from fusionzoo._csv import csv_text
 from fusionzoo._files import write_json, write_text
+from fusionzoo.data.conventions import UNLABELLED
 from fusionzoo.data.corpus import Corpus
 from fusionzoo.data.tables.rows import ENDINGS, TableLike
 from fusionzoo.data.tables.table import Table, read_table
@@ -339,24 +340,7 @@ def _joined(table: Table, meta: ModelFile, made: Corpus | None) -> Corpus:
     if not keep.any():
         raise DataError(f"{table.source}: nothing of any utterance could be read")
     base = replace(table, vectors={m: features[m] for m in wanted}, present={m: present[m] for m in wanted}).corpus()
-    return _rows_of(base, keep, meta)
-
-
-def _rows_of(corpus: Corpus, keep: np.ndarray, meta: ModelFile) -> Corpus:
-    assert corpus.utterance_id is not None
-    return replace(
-        corpus,
-        features={m: x[keep] for m, x in corpus.features.items()},
-        present={m: x[keep] for m, x in corpus.present.items()},
-        dialogue_id=corpus.dialogue_id[keep],
-        utterance_index=corpus.utterance_index[keep],
-        speaker=corpus.speaker[keep],
-        label=np.full(int(keep.sum()), -100),
-        label_names=tuple(meta["label_names"]),
-        split=corpus.split[keep],
-        utterance_id=corpus.utterance_id[keep],
-        extras={},
-    )
+    return replace(base.at(keep), label=np.full(int(keep.sum()), UNLABELLED), label_names=tuple(meta["label_names"]))
 
 
 # ---------------------------------------------------------------------- hosts that encode recordings themselves

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     import pandas
 
     from fusionzoo.data.corpus import Corpus
-    from fusionzoo.data.folds import FoldsLike
 
 #: What a configuration file of a comparison holds besides the sections that all runs share.
 KEYS = ("hosts", "fusions", "objectives", "data", "protocols", "seeds", "baseline", "tune", "space", "engine")

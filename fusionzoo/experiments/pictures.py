@@ -22,7 +22,6 @@ from fusionzoo.runs.measured import Measured, measured
 from fusionzoo.scoring.diagnostics.calibration import calibration
 from fusionzoo.scoring.diagnostics.inside import attention_over
 from fusionzoo.scoring.diagnostics.modality_use import modality_use
-from fusionzoo.scoring.diagnostics.predicted import only_split
 from fusionzoo.scoring.metrics import MAIN, METRICS
 from fusionzoo.scoring.statistics import rank_over_blocks
 
@@ -75,7 +74,7 @@ class Wanted:
         folder, result = self.one
         host, _, corpus = prepare(folder, None, False, self.device, {})
         split = self.split_of(result)
-        return host, only_split(corpus, split), split
+        return host, corpus.at(corpus.split == split), split
 
 
 def plot(

@@ -43,7 +43,7 @@ __all__ = [
 
 
 def table_of(rows: Sequence[Row], failed: Mapping[str, str], ceiling: float | None, *, narrow: bool = False) -> Table:
-    """The table of a comparison, one number a cell, with what to know about it below.
+    """The table of a comparison, one number per cell, with what to know about it below.
 
     Parameters
     ----------

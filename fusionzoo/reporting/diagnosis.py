@@ -330,7 +330,7 @@ def embedding_section(picture: Any, count: int, method: str) -> Section:
 
 
 def models_section(diagnoses: Mapping[str, Diagnosis]) -> Section:
-    """The diagnoses of several models side by side, one number a cell.
+    """The diagnoses of several models side by side, one number per cell.
 
     Parameters
     ----------

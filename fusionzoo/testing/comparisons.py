@@ -168,6 +168,21 @@ def sent_back(
     return precisely(subject, call)
 
 
+def step_after_step(loss_of: Callable[[int], Tensor]) -> None:
+    """Fail unless the losses of several training steps in a row can be sent backward, each by itself."""
+    for step in range(4):
+        loss = loss_of(step)
+        if not loss.requires_grad:
+            return
+        try:
+            loss.backward()
+        except Exception as error:
+            fail(
+                f"the backward pass of training step {step + 1} raises {describe_error(error)}",
+                "what is kept from step to step (a queue, a mean, a centre) is a detached buffer",
+            )
+
+
 def without_gradient(module: nn.Module) -> dict[str, str]:
     """Parameters whose gradient is zero in exact arithmetic, and why, as the parts of a module declare it."""
     found: dict[str, str] = {}

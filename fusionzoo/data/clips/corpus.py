@@ -45,6 +45,11 @@ class ClipCorpus(Corpus):
         """Modality -> width of a step."""
         return dict(self.widths)
 
+    def at(self, rows: np.ndarray) -> ClipCorpus:
+        """The corpus of some utterances alone, with their recordings."""
+        kept = np.arange(len(self))[rows].tolist()
+        return replace(super().at(rows), clips=tuple(self.clips[row] for row in kept))
+
     def subset(self, modalities: Sequence[str]) -> ClipCorpus:
         """The same corpus with these modalities only, in this order."""
         wanted = list(modalities)

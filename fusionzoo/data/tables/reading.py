@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -197,17 +197,19 @@ class Reading:
         return path
 
     def _time(self, where: str, role: str, get: Mapping[str, Any]) -> float | None:
-        value = get.get(role)
-        found = None if value is None else seconds(value)
-        if value is not None and found is None:
-            self._wrong(where, role, f"is {brief(value)}, expected seconds (12.5) or a time (00:00:12,500)")
-        return found
+        return self._converted(where, role, get, seconds, "seconds (12.5) or a time (00:00:12,500)")
 
     def _number(self, where: str, role: str, get: Mapping[str, Any]) -> float | None:
+        return self._converted(where, role, get, number, "a finite number")
+
+    def _converted(
+        self, where: str, role: str, get: Mapping[str, Any], convert: Callable[[Any], float | None], expected: str
+    ) -> float | None:
+        """A cell as a number; one that is none is a problem of its row."""
         value = get.get(role)
-        found = None if value is None else number(value)
+        found = None if value is None else convert(value)
         if value is not None and found is None:
-            self._wrong(where, role, f"is {brief(value)}, expected a finite number")
+            self._wrong(where, role, f"is {brief(value)}, expected {expected}")
         return found
 
     def _index(self, where: str, get: Mapping[str, Any], default: int) -> int:

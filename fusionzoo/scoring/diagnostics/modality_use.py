@@ -129,7 +129,7 @@ def modality_use(
     Parameters
     ----------
     host : trained.
-    corpus : with its modalities; best that split alone, see `only_split`, since each alteration copies its features.
+    corpus : with its modalities; best that split alone, see `Corpus.at`, since each alteration copies its features.
     split : its name.
     base : what the host says of the split, if that is known.
     repeats : permutations of each modality.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -138,24 +138,6 @@ def predict_split(host: Host, corpus: Corpus, split: str, batch_size: int = 16) 
     rows, probabilities = split_probabilities(host, corpus, resident, split, batch_size)
     kept = corpus.label[rows] >= 0
     return Predicted(corpus, split, rows[kept], probabilities[kept])
-
-
-def only_split(corpus: Corpus, split: str) -> Corpus:
-    """The corpus without its other splits, so that what is altered in it is copied once per alteration and not in whole."""
-    rows = corpus.split == split
-    assert corpus.utterance_id is not None  # filled in by the corpus itself
-    return replace(
-        corpus,
-        features={m: x[rows] for m, x in corpus.features.items()},
-        present={m: x[rows] for m, x in corpus.present.items()},
-        dialogue_id=corpus.dialogue_id[rows],
-        utterance_index=corpus.utterance_index[rows],
-        utterance_id=corpus.utterance_id[rows],
-        speaker=corpus.speaker[rows],
-        label=corpus.label[rows],
-        split=corpus.split[rows],
-        extras={},
-    )
 
 
 def points(value: float, sign: bool = False) -> str:

@@ -8,7 +8,7 @@ import torch
 
 from fusionzoo._options import accepted_options
 from fusionzoo.testing.checks.options import without_effect
-from fusionzoo.testing.comparisons import close, differs, pickled, same
+from fusionzoo.testing.comparisons import close, differs, pickled, same, step_after_step
 from fusionzoo.testing.runner import DEFAULT_NEEDS, describe_error, fail, rules, skip, torch_settings
 
 rule = rules("fusion", "host", "objective", theme="calls before")
@@ -80,17 +80,7 @@ def trains_after_inference(subject):
 def trains_step_after_step(subject):
     """Several training steps in a row can be sent backward: no step holds the graph of an earlier one."""
     module = subject.make().train()
-    for step in range(3):
-        loss = subject.loss(module, subject.inputs(step))
-        if not loss.requires_grad:
-            return
-        try:
-            loss.backward()
-        except Exception as error:
-            fail(
-                f"the backward pass of training step {step + 1} raises {describe_error(error)}",
-                "what is kept from step to step (a queue, a mean, a centre) is a detached buffer",
-            )
+    step_after_step(lambda step: subject.loss(module, subject.inputs(step)))
 
 
 # -- what is everybody's ------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import torch
 from fusionzoo.errors import FusionZooError, OptionError
 from fusionzoo.host import HostOutput
 from fusionzoo.objective import IGNORE
-from fusionzoo.testing.comparisons import close, differs, finite
+from fusionzoo.testing.comparisons import close, differs, finite, step_after_step
 from fusionzoo.testing.runner import describe_error, fail, rules, skip
 from fusionzoo.testing.subjects import CLASSES
 
@@ -36,9 +36,9 @@ def rare_classes_count_no_less(subject):
     def ratio(counts):
         objective = subject.make(class_counts=torch.tensor(counts))
         logits = torch.zeros_like(out.logits).requires_grad_()  # every class as likely: weights alone differ
-        objective(HostOutput(logits, out.streams), batch).backward() if objective(
-            HostOutput(logits, out.streams), batch
-        ).requires_grad else None
+        loss = objective(HostOutput(logits, out.streams), batch)
+        if loss.requires_grad:
+            loss.backward()
         if logits.grad is None:
             skip("the loss does not read the logits")
         first, second = (float(logits.grad[i].norm()) for i in where)
@@ -150,19 +150,12 @@ def counts_of_another_length_refused(subject):
 def holds_no_graph(subject):
     """Training step after step behind a host can be sent backward: nothing is kept with the graph of an earlier step."""
     objective = subject.make().train()
-    for step in range(4):
+
+    def loss(step: int) -> torch.Tensor:
         out, batch = subject.case(step)
         weight = torch.ones(()).requires_grad_()
         # As behind a host: what the streams were computed from is freed by each backward pass.
-        loss = objective(
-            HostOutput((out.logits * weight).tanh(), {k: (v * weight).tanh() for k, v in out.streams.items()}), batch
-        )
-        if not loss.requires_grad:
-            return
-        try:
-            loss.backward()
-        except Exception as error:
-            fail(
-                f"the backward pass of training step {step + 1} raises {describe_error(error)}",
-                "detach what is kept from step to step (a queue, a mean, a centre)",
-            )
+        behind = HostOutput((out.logits * weight).tanh(), {k: (v * weight).tanh() for k, v in out.streams.items()})
+        return objective(behind, batch)
+
+    step_after_step(loss)

@@ -194,6 +194,14 @@ def test_a_release_is_a_corpus_with_clips(esd):
     assert set(grouped.extras["group"]) == {"group1", "group2", ""}  # 0013 is in no group of int(3 / 2)
 
 
+def test_some_utterances_alone_have_their_own_recordings(esd):
+    corpus = read_clips(esd, MEDIA)
+    rows = corpus.speaker == "0012"
+    some = corpus.at(rows)
+    assert len(some) == len(some.clips) == rows.sum() > 0
+    assert list(some.clips) == [clip for clip, kept in zip(corpus.clips, rows, strict=True) if kept]
+
+
 def test_utterances_without_a_medium_are_left_out_or_kept(esd, tmp_path):
     import shutil
 

@@ -197,3 +197,17 @@ def test_bytes_and_numbers_are_read_as_text(corpus: Corpus):
     assert other.dialogue_id[0] == "d0"
     assert other.utterance_id is not None
     assert other.utterance_id[4] == "d1_1"
+
+
+def test_some_utterances_alone_keep_all_that_is_theirs(corpus: Corpus):
+    corpus.present = {"audio": np.arange(21) % 2 == 0}
+    rows = corpus.split == "test"
+    some = corpus.at(rows)
+    assert len(some) == rows.sum() > 0
+    assert some.utterance_id is not None
+    assert corpus.utterance_id is not None
+    assert some.utterance_id.tolist() == corpus.utterance_id[rows].tolist()
+    np.testing.assert_array_equal(some.features["text"], corpus.features["text"][rows])
+    np.testing.assert_array_equal(some.present["audio"], corpus.present["audio"][rows])
+    assert set(some.split) == {"test"}
+    assert some.label_names == corpus.label_names

@@ -288,6 +288,7 @@ def rules_for(kind, table, name, options):
 
 #: What further sets of options cannot keep, and why.
 NOT_KEPT = {
+    ("foal-net", 3): {"large_values_masked": "the official code fills the scores of padded steps with a finite number"},
     ("mixture-of-experts", 1): {"more_modalities": "of so few steps none goes to some experts, where each goes to one"},
     ("mult", 3): {
         "zeros_are_values": "the official code gives no position to a step whose first feature is exactly zero"

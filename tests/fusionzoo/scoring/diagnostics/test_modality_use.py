@@ -10,7 +10,7 @@ from fusionzoo.data import Corpus
 from fusionzoo.errors import DataError
 from fusionzoo.host import Host, HostOutput
 from fusionzoo.scoring.diagnostics.modality_use import ANY, modality_use, steps_of
-from fusionzoo.scoring.diagnostics.predicted import only_split, predict_split
+from fusionzoo.scoring.diagnostics.predicted import predict_split
 
 
 class Known(Host):
@@ -64,7 +64,7 @@ def words(use):
 def test_a_modality_that_is_not_read_is_named(talk):
     host = host_of(talk)
     steps = []
-    use = modality_use(host, only_split(talk, "test"), repeats=3, rates=(0.5, 1.0), step=lambda: steps.append(1))
+    use = modality_use(host, talk.at(talk.split == "test"), repeats=3, rates=(0.5, 1.0), step=lambda: steps.append(1))
     assert len(steps) == steps_of(3, repeats=3, rates=(0.5, 1.0))
     ignored = next(p for p in use.permuted if p.modality == "visual")
     assert (ignored.drop, ignored.moved, ignored.flipped) == (0.0, 0.0, 0.0)
@@ -79,7 +79,7 @@ def test_a_modality_that_is_not_read_is_named(talk):
 
 
 def test_one_that_is_read_and_changes_no_score_is_named_too(talk):
-    use = modality_use(host_of(talk, weights=(3.0, 0.0, 0.02)), only_split(talk, "test"), repeats=2, rates=())
+    use = modality_use(host_of(talk, weights=(3.0, 0.0, 0.02)), talk.at(talk.split == "test"), repeats=2, rates=())
     assert use.permuted[2].moved > 0
     assert words(use)[2].startswith(
         "ignores visual: permuting it costs W-F1 .000 [.000, .000] of 1.000, which is less than"
@@ -92,12 +92,12 @@ def test_one_that_misleads_is_named(talk):
 
     features = talk.features | {"audio": np.roll(talk.features["text"], 1, axis=1)}
     host = host_of(talk, weights=(1.0, 1.1, 0.0))
-    use = modality_use(host, only_split(replace(talk, features=features), "test"), repeats=3, rates=())
+    use = modality_use(host, replace(talk, features=features).at(talk.split == "test"), repeats=3, rates=())
     assert words(use)[1].startswith("is misled by audio: permuting it raises W-F1 by .")
 
 
 def test_a_model_that_takes_no_missing_modality_is_still_permuted(talk):
-    use = modality_use(host_of(talk, strict=True), only_split(talk, "test"), repeats=1)
+    use = modality_use(host_of(talk, strict=True), talk.at(talk.split == "test"), repeats=1)
     assert use.refused == "takes no missing modality"
     assert use.missing == {}
     assert use.without == dict.fromkeys(talk.modalities)
@@ -105,7 +105,7 @@ def test_a_model_that_takes_no_missing_modality_is_still_permuted(talk):
 
 
 def test_nothing_of_the_corpus_is_changed_and_the_same_seed_gives_the_same(talk):
-    part = only_split(talk, "test")
+    part = talk.at(talk.split == "test")
     before = {m: x.copy() for m, x in part.features.items()}
     host = host_of(talk)
     first, again = (modality_use(host, part, repeats=1, rates=(0.5,), seed=3) for _ in range(2))
