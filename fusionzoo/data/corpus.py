@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -230,7 +230,7 @@ class Corpus:
         present = {m: self.present[m] for m in wanted if m in self.present}
         return replace(self, features={m: self.features[m] for m in wanted}, present=present)
 
-    def at(self, rows: np.ndarray) -> Corpus:
+    def at(self, rows: np.ndarray) -> Self:
         """The corpus of some utterances alone, without further columns.
 
         Parameters

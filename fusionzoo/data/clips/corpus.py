@@ -7,7 +7,7 @@ import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class ClipCorpus(Corpus):
         """Modality -> width of a step."""
         return dict(self.widths)
 
-    def at(self, rows: np.ndarray) -> ClipCorpus:
+    def at(self, rows: np.ndarray) -> Self:
         """The corpus of some utterances alone, with their recordings."""
         kept = np.arange(len(self))[rows].tolist()
         return replace(super().at(rows), clips=tuple(self.clips[row] for row in kept))
